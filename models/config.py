@@ -1,0 +1,98 @@
+"""Settings of a network, defined once, with bounds, unit and text; free of torch.
+
+`setting` and `checked` serve every configuration of the project: the HTTP schema, the command line and the
+README's tables all read what stands here.
+"""
+
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A setting has a value that it cannot have. `field` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    text: str,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[Any, ...] = (),
+) -> Any:
+    """A dataclass field that carries its own documentation and limits.
+
+    Args: text, one sentence; unit, of the value; minimum and maximum, inclusive bounds; above, an exclusive lower
+    bound; choices, the only values allowed.
+    """
+    metadata = {
+        "text": text,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "choices": choices,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def check(config: Any) -> None:
+    """Raises ConfigError for the first field of a dataclass instance that breaks its own limits."""
+    for f in fields(config):
+        if f.metadata:
+            _check_field(f, getattr(config, f.name))
+
+
+def _check_field(f: Field[Any], value: Any) -> None:
+    limits = f.metadata
+    if value is None:
+        if f.default is not None:
+            raise ConfigError(f.name, "must have a value")
+        return
+    expected = str(f.type).replace(" | None", "")
+    if expected == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigError(f.name, f"must be a whole number, not {value!r}")
+    if expected == "float" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ConfigError(f.name, f"must be a number, not {value!r}")
+    if expected == "float" and not abs(value) < float("inf"):
+        raise ConfigError(f.name, "must be finite")
+    if expected == "bool" and not isinstance(value, bool):
+        raise ConfigError(f.name, f"must be true or false, not {value!r}")
+    if expected == "str" and not isinstance(value, str):
+        raise ConfigError(f.name, f"must be a text, not {value!r}")
+    if limits["choices"] and value not in limits["choices"]:
+        raise ConfigError(f.name, f"must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        raise ConfigError(f.name, f"must be at least {limits['minimum']:g}, not {value:g}")
+    if limits["maximum"] is not None and value > limits["maximum"]:
+        raise ConfigError(f.name, f"must be at most {limits['maximum']:g}, not {value:g}")
+    if limits["above"] is not None and value <= limits["above"]:
+        raise ConfigError(f.name, f"must be above {limits['above']:g}, not {value:g}")
+
+
+ARCHITECTURES = ("burgess", "higgins")
+IMAGE_SIZES = (32, 64, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """What a network is built from."""
+
+    architecture: str = setting(
+        "burgess",
+        text="Convolutional network: burgess (32 channels a layer, two layers of 256) or higgins (32-32-64-64, one of 256).",
+        choices=ARCHITECTURES,
+    )
+    image_size: int = setting(64, text="Height and width of the images.", unit="px", choices=IMAGE_SIZES)
+    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    latent_dim: int = setting(10, text="Number D of latent dimensions.", minimum=1, maximum=256)
+
+    def __post_init__(self) -> None:
+        check(self)

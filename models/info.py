@@ -1,0 +1,124 @@
+"""model.json: what a trained model says of itself; free of torch."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.atomic import write_bytes
+from models.config import ConfigError, NetworkConfig, check, setting
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE = "model.safetensors"
+INFO_FILE = "model.json"
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Folder of the small trained models that ship, one folder an id."""
+
+ACTIVE_KL_NATS = 0.05
+"""A latent dimension is active when its mean KL to the prior is above this many nats."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}")
+
+
+def validate_name(name: str) -> str:
+    """The name, stripped. Raises ConfigError when it is empty, long, or holds unusual characters."""
+    name = name.strip()
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            "name", "must be 1 to 100 letters, digits, spaces or . _ - ( ), and begin with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """How a picture of any size becomes the network's input; recorded in the model, so that pictures are fed rightly."""
+
+    image_size: int = setting(64, text="Height and width after resizing.", unit="px", minimum=8, maximum=1024)
+    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    crop: str = setting(
+        "center",
+        text="Region kept before resizing: center (the largest centred square), none (squash the whole picture).",
+        choices=("center", "none"),
+    )
+    crop_size: int | None = setting(
+        None, text="Side of a centred square to cut first (K13 and AX cut CelebA so).", unit="px", minimum=8
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """Everything about a trained model but its weights."""
+
+    name: str
+    network: NetworkConfig
+    preprocessing: Preprocessing
+    likelihood: str = "bernoulli"
+    dataset: dict[str, Any] = field(default_factory=dict)
+    """id, name, digest (sha256 of the packed images and factors), num_images."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The resolved TrainingConfig; empty for an imported model."""
+    step: int = 0
+    kl_per_dimension: list[float] = field(default_factory=list)
+    """Mean KL to the prior per latent dimension, (D,) nats, over a sample of the data set."""
+    reconstruction_loss: float | None = None
+    """Nats per image, decoding the posterior mean."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    aggregate_mean: list[float] = field(default_factory=list)
+    aggregate_std: list[float] = field(default_factory=list)
+    """Mean and standard deviation of the posterior means over a sample of the data set, each (D,)."""
+    dimension_labels: list[str] = field(default_factory=list)
+    licence: str = ""
+    source: str = ""
+    created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    weights_sha256: str = ""
+
+    @property
+    def active_dimensions(self) -> list[int]:
+        """Indices of the dimensions whose KL is above ACTIVE_KL_NATS."""
+        return active_dimensions(self.kl_per_dimension)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "ModelInfo":
+        """Reads what to_json wrote. Raises ValueError for a missing or wrong part; unknown keys are ignored."""
+        if data.get("format_version") != FORMAT_VERSION:
+            raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {data.get('format_version')!r}")
+        try:
+            known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
+            known["network"] = NetworkConfig(**data["network"])
+            known["preprocessing"] = Preprocessing(**data["preprocessing"])
+            info = cls(**known)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model description: {error}") from error
+        for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std", "dimension_labels"):
+            values = getattr(info, name)
+            if values and len(values) != info.network.latent_dim:
+                raise ValueError(f"{name}: expected {info.network.latent_dim} values, found {len(values)}")
+        return info
+
+
+def active_dimensions(kl_per_dimension: list[float]) -> list[int]:
+    """Indices of the dimensions whose KL is above ACTIVE_KL_NATS."""
+    return [k for k, kl in enumerate(kl_per_dimension) if kl > ACTIVE_KL_NATS]
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """The description in a model's folder. Raises ValueError when it is missing or damaged."""
+    try:
+        data = json.loads((folder / INFO_FILE).read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder.name}: no readable {INFO_FILE}: {error}") from error
+    return ModelInfo.from_json(data)
+
+
+def write_info(folder: Path, info: ModelInfo) -> None:
+    """Writes model.json whole or not at all."""
+    write_bytes(folder / INFO_FILE, (json.dumps(info.to_json(), indent=2) + "\n").encode())

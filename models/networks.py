@@ -1,0 +1,87 @@
+"""The convolutional β-VAE networks of Burgess et al. 2018 and Higgins et al. 2017."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from models.config import NetworkConfig
+
+_KERNEL, _STRIDE, _PADDING = 4, 2, 1
+_HIDDEN = 256
+
+
+def _layer_channels(config: NetworkConfig) -> list[int]:
+    """Output channels of the encoder's convolutions; each halves the picture, down to 4×4."""
+    num_layers = int(math.log2(config.image_size // 4))
+    if config.architecture == "burgess":
+        return [32] * num_layers
+    return [32] * (num_layers - 2) + [64, 64]
+
+
+class Encoder(nn.Module):
+    """Images → parameters of q(z given x)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        channels = _layer_channels(config)
+        layers: list[nn.Module] = []
+        for before, after in zip([config.num_channels, *channels], channels, strict=False):
+            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), nn.ReLU()]
+        layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), nn.ReLU()]
+        if config.architecture == "burgess":
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.mean = nn.Linear(_HIDDEN, config.latent_dim)
+        self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.body(images)
+        return self.mean(hidden), self.log_variance(hidden)
+
+
+class Decoder(nn.Module):
+    """Latents → logits of the pixels; the encoder, transposed."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        channels = _layer_channels(config)[::-1]
+        layers: list[nn.Module] = [nn.Linear(config.latent_dim, _HIDDEN), nn.ReLU()]
+        if config.architecture == "burgess":
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()]
+        layers += [nn.Linear(_HIDDEN, channels[0] * 16), nn.ReLU(), nn.Unflatten(1, (channels[0], 4, 4))]
+        for before, after in zip(channels, [*channels[1:], config.num_channels], strict=True):
+            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), nn.ReLU()]
+        self.body = nn.Sequential(*layers[:-1])
+
+    def forward(self, latents: Tensor) -> Tensor:
+        logits: Tensor = self.body(latents)
+        return logits
+
+
+class VAE(nn.Module):
+    """Encoder and decoder, with D independent Gaussian latents and a N(0, I) prior.
+
+    Images are float32 in [0, 1], (B, C, H, W). The decoder gives logits; `decode` gives pixel means.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and log-variance of images (B, C, H, W) in [0, 1]; each (B, D)."""
+        mean, log_variance = self.encoder(images)
+        return mean, log_variance
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Pixel means in [0, 1], (B, C, H, W), of latents (B, D)."""
+        return torch.sigmoid(self.decoder(latents))
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, posterior mean and log-variance of images; noise (B, D) ~ N(0, I) draws z = mean + σ·noise."""
+        mean, log_variance = self.encode(images)
+        latents = mean + torch.exp(0.5 * log_variance) * noise
+        return self.decoder(latents), mean, log_variance

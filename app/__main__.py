@@ -1,0 +1,5 @@
+"""Lets `python -m app` be the command `betavae`."""
+
+from app.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""Makes the environment in .venv, installs what is needed, and starts the service; needs Python alone.
+
+python3 run.py [options of `betavae serve`]   start everything
+python3 run.py test [options of pytest]       run all tests
+python3 run.py check                          ruff and mypy
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "betavae-installed.json"
+EXTRAS = {
+    "serve": ("worker", "embedded"),
+    "test": ("worker", "embedded", "dev"),
+    "check": ("worker", "embedded", "dev"),
+}
+OLDEST = (3, 11)
+
+
+class SetupError(RuntimeError):
+    """The environment can't be made; the message is a sentence for the user."""
+
+
+def say(text: str) -> None:
+    """Prints one line."""
+    print(f"run.py: {text}", file=sys.stderr, flush=True)
+
+
+def works(*command: str | Path) -> bool:
+    """Whether a command runs and ends well; its output is dropped."""
+    try:
+        return (
+            subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
+        )
+    except OSError:
+        return False
+
+
+def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
+    """What the stamp of an installation says when nothing needs to be done."""
+    digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    return {"pyproject": digest, "extras": sorted(extras)}
+
+
+def is_fresh(extras: tuple[str, ...]) -> bool:
+    """Whether the environment holds at least these extras of the present pyproject.toml."""
+    try:
+        found = json.loads(STAMP.read_text("utf-8"))
+        return bool(
+            found["pyproject"] == wanted_state(())["pyproject"]
+            and set(extras) <= set(found["extras"])
+            and os.access(PYTHON, os.X_OK)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def make_environment() -> None:
+    """Makes .venv when there is none that works; leaves nothing behind when it can't."""
+    version = f"import sys; sys.exit(sys.version_info < {OLDEST})"
+    if works(PYTHON, "-c", version):
+        return
+    if VENV.exists():
+        say(f"{VENV} does not work: making it anew")
+        shutil.rmtree(VENV)
+    # Debian's python3 comes without ensurepip, and `-m venv` then fails and leaves a broken folder.
+    has_ensurepip = works(sys.executable, "-c", "import ensurepip, venv")
+    if not has_ensurepip and not works(sys.executable, "-m", "pip", "--version"):
+        raise SetupError(
+            "This Python has neither ensurepip nor pip; install them (Debian and Ubuntu: apt install python3-venv) "
+            "and run this again."
+        )
+    without_pip = [] if has_ensurepip else ["--without-pip"]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", *without_pip, str(VENV)], check=True)
+    except BaseException as error:
+        shutil.rmtree(VENV, ignore_errors=True)
+        if isinstance(error, subprocess.CalledProcessError):
+            raise SetupError(f"{VENV} could not be made (see above).") from error
+        raise
+
+
+def pip_command() -> list[str]:
+    """The pip that installs into .venv: its own, or the one of the Python that runs this file."""
+    if works(PYTHON, "-m", "pip", "--version") or works(PYTHON, "-m", "ensurepip"):
+        return [str(PYTHON), "-m", "pip"]
+    if works(sys.executable, "-m", "pip", "--version"):
+        return [sys.executable, "-m", "pip", "--python", str(PYTHON)]
+    raise SetupError(
+        f"There is no pip for {VENV}; remove that folder, install pip or python3-venv, and run this again."
+    )
+
+
+def install(extras: tuple[str, ...]) -> None:
+    """Installs the project and its requirements into .venv, and writes the stamp when that went well."""
+    if works(PYTHON, "-c", "import torch"):
+        say("bringing the packages in .venv up to date")
+    elif sys.platform == "linux":
+        say(
+            "installing into .venv: downloads about 3 GB (PyTorch with CUDA; the README says how to get the CPU build, "
+            "about 0.4 GB) and takes about 6 GB on disk"
+        )
+    else:
+        say("installing into .venv: downloads about 0.4 GB and takes about 1.5 GB on disk")
+    command = [*pip_command(), "install", "--disable-pip-version-check", "-e", f"{ROOT}[{','.join(extras)}]"]
+    quiet = [] if sys.stderr.isatty() else ["-q"]
+    done = subprocess.run([*command, *quiet], check=False, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
+    if done.returncode != 0:
+        raise SetupError("The installation failed (see above). Run this again: pip keeps what it has downloaded.")
+    STAMP.write_text(json.dumps(wanted_state(extras)), "utf-8")
+
+
+def prepare(extras: tuple[str, ...]) -> None:
+    """Brings .venv to the state that pyproject.toml asks for; one process at a time."""
+    if is_fresh(extras):
+        return
+    with open(ROOT / "pyproject.toml", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_fresh(extras):
+            make_environment()
+            install(extras)
+
+
+def check() -> int:
+    """Runs ruff and mypy, all of them even when one complains; returns an exit code."""
+    commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
+    failed = [
+        " ".join(command)
+        for command in commands
+        if subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, check=False).returncode != 0
+    ]
+    for command_text in failed:
+        say(f"{command_text} complains")
+    return 1 if failed else 0
+
+
+def become(*arguments: str) -> NoReturn:
+    """Turns this process into the environment's Python, so that signals reach it directly."""
+    os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def main(arguments: list[str]) -> int:
+    """Prepares the environment and becomes the command that was asked for."""
+    if sys.version_info < OLDEST:
+        say(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed; this is {sys.version.split()[0]}.")
+        return 2
+    mode = arguments[0] if arguments and arguments[0] in EXTRAS else "serve"
+    rest = arguments[1:] if arguments and arguments[0] == mode else arguments
+    if not is_fresh(EXTRAS[mode]) and rest and rest[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    try:
+        prepare(EXTRAS[mode])
+    except SetupError as error:
+        say(str(error))
+        return 1
+    except KeyboardInterrupt:
+        say("stopped; run this again to go on")
+        return 130
+    if mode == "check":
+        return check()
+    if mode == "test":
+        os.chdir(ROOT)
+        become("-m", "pytest", *rest)
+    become("-P", "-m", "app", "serve", *rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""Settings of the service, from `BETAVAE_…` environment variables; free of torch."""
+
+import difflib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "BETAVAE_"
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or has a value that it cannot have; the text is one line for people."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; `BETAVAE_` and the field's name in capitals is its environment variable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    home: Path = Field(
+        Path("betavae-data"), description="Data folder: models, data sets, jobs, traversals, the embedded Redis."
+    )
+    host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
+    redis_url: str | None = Field(
+        None,
+        description="Redis of the job system (redis://, rediss:// or unix://); empty: the embedded server.",
+    )
+    storage_url: str | None = Field(
+        None,
+        description="Folder or fsspec URL where models, data sets, jobs and traversals last; empty: the data folder.",
+    )
+    device: str = Field("auto", description="Device of the workers: auto, cpu, or cuda:N.")
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, le=86_400, description="Seconds between checkpoints: what a killed worker loses at most."
+    )
+    lease_seconds: float = Field(
+        30.0,
+        ge=0.2,
+        le=3600,
+        description="Seconds without a sign of life after which a job is given to another worker.",
+    )
+    max_upload_bytes: int = Field(
+        32 * 1024**2, gt=0, description="Largest body of a request that carries an image, in bytes."
+    )
+    max_dataset_upload_bytes: int = Field(
+        4 * 1024**3, gt=0, description="Largest upload of a data set or a model, in bytes."
+    )
+    max_image_pixels: int = Field(
+        50_000_000,
+        gt=0,
+        description="Largest picture, in pixels, that is decoded: a guard against decompression bombs.",
+    )
+    max_waiting_jobs: int = Field(
+        1000, gt=0, description="Jobs that may wait in the queues; more are refused with 429."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("redis_url", "storage_url", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("device")
+    @classmethod
+    def _device_name(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}", value):
+            raise ValueError(f"must be auto, cpu, or cuda:N, not {value!r}")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in _REDIS_SCHEMES:
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return value
+
+    @property
+    def storage(self) -> str:
+        """The folder or URL of the storage."""
+        return self.storage_url or str(self.home)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Local copies of what a remote storage holds, and the run folders of training then."""
+        return self.home / "cache"
+
+    @property
+    def broker_url(self) -> str:
+        """redis_url as Celery writes it."""
+        if self.redis_url is None:
+            raise SettingsError(f"{PREFIX}REDIS_URL is not set; `betavae serve` starts an embedded Redis and sets it")
+        return celery_url(self.redis_url)
+
+
+def celery_url(redis_url: str) -> str:
+    """A redis-py URL as Celery wants it: only Unix sockets differ."""
+    parts = urlsplit(redis_url)
+    if parts.scheme != "unix":
+        return redis_url
+    db = parse_qs(parts.query).get("db", ["0"])[0]
+    return urlunsplit(("redis+socket", parts.netloc, parts.path, urlencode({"virtual_host": db}), ""))
+
+
+def without_password(url: str) -> str:
+    """A URL that may stand in a log."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
+
+
+def load_settings() -> Settings:
+    """Settings from the environment.
+
+    Raises: SettingsError for an unknown `BETAVAE_…` variable, naming the nearest known one, or for a bad value.
+    """
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for variable in sorted(os.environ):
+        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
+            near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{variable} is no setting{hint}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
+        raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def set_up_logging(settings: Settings) -> None:
+    """One line an event, on standard error; libraries speak only of trouble."""
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
+    )
+    for name in ("celery", "kombu", "amqp", "PIL", "fsspec", "asyncio", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)

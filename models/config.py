@@ -5,7 +5,7 @@ README's tables all read what stands here.
 """
 
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args
 
 
 class ConfigError(ValueError):
@@ -50,22 +50,29 @@ def check(config: Any) -> None:
             _check_field(f, getattr(config, f.name))
 
 
+def field_types(f: Field[Any]) -> tuple[type, ...]:
+    """The types that a field allows: (int,), or (int, NoneType) for `int | None`."""
+    return get_args(f.type) or (f.type,)  # type: ignore[return-value]
+
+
 def _check_field(f: Field[Any], value: Any) -> None:
     limits = f.metadata
+    types = field_types(f)
     if value is None:
-        if f.default is not None:
+        if type(None) not in types:
             raise ConfigError(f.name, "must have a value")
         return
-    expected = str(f.type).replace(" | None", "")
-    if expected == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+    # bool is an int to Python, and an int does for a float; neither would be right the other way round.
+    is_bool = isinstance(value, bool)
+    if int in types and (is_bool or not isinstance(value, int)):
         raise ConfigError(f.name, f"must be a whole number, not {value!r}")
-    if expected == "float" and (isinstance(value, bool) or not isinstance(value, int | float)):
+    if float in types and (is_bool or not isinstance(value, int | float)):
         raise ConfigError(f.name, f"must be a number, not {value!r}")
-    if expected == "float" and not abs(value) < float("inf"):
+    if float in types and not abs(value) < float("inf"):
         raise ConfigError(f.name, "must be finite")
-    if expected == "bool" and not isinstance(value, bool):
+    if bool in types and not is_bool:
         raise ConfigError(f.name, f"must be true or false, not {value!r}")
-    if expected == "str" and not isinstance(value, str):
+    if str in types and not isinstance(value, str):
         raise ConfigError(f.name, f"must be a text, not {value!r}")
     if limits["choices"] and value not in limits["choices"]:
         raise ConfigError(f.name, f"must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")

@@ -1,0 +1,97 @@
+"""Losses against closed forms and torch.distributions."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from training.objectives import (
+    BetaController,
+    bernoulli_floor,
+    capacity_penalty,
+    kl_per_dimension,
+    reconstruction_loss,
+    total_correlation_terms,
+)
+
+
+def test_kl_of_unit_mean_and_zero_log_variance_is_half_a_nat_a_dimension() -> None:
+    kl = kl_per_dimension(torch.ones(4, 10), torch.zeros(4, 10))
+    assert kl.shape == (10,)
+    assert kl.sum().item() == pytest.approx(5.0)
+
+
+def test_kl_equals_torch_distributions() -> None:
+    generator = torch.Generator().manual_seed(1)
+    mean, log_variance = torch.randn(2, 16, 6, generator=generator)
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).mean(0)
+    torch.testing.assert_close(kl_per_dimension(mean, log_variance), expected)
+
+
+def test_bernoulli_loss_is_summed_over_pixels_and_averaged_over_images() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(3, 3, 8, 8, generator=generator)
+    images = (torch.rand(3, 3, 8, 8, generator=generator) > 0.5).float()
+    expected = -Bernoulli(logits=logits).log_prob(images).sum((1, 2, 3)).mean()
+    torch.testing.assert_close(reconstruction_loss(logits, images, "bernoulli"), expected)
+
+
+def test_gaussian_loss_is_the_summed_squared_error() -> None:
+    logits = torch.zeros(2, 1, 4, 4)
+    images = torch.ones(2, 1, 4, 4)
+    assert reconstruction_loss(logits, images, "gaussian").item() == pytest.approx(16 * 0.25)
+
+
+def test_an_unknown_likelihood_is_refused() -> None:
+    with pytest.raises(ValueError, match="likelihood"):
+        reconstruction_loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), "laplace")
+
+
+def test_bernoulli_floor_is_reached_by_the_image_itself_and_by_nothing_below() -> None:
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(3)).clamp(0.01, 0.99)
+    floor = bernoulli_floor(images)
+    torch.testing.assert_close(reconstruction_loss(torch.logit(images), images, "bernoulli"), floor)
+    assert reconstruction_loss(torch.logit(images) + 0.1, images, "bernoulli") > floor
+    assert bernoulli_floor((images > 0.5).float()).item() == 0
+
+
+def test_capacity_penalty_pulls_from_both_sides() -> None:
+    for value, sign in ((3.0, -1), (7.0, 1)):
+        kl = torch.tensor(value, requires_grad=True)
+        capacity_penalty(kl, 5.0, 100.0).backward()
+        assert kl.grad is not None
+        assert kl.grad.item() == 100 * sign
+
+
+def test_the_three_terms_of_btcvae_add_up_to_the_kl() -> None:
+    generator = torch.Generator().manual_seed(4)
+    mean, log_variance = torch.randn(512, 4, generator=generator), torch.full((512, 4), -2.0)
+    latents = mean + torch.exp(0.5 * log_variance) * torch.randn(512, 4, generator=generator)
+    terms = total_correlation_terms(latents, mean, log_variance, 512)
+    kl = kl_per_dimension(mean, log_variance).sum()
+    assert sum(terms).item() == pytest.approx(kl.item(), abs=0.3)
+
+
+def test_total_correlation_of_a_factorised_gaussian_is_not_negative_within_noise() -> None:
+    estimates = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        mean = 0.9 * torch.randn(64, 10, generator=generator)
+        log_variance = torch.full((64, 10), math.log(1 - 0.81))
+        latents = mean + torch.exp(0.5 * log_variance) * torch.randn(64, 10, generator=generator)
+        estimates.append(total_correlation_terms(latents, mean, log_variance, 10_000)[1].item())
+    assert sum(estimates) / len(estimates) > -0.1
+
+
+def test_the_controller_stays_within_its_bounds_and_moves_towards_the_capacity() -> None:
+    controller = BetaController(1.0, 8.0, 0.01)
+    assert controller.beta == pytest.approx(8)
+    for _ in range(2_000):
+        controller.update(kl=2.0, capacity=20.0)
+    assert controller.beta == pytest.approx(1)
+    controller.update(kl=25.0, capacity=20.0)
+    assert controller.beta > 1
+    for _ in range(10_000):
+        controller.update(kl=1e9, capacity=20.0)
+    assert controller.beta == pytest.approx(8)

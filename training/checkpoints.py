@@ -1,0 +1,110 @@
+"""Saved training state: tensors in safetensors, the rest in JSON beside it; no pickle.
+
+A checkpoint is named <step>-<fence>: a job's fence grows with every worker that takes the job over, so files of a
+worker that was replaced are told apart. The .json is written last and holds the digest of the tensors: without it,
+or with another digest, a checkpoint does not count.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from models.atomic import write_bytes
+
+_NAME = re.compile(r"(\d+)-(\d+)\.json")
+KEPT = 2
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, or belongs to another run."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The whole state of a run after `step` optimizer updates."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    """network.<parameter>, optimizer.<parameter index>.<state name>."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """JSON-able: config, data set digest, controller, learning-rate state, best validation loss."""
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, keep: int = KEPT) -> Path:
+    """Writes <step>-<fence>.safetensors and .json and removes all but the newest `keep`. Returns the .json's path."""
+    data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
+    stem = folder / f"{checkpoint.step:08d}-{fence}"
+    write_bytes(stem.with_suffix(".safetensors"), data)
+    description = {
+        "format_version": 1,
+        "step": checkpoint.step,
+        "fence": fence,
+        "tensors_sha256": hashlib.sha256(data).hexdigest(),
+        "state": checkpoint.state,
+    }
+    path = stem.with_suffix(".json")
+    write_bytes(path, json.dumps(description).encode())
+    if keep:
+        for old in list_checkpoints(folder)[:-keep]:
+            old.unlink(missing_ok=True)
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The .json files of a folder's checkpoints, oldest first: by fence, then by step."""
+    found = []
+    for path in folder.glob("*.json"):
+        match = _NAME.fullmatch(path.name)
+        if match:
+            found.append((int(match[2]), int(match[1]), path))
+    return [path for _, _, path in sorted(found)]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint by its .json. Raises CheckpointError when it is damaged."""
+    try:
+        description = json.loads(path.read_text("utf-8"))
+        data = path.with_suffix(".safetensors").read_bytes()
+        if hashlib.sha256(data).hexdigest() != description["tensors_sha256"]:
+            raise CheckpointError(f"{path.name}: the tensors are not those that the checkpoint describes")
+        return Checkpoint(description["step"], safetensors.torch.load(data), description["state"])
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path.name}: {error}") from error
+
+
+def newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint of a folder that is whole; damaged ones are passed over. None where there is none."""
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return read_checkpoint(path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors; numbers become 0-dimensional float64 tensors."""
+    tensors = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    return tensors
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Puts back what optimizer_tensors gave; the optimizer's own groups (rates and so on) stay."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

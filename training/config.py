@@ -1,0 +1,179 @@
+"""Hyperparameters of a training run: one definition for the HTTP schema, the command line and the loop; no torch."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from models.config import ARCHITECTURES, IMAGE_SIZES, ConfigError, NetworkConfig, check, setting
+from models.info import Preprocessing
+
+OBJECTIVES = ("capacity", "beta", "btcvae", "controlled")
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta")
+LEARNING_RATE_SCHEDULES = ("constant", "cosine", "plateau")
+
+PAPER_CAPACITY_STEPS = 100_000
+"""Burgess et al. 2018 raise C over this many steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides what a training run does; two runs with equal configs and data give equal models."""
+
+    # Network and input
+    architecture: str = setting("burgess", text="Convolutional network.", choices=ARCHITECTURES)
+    image_size: int = setting(64, text="Height and width of the images.", unit="px", choices=IMAGE_SIZES)
+    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    latent_dim: int = setting(10, text="Number D of latent dimensions.", minimum=1, maximum=256)
+    crop: str = setting(
+        "center",
+        text="Part of a picture that is kept before it is resized: the largest centred square, or all (squashed).",
+        choices=("center", "none"),
+    )
+    crop_size: int | None = setting(
+        None, text="Side of a centred square to cut first, instead of crop.", unit="px", minimum=8, maximum=4096
+    )
+
+    # Objective
+    objective: str = setting(
+        "capacity",
+        text=(
+            "capacity: reconstruction + γ·|KL − C| (Burgess 2018); beta: reconstruction + β·KL (Higgins 2017); "
+            "btcvae: β on the total correlation alone (Chen 2018); controlled: β held between beta_min and beta_max "
+            "by a controller that lets the KL rise with C."
+        ),
+        choices=OBJECTIVES,
+    )
+    likelihood: str = setting("bernoulli", text="Likelihood of a pixel.", choices=("bernoulli", "gaussian"))
+    gamma: float = setting(1000.0, text="Weight γ of |KL − C| (capacity).", minimum=0, maximum=1e6)
+    capacity_start: float = setting(0.0, text="C at step 0.", unit="nats", minimum=0, maximum=10_000)
+    capacity_max: float = setting(
+        25.0,
+        text="C at the end of its ramp; lower than capacity_start, C falls.",
+        unit="nats",
+        minimum=0,
+        maximum=10_000,
+    )
+    capacity_steps: int | None = setting(
+        None,
+        text="Length of the ramp; empty: half of num_steps, at most the paper's 100 000.",
+        unit="steps",
+        minimum=0,
+        maximum=100_000_000,
+    )
+    capacity_epochs: float | None = setting(
+        None, text="Length of the ramp in epochs, instead of capacity_steps.", unit="epochs", above=0, maximum=100_000
+    )
+    beta: float = setting(
+        4.0, text="Weight β of the KL (beta) or of the total correlation (btcvae).", minimum=0, maximum=1e6
+    )
+    beta_min: float = setting(
+        1.0, text="Lowest β of the controller; 1 is the likelihood bound.", minimum=0.01, maximum=1e6
+    )
+    beta_max: float = setting(8.0, text="Highest β of the controller, and its first.", minimum=0.01, maximum=1e6)
+    controller_gain: float = setting(
+        0.002, text="Change of log β a step for a relative distance of 1 between KL and C.", above=0, maximum=1
+    )
+
+    # Optimisation
+    num_steps: int = setting(100_000, text="Length of the run.", unit="steps", minimum=1, maximum=100_000_000)
+    num_epochs: float | None = setting(
+        None, text="Length of the run in epochs, instead of num_steps.", unit="epochs", above=0, maximum=100_000
+    )
+    batch_size: int = setting(64, text="Images a step.", minimum=1, maximum=8192)
+    optimizer: str = setting("adam", text="Optimizer.", choices=OPTIMIZERS)
+    learning_rate: float = setting(5e-4, text="Learning rate at its highest.", above=0, maximum=10)
+    learning_rate_schedule: str = setting(
+        "constant",
+        text=(
+            "constant; cosine: falls to a hundredth over the second two thirds of the run; plateau: times "
+            "plateau_factor after plateau_patience validations without a better loss."
+        ),
+        choices=LEARNING_RATE_SCHEDULES,
+    )
+    plateau_factor: float = setting(0.1, text="Factor of the plateau schedule.", above=0, maximum=1)
+    plateau_patience: int = setting(
+        5, text="Validations without progress before the rate falls.", minimum=0, maximum=1000
+    )
+    weight_decay: float = setting(0.0, text="Weight decay (L2, or decoupled for adamw).", minimum=0, maximum=1)
+    seed: int = setting(0, text="Decides weights, data order and noise.", minimum=0, maximum=2**31 - 1)
+
+    # Validation and records
+    validation_fraction: float = setting(
+        0.05,
+        text="Share of the images kept for validation, where the set has no split of its own.",
+        minimum=0,
+        maximum=0.5,
+    )
+    validation_steps: int | None = setting(
+        None, text="Steps between validations; empty: once an epoch, and at the end.", unit="steps", minimum=1
+    )
+    log_steps: int = setting(
+        50, text="Steps between records; each holds the means since the last.", unit="steps", minimum=1, maximum=100_000
+    )
+    preview_steps: int = setting(2_000, text="Steps between previews; 0: none.", unit="steps", minimum=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.beta_min > self.beta_max:
+            raise ConfigError("beta_min", "must not be above beta_max")
+        if self.objective == "btcvae" and self.batch_size < 2:
+            raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
+        if self.crop_size is not None and self.crop_size < 8:
+            raise ConfigError("crop_size", "must be at least 8")
+
+    @property
+    def network(self) -> NetworkConfig:
+        return NetworkConfig(
+            architecture=self.architecture,
+            image_size=self.image_size,
+            num_channels=self.num_channels,
+            latent_dim=self.latent_dim,
+        )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing(
+            image_size=self.image_size, num_channels=self.num_channels, crop=self.crop, crop_size=self.crop_size
+        )
+
+    @property
+    def normalised_beta(self) -> float:
+        """β·D/(C·H·W): Higgins et al. 2017 compare data sets and latent sizes by it."""
+        return self.beta * self.latent_dim / (self.num_channels * self.image_size**2)
+
+
+def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
+    """The config with every length that was left open, or given in epochs, in steps.
+
+    Args: steps_per_epoch, the batches in one pass over the training split.
+    """
+    num_steps = config.num_steps
+    if config.num_epochs is not None:
+        num_steps = max(1, round(config.num_epochs * steps_per_epoch))
+    if config.capacity_epochs is not None:
+        capacity_steps = round(config.capacity_epochs * steps_per_epoch)
+    elif config.capacity_steps is not None:
+        capacity_steps = config.capacity_steps
+    else:
+        capacity_steps = min(PAPER_CAPACITY_STEPS, num_steps // 2)
+    return replace(
+        config,
+        num_steps=num_steps,
+        num_epochs=None,
+        capacity_steps=capacity_steps,
+        capacity_epochs=None,
+        validation_steps=config.validation_steps or max(1, steps_per_epoch),
+    )
+
+
+def config_to_json(config: TrainingConfig) -> dict[str, Any]:
+    """All fields by name."""
+    return asdict(config)
+
+
+def config_from_json(data: dict[str, Any]) -> TrainingConfig:
+    """Reads field values by name. Raises ConfigError for an unknown field or a value outside its limits."""
+    known = {f.name for f in fields(TrainingConfig)}
+    for name in data:
+        if name not in known:
+            raise ConfigError(name, "is no setting of a training run")
+    return TrainingConfig(**data)

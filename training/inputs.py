@@ -1,0 +1,56 @@
+"""From packed images to a network's input: splits, batches and noise, each a function of seed and step alone."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.config import TrainingConfig
+from training.packs import Pack
+
+TRAIN_SPLIT, VALIDATION_SPLIT, TEST_SPLIT = 0, 1, 2
+
+
+class Batches:
+    """The training images in an order that is a function of seed and step alone: a new permutation each epoch.
+
+    The last images of an epoch that fill no whole batch are left out of it; a set smaller than a batch is its own batch.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self._images, self._indices, self._seed = images, indices, seed
+        self.batch_size = min(batch_size, len(indices))
+        self.steps_per_epoch = len(indices) // self.batch_size
+        self._epoch = -1
+        self._order = indices
+
+    def at(self, step: int) -> NDArray[np.uint8]:
+        """The images of the given step, (B, H, W, C) uint8."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._order = np.random.default_rng([self._seed, epoch]).permutation(self._indices)
+            self._epoch = epoch
+        # In storage order, a mapped file is read forwards; within a batch the order changes nothing but the noise.
+        chosen = np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+        return self._images[chosen]
+
+
+def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 (B, H, W, C) → float32 (B, C, H, W) in [0, 1] on the device, in channels-last memory order."""
+    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices for training and for validation: the set's own split, or a random share decided by the seed."""
+    if pack.split is not None:
+        return np.flatnonzero(pack.split == TRAIN_SPLIT), np.flatnonzero(pack.split == VALIDATION_SPLIT)
+    count = len(pack.images)
+    order = np.random.default_rng([config.seed, 0x5_91_17]).permutation(count)
+    num_validation = min(round(count * config.validation_fraction), count - 1)
+    return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+
+
+def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
+    """N(0, 1) noise of a step, a function of seed and step alone, equal on every device."""
+    generator = torch.Generator().manual_seed((seed << 32) + step)
+    return torch.randn(shape, generator=generator).to(device)

@@ -1,0 +1,411 @@
+"""The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.files import load_model, save_model
+from models.info import ModelInfo, active_dimensions
+from models.networks import VAE
+from training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    load_optimizer_tensors,
+    newest_checkpoint,
+    optimizer_tensors,
+    write_checkpoint,
+)
+from training.config import TrainingConfig, config_to_json, with_lengths_in_steps
+from training.inputs import Batches, noise_at, split_indices, to_input
+from training.objectives import (
+    BetaController,
+    capacity_penalty,
+    kl_per_dimension,
+    reconstruction_loss,
+    total_correlation_terms,
+)
+from training.optimizers import LearningRate, make_optimizer
+from training.packs import Pack
+from training.recorder import Recorder
+from training.schedules import linear_ramp
+from training.summary import summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands; `metrics` are means over the steps since the last report."""
+
+    step: int
+    num_steps: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    metrics: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def fraction(self) -> float:
+        return self.step / self.num_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How a run ended: `completed`, `stopped` (should_stop gave stop_reason) or `diverged` (message says how)."""
+
+    outcome: str
+    step: int
+    resumed_from_step: int | None
+    network: VAE
+    info: ModelInfo | None = None
+    stop_reason: str | None = None
+    message: str = ""
+
+
+@dataclass
+class _Run:
+    """The state that a checkpoint holds."""
+
+    network: VAE
+    optimizer: torch.optim.Optimizer
+    learning_rate: LearningRate
+    controller: BetaController
+    step: int = 0
+    best_loss: float = float("inf")
+    validated_step: int = 0
+
+    def to_checkpoint(self, config: TrainingConfig, digest: str) -> Checkpoint:
+        tensors = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
+        tensors |= {name: tensor.clone() for name, tensor in optimizer_tensors(self.optimizer).items()}
+        state = {
+            "config": config_to_json(config),
+            "dataset_digest": digest,
+            "log_beta": self.controller.log_beta,
+            "learning_rate": self.learning_rate.state(),
+            "best_loss": self.best_loss if self.best_loss < float("inf") else None,
+            "validated_step": self.validated_step,
+        }
+        return Checkpoint(self.step, tensors, state)
+
+    def restore(self, checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
+        state = checkpoint.state
+        if state["config"] != config_to_json(config):
+            raise CheckpointError("the checkpoint belongs to a run with other settings")
+        if state["dataset_digest"] != digest:
+            raise CheckpointError("the checkpoint belongs to a run on other images")
+        prefix = "network."
+        self.network.load_state_dict(
+            {name[len(prefix) :]: t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
+        )
+        load_optimizer_tensors(self.optimizer, checkpoint.tensors)
+        self.step = checkpoint.step
+        self.controller.log_beta = state["log_beta"]
+        self.learning_rate.restore(state["learning_rate"])
+        self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
+        self.validated_step = state["validated_step"]
+
+
+def train(  # noqa: PLR0915 - the loop reads top to bottom
+    config: TrainingConfig,
+    pack: Pack,
+    *,
+    run_folder: Path,
+    name: str = "model",
+    device: str | torch.device = "cpu",
+    fence: int = 0,
+    resume: bool = True,
+    initial_weights: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    on_progress: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], str | None] | None = None,
+    save_checkpoint: Callable[[Checkpoint], None] | None = None,
+) -> TrainingResult:
+    """Trains a β-VAE, or goes on with a run that was stopped.
+
+    On a CPU the result is a function of config and pack alone: stopping and resuming changes no bit of it, with the
+    same number of threads.
+
+    Args:
+        config: settings; lengths in epochs are turned into steps here.
+        pack: the images; only mapped, never copied whole.
+        run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/, training.gif, capacity.png, model/.
+        fence: part of the checkpoints' names; see training.checkpoints.
+        resume: go on from the newest whole checkpoint in run_folder, where there is one.
+        initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
+            so this is no resume.
+        checkpoint_seconds: time between checkpoints.
+        on_progress: called with every record. should_stop: called before every step; a reason ends the run after a
+            checkpoint. save_checkpoint: replaces the writing of checkpoints into run_folder.
+    Returns: the result; cancelling and divergence are results, not exceptions.
+    Raises: CheckpointError when the checkpoint belongs to other settings or images; ValueError when the pack or the
+        initial weights do not fit the network.
+    """
+    device = torch.device(device)
+    torch.set_flush_denormal(True)
+    expected = (config.image_size, config.image_size, config.num_channels)
+    if pack.images.shape[1:] != expected:
+        raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
+    train_indices, validation_indices = split_indices(pack, config)
+    batches = Batches(pack.images, train_indices, config.batch_size, config.seed)
+    config = with_lengths_in_steps(config, batches.steps_per_epoch)
+    assert config.capacity_steps is not None and config.validation_steps is not None
+
+    run = _new_run(config, device, initial_weights)
+    checkpoint_folder = run_folder / "checkpoints"
+    checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
+    if checkpoint is not None:
+        run.restore(checkpoint, config, pack.info.digest)
+    resumed_from_step = checkpoint.step if checkpoint is not None else None
+
+    def save() -> None:
+        state = run.to_checkpoint(config, pack.info.digest)
+        if save_checkpoint is not None:
+            save_checkpoint(state)
+        else:
+            write_checkpoint(checkpoint_folder, state, fence)
+
+    recorder = Recorder(run_folder, run.step)
+    preview_indices = (validation_indices if len(validation_indices) else train_indices)[:8]
+    preview_images = to_input(pack.images[preview_indices], device)
+    window = _Window()
+    watch = Watch(config)
+    saved_at = time.monotonic()
+    validation: dict[str, float] = {}
+    reason: str | None = None
+    message = ""
+
+    try:
+        while True:
+            last = run.step == config.num_steps
+            # Evaluate, on the whole validation split and with a C that does not move.
+            due = run.step > run.validated_step and (last or run.step % config.validation_steps == 0)
+            if due and len(validation_indices):
+                with window.paused():
+                    validation = _validate(run, config, pack, validation_indices, device)
+                    recorder.record(run.step, validation)
+                    if validation["validation_loss"] < run.best_loss:
+                        run.best_loss = validation["validation_loss"]
+                        write_checkpoint(run_folder / "best", _weights_only(run, validation), fence, keep=1)
+                    run.learning_rate.validated(validation["validation_loss"])
+                run.validated_step = run.step
+            # Sample.
+            if config.preview_steps and (last or run.step % config.preview_steps == 0):
+                with window.paused():
+                    recorder.preview(run.step, run.network, preview_images)
+            # Checkpoint and stop.
+            reason = None if last or should_stop is None else should_stop()
+            if last or reason or time.monotonic() - saved_at >= checkpoint_seconds:
+                with window.paused():
+                    save()
+                saved_at = time.monotonic()
+            if last or reason:
+                break
+            # Step.
+            run.learning_rate.apply(run.step)
+            capacity = linear_ramp(run.step, config.capacity_start, config.capacity_max, config.capacity_steps)
+            images = to_input(batches.at(run.step), device)
+            noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
+            logits, mean, log_variance = run.network(images, noise)
+            rec = reconstruction_loss(logits, images, config.likelihood)
+            kls = kl_per_dimension(mean, log_variance)
+            kl = kls.sum()
+            if config.objective == "capacity":
+                loss = rec + capacity_penalty(kl, capacity, config.gamma)
+            elif config.objective == "controlled":
+                loss = rec + run.controller.beta * kl
+            elif config.objective == "beta":
+                loss = rec + config.beta * kl
+            else:
+                latents = mean + torch.exp(0.5 * log_variance) * noise
+                information, correlation, dimension_wise = total_correlation_terms(
+                    latents, mean, log_variance, len(train_indices)
+                )
+                loss = rec + information + config.beta * correlation + dimension_wise
+            loss_value, kl_value = loss.item(), kl.item()
+            if not (abs(loss_value) < float("inf") and abs(kl_value) < float("inf")):
+                message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
+                break
+            run.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            run.optimizer.step()
+            run.controller.update(kl_value, capacity)
+            run.step += 1
+            # Log.
+            window.add(loss_value, rec.item(), kls.detach(), len(images))
+            if run.step % config.log_steps == 0 or run.step == config.num_steps:
+                metrics = window.metrics()
+                if config.objective in ("capacity", "controlled"):
+                    metrics["capacity"] = linear_ramp(
+                        run.step, config.capacity_start, config.capacity_max, config.capacity_steps
+                    )
+                if config.objective != "capacity":
+                    metrics["beta"] = run.controller.beta if config.objective == "controlled" else config.beta
+                metrics["learning_rate"] = run.learning_rate.current
+                recorder.record(run.step, metrics)
+                if on_progress is not None:
+                    on_progress(_progress(run.step, config, metrics | validation, watch))
+                window = _Window()
+    finally:
+        recorder.close()
+
+    result = {"step": run.step, "resumed_from_step": resumed_from_step, "network": run.network}
+    if message:
+        return TrainingResult(outcome="diverged", message=message, **result)
+    if reason:
+        return TrainingResult(outcome="stopped", stop_reason=reason, **result)
+    recorder.finish()
+    run.network.eval()
+    indices = validation_indices if len(validation_indices) else train_indices
+    info = ModelInfo(
+        name=name,
+        network=config.network,
+        preprocessing=config.preprocessing,
+        likelihood=config.likelihood,
+        dataset={
+            "id": pack.info.id,
+            "name": pack.info.name,
+            "digest": pack.info.digest,
+            "num_images": len(pack.images),
+        },
+        training=config_to_json(config),
+        step=run.step,
+        **summarise(run.network, pack.images, indices, config.likelihood, device),
+    )
+    info = save_model(run_folder / "model", run.network, info)
+    return TrainingResult(outcome="completed", info=info, **result)
+
+
+def _new_run(config: TrainingConfig, device: torch.device, initial_weights: Path | None) -> _Run:
+    """A run at step 0. The weights are drawn on the CPU, from the config's seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = VAE(config.network)
+    if initial_weights is not None:
+        source = load_model(initial_weights)
+        if source.info.network != config.network:
+            raise ValueError(f"initial weights: {source.info.network} is not the network of this run")
+        network.load_state_dict(source.network.state_dict())
+    network = network.to(device, memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(config, network.parameters())
+    controller = BetaController(config.beta_min, config.beta_max, config.controller_gain)
+    return _Run(network, optimizer, LearningRate(config, optimizer), controller)
+
+
+def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
+    tensors = {f"network.{name}": tensor for name, tensor in run.network.state_dict().items()}
+    return Checkpoint(run.step, tensors, dict(validation))
+
+
+def _validate(
+    run: _Run, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], device: torch.device
+) -> dict[str, float]:
+    """Losses over a whole split, decoding the posterior mean; the objective takes C at capacity_max and β at its last."""
+    run.network.eval()
+    summary = summarise(run.network, pack.images, indices, config.likelihood, device)
+    run.network.train()
+    rec, kl = summary["reconstruction_loss"], sum(summary["kl_per_dimension"])
+    if config.objective == "capacity":
+        loss = rec + config.gamma * abs(kl - config.capacity_max)
+    elif config.objective == "controlled":
+        loss = rec + config.beta_min * kl
+    else:
+        # The total correlation is no function of one image; β·KL bounds the btcvae objective from above for β ≥ 1.
+        loss = rec + config.beta * kl
+    return {"validation_loss": loss, "validation_reconstruction_loss": rec, "validation_kl": kl}
+
+
+class _Window:
+    """Means since the last record, and the time that the steps took without validation and checkpoints."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._reconstruction_losses: list[float] = []
+        self._kls: list[Tensor] = []
+        self._num_images = 0
+        self._started = time.perf_counter()
+        self._pauses = 0.0
+
+    def paused(self) -> "_Pause":
+        return _Pause(self)
+
+    def add(self, loss: float, reconstruction: float, kls: Tensor, num_images: int) -> None:
+        self._losses.append(loss)
+        self._reconstruction_losses.append(reconstruction)
+        self._kls.append(kls)
+        self._num_images += num_images
+
+    def leave_out(self, seconds: float) -> None:
+        self._pauses += seconds
+
+    def metrics(self) -> dict[str, Any]:
+        kls = torch.stack(self._kls).mean(0).tolist()
+        seconds = time.perf_counter() - self._started - self._pauses
+        return {
+            "loss": sum(self._losses) / len(self._losses),
+            "reconstruction_loss": sum(self._reconstruction_losses) / len(self._losses),
+            "kl": sum(kls),
+            "kl_per_dimension": kls,
+            "images_per_second": self._num_images / max(seconds, 1e-9),
+        }
+
+
+class _Pause:
+    def __init__(self, window: _Window) -> None:
+        self._window = window
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._window.leave_out(time.perf_counter() - self._started)
+
+
+def _progress(step: int, config: TrainingConfig, metrics: dict[str, Any], watch: "Watch") -> Progress:
+    speed = metrics["images_per_second"]
+    return Progress(
+        step=step,
+        num_steps=config.num_steps,
+        images_per_second=speed,
+        eta_seconds=(config.num_steps - step) * config.batch_size / speed,
+        metrics=metrics,
+        warnings=watch.look(step, metrics),
+    )
+
+
+class Watch:
+    """Says in words, once each, what is wrong with a run."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self._said: set[str] = set()
+
+    def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
+        """New warnings about a record's metrics."""
+        config, found = self._config, {}
+        kl, rec = metrics["kl"], metrics["reconstruction_loss"]
+        assert config.capacity_steps is not None
+        if config.objective == "capacity":
+            distance = abs(kl - metrics["capacity"])
+            penalty = config.gamma * distance
+            if step > config.capacity_steps and distance > 0.1 * (1 + metrics["capacity"]):
+                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
+            if step > 500 and penalty > 2 * rec:
+                found["dwarfed"] = (
+                    f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
+                    "learnt late; try a smaller γ or the controlled objective"
+                )
+        wanted = metrics.get("capacity", 1.0)
+        if (
+            step > min(2_000, config.num_steps // 2)
+            and wanted > 0.5
+            and not active_dimensions(metrics["kl_per_dimension"])
+        ):
+            found["collapsed"] = "the posterior has collapsed: no latent dimension carries information"
+        new = [text for key, text in found.items() if key not in self._said]
+        self._said |= found.keys()
+        return new

@@ -1,0 +1,113 @@
+"""Losses in nats per image: sums over pixels and latents, means over the batch, never a mean over pixels.
+
+A mean over pixels would rescale β, γ and C by C·H·W without a word; most public implementations do that.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
+    """−log p(x given z), summed over C, H, W and averaged over the batch.
+
+    Args: logits and images, (B, C, H, W), images in [0, 1]; likelihood, `bernoulli` (cross entropy; on grey pixels it
+    cannot fall below `bernoulli_floor`) or `gaussian` (mean sigmoid(logits), σ² = 1/2 and no constant: the summed
+    squared error).
+    Returns: scalar, nats.
+    """
+    return reconstruction_loss_per_image(logits, images, likelihood).mean()
+
+
+def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
+    """As reconstruction_loss, for each image: (B,) nats."""
+    if likelihood == "bernoulli":
+        per_pixel = F.binary_cross_entropy_with_logits(logits, images, reduction="none")
+    elif likelihood == "gaussian":
+        per_pixel = (torch.sigmoid(logits) - images) ** 2
+    else:
+        raise ValueError(f"likelihood: {likelihood!r} is neither bernoulli nor gaussian")
+    return per_pixel.flatten(1).sum(1)
+
+
+def bernoulli_floor(images: Tensor) -> Tensor:
+    """The lowest Bernoulli loss that any reconstruction of these images can have: their own entropy, mean nats an image.
+
+    0 for black and white pictures; for grey ones it can be most of the loss. images (B, C, H, W) in [0, 1].
+    """
+    entropy = -(torch.special.xlogy(images, images) + torch.special.xlogy(1 - images, 1 - images))
+    return entropy.flatten(1).sum(1).mean()
+
+
+def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL divergence of q(z|x) from N(0, I) for each latent dimension, averaged over the batch.
+
+    Args: mean, log_variance, each (B, D).   Returns: (D,) in nats; the sum is the KL term of Higgins et al. 2017.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
+
+
+def capacity_penalty(kl: Tensor, capacity: float, gamma: float) -> Tensor:
+    """γ·|KL − C| of Burgess et al. 2018, Eq. 8; kl is the batch mean, scalar, nats."""
+    return gamma * (kl - capacity).abs()
+
+
+def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """log N(latents; mean, exp(log_variance)), elementwise with broadcasting, nats."""
+    return -0.5 * (math.log(2 * math.pi) + log_variance + (latents - mean).square() * torch.exp(-log_variance))
+
+
+def _stratified_log_weights(batch_size: int, dataset_size: int) -> Tensor:
+    """log importance weights (B, B) of minibatch stratified sampling (Chen et al. 2018, appendix C)."""
+    n, m = dataset_size, batch_size - 1
+    weights = torch.full((batch_size, batch_size), 1 / m)
+    stratum = (n - m) / (n * m)
+    weights.view(-1)[:: m + 1] = 1 / n
+    weights.view(-1)[1 :: m + 1] = stratum
+    weights[m - 1, 0] = stratum
+    return weights.log()
+
+
+def total_correlation_terms(
+    latents: Tensor, mean: Tensor, log_variance: Tensor, dataset_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three parts of the KL of Chen et al. 2018, Eq. 2, by minibatch stratified sampling.
+
+    The weights join *after* the sum over latents for the joint density; adding them before counts them D times.
+    Args: latents, mean, log_variance, (B, D), B ≥ 2; dataset_size, images in the training split.
+    Returns: mutual information, total correlation, dimension-wise KL; scalars, nats. Their sum estimates the KL.
+    """
+    zeros = torch.zeros_like(latents)
+    log_q_given_x = gaussian_log_density(latents, mean, log_variance).sum(1)
+    log_prior = gaussian_log_density(latents, zeros, zeros).sum(1)
+    pairwise = gaussian_log_density(latents[:, None], mean[None], log_variance[None])
+    log_weights = _stratified_log_weights(len(latents), max(dataset_size, len(latents))).to(latents.device)
+    log_q = torch.logsumexp(log_weights + pairwise.sum(2), 1)
+    log_product = torch.logsumexp(log_weights[:, :, None] + pairwise, 1).sum(1)
+    return (log_q_given_x - log_q).mean(), (log_q - log_product).mean(), (log_product - log_prior).mean()
+
+
+class BetaController:
+    """Holds β between two bounds so that the KL follows the capacity C where it can.
+
+    An integrator on log β: β grows while the KL is above C and falls while it is below; a relative of ControlVAE
+    (Shao et al. 2020) and GECO (Rezende & Viola 2018). With beta_min = 1 the KL is never pushed above what the
+    likelihood bound itself asks for, so C is an upper bound and no nat is spent on noise; with beta_max the latents
+    that the early, small C has no room for are not driven to the prior so hard that they never come back.
+    """
+
+    def __init__(self, beta_min: float, beta_max: float, gain: float) -> None:
+        self.log_min, self.log_max, self.gain = math.log(beta_min), math.log(beta_max), gain
+        self.log_beta = self.log_max
+
+    @property
+    def beta(self) -> float:
+        return math.exp(self.log_beta)
+
+    def update(self, kl: float, capacity: float) -> None:
+        """Takes one step's KL (nats) into account."""
+        # The relative distance is bounded: the first steps' KL can be hundreds of nats.
+        distance = max(-1.0, min(1.0, (kl - capacity) / (1 + capacity)))
+        self.log_beta = max(self.log_min, min(self.log_max, self.log_beta + self.gain * distance))

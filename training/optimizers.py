@@ -1,0 +1,65 @@
+"""Optimizers and learning rates by the names of the config."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.config import TrainingConfig
+from training.schedules import cosine_decay
+
+
+def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that the config names; fused where torch has it."""
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay)
+    if config.optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=rate, weight_decay=decay)
+    return torch.optim.Adadelta(parameters, lr=rate, weight_decay=decay)
+
+
+class LearningRate:
+    """Sets the optimizer's rate before every step: the config's schedule, times what plateaus have taken off it."""
+
+    def __init__(self, config: TrainingConfig, optimizer: torch.optim.Optimizer) -> None:
+        self._config, self._optimizer = config, optimizer
+        self._factor, self._best, self._waited = 1.0, float("inf"), 0
+        self.current = config.learning_rate
+
+    def apply(self, step: int) -> None:
+        """Sets the rate for the given step."""
+        self.current = self._config.learning_rate * self._factor
+        if self._config.learning_rate_schedule == "cosine":
+            self.current *= cosine_decay(step, self._config.num_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.current
+
+    def validated(self, loss: float) -> None:
+        """Takes a validation loss into account; lowers the rate after too many without a better one."""
+        if self._config.learning_rate_schedule != "plateau":
+            return
+        if loss < self._best:
+            self._best, self._waited = loss, 0
+            return
+        self._waited += 1
+        if self._waited > self._config.plateau_patience:
+            self._factor *= self._config.plateau_factor
+            self._waited = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        best = self._best if self._best < float("inf") else None
+        return {"factor": self._factor, "best": best, "waited": self._waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts back what `state` gave."""
+        self._factor, self._waited = state["factor"], state["waited"]
+        self._best = float("inf") if state["best"] is None else state["best"]

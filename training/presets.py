@@ -1,0 +1,96 @@
+"""Named training settings. Each text says where it comes from, its command, what it costs and what to expect."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from models.config import ConfigError
+from training.config import TrainingConfig, config_from_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named config, with the data set that it was made for."""
+
+    config: TrainingConfig
+    dataset: str | None
+    text: str
+
+
+PRESETS: dict[str, Preset] = {
+    "dsprites": Preset(
+        dataset="dsprites",
+        text="The shipped dsprites model: β falls from 8 to 1 under the controller while C rises to 25 nats.",
+        config=TrainingConfig(
+            objective="controlled",
+            capacity_max=25.0,
+            capacity_steps=40_000,
+            num_steps=50_000,
+            learning_rate=1e-3,
+            learning_rate_schedule="cosine",
+            validation_fraction=0.01,
+        ),
+    ),
+    "dsprites_burgess": Preset(
+        dataset="dsprites",
+        text="Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64.",
+        config=TrainingConfig(
+            gamma=1000.0, capacity_max=25.0, capacity_steps=100_000, num_steps=150_000, validation_fraction=0.01
+        ),
+    ),
+    "dsprites_higgins": Preset(
+        dataset="dsprites",
+        text="Higgins et al. 2017's β 4 with the convolutional network of Locatello et al. 2019: Adam 1e-4, 300 000 steps.",
+        config=TrainingConfig(
+            architecture="higgins",
+            objective="beta",
+            beta=4.0,
+            learning_rate=1e-4,
+            num_steps=300_000,
+            validation_fraction=0.01,
+        ),
+    ),
+    "celeba": Preset(
+        dataset=None,
+        text=(
+            "K13's CelebA run: γ 1000, C from 0 to 50 nats over 150 of 200 epochs, 32 latents, Adam 5e-4, batch 64, "
+            "rate × 0.1 after 5 validations without progress, a fifth of the images for validation."
+        ),
+        config=TrainingConfig(
+            num_channels=3,
+            latent_dim=32,
+            gamma=1000.0,
+            capacity_max=50.0,
+            capacity_epochs=150.0,
+            num_epochs=200.0,
+            learning_rate_schedule="plateau",
+            validation_fraction=0.2,
+            crop="none",
+        ),
+    ),
+    "chairs": Preset(
+        dataset=None,
+        text="K13's 3D Chairs run: as celeba, with 16 latents.",
+        config=TrainingConfig(
+            num_channels=3,
+            latent_dim=16,
+            gamma=1000.0,
+            capacity_max=50.0,
+            capacity_epochs=150.0,
+            num_epochs=200.0,
+            learning_rate_schedule="plateau",
+            validation_fraction=0.2,
+        ),
+    ),
+}
+
+
+def resolve(preset: str | None, overrides: dict[str, Any]) -> TrainingConfig:
+    """A preset's config, or the defaults, with `overrides` in their place.
+
+    Raises: ConfigError for an unknown preset, an unknown field, or a value outside its limits.
+    """
+    if preset is None:
+        return config_from_json(overrides)
+    if preset not in PRESETS:
+        raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
+    return config_from_json({**asdict(PRESETS[preset].config), **overrides})

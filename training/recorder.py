@@ -1,0 +1,131 @@
+"""What a run leaves behind: JSON lines, TensorBoard events, previews, the figure of Burgess et al. 2018."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from models.atomic import write_bytes
+from models.networks import VAE
+
+METRICS_FILE = "metrics.jsonl"
+PREVIEW_IMAGES = 8
+PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
+
+
+class Recorder:
+    """Writes a run's records below one folder; a resumed run goes on in the same files.
+
+    Records of steps after `step`, written by a worker that died before its next checkpoint, are dropped.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / METRICS_FILE
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_bytes(path, "".join(line + "\n" for line in kept).encode())
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def record(self, step: int, values: dict[str, Any]) -> None:
+        """Appends one line and the same numbers as TensorBoard scalars; kl_per_dimension becomes one curve each."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._writer.add_scalar(name, value, step)
+            elif name == "kl_per_dimension":
+                for k, kl in enumerate(value):
+                    self._writer.add_scalar(f"kl_per_dimension/{k:02d}", kl, step)
+
+    def preview(self, step: int, network: VAE, images: Tensor) -> None:
+        """Saves previews/<step>.png: originals, reconstructions, and a traversal of every dimension of the first image.
+
+        Args: images, (N, C, H, W) in [0, 1], on the network's device.
+        """
+        sheet = preview_sheet(network, images[:PREVIEW_IMAGES])
+        buffer = io.BytesIO()
+        Image.fromarray(sheet).save(buffer, "PNG")
+        write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
+        self._writer.add_image("preview", sheet, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Ends the files."""
+        self._file.close()
+        self._writer.close()
+
+    def finish(self) -> None:
+        """Draws training.gif out of the previews, and capacity.png: Burgess' figure of KL per dimension against C."""
+        previews = sorted((self.folder / "previews").glob("*.png"))
+        if previews:
+            frames = [iio.imread(path) for path in previews]
+            data = iio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=200, loop=0)
+            write_bytes(self.folder / "training.gif", data)
+        records = [json.loads(line) for line in (self.folder / METRICS_FILE).read_text("utf-8").splitlines()]
+        records = [record for record in records if "kl_per_dimension" in record]
+        if records:
+            write_bytes(self.folder / "capacity.png", capacity_figure(records))
+
+
+def _step_of(line: str) -> float:
+    """The step of a record; a torn line counts as later than every step."""
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")
+
+
+@torch.no_grad()
+def preview_sheet(network: VAE, images: Tensor) -> NDArray[np.uint8]:
+    """Rows of pictures: originals, reconstructions, then one traversal from −3 to 3 a dimension; (H', W', 3) uint8."""
+    mean, _ = network.encode(images)
+    latent_dim = mean.shape[1]
+    values = torch.linspace(-PREVIEW_SPAN, PREVIEW_SPAN, PREVIEW_FRAMES, device=mean.device)
+    latents = mean[:1].repeat(latent_dim * PREVIEW_FRAMES, 1)
+    rows = torch.arange(len(latents), device=mean.device)
+    latents[rows, rows // PREVIEW_FRAMES] = values.repeat(latent_dim)
+    padding = torch.ones(PREVIEW_FRAMES - len(images) % PREVIEW_FRAMES, *images.shape[1:], device=images.device)
+    padding = padding[: -len(images) % PREVIEW_FRAMES]
+    tiles = torch.cat([images, padding, network.decode(mean), padding, network.decode(latents)])
+    pixels = (tiles.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    if pixels.shape[3] == 1:
+        pixels = pixels.repeat(3, axis=3)
+    pixels = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
+    count, height, width, _ = pixels.shape
+    grid = pixels.reshape(count // PREVIEW_FRAMES, PREVIEW_FRAMES, height, width, 3)
+    sheet: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3, 4).reshape(-1, PREVIEW_FRAMES * width, 3)
+    return sheet
+
+
+def capacity_figure(records: list[dict[str, Any]]) -> bytes:
+    """A PNG of KL per dimension against C, or against the step where C does not move (Burgess et al. 2018, Fig. 2)."""
+    # The object interface: pyplot keeps global state and is not safe in a worker's thread.
+    from matplotlib.figure import Figure
+
+    steps = [record["step"] for record in records]
+    capacities = [record.get("capacity") for record in records]
+    moves = None not in capacities and max(capacities) - min(capacities) > 1e-9
+    # C stays at its maximum after the ramp; the step tells the whole story, so the figure shows both.
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True) if moves else [figure.subplots()]
+    kl = np.array([record["kl_per_dimension"] for record in records])
+    for axes, x, label in zip(panels, [steps, capacities], ["step", "capacity C (nats)"], strict=False):
+        for k in range(kl.shape[1]):
+            axes.plot(x, kl[:, k], linewidth=1, label=f"z{k}")
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("KL per dimension (nats)")
+    if kl.shape[1] <= 16:
+        panels[-1].legend(ncols=2, fontsize=7)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()

@@ -1,0 +1,42 @@
+"""What a network does with a set of images, in a few numbers."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.networks import VAE
+from training.inputs import to_input
+from training.objectives import kl_per_dimension, reconstruction_loss
+
+_BATCH = 256
+SUMMARY_IMAGES = 10_000
+
+
+@torch.no_grad()
+def summarise(
+    network: VAE, images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str, device: torch.device
+) -> dict[str, Any]:
+    """Losses and the aggregate posterior over the given images, decoding the posterior mean.
+
+    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use.
+    Returns: kl_per_dimension, aggregate_mean, aggregate_std, each a list of D floats; reconstruction_loss, nats an image.
+    """
+    total, loss = 0, 0.0
+    kl, means = torch.zeros(network.config.latent_dim), []
+    for begin in range(0, len(indices), _BATCH):
+        batch = to_input(images[indices[begin : begin + _BATCH]], device)
+        mean, log_variance = network.encode(batch)
+        size = len(batch)
+        loss += reconstruction_loss(network.decoder(mean), batch, likelihood).item() * size
+        kl += kl_per_dimension(mean, log_variance).cpu() * size
+        means.append(mean.cpu())
+        total += size
+    all_means = torch.cat(means)
+    return {
+        "reconstruction_loss": loss / total,
+        "kl_per_dimension": (kl / total).tolist(),
+        "aggregate_mean": all_means.mean(0).tolist(),
+        "aggregate_std": all_means.std(0, correction=0).tolist(),
+    }

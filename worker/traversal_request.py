@@ -1,0 +1,348 @@
+"""What a traversal request can ask: one definition for the HTTP form, the command line and the renderer; no torch.
+
+A request goes through three doors: `parse_request` (texts of a form → typed fields, each within its own limits),
+`resolve_request` (against one model: which dimensions, is the latent vector long enough, is the whole affordable),
+`traversal_id` (the name of the resource that it asks for). Each raises ConfigError, which names the field.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import ConfigError, check, setting
+from models.info import ModelInfo, active_dimensions
+
+RENDERER_VERSION = 1
+"""Part of every traversal's id: raise it when the same request would give other bytes."""
+
+MAX_STEPS = 240
+MAX_DECODED_PIXELS = 2**26
+"""Dimensions × steps × size²: the decoder's frames, which a render worker holds all at once (192 MiB in colour)."""
+MAX_RENDERED_PIXELS = 2**28
+"""Dimensions × steps × (scale × size)²: what is encoded, frame by frame; bounds the time of a request."""
+MAX_TILE_PX = 1024
+MAX_SHEET_PIXELS = 2**24
+"""Pixels in one frame of the sheet of all dimensions."""
+
+FORMATS = {
+    "json": "application/json",
+    "gif": "image/gif",
+    "webp": "image/webp",
+    "mp4": "video/mp4",
+    "png": "image/png",
+    "zip": "application/zip",
+}
+"""Answer formats and their media types; gif, webp and mp4 are the animated sheet, png the static one."""
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraversalRequest:
+    """The parameters of a traversal, but for the pictures it starts from.
+
+    Exactly one start is needed: an image, `z` or `seed`. With a second image the request is an interpolation
+    between the two posterior means, and the fields that name dimensions and ranges do nothing.
+    """
+
+    z: tuple[float, ...] | None = setting(
+        None, text="Latent vector to start from instead of an image: D numbers, as JSON or separated by commas."
+    )
+    seed: int | None = setting(
+        None, text="Start from a draw from the prior N(0, I) instead of an image.", minimum=0, maximum=2**63 - 1
+    )
+    dimensions: str = setting(
+        "all", text="Dimensions to traverse: all, active (KL above a threshold), or indices from 0 such as 0,3,7-9."
+    )
+    order: str = setting(
+        "index", text="Order of the dimensions: by index, or by KL, largest first.", choices=("index", "kl")
+    )
+    range: str = setting(
+        "prior",
+        text=(
+            "What start and end count in. prior: σ of N(0, I), so they are the latent's values; posterior: σ of the "
+            "aggregate posterior (of the posterior means over the data set), around its mean; quantiles: the same "
+            "ends, with steps of equal probability under the aggregate posterior; image: σ of this image's own "
+            "posterior, around its mean."
+        ),
+        choices=("prior", "posterior", "quantiles", "image"),
+    )
+    start: float = setting(-3.0, text="First value of a traversed dimension.", unit="σ", minimum=-100, maximum=100)
+    end: float = setting(
+        3.0, text="Last value of a traversed dimension; included.", unit="σ", minimum=-100, maximum=100
+    )
+    steps: int = setting(31, text="Frames from start to end, both included.", minimum=2, maximum=MAX_STEPS)
+    columns: int = setting(11, text="Frames a row in the static sheet, both ends included.", minimum=2, maximum=60)
+    grid: str | None = setting(
+        None, text="Two dimensions i,j for a grid: i moves across, j moves down. Takes the place of dimensions."
+    )
+    interpolation: str = setting(
+        "linear",
+        text="Path between two images: linear, or slerp (along the arc, which keeps the distance to the origin).",
+        choices=("linear", "slerp"),
+    )
+    fps: float = setting(15.0, text="Frames a second.", unit="1/s", minimum=1, maximum=50)
+    loop: str = setting(
+        "forward",
+        text="forward: start again after the end; pingpong: go back the same way.",
+        choices=("forward", "pingpong"),
+    )
+    scale: int = setting(2, text="Enlargement of every frame, a whole factor.", minimum=1, maximum=16)
+    resample: str = setting("bicubic", text="Filter of the enlargement.", choices=("nearest", "bicubic", "lanczos"))
+    captions: str = setting(
+        "auto",
+        text=(
+            "Dimension, KL in nats, label and current value beside the pictures, original and reconstruction at their "
+            "left. auto: on the sheets, not on the animations of one dimension; on; off."
+        ),
+        choices=("auto", "on", "off"),
+    )
+    format: str | None = setting(
+        None,
+        text="What comes back, instead of the Accept header. No part of the traversal's id.",
+        choices=tuple(FORMATS),
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.z is not None and not all(abs(value) <= 1000 for value in self.z):
+            raise ConfigError("z", "every number must be finite and between -1000 and 1000")
+        if self.z is not None and self.seed is not None:
+            raise ConfigError("seed", "cannot stand beside z: give one start")
+        if self.dimensions not in ("all", "active"):
+            parse_indices("dimensions", self.dimensions)
+        if self.grid is not None:
+            pair = parse_indices("grid", self.grid)
+            if len(pair) != 2 or pair[0] == pair[1]:
+                raise ConfigError("grid", f"must be two different dimensions such as 0,3, not {self.grid!r}")
+
+    @property
+    def grid_dimensions(self) -> tuple[int, int] | None:
+        """(across, down) of the grid, where one is asked for."""
+        if self.grid is None:
+            return None
+        across, down = parse_indices("grid", self.grid)
+        return across, down
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields by name; `from_json` reads it back."""
+        return {**asdict(self), "z": None if self.z is None else list(self.z)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "TraversalRequest":
+        """Typed values by field name. Raises ConfigError for an unknown field or a wrong value."""
+        values = dict(data)
+        for name in values:
+            if name not in _KINDS:
+                raise ConfigError(name, "is no parameter of a traversal")
+        if values.get("z") is not None:
+            values["z"] = _parse_z(values["z"])
+        for name, value in values.items():  # so that 3 and 3.0 are the same request
+            if _KINDS[name] == "float" and type(value) is int:
+                values[name] = float(value)
+        return cls(**values)
+
+
+_KINDS = {f.name: str(getattr(f.type, "__name__", f.type)) for f in fields(TraversalRequest)}
+
+
+def parse_request(form: Mapping[str, Any]) -> TraversalRequest:
+    """A request from the texts of an HTML form or a command line.
+
+    Args: form, field name → text (typed values pass too); None and empty texts mean the default.
+    Raises: ConfigError for an unknown field or a value that cannot be read or is outside its limits.
+    """
+    values: dict[str, Any] = {}
+    for name, value in form.items():
+        if name not in _KINDS:
+            raise ConfigError(name, "is no parameter of a traversal")
+        if value is None or (isinstance(value, str) and not value.strip()):
+            continue
+        values[name] = _parse_text(name, value.strip()) if isinstance(value, str) else value
+    return TraversalRequest.from_json(values)
+
+
+def _parse_text(name: str, text: str) -> Any:
+    if len(text) > 20_000:
+        raise ConfigError(name, "is too long")
+    if name == "z":
+        return _parse_z(text)
+    if name == "captions":
+        return {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(text.lower(), text)
+    kind = _KINDS[name]
+    try:
+        if "int" in kind:
+            return int(text)
+        if "float" in kind:
+            return float(text)
+    except ValueError:
+        raise ConfigError(name, f"must be a {'whole ' if 'int' in kind else ''}number, not {text[:40]!r}") from None
+    return text
+
+
+def _parse_z(value: Any) -> tuple[float, ...]:
+    """D numbers from a list, a JSON text or numbers separated by commas."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+            value = [float(number) for number in value]
+        except (ValueError, TypeError, RecursionError):
+            raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]") from None
+    if not isinstance(value, Sequence) or not value:
+        raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]")
+    if any(isinstance(number, bool) or not isinstance(number, int | float) for number in value):
+        raise ConfigError("z", "must hold numbers only")
+    return tuple(float(number) for number in value)
+
+
+def parse_indices(field: str, text: str) -> list[int]:
+    """Dimension indices from a text such as "0,3,7-9", in the order written. Raises ConfigError naming `field`."""
+    indices: list[int] = []
+    for part in text.strip("[]() ").split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
+            what = "all, active, or indices" if field == "dimensions" else "indices"
+            raise ConfigError(field, f"must be {what} such as 0,3,7-9, not {text[:40]!r}")
+        if len(first) > 4 or len(last) > 4:
+            raise ConfigError(field, "holds an index that no model has")
+        indices += range(int(first), int(last or first) + 1)
+        if len(indices) > 10_000:
+            raise ConfigError(field, "names too many dimensions")
+    if not indices:
+        raise ConfigError(field, "names no dimension")
+    if len(set(indices)) != len(indices):
+        raise ConfigError(field, "names a dimension twice")
+    return indices
+
+
+def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int) -> TraversalRequest:
+    """The request with its dimensions written out, once it is sure that this model can answer it at a bounded cost.
+
+    Args: num_images, pictures that come with it: 0 (then z or seed), 1, or 2 (an interpolation).
+    Raises: ConfigError naming the field that cannot be.
+    """
+    latent_dim = info.network.latent_dim
+    has_latent = request.z is not None or request.seed is not None
+    if num_images == 0 and not has_latent:
+        raise ConfigError("image", "is missing: give an image, or a latent vector z, or a seed")
+    if num_images and has_latent:
+        raise ConfigError("z" if request.z is not None else "seed", "cannot stand beside an image: give one start")
+    if request.z is not None and len(request.z) != latent_dim:
+        raise ConfigError("z", f"must hold {latent_dim} numbers for this model, not {len(request.z)}")
+    if num_images == 2 and request.grid is not None:
+        raise ConfigError("grid", "cannot stand beside a second image")
+    if num_images != 2:
+        request = replace(request, dimensions=_resolve_dimensions(request, info))
+        _check_range(request, info, num_images)
+    _check_cost(request, info, num_images)
+    return request
+
+
+def _resolve_dimensions(request: TraversalRequest, info: ModelInfo) -> str:
+    """Indices as text, ascending. `active` stays as it is for a model without KLs: the image's own decide then."""
+    latent_dim = info.network.latent_dim
+    if request.grid_dimensions:
+        if max(request.grid_dimensions) >= latent_dim:
+            raise ConfigError("grid", f"this model has dimensions 0 to {latent_dim - 1}")
+        chosen = sorted(request.grid_dimensions)
+    elif request.dimensions == "all":
+        chosen = list(range(latent_dim))
+    elif request.dimensions == "active":
+        if not info.kl_per_dimension:
+            return request.dimensions
+        chosen = active_dimensions(info.kl_per_dimension)
+        if not chosen:
+            raise ConfigError("dimensions", "this model has no active dimension")
+    else:
+        chosen = sorted(parse_indices("dimensions", request.dimensions))
+        if chosen[-1] >= latent_dim:
+            raise ConfigError("dimensions", f"this model has dimensions 0 to {latent_dim - 1}, not {chosen[-1]}")
+    return ",".join(map(str, chosen))
+
+
+def _check_range(request: TraversalRequest, info: ModelInfo, num_images: int) -> None:
+    if request.range == "image" and num_images == 0:
+        raise ConfigError("range", "image needs an image, whose posterior gives the σ")
+    if request.range in ("posterior", "quantiles") and not (info.aggregate_mean and info.aggregate_std):
+        raise ConfigError("range", f"{request.range} needs the aggregate posterior, which this model does not record")
+
+
+def num_strips(request: TraversalRequest, info: ModelInfo, num_images: int) -> int:
+    """Rows of frames that the renderer decodes, at most: dimensions, a grid's rows beside its two, or one path."""
+    if num_images == 2:
+        return 1
+    if request.grid is not None:
+        return 2 + min(request.columns, request.steps)
+    if request.dimensions in ("all", "active"):
+        return info.network.latent_dim
+    return len(parse_indices("dimensions", request.dimensions))
+
+
+def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> None:
+    """Refuses what would cost unbounded memory or time, before anything is decoded."""
+    size = info.network.image_size
+    tile = size * request.scale
+    strips = num_strips(request, info, num_images)
+    frames = strips * request.steps
+    if tile > MAX_TILE_PX:
+        raise ConfigError("scale", f"{request.scale} makes frames of {tile} px; at most {MAX_TILE_PX}")
+    if frames * size**2 > MAX_DECODED_PIXELS:
+        most = MAX_DECODED_PIXELS // (size**2 * strips)
+        raise ConfigError("steps", f"at most {most} for {strips} dimensions of {size} px")
+    if frames * tile**2 > MAX_RENDERED_PIXELS:
+        raise ConfigError(
+            "scale",
+            f"{frames} frames of {tile} px are {frames * tile**2 / 1e6:.0f} million pixels; at most "
+            f"{MAX_RENDERED_PIXELS // 10**6}: ask for fewer dimensions or steps, or a smaller scale",
+        )
+    sheet_rows = strips + 2
+    if max(strips * tile**2, sheet_rows * min(request.columns, request.steps) * tile**2) > MAX_SHEET_PIXELS:
+        raise ConfigError("scale", f"a sheet of {strips} dimensions at {tile} px is too large; ask for a smaller scale")
+
+
+def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pixels]) -> str:
+    """Name of the resource that a resolved request asks for: 32 hex digits.
+
+    A hash of the model (its weights, and what of its card the pictures show or depend on), the decoded pixels, the
+    parameters and the renderer's version. Equal ids mean equal bytes; `format` is left out, since one traversal
+    holds all formats.
+
+    Args: images, the decoded and preprocessed pictures, each uint8 (H, W, C).
+    """
+    parameters = request.to_json()
+    del parameters["format"]
+    digest = hashlib.sha256()
+    described = {
+        "renderer": RENDERER_VERSION,
+        "weights": info.weights_sha256,
+        "network": asdict(info.network),
+        "kl_per_dimension": info.kl_per_dimension,
+        "aggregate": [info.aggregate_mean, info.aggregate_std],
+        "dimension_labels": info.dimension_labels,
+        "parameters": parameters,
+        "images": [list(image.shape) for image in images],
+    }
+    digest.update(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
+    for image in images:
+        digest.update(np.ascontiguousarray(image, dtype=np.uint8).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def dimension_file(index: int) -> str:
+    """File name of one dimension's animation. Files count from 1, indices from 0: index 0 is z_01.gif."""
+    return f"z_{index + 1:02d}.gif"
+
+
+def job_request(identity: str, model: str, request: TraversalRequest, num_images: int) -> dict[str, Any]:
+    """What a traversal job carries: ids and parameters; the pictures wait in storage (`input_keys`)."""
+    return {"traversal": identity, "model": model, "request": request.to_json(), "num_images": num_images}
+
+
+def input_keys(identity: str, num_images: int) -> list[str]:
+    """Storage keys of the preprocessed input pictures, PNG; whoever makes the job writes them first."""
+    return [f"traversals/{identity}/{name}" for name in ("input.png", "input2.png")[:num_images]]

@@ -110,8 +110,6 @@ class TraversalRequest:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.z is not None and not all(abs(value) <= 1000 for value in self.z):
-            raise ConfigError("z", "every number must be finite and between -1000 and 1000")
         if self.z is not None and self.seed is not None:
             raise ConfigError("seed", "cannot stand beside z: give one start")
         if self.dimensions not in ("all", "active"):
@@ -142,8 +140,10 @@ class TraversalRequest:
                 raise ConfigError(name, "is no parameter of a traversal")
         if values.get("z") is not None:
             values["z"] = _parse_z(values["z"])
-        for name, value in values.items():  # so that 3 and 3.0 are the same request
-            if _KINDS[name] == "float" and type(value) is int:
+        for name, value in values.items():
+            if type(value) is int and abs(value) >= 2**63:
+                raise ConfigError(name, "is out of range")
+            if type(value) is int and _KINDS[name] == "float":  # so that 3 and 3.0 are the same request
                 values[name] = float(value)
         return cls(**values)
 
@@ -197,6 +197,8 @@ def _parse_z(value: Any) -> tuple[float, ...]:
         raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]")
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in value):
         raise ConfigError("z", "must hold numbers only")
+    if not all(abs(number) <= 1000 for number in value):
+        raise ConfigError("z", "every number must be finite and between -1000 and 1000")
     return tuple(float(number) for number in value)
 
 

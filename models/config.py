@@ -94,7 +94,7 @@ class NetworkConfig:
 
     architecture: str = setting(
         "burgess",
-        text="Convolutional network: burgess (32 channels a layer, two layers of 256) or higgins (32-32-64-64, one of 256).",
+        text="Convolutional network: burgess (32 channels a layer, two of 256) or higgins (32-32-64-64, one of 256).",
         choices=ARCHITECTURES,
     )
     image_size: int = setting(64, text="Height and width of the images.", unit="px", choices=IMAGE_SIZES)

@@ -34,7 +34,7 @@ def validate_name(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """How a picture of any size becomes the network's input; recorded in the model, so that pictures are fed rightly."""
+    """How a picture of any size becomes a network's input; kept in the model, so that pictures are fed rightly."""
 
     image_size: int = setting(64, text="Height and width after resizing.", unit="px", minimum=8, maximum=1024)
     num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))

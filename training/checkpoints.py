@@ -100,11 +100,17 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return tensors
 
 
+@torch.no_grad()
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts back what optimizer_tensors gave; the optimizer's own groups (rates and so on) stay."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".", 2)
+            parameter = parameters[int(index)]
+            if tensor.shape == parameter.shape:
+                # Fused kernels walk parameter and state as flat memory: both must have the same (channels-last) order.
+                tensor = torch.empty_like(parameter).copy_(tensor)
             state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

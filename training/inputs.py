@@ -14,7 +14,7 @@ TRAIN_SPLIT, VALIDATION_SPLIT, TEST_SPLIT = 0, 1, 2
 class Batches:
     """The training images in an order that is a function of seed and step alone: a new permutation each epoch.
 
-    The last images of an epoch that fill no whole batch are left out of it; a set smaller than a batch is its own batch.
+    The last images of an epoch that fill no whole batch are left out of it; a set smaller than a batch is one batch.
     """
 
     def __init__(self, images: NDArray[np.uint8], indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
@@ -52,5 +52,6 @@ def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64]
 
 def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
     """N(0, 1) noise of a step, a function of seed and step alone, equal on every device."""
-    generator = torch.Generator().manual_seed((seed << 32) + step)
-    return torch.randn(shape, generator=generator).to(device)
+    # Not torch's generator: on a CPU it takes only the low 32 bits of a seed, so that seed and step would run together.
+    values = np.random.default_rng([seed, step]).standard_normal(shape, dtype=np.float32)
+    return torch.from_numpy(values).to(device)

@@ -110,7 +110,7 @@ class _Run:
         self.validated_step = state["validated_step"]
 
 
-def train(  # noqa: PLR0915 - the loop reads top to bottom
+def train(
     config: TrainingConfig,
     pack: Pack,
     *,
@@ -153,7 +153,8 @@ def train(  # noqa: PLR0915 - the loop reads top to bottom
     train_indices, validation_indices = split_indices(pack, config)
     batches = Batches(pack.images, train_indices, config.batch_size, config.seed)
     config = with_lengths_in_steps(config, batches.steps_per_epoch)
-    assert config.capacity_steps is not None and config.validation_steps is not None
+    assert config.capacity_steps is not None
+    assert config.validation_steps is not None
 
     run = _new_run(config, device, initial_weights)
     checkpoint_folder = run_folder / "checkpoints"
@@ -304,7 +305,7 @@ def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
 def _validate(
     run: _Run, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], device: torch.device
 ) -> dict[str, float]:
-    """Losses over a whole split, decoding the posterior mean; the objective takes C at capacity_max and β at its last."""
+    """Losses over a whole split, decoding the posterior mean; C is at capacity_max and β at beta_min."""
     run.network.eval()
     summary = summarise(run.network, pack.images, indices, config.likelihood, device)
     run.network.train()

@@ -33,7 +33,7 @@ def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: st
 
 
 def bernoulli_floor(images: Tensor) -> Tensor:
-    """The lowest Bernoulli loss that any reconstruction of these images can have: their own entropy, mean nats an image.
+    """The lowest Bernoulli loss that any reconstruction of these images can have: their own entropy, mean nats.
 
     0 for black and white pictures; for grey ones it can be most of the loss. images (B, C, H, W) in [0, 1].
     """

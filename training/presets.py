@@ -39,7 +39,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "dsprites_higgins": Preset(
         dataset="dsprites",
-        text="Higgins et al. 2017's β 4 with the convolutional network of Locatello et al. 2019: Adam 1e-4, 300 000 steps.",
+        text="Higgins et al. 2017's β 4 with the network of Locatello et al. 2019: Adam 1e-4, 300 000 steps.",
         config=TrainingConfig(
             architecture="higgins",
             objective="beta",

@@ -21,7 +21,7 @@ def summarise(
     """Losses and the aggregate posterior over the given images, decoding the posterior mean.
 
     Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use.
-    Returns: kl_per_dimension, aggregate_mean, aggregate_std, each a list of D floats; reconstruction_loss, nats an image.
+    Returns: kl_per_dimension, aggregate_mean, aggregate_std, lists of D floats; reconstruction_loss, nats an image.
     """
     total, loss = 0, 0.0
     kl, means = torch.zeros(network.config.latent_dim), []

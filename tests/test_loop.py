@@ -1,0 +1,253 @@
+"""The training loop: resume equals never having stopped, capacity is met, ends are results."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.files import load_model
+from models.info import Preprocessing
+from training import dsprites
+from training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    list_checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from training.config import TrainingConfig
+from training.inputs import Batches, noise_at, split_indices
+from training.loop import Progress, TrainingResult, Watch, train
+from training.packs import Pack, open_pack, write_pack
+
+SMALL = TrainingConfig(
+    image_size=32,
+    latent_dim=4,
+    num_steps=24,
+    capacity_max=4.0,
+    batch_size=8,
+    log_steps=4,
+    preview_steps=12,
+    validation_steps=6,
+    validation_fraction=0.2,
+)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    classes = np.random.default_rng(0).integers(0, dsprites.FACTOR_SIZES, (120, 5))
+    folder = tmp_path_factory.mktemp("pack") / "sprites"
+    images = dsprites.render(classes, 32)[..., None]
+    write_pack(
+        folder, [images], name="sprites", kind="array", source="test", preprocessing=Preprocessing(image_size=32)
+    )
+    return open_pack(folder)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def weights_of(result: TrainingResult) -> dict[str, torch.Tensor]:
+    return result.network.state_dict()
+
+
+@pytest.mark.parametrize("objective", ["capacity", "beta", "btcvae", "controlled"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pack: Pack, tmp_path: Path) -> None:
+    rate = 1e-6 if optimizer == "sgd" else 1e-3
+    config = replace(
+        SMALL,
+        objective=objective,
+        optimizer=optimizer,
+        learning_rate=rate,
+        learning_rate_schedule="plateau",
+        gamma=10.0,
+    )
+    whole = train(config, pack, run_folder=tmp_path / "whole")
+    stops = set(np.random.default_rng([len(objective), len(optimizer)]).choice(np.arange(1, 24), 3).tolist())
+    calls = 0
+
+    def should_stop() -> str | None:
+        nonlocal calls
+        calls += 1
+        return "shutdown" if calls - 1 - resumed in stops else None
+
+    resumed, parts = 0, 0
+    while True:
+        result = train(config, pack, run_folder=tmp_path / "parts", should_stop=should_stop, fence=parts)
+        parts += 1
+        if result.outcome == "completed":
+            break
+        assert result.stop_reason == "shutdown"
+        stops.discard(result.step)
+        # A resumed run asks once more at the step at which it was stopped.
+        calls, resumed = result.step, 0
+    assert parts >= 2
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(result)[name]), name
+
+
+def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    result = train(SMALL, pack, run_folder=tmp_path, name="a model", on_progress=seen.append)
+    assert result.outcome == "completed"
+    assert [progress.step for progress in seen] == [4, 8, 12, 16, 20, 24]
+    assert seen[-1].fraction == 1
+    assert seen[-1].eta_seconds == 0
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "kl" in r] == [4, 8, 12, 16, 20, 24]
+    assert [r["step"] for r in records if "validation_loss" in r] == [6, 12, 18, 24]
+    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == ["00000000.png", "00000012.png", "00000024.png"]
+    for name in ("training.gif", "capacity.png"):
+        Image.open(tmp_path / name).verify()
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    loaded = load_model(tmp_path / "model")
+    assert loaded.info == result.info
+    assert loaded.info.dataset["digest"] == pack.info.digest
+    assert loaded.info.preprocessing == SMALL.preprocessing
+    assert len(loaded.info.kl_per_dimension) == 4
+
+
+def test_records_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(10))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 12, "kl": -1}) + '\n{"step": 1')
+    train(SMALL, pack, run_folder=tmp_path)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [r["step"] for r in records if "kl" in r]
+    assert steps == sorted(set(steps))
+    assert all(r.get("kl", 0) >= 0 for r in records)
+
+
+def stop_at(step: int) -> "StopAt":
+    return StopAt(step)
+
+
+class StopAt:
+    """A should_stop that answers `cancel` when it is asked for the n-th time, that is before step n."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self) -> str | None:
+        self.left -= 1
+        return "cancel" if self.left < 0 else None
+
+
+def test_cancelling_is_a_result_with_a_checkpoint_at_that_step(pack: Pack, tmp_path: Path) -> None:
+    result = train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(7))
+    assert (result.outcome, result.stop_reason, result.step) == ("stopped", "cancel", 7)
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.step == 7
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp_path: Path) -> None:
+    config = replace(SMALL, optimizer="sgd", learning_rate=10.0)
+    saved: list[Checkpoint] = []
+    result = train(config, pack, run_folder=tmp_path, checkpoint_seconds=0, save_checkpoint=saved.append)
+    assert result.outcome == "diverged"
+    assert "step" in result.message
+    for tensor in weights_of(result).values():
+        assert tensor.isfinite().all()
+
+
+def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=100.0, learning_rate=1e-3, batch_size=32,
+        log_steps=100, preview_steps=0, validation_steps=None,
+    )  # fmt: skip
+    seen: list[Progress] = []
+    train(config, pack, run_folder=tmp_path, on_progress=seen.append)
+    assert seen[-1].metrics["capacity"] == 5.0
+    assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.05)
+
+
+def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(replace(SMALL, beta=3.0), pack, run_folder=tmp_path)
+
+
+def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:
+    first = train(SMALL, pack, run_folder=tmp_path / "first")
+    again = train(
+        SMALL, pack, run_folder=tmp_path / "again", initial_weights=tmp_path / "first" / "model", should_stop=stop_at(0)
+    )
+    assert (again.step, again.resumed_from_step) == (0, None)
+    for name, tensor in weights_of(first).items():
+        assert torch.equal(tensor, weights_of(again)[name])
+    with pytest.raises(ValueError, match="initial weights"):
+        other = replace(SMALL, latent_dim=5)
+        train(other, pack, run_folder=tmp_path / "other", initial_weights=tmp_path / "first" / "model")
+
+
+def test_images_of_another_size_are_refused(pack: Pack, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dataset"):
+        train(replace(SMALL, image_size=64), pack, run_folder=tmp_path)
+
+
+def test_every_image_comes_once_an_epoch_and_the_order_depends_on_seed_and_step_alone() -> None:
+    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
+    batches = Batches(images, np.arange(20), 5, seed=3)
+    epoch = np.concatenate([batches.at(step).ravel() for step in range(4)])
+    assert sorted(epoch.tolist()) == list(range(20))
+    later = Batches(images, np.arange(20), 5, seed=3)
+    assert np.array_equal(later.at(7), batches.at(7))
+    assert not np.array_equal(batches.at(0), batches.at(4))
+
+
+def test_splits_cover_the_set_and_do_not_meet(pack: Pack) -> None:
+    training, validation = split_indices(pack, SMALL)
+    assert sorted([*training.tolist(), *validation.tolist()]) == list(range(120))
+    assert len(validation) == 24
+
+
+def test_noise_is_a_function_of_seed_and_step() -> None:
+    device = torch.device("cpu")
+    assert torch.equal(noise_at(5, 1, (4, 3), device), noise_at(5, 1, (4, 3), device))
+    assert not torch.equal(noise_at(5, 1, (4, 3), device), noise_at(6, 1, (4, 3), device))
+    assert not torch.equal(noise_at(5, 1, (4, 3), device), noise_at(5, 2, (4, 3), device))
+
+
+def test_damaged_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_checkpoint(tmp_path, Checkpoint(step, {"a": torch.full((3,), float(step))}), fence=1)
+    newest = list_checkpoints(tmp_path)[-1]
+    newest.with_suffix(".safetensors").write_bytes(b"torn")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(newest)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert found.tensors["a"].tolist() == [1, 1, 1]
+
+
+def test_only_the_newest_checkpoints_are_kept_and_a_higher_fence_is_newer(tmp_path: Path) -> None:
+    for step, fence in ((5, 1), (9, 1), (3, 2)):
+        write_checkpoint(tmp_path, Checkpoint(step, {}), fence)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["00000009-1.json", "00000003-2.json"]
+
+
+def test_warnings_come_once_and_in_words() -> None:
+    watch = Watch(replace(SMALL, num_steps=10_000, capacity_steps=100))
+    metrics = {"kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
+    warnings = watch.look(5_000, metrics)
+    assert any("far from its capacity" in text for text in warnings)
+    assert any("dwarfs" in text for text in warnings)
+    assert any("collapsed" in text for text in warnings)
+    assert watch.look(5_001, metrics) == []
+    assert not math.isnan(metrics["kl"])

@@ -88,7 +88,8 @@ class Supervisor:
         signal.set_wakeup_fd(writable.fileno(), warn_on_full_buffer=False)
 
         def request_stop(number: int, frame: FrameType | None) -> None:
-            self.kill_requested = self.stop_requested and number == signal.SIGINT
+            if self.stop_requested and number == signal.SIGINT:
+                self.kill_requested = True
             self.stop_requested = True
 
         for number in STOP_SIGNALS:

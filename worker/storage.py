@@ -17,7 +17,7 @@ from models.atomic import open_atomic
 from models.atomic import write_bytes as write_file
 
 
-class NotStored(KeyError):  # noqa: N818
+class NotStored(KeyError):
     """There is nothing under this key."""
 
     def __str__(self) -> str:
@@ -49,6 +49,11 @@ class Storage(ABC):
     @abstractmethod
     def put_file(self, key: str, path: Path) -> None:
         """Puts a copy of a local file, whole or not at all."""
+
+    def move_file(self, key: str, path: Path) -> None:
+        """Puts a local file, which goes away from where it was."""
+        self.put_file(key, path)
+        path.unlink(missing_ok=True)
 
     @abstractmethod
     def exists(self, key: str) -> bool:
@@ -125,6 +130,14 @@ class LocalStorage(Storage):
             return
         with path.open("rb") as source, open_atomic(target) as file:
             shutil.copyfileobj(source, file, 1024**2)
+
+    def move_file(self, key: str, path: Path) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.replace(target)
+        except OSError:  # Another file system: only a copy can be made whole there.
+            super().move_file(key, path)
 
     def exists(self, key: str) -> bool:
         return self.path(key).exists()
@@ -219,9 +232,8 @@ class RemoteStorage(Storage):
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         try:
-            if self.fs.isdir(path):
-                for child in self.fs.glob(f"{path}/*.json"):
-                    self.fs.rm_file(child)
+            for child in self.fs.glob(f"{path}/*.json"):
+                self.fs.rm_file(child)
             self.fs.rm(path, recursive=True)
         except FileNotFoundError:
             pass

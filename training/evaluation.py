@@ -1,9 +1,10 @@
 """What a trained network has learnt of a packed set: losses, active dimensions and disentanglement scores.
 
-Every image is encoded once; all scores are computed from the codes. On the CPU, dSprites (737 280 images) takes minutes,
-most of them for the boosted trees of DCI.
+Every image is encoded once; all scores are computed from the codes. On the CPU, dSprites (737 280 images) takes
+minutes, most of them for the boosted trees of DCI.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ class Evaluation:
     """mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness, dci_informativeness; empty
     for a set without factors."""
     sampling: str | None
-    """grid (factors uniform and independent, as the papers have it), rows (as the set has them) or None (no factors)."""
+    """grid (factors uniform and independent, as in the papers), rows (as the set has them), None (no factors)."""
     factor_names: list[str]
     factor_entropies: list[float]
     """Of each factor in the sample, (F,) nats: the most that a dimension can know of it."""
@@ -117,7 +118,8 @@ def evaluate_model(
     report("losses", len(indices), len(indices))
 
     factors, names, notes = _varying_factors(pack)
-    points, scores = None, {}
+    points: _Points | None = None
+    scores: dict[str, Score] = {}
     if factors is not None:
         codes = encode_images(network, pack.images, device=device, on_progress=report)
         points = _draw_points(codes, factors, seed)
@@ -161,7 +163,8 @@ def encode_images(
     codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
     for begin in range(0, count, _BATCH):
         rows = slice(begin, min(begin + _BATCH, count))
-        batch = images[rows] if indices is None else images[indices[rows]]
+        # A slice of a mapped file is read-only, which torch does not take; an index has made a copy already.
+        batch = images[rows].copy() if indices is None else images[indices[rows]]
         codes[rows] = network.encode(to_input(batch, device))[0].float().cpu().numpy()
         if on_progress is not None:
             on_progress("encoding", rows.stop, count)
@@ -222,10 +225,14 @@ def _varying_factors(pack: Pack) -> tuple[NDArray[np.int64] | None, list[str], l
 
 def _draw_points(codes: Codes, factors: NDArray[np.int64], seed: int) -> _Points:
     rng = _rng(seed, "points")
-    grid = full_grid(codes, factors, [int(size) for size in factors.max(0) + 1])
+    sizes = [int(size) for size in factors.max(0) + 1]
+    grid = full_grid(codes, factors, sizes)
     if grid is not None:
         train, test = grid.draw(NUM_TRAIN, rng), grid.draw(NUM_TEST, rng)
-        return _Points("grid", *train, *test, groups=grid, obstacle="", notes=[])
+        notes = []
+        if len(codes) > math.prod(sizes):
+            notes = ["several images have the same factors: each draw takes one of them at random"]
+        return _Points("grid", *train, *test, groups=grid, obstacle="", notes=notes)
     order = rng.permutation(len(codes))
     num_test = min(NUM_TEST, len(codes) // 3)
     test_rows, rows = order[:num_test], order[num_test : num_test + NUM_TRAIN]
@@ -249,7 +256,7 @@ def _draw_points(codes: Codes, factors: NDArray[np.int64], seed: int) -> _Points
 
 
 def _obstacle(samples: RowFactors, factors: NDArray[np.int64]) -> str:
-    """Why groups of rows that share a factor are no stand-in for fixing it and drawing the others; empty if they are."""
+    """Why rows that share a factor are no stand-in for fixing it and drawing the others; empty where they are."""
     if samples.fewest_rows < _MIN_ROWS_PER_VALUE:
         return f"a factor has a value that fewer than {_MIN_ROWS_PER_VALUE} images show"
     if dependence(factors) > MAX_DEPENDENCE:
@@ -317,7 +324,7 @@ def _dci(points: _Points, work: _Work) -> dict[str, Score]:
         points.factors,
         points.test_codes,
         points.test_factors,
-        seed=work.seed,
+        seed=work.seed % 2**32,
         num_threads=work.num_threads,
         on_factor=lambda done, total: work.report("dci", done, total),
     )

@@ -186,12 +186,19 @@ def disentanglement(importance: Matrix) -> float:
 
     Args: importance, (D, F), ≥ 0. Undefined (NaN) for a single factor.
     """
+    if importance.shape[1] < 2:
+        return float("nan")
     per_code = 1.0 - entropy(importance.T + 1e-11, base=importance.shape[1])
     return float(np.sum(per_code * _shares(importance, axis=1)))
 
 
 def completeness(importance: Matrix) -> float:
-    """1 − entropy of each factor's importances over the dimensions, base D, weighted by the factor's sum."""
+    """1 − entropy of each factor's importances over the dimensions, base D, weighted by the factor's sum.
+
+    Args: importance, (D, F), ≥ 0. Undefined (NaN) for a single dimension.
+    """
+    if importance.shape[0] < 2:
+        return float("nan")
     per_factor = 1.0 - entropy(importance + 1e-11, base=importance.shape[0])
     return float(np.sum(per_factor * _shares(importance, axis=0)))
 

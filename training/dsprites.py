@@ -4,7 +4,11 @@ The original set (Matthey et al. 2017) was drawn by a game engine; these formula
 64×64 pictures up to about one pixel in eleven thousand, so the set is *compatible*, never identical.
 """
 
+import itertools
+import math
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,37 +19,43 @@ SHAPE_NAMES = ("square", "ellipse", "heart")
 NUM_IMAGES = 3 * 6 * 40 * 32 * 32
 
 _HEART_POINTS = 240
+_POSITIONS = 16 + 32 * np.arange(32) / 31
+_REACH = 13.7
+"""No point of a sprite at scale 1 lies farther from its centre, in 64 px units (the square's corner: 13.58)."""
+
+
+def _centres(image_size: int) -> NDArray[np.float64]:
+    """Pixel centres along an axis, in 64 px units."""
+    centres: NDArray[np.float64] = np.arange(0.5, image_size, dtype=np.float64) * (64 / image_size)
+    return centres
 
 
 def _axis_offsets(image_size: int) -> NDArray[np.float64]:
     """Distance of every pixel centre from each of the 32 sprite positions, (32, image_size), in 64 px units."""
-    centres = (np.arange(image_size) + 0.5) * (64 / image_size)
-    positions = 16 + 32 * np.arange(32) / 31
-    offsets: NDArray[np.float64] = centres[None, :] - positions[:, None]
+    offsets: NDArray[np.float64] = _centres(image_size)[None, :] - _POSITIONS[:, None]
     return offsets
 
 
-def _heart_polygon() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    t = np.linspace(0, 2 * np.pi, _HEART_POINTS, endpoint=False)
-    x = 9.6 * np.sin(t) ** 3
-    y = -0.66 * (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) - 1.45
-    return x, y
+def _heart_outline() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The heart as two functions of |u|: u ascending, and the v of its upper and its lower edge.
+
+    Each half of the 240-point polygon is monotone in u, so that the even-odd rule is a comparison with two
+    piecewise linear functions.
+    """
+    t = np.linspace(0, np.pi / 2, _HEART_POINTS // 4 + 1)
+    upper, lower = _heart_y(t), _heart_y(np.pi - t)
+    return 9.6 * np.sin(t) ** 3, upper, lower
+
+
+def _heart_y(t: NDArray[np.float64]) -> NDArray[np.float64]:
+    y: NDArray[np.float64] = -0.66 * (13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) - 1.45
+    return y
 
 
 def _inside_heart(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Even-odd rule for points (u, v), any shape; only points inside the bounding box are walked."""
-    px, py = _heart_polygon()
-    inside = np.zeros(u.shape, bool)
-    near = (np.abs(u) < 9.7) & (v > py.min() - 0.1) & (v < py.max() + 0.1)
-    pu, pv = u[near], v[near]
-    crossings = np.zeros(pu.shape, bool)
-    for x0, y0, x1, y1 in zip(px, py, np.roll(px, -1), np.roll(py, -1), strict=True):
-        spans = (y0 > pv) != (y1 > pv)
-        if not spans.any():
-            continue
-        at = x0 + (pv[spans] - y0) * (x1 - x0) / (y1 - y0)
-        crossings[spans] ^= pu[spans] < at
-    inside[near] = crossings
+    width, upper, lower = _heart_outline()
+    u = np.abs(u)
+    inside: NDArray[np.bool_] = (v > np.interp(u, width, upper, right=np.inf)) & (v < np.interp(u, width, lower))
     return inside
 
 
@@ -59,10 +69,11 @@ def _render_pixels(
     u = (cos * dx - sin * dy) / size
     v = (sin * dx + cos * dy) / size
     if shape == 0:
-        return (np.abs(u) < 9.6) & (np.abs(v) < 9.6)
+        square: NDArray[np.bool_] = (np.abs(u) < 9.6) & (np.abs(v) < 9.6)
+        return square
     if shape == 1:
-        inside: NDArray[np.bool_] = (u / 12.75) ** 2 + (v / 7.2) ** 2 < 1
-        return inside
+        ellipse: NDArray[np.bool_] = (u / 12.75) ** 2 + (v / 7.2) ** 2 < 1
+        return ellipse
     return _inside_heart(u, v)
 
 
@@ -85,24 +96,36 @@ def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uin
     return images
 
 
-def render_all(image_size: int = 64) -> Iterator[NDArray[np.uint8]]:
+def render_all(image_size: int = 64, *, num_workers: int = 1) -> Iterator[NDArray[np.uint8]]:
     """Yields the whole set in its canonical order (last factor fastest), one (1024, H, W) block per sprite pose.
 
-    A pose has the same outline wherever it stands, so each row of blocks shares its rotated grid.
+    Args: num_workers, threads; numpy leaves them the processor for most of the time.
     """
-    offsets = _axis_offsets(image_size)
-    # Only the pixels that a sprite can touch are evaluated: its reach is 21 px at the largest scale.
-    dx = np.broadcast_to(offsets[:, None, None, :], (32, 1, 1, image_size))
-    dy = np.broadcast_to(offsets[None, :, :, None], (1, 32, image_size, 1))
-    near = (np.abs(dx) < 21) & (np.abs(dy) < 21)
-    flat_dx = np.broadcast_to(dx, near.shape)[near]
-    flat_dy = np.broadcast_to(dy, near.shape)[near]
-    for shape in range(3):
-        for scale in range(6):
-            for orientation in range(40):
-                block = np.zeros(near.shape, np.uint8)
-                block[near] = _render_pixels(shape, scale, orientation, flat_dx, flat_dy) * np.uint8(255)
-                yield block.reshape(1024, image_size, image_size)
+    poses = itertools.product(*map(range, FACTOR_SIZES[:3]))
+    with ThreadPoolExecutor(num_workers) as pool:
+        pending = deque(
+            pool.submit(_render_pose, pose, image_size) for pose in itertools.islice(poses, 2 * num_workers)
+        )
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(_render_pose, pose, image_size) for pose in itertools.islice(poses, 1))
+
+
+def _render_pose(pose: tuple[int, ...], image_size: int) -> NDArray[np.uint8]:
+    """One pose at all 32×32 positions: (1024, H, W), x before y. Only the window that the sprite can reach is drawn."""
+    shape, scale, orientation = pose
+    reach = _REACH * (0.5 + 0.1 * scale) * image_size / 64
+    window = min(image_size, 2 * math.ceil(reach) + 1)
+    start = np.floor(_POSITIONS * image_size / 64 - reach).astype(int).clip(0, image_size - window)
+    offsets = _centres(image_size)[start[:, None] + np.arange(window)] - _POSITIONS[:, None]
+    # Axes: x, y, row, column.
+    inside = _render_pixels(shape, scale, orientation, offsets[:, None, None, :], offsets[None, :, :, None])
+    pixels = inside * np.uint8(255)
+    block = np.zeros((32, 32, image_size, image_size), np.uint8)
+    for x, left in enumerate(start):
+        for y, top in enumerate(start):
+            block[x, y, top : top + window, left : left + window] = pixels[x, y]
+    return block.reshape(1024, image_size, image_size)
 
 
 def factor_classes() -> NDArray[np.uint8]:

@@ -1,0 +1,220 @@
+"""A built-in set with colour and ground truth: chairs made of boxes, drawn by a small renderer in numpy.
+
+Perspective camera, depth buffer, flat shading by two lights, a soft shadow on a white floor, supersampling. The hue
+only tints, so that each geometry is drawn once and coloured several times.
+"""
+
+import colorsys
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FACTOR_NAMES = ("azimuth", "elevation", "leg_height", "back_height", "seat_width", "hue")
+FACTOR_SIZES = (32, 4, 4, 4, 4, 8)
+NUM_IMAGES = 32 * 4 * 4 * 4 * 4 * 8
+
+ELEVATIONS_DEGREES = (8.0, 20.0, 32.0, 44.0)
+LEG_HEIGHTS = (0.35, 0.62, 0.89, 1.16)
+BACK_HEIGHTS = (0.45, 0.78, 1.11, 1.44)
+SEAT_WIDTHS = (0.70, 0.95, 1.20, 1.45)
+"""Lengths in units of the seat's depth, which is 1."""
+
+Floats = NDArray[np.float64]
+
+_SEAT_THICKNESS = 0.13
+_POST = 0.11
+_WOOD = (0.42, 0.31, 0.24)
+_CAMERA_DISTANCE = 8.0
+_HALF_VIEW = 1.78
+"""Units from the middle of the picture to its edge: every chair and its shadow fit."""
+_AIM_HEIGHT = 1.12
+_KEY_LIGHT = np.array([-0.45, 0.80, 0.62]) / np.linalg.norm([-0.45, 0.80, 0.62])
+_FILL_LIGHT = np.array([0.85, 0.15, 0.5]) / np.linalg.norm([0.85, 0.15, 0.5])
+"""Directions towards the lights in camera-aligned axes (right, up, towards the viewer): the chair turns under them."""
+_SHADOW = 0.34
+
+# Corner k of a box is at (k & 1, k >> 1 & 1, k >> 2) of its two ends; each face lists its corners counterclockwise as
+# seen from outside.
+_FACES = np.array([[1, 3, 7, 5], [0, 4, 6, 2], [2, 6, 7, 3], [0, 1, 5, 4], [4, 5, 7, 6], [0, 2, 3, 1]])
+_NORMALS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], float)
+
+
+@dataclass(frozen=True)
+class _Shaded:
+    """A chair without its hue: image = tint · colour + rest, both in [0, 1]."""
+
+    tint: NDArray[np.float32]
+    """(H, W)."""
+    rest: NDArray[np.float32]
+    """(H, W, 3)."""
+
+
+def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uint8]:
+    """Draws the chairs of the given factor classes.
+
+    Args: classes, (N, 6) integers: azimuth, elevation, leg height, back height, seat width and hue class indices.
+    Returns: (N, image_size, image_size, 3) uint8.   Raises: ValueError for an index out of range.
+    """
+    classes = np.asarray(classes)
+    if classes.ndim != 2 or classes.shape[1] != len(FACTOR_SIZES):
+        raise ValueError(f"classes: expected shape (N, {len(FACTOR_SIZES)}), got {classes.shape}")
+    if (classes < 0).any() or (classes >= np.array(FACTOR_SIZES)).any():
+        raise ValueError(f"classes: an index lies outside the factor sizes {FACTOR_SIZES}")
+    images = np.empty((len(classes), image_size, image_size, 3), np.uint8)
+    for i, (*geometry, hue) in enumerate(classes.tolist()):
+        images[i] = _colour(_draw(geometry, image_size), [hue])[0]
+    return images
+
+
+def render_all(image_size: int = 64, *, num_workers: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """Yields the whole set in its canonical order (last factor fastest), one (n, H, W, 3) block per azimuth,
+    elevation and leg height."""
+    views = itertools.product(*map(range, FACTOR_SIZES[:3]))
+    with ThreadPoolExecutor(num_workers) as pool:
+        pending = deque(pool.submit(_block, view, image_size) for view in itertools.islice(views, 2 * num_workers))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(_block, view, image_size) for view in itertools.islice(views, 1))
+
+
+def hue_colour(hue: int) -> tuple[float, float, float]:
+    """RGB in [0, 1] of a hue class."""
+    return colorsys.hsv_to_rgb(hue / FACTOR_SIZES[5], 0.78, 0.98)
+
+
+def _block(view: tuple[int, ...], image_size: int) -> NDArray[np.uint8]:
+    azimuth, elevation, leg = view
+    hues = range(FACTOR_SIZES[5])
+    chairs = itertools.product(range(FACTOR_SIZES[3]), range(FACTOR_SIZES[4]))
+    return np.concatenate(
+        [_colour(_draw((azimuth, elevation, leg, back, width), image_size), hues) for back, width in chairs]
+    )
+
+
+def _colour(shaded: _Shaded, hues: range | list[int]) -> NDArray[np.uint8]:
+    colours = np.array([hue_colour(hue) for hue in hues], np.float32)
+    images = shaded.tint[None, :, :, None] * colours[:, None, None, :] + shaded.rest
+    return np.round(255 * images.clip(0, 1)).astype(np.uint8)
+
+
+def _boxes(leg: int, back: int, width: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """The chair's boxes, (K, 2, 3) low and high corners in x right, y up, z forward; and which take the hue."""
+    leg_height, back_height = LEG_HEIGHTS[leg], BACK_HEIGHTS[back]
+    half, depth = SEAT_WIDTHS[width] / 2, 0.5
+    seat_top = leg_height + _SEAT_THICKNESS
+    top = seat_top + back_height
+    inner = half - _POST
+    wood, tinted = [], []
+    for x in (-half, inner):
+        wood.append([[x, 0, depth - _POST], [x + _POST, leg_height, depth]])
+        wood.append([[x, 0, -depth], [x + _POST, top, -depth + _POST]])
+        # A rail between the front and the back leg shows the azimuth also from the side.
+        rail = 0.32 * leg_height
+        wood.append([[x + 0.025, rail, -depth + _POST], [x + _POST - 0.025, rail + 0.06, depth - _POST]])
+    tinted.append([[-half - 0.03, leg_height, -depth + _POST], [half + 0.03, seat_top, depth + 0.05]])
+    tinted.append([[-inner, leg_height, -depth], [inner, seat_top, -depth + _POST]])
+    tinted.append([[-inner, seat_top + 0.3 * back_height, -depth + 0.015], [inner, top, -depth + _POST + 0.02]])
+    return np.array(wood + tinted), np.array([False] * len(wood) + [True] * len(tinted))
+
+
+def _draw(geometry: Sequence[int], image_size: int) -> _Shaded:
+    azimuth, elevation, leg, back, width = geometry
+    samples = max(2, 256 // image_size) if image_size <= 128 else 2
+    size = image_size * samples
+    boxes, tinted = _boxes(leg, back, width)
+    ends = np.array([[k & 1, k >> 1 & 1, k >> 2] for k in range(8)])
+    corners = np.take_along_axis(boxes[:, None], ends[None, :, None], axis=2)[:, :, 0]
+    turn = 2 * np.pi * azimuth / FACTOR_SIZES[0]
+    tilt = np.radians(ELEVATIONS_DEGREES[elevation])
+    turned = corners @ _about_y(turn).T
+    normals = _NORMALS @ _about_y(turn).T
+
+    depth_buffer = np.zeros((size, size))
+    ids = np.zeros((size, size), np.int32)
+    points = _project(turned, tilt, size)
+    shades = [np.zeros((1, 4), np.float32)]
+    for box, is_tinted in enumerate(tinted):
+        for face, normal in zip(_FACES, normals, strict=True):
+            if _fill(points[box, face], depth_buffer, ids, len(shades)):
+                shades.append(_shade(normal, bool(is_tinted)))
+    table = np.concatenate(shades)
+    seen = table[ids].reshape(image_size, samples, image_size, samples, 4).mean(axis=(1, 3))
+    floor = (ids == 0).reshape(image_size, samples, image_size, samples).mean(axis=(1, 3))
+    ground = floor * (1 - _SHADOW * _shadow(turned, tilt, image_size))
+    rest = seen[:, :, 1:] + ground[:, :, None]
+    return _Shaded(seen[:, :, 0].astype(np.float32), rest.astype(np.float32))
+
+
+def _about_y(angle: float) -> Floats:
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+
+def _project(points: Floats, tilt: float, size: int) -> Floats:
+    """Column, row (px, from the top left corner) and 1/distance of points (…, 3) seen from `tilt` above the horizon."""
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    x, y, z = points[..., 0], points[..., 1] - _AIM_HEIGHT, points[..., 2]
+    up = cos * y - sin * z
+    distance = _CAMERA_DISTANCE - (sin * y + cos * z)
+    scale = size / 2 * _CAMERA_DISTANCE / _HALF_VIEW
+    return np.stack([size / 2 + scale * x / distance, size / 2 - scale * up / distance, 1 / distance], axis=-1)
+
+
+def _shade(normal: Floats, tinted: bool) -> NDArray[np.float32]:
+    """Tint, and RGB without tint, of a face: (1, 4)."""
+    light = 0.40 + 0.52 * max(0.0, float(normal @ _KEY_LIGHT)) + 0.22 * max(0.0, float(normal @ _FILL_LIGHT))
+    light = min(light, 1.0)
+    rest = (0.0, 0.0, 0.0) if tinted else tuple(light * channel for channel in _WOOD)
+    return np.array([[light if tinted else 0.0, *rest]], np.float32)
+
+
+def _fill(quad: Floats, depth_buffer: Floats | None, ids: NDArray[np.int32], face_id: int) -> bool:
+    """Draws a convex quadrilateral (4, 3: column, row, 1/distance) where it is nearer; False when seen from behind.
+
+    1/distance is linear on the screen, so that depth needs no division per pixel.
+    """
+    (x0, y0, w0), (x1, y1, w1), (x2, y2, w2), _ = quad
+    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    if area >= 0:  # Rows grow downwards: counterclockwise outside means a negative area here.
+        return False
+    left, right = max(0, int(quad[:, 0].min())), min(ids.shape[1], int(quad[:, 0].max()) + 1)
+    top, bottom = max(0, int(quad[:, 1].min())), min(ids.shape[0], int(quad[:, 1].max()) + 1)
+    if left >= right or top >= bottom:
+        return False
+    columns, rows = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
+    inside = np.ones((bottom - top, right - left), bool)
+    for (ax, ay), (bx, by) in zip(quad[:, :2], np.roll(quad[:, :2], -1, axis=0), strict=True):
+        inside &= ((bx - ax) * (rows - ay)) <= ((by - ay) * (columns - ax))
+    window = (slice(top, bottom), slice(left, right))
+    if depth_buffer is not None:
+        slope_x = ((w1 - w0) * (y2 - y0) - (w2 - w0) * (y1 - y0)) / area
+        slope_y = ((w2 - w0) * (x1 - x0) - (w1 - w0) * (x2 - x0)) / area
+        depth = (w0 - slope_x * x0 - slope_y * y0 + slope_x * columns) + slope_y * rows
+        inside &= depth > depth_buffer[window]
+        np.copyto(depth_buffer[window], depth, where=inside)
+    np.copyto(ids[window], face_id, where=inside)
+    return True
+
+
+def _shadow(turned: Floats, tilt: float, image_size: int) -> Floats:
+    """How dark the floor is under each pixel, (H, W) in [0, 1]: the boxes thrown along the key light, blurred."""
+    size = 2 * image_size
+    fallen = turned.copy()
+    fallen[..., [0, 2]] -= turned[..., 1:2] * (_KEY_LIGHT[[0, 2]] / _KEY_LIGHT[1])
+    fallen[..., 1] = 0
+    points = _project(fallen, tilt, size)
+    mask = np.zeros((size, size), np.int32)
+    for box in points:
+        for face in _FACES:
+            _fill(box[face], None, mask, 1)
+    shadow: Floats = mask.reshape(image_size, 2, image_size, 2).mean(axis=(1, 3))
+    for _ in range(max(1, image_size // 32)):
+        padded = np.pad(shadow, 1)
+        shadow = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+        shadow = (shadow[:, :-2] + 2 * shadow[:, 1:-1] + shadow[:, 2:]) / 4
+    return shadow

@@ -1,0 +1,283 @@
+"""Packing of picture files, from a folder or a zip, decoded by several threads; free of torch."""
+
+import hashlib
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.images import ImageError, Preprocessing, load_image
+from training.layouts import read_layout
+from training.packs import PackInfo, PackWriter
+from training.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
+
+_CHUNK = 64
+_MAX_LIST_BYTES = 256 * 2**20
+_END_OF_ZIP = struct.Struct("<4s4H2LH")
+_MIN_ENTRY_BYTES = 46
+"""Size of a zip entry's heading without its name."""
+
+_IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+class Files(Protocol):
+    """Files of a folder or a zip."""
+
+    refused: list[tuple[str, str, str]]
+    """name, code and reason of each that may not be read."""
+
+    def names(self) -> list[str]:
+        """Relative POSIX paths."""
+        ...
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        """Raises ImageError when it cannot be read or is larger than max_bytes."""
+        ...
+
+
+def pack_pictures(
+    source: ImageFolder | ZipFile,
+    target: Path,
+    preprocessing: Preprocessing,
+    *,
+    name: str,
+    limits: Limits,
+    num_workers: int,
+    on_progress: OnProgress,
+    source_fingerprint: str,
+) -> PackInfo:
+    """Decodes every picture of a folder or zip into a pack. Raises: DatasetError."""
+    opened = open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
+    with opened as files, PackWriter(target, preprocessing) as writer:
+        layout = read_layout(files.names(), lambda n: _read_text(files, n), layout=source.layout, split=source.split)
+        for refused in files.refused:
+            writer.reject(*refused)
+        for other in layout.unlabelled:
+            writer.reject(other, "no_label", f"not one of the {layout.kind} set's pictures")
+        kept: list[str] = []
+        for images, good, bad in _decode_all(files, layout.names, preprocessing, limits, num_workers):
+            for file, error in bad:
+                writer.reject(file, error.code, error.message)
+            if good:
+                writer.add(images)
+                kept += good
+            on_progress(
+                len(kept) + len(writer.rejected), len(layout.names) + len(files.refused) + len(layout.unlabelled)
+            )
+        if not kept:
+            raise DatasetError("no_images", _no_images(source.path, writer))
+        labels = layout.label(kept)
+        return writer.finish(
+            name=name,
+            kind=layout.kind,
+            source=str(source.path),
+            source_fingerprint=source_fingerprint,
+            **vars(labels),
+        )
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """sha256 over the name, size and time of every file: differs when one was added, removed or changed."""
+    digest = hashlib.sha256()
+    for name, entry in sorted(_walk(folder)):
+        status = entry.stat()
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+@contextmanager
+def open_folder(folder: Path, limits: Limits) -> Iterator[Files]:
+    """The files of a folder. Raises: DatasetError not_found or too_many_files."""
+    if not folder.is_dir():
+        raise DatasetError("not_found", f"{folder}: no such folder")
+    yield _FolderFiles(folder, limits)
+
+
+@contextmanager
+def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
+    """The files in a zip. Raises: DatasetError not_found, not_a_zip, zip_bomb or too_many_files."""
+    if not path.is_file():
+        raise DatasetError("not_found", f"{path}: no such file")
+    try:
+        _check_directory_size(path, limits)
+        with zipfile.ZipFile(path) as archive:
+            yield _ZipFiles(archive, path.stat().st_size, limits)
+    except zipfile.BadZipFile as error:
+        raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
+
+
+class _FolderFiles:
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.refused: list[tuple[str, str, str]] = []
+        self._paths: dict[str, str] = {}
+        for name, entry in _walk(folder):
+            self._paths[name] = entry.path
+            if len(self._paths) > limits.max_files:
+                raise DatasetError("too_many_files", f"{folder}: more than {limits.max_files} files")
+
+    def names(self) -> list[str]:
+        return list(self._paths)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        try:
+            with open(self._paths[name], "rb") as file:
+                data = file.read(max_bytes + 1)
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
+        if len(data) > max_bytes:
+            raise ImageError("image_too_large", f"the file has more than {max_bytes} bytes")
+        return data
+
+
+class _ZipFiles:
+    def __init__(self, archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> None:
+        self.refused: list[tuple[str, str, str]] = []
+        self._archive = archive
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        if len(entries) > limits.max_files:
+            raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
+        total = sum(entry.file_size for entry in entries)
+        if total > limits.max_expansion * archive_bytes + 2**30:
+            raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
+        for entry in entries:
+            if _is_ignored(PurePosixPath(entry.filename)):
+                continue
+            reason = _unsafe(entry)
+            if reason:
+                self.refused.append((entry.filename, *reason))
+            else:
+                self._entries[entry.filename] = entry
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        entry = self._entries[name]
+        if entry.file_size > max_bytes:
+            raise ImageError("image_too_large", f"the file has {entry.file_size} bytes, the limit is {max_bytes}")
+        try:
+            with self._archive.open(entry) as file:
+                return file.read(max_bytes + 1)[:max_bytes]
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:
+            raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file below a folder that is not hidden, with its relative POSIX path. Links are followed, loops are not."""
+    waiting = [("", str(folder))]
+    seen = {os.path.realpath(folder)}
+    while waiting:
+        prefix, path = waiting.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if _is_ignored(PurePosixPath(entry.name)):
+                    continue
+                if entry.is_file():
+                    yield prefix + entry.name, entry
+                elif entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
+                    seen.add(real)
+                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+
+
+def _is_ignored(name: PurePosixPath) -> bool:
+    """Hidden files and what file managers leave behind."""
+    return any((part.startswith(".") and part != "..") or part in _IGNORED for part in name.parts)
+
+
+def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
+    """Code and reason where an entry of a zip is refused, though nothing is ever extracted."""
+    name = entry.filename.replace("\\", "/")
+    if name.startswith("/") or ".." in name.split("/") or (len(name) > 1 and name[1] == ":"):
+        return "unsafe_path", "the path leads out of the archive"
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "unsafe_path", "a symbolic link"
+    if entry.flag_bits & 1:
+        return "unreadable", "encrypted"
+    return None
+
+
+def _check_directory_size(path: Path, limits: Limits) -> None:
+    """Refuses a zip of too many entries before zipfile reads them all into memory."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 2**16 - _END_OF_ZIP.size))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or at + _END_OF_ZIP.size > len(tail):
+        raise DatasetError("not_a_zip", f"{path.name}: not a zip file")
+    directory_bytes = _END_OF_ZIP.unpack_from(tail, at)[5]
+    locator = tail.rfind(b"PK\x06\x06", 0, at)
+    if directory_bytes == 0xFFFFFFFF and locator >= 0 and locator + 56 <= len(tail):
+        directory_bytes = struct.unpack_from("<Q", tail, locator + 40)[0]
+    # Names count too: 300 bytes an entry is more than any honest archive has on average.
+    if directory_bytes > limits.max_files * (_MIN_ENTRY_BYTES + 300):
+        raise DatasetError("too_many_files", f"{path.name}: the directory alone has {directory_bytes} bytes")
+
+
+def _read_text(files: Files, name: str) -> str:
+    try:
+        return files.read(name, _MAX_LIST_BYTES).decode("utf-8-sig")
+    except (ImageError, UnicodeDecodeError) as error:
+        raise DatasetError("bad_labels", f"{name}: {error}") from error
+
+
+Decoded = tuple[NDArray[np.uint8], list[str], list[tuple[str, ImageError]]]
+
+
+def _decode_all(
+    files: Files, names: Sequence[str], preprocessing: Preprocessing, limits: Limits, num_workers: int
+) -> Iterator[Decoded]:
+    """Decodes chunk by chunk, in order, several at a time; at most four chunks a thread are held in memory."""
+
+    def decode(chunk: Sequence[str]) -> Decoded:
+        images, good, bad = [], [], []
+        for name in chunk:
+            try:
+                data = files.read(name, limits.max_file_bytes)
+                images.append(
+                    load_image(data, preprocessing, max_bytes=limits.max_file_bytes, max_pixels=limits.max_pixels)
+                )
+                good.append(name)
+            except ImageError as error:
+                bad.append((name, error))
+        return np.stack(images) if images else np.empty(0, np.uint8), good, bad
+
+    chunks = (names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK))
+    pending: deque[Future[Decoded]] = deque()
+    with ThreadPoolExecutor(num_workers, thread_name_prefix="decode") as pool:
+        try:
+            for chunk in chunks:
+                pending.append(pool.submit(decode, chunk))
+                if len(pending) >= 4 * num_workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _no_images(path: Path, writer: PackWriter) -> str:
+    if not writer.rejected:
+        return f"{path.name}: there are no files"
+    first = writer.rejected[0]
+    return f"{path.name}: none of {len(writer.rejected)} files is a readable picture; {first.file}: {first.reason}"

@@ -52,7 +52,7 @@ def check(config: Any) -> None:
 
 def field_types(f: Field[Any]) -> tuple[type, ...]:
     """The types that a field allows: (int,), or (int, NoneType) for `int | None`."""
-    return get_args(f.type) or (f.type,)  # type: ignore[return-value]
+    return get_args(f.type) or (f.type,)
 
 
 def _check_field(f: Field[Any], value: Any) -> None:

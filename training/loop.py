@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.files import load_model, save_model
-from models.info import ModelInfo, active_dimensions
+from models.info import ModelInfo
 from models.networks import VAE
 from training.checkpoints import (
     Checkpoint,
@@ -24,6 +23,8 @@ from training.checkpoints import (
 )
 from training.config import TrainingConfig, config_to_json, with_lengths_in_steps
 from training.inputs import Batches, noise_at, split_indices, to_input
+from training.memory import keep_freed_memory
+from training.monitor import Watch, Window
 from training.objectives import (
     BetaController,
     capacity_penalty,
@@ -35,7 +36,7 @@ from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
 from training.recorder import Recorder
 from training.schedules import linear_ramp
-from training.summary import summarise
+from training.summary import SUMMARY_IMAGES, summarise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,8 @@ def train(
     Args:
         config: settings; lengths in epochs are turned into steps here.
         pack: the images; only mapped, never copied whole.
-        run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/, training.gif, capacity.png, model/.
+        run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/; at the end training.gif,
+            capacity.png and model/.
         fence: part of the checkpoints' names; see training.checkpoints.
         resume: go on from the newest whole checkpoint in run_folder, where there is one.
         initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
@@ -147,6 +149,7 @@ def train(
     """
     device = torch.device(device)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
         raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
@@ -173,7 +176,7 @@ def train(
     recorder = Recorder(run_folder, run.step)
     preview_indices = (validation_indices if len(validation_indices) else train_indices)[:8]
     preview_images = to_input(pack.images[preview_indices], device)
-    window = _Window()
+    window = Window()
     watch = Watch(config)
     saved_at = time.monotonic()
     validation: dict[str, float] = {}
@@ -232,7 +235,7 @@ def train(
                 message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
                 break
             run.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             run.optimizer.step()
             run.controller.update(kl_value, capacity)
             run.step += 1
@@ -250,18 +253,40 @@ def train(
                 recorder.record(run.step, metrics)
                 if on_progress is not None:
                     on_progress(_progress(run.step, config, metrics | validation, watch))
-                window = _Window()
+                window = Window()
     finally:
         recorder.close()
 
-    result = {"step": run.step, "resumed_from_step": resumed_from_step, "network": run.network}
     if message:
-        return TrainingResult(outcome="diverged", message=message, **result)
-    if reason:
-        return TrainingResult(outcome="stopped", stop_reason=reason, **result)
-    recorder.finish()
+        outcome, info = "diverged", None
+    elif reason:
+        outcome, info = "stopped", None
+    else:
+        recorder.finish()
+        indices = validation_indices if len(validation_indices) else train_indices
+        outcome, info = "completed", _finish(run, config, pack, indices, device, name, run_folder / "model")
+    return TrainingResult(
+        outcome=outcome,
+        step=run.step,
+        resumed_from_step=resumed_from_step,
+        network=run.network,
+        info=info,
+        stop_reason=reason,
+        message=message,
+    )
+
+
+def _finish(
+    run: _Run,
+    config: TrainingConfig,
+    pack: Pack,
+    indices: NDArray[np.int64],
+    device: torch.device,
+    name: str,
+    folder: Path,
+) -> ModelInfo:
+    """Writes the trained model, with what it does on the given images."""
     run.network.eval()
-    indices = validation_indices if len(validation_indices) else train_indices
     info = ModelInfo(
         name=name,
         network=config.network,
@@ -275,10 +300,9 @@ def train(
         },
         training=config_to_json(config),
         step=run.step,
-        **summarise(run.network, pack.images, indices, config.likelihood, device),
+        **summarise(run.network, pack.images, indices[:SUMMARY_IMAGES], config.likelihood, device),
     )
-    info = save_model(run_folder / "model", run.network, info)
-    return TrainingResult(outcome="completed", info=info, **result)
+    return save_model(folder, run.network, info)
 
 
 def _new_run(config: TrainingConfig, device: torch.device, initial_weights: Path | None) -> _Run:
@@ -291,7 +315,7 @@ def _new_run(config: TrainingConfig, device: torch.device, initial_weights: Path
         if source.info.network != config.network:
             raise ValueError(f"initial weights: {source.info.network} is not the network of this run")
         network.load_state_dict(source.network.state_dict())
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
     controller = BetaController(config.beta_min, config.beta_max, config.controller_gain)
     return _Run(network, optimizer, LearningRate(config, optimizer), controller)
@@ -320,53 +344,7 @@ def _validate(
     return {"validation_loss": loss, "validation_reconstruction_loss": rec, "validation_kl": kl}
 
 
-class _Window:
-    """Means since the last record, and the time that the steps took without validation and checkpoints."""
-
-    def __init__(self) -> None:
-        self._losses: list[float] = []
-        self._reconstruction_losses: list[float] = []
-        self._kls: list[Tensor] = []
-        self._num_images = 0
-        self._started = time.perf_counter()
-        self._pauses = 0.0
-
-    def paused(self) -> "_Pause":
-        return _Pause(self)
-
-    def add(self, loss: float, reconstruction: float, kls: Tensor, num_images: int) -> None:
-        self._losses.append(loss)
-        self._reconstruction_losses.append(reconstruction)
-        self._kls.append(kls)
-        self._num_images += num_images
-
-    def leave_out(self, seconds: float) -> None:
-        self._pauses += seconds
-
-    def metrics(self) -> dict[str, Any]:
-        kls = torch.stack(self._kls).mean(0).tolist()
-        seconds = time.perf_counter() - self._started - self._pauses
-        return {
-            "loss": sum(self._losses) / len(self._losses),
-            "reconstruction_loss": sum(self._reconstruction_losses) / len(self._losses),
-            "kl": sum(kls),
-            "kl_per_dimension": kls,
-            "images_per_second": self._num_images / max(seconds, 1e-9),
-        }
-
-
-class _Pause:
-    def __init__(self, window: _Window) -> None:
-        self._window = window
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._window.leave_out(time.perf_counter() - self._started)
-
-
-def _progress(step: int, config: TrainingConfig, metrics: dict[str, Any], watch: "Watch") -> Progress:
+def _progress(step: int, config: TrainingConfig, metrics: dict[str, Any], watch: Watch) -> Progress:
     speed = metrics["images_per_second"]
     return Progress(
         step=step,
@@ -376,37 +354,3 @@ def _progress(step: int, config: TrainingConfig, metrics: dict[str, Any], watch:
         metrics=metrics,
         warnings=watch.look(step, metrics),
     )
-
-
-class Watch:
-    """Says in words, once each, what is wrong with a run."""
-
-    def __init__(self, config: TrainingConfig) -> None:
-        self._config = config
-        self._said: set[str] = set()
-
-    def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
-        """New warnings about a record's metrics."""
-        config, found = self._config, {}
-        kl, rec = metrics["kl"], metrics["reconstruction_loss"]
-        assert config.capacity_steps is not None
-        if config.objective == "capacity":
-            distance = abs(kl - metrics["capacity"])
-            penalty = config.gamma * distance
-            if step > config.capacity_steps and distance > 0.1 * (1 + metrics["capacity"]):
-                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
-            if step > 500 and penalty > 2 * rec:
-                found["dwarfed"] = (
-                    f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
-                    "learnt late; try a smaller γ or the controlled objective"
-                )
-        wanted = metrics.get("capacity", 1.0)
-        if (
-            step > min(2_000, config.num_steps // 2)
-            and wanted > 0.5
-            and not active_dimensions(metrics["kl_per_dimension"])
-        ):
-            found["collapsed"] = "the posterior has collapsed: no latent dimension carries information"
-        new = [text for key, text in found.items() if key not in self._said]
-        self._said |= found.keys()
-        return new

@@ -38,7 +38,8 @@ def bernoulli_floor(images: Tensor) -> Tensor:
     0 for black and white pictures; for grey ones it can be most of the loss. images (B, C, H, W) in [0, 1].
     """
     entropy = -(torch.special.xlogy(images, images) + torch.special.xlogy(1 - images, 1 - images))
-    return entropy.flatten(1).sum(1).mean()
+    floor: Tensor = entropy.flatten(1).sum(1).mean()
+    return floor
 
 
 def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:

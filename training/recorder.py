@@ -112,8 +112,8 @@ def capacity_figure(records: list[dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
     steps = [record["step"] for record in records]
-    capacities = [record.get("capacity") for record in records]
-    moves = None not in capacities and max(capacities) - min(capacities) > 1e-9
+    capacities = [float(record.get("capacity", 0.0)) for record in records]
+    moves = max(capacities) - min(capacities) > 1e-9
     # C stays at its maximum after the ramp; the step tells the whole story, so the figure shows both.
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True) if moves else [figure.subplots()]

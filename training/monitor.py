@@ -1,0 +1,85 @@
+"""Means, speed and warnings of a running training."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.info import active_dimensions
+from training.config import TrainingConfig
+
+
+class Window:
+    """Means since the last record, and the time that the steps took without validation and checkpoints."""
+
+    def __init__(self) -> None:
+        self._losses: list[float] = []
+        self._reconstruction_losses: list[float] = []
+        self._kls: list[Tensor] = []
+        self._num_images = 0
+        self._started = time.perf_counter()
+        self._pauses = 0.0
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time of a block out of the speed."""
+        started = time.perf_counter()
+        yield
+        self._pauses += time.perf_counter() - started
+
+    def add(self, loss: float, reconstruction: float, kls: Tensor, num_images: int) -> None:
+        """Takes one step's losses (nats) and KL per dimension (D,) into the means."""
+        self._losses.append(loss)
+        self._reconstruction_losses.append(reconstruction)
+        self._kls.append(kls)
+        self._num_images += num_images
+
+    def metrics(self) -> dict[str, Any]:
+        """The means since the window was opened, and images/s."""
+        kls = torch.stack(self._kls).mean(0).tolist()
+        seconds = time.perf_counter() - self._started - self._pauses
+        return {
+            "loss": sum(self._losses) / len(self._losses),
+            "reconstruction_loss": sum(self._reconstruction_losses) / len(self._losses),
+            "kl": sum(kls),
+            "kl_per_dimension": kls,
+            "images_per_second": self._num_images / max(seconds, 1e-9),
+        }
+
+
+class Watch:
+    """Says in words, once each, what is wrong with a run."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+        self._said: set[str] = set()
+
+    def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
+        """New warnings about a record's metrics."""
+        config = self._config
+        found: dict[str, str] = {}
+        kl, rec = metrics["kl"], metrics["reconstruction_loss"]
+        assert config.capacity_steps is not None
+        if config.objective == "capacity":
+            distance = abs(kl - metrics["capacity"])
+            penalty = config.gamma * distance
+            if step > config.capacity_steps and distance > 0.1 * (1 + metrics["capacity"]):
+                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
+            if step > 500 and penalty > 2 * rec:
+                found["dwarfed"] = (
+                    f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
+                    "learnt late; try a smaller γ or the controlled objective"
+                )
+        wanted = metrics.get("capacity", 1.0)
+        if (
+            step > min(2_000, config.num_steps // 2)
+            and wanted > 0.5
+            and not active_dimensions(metrics["kl_per_dimension"])
+        ):
+            found["collapsed"] = "the posterior has collapsed: no latent dimension carries information"
+        new = [text for key, text in found.items() if key not in self._said]
+        self._said |= found.keys()
+        return new

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from worker.job_records import Job, JobStoreUnavailable, StaleClaim
@@ -33,10 +33,12 @@ class Claim:
     job: Job
     worker: str
     fence: int
-    log_prefix: str = field(init=False)
+    ended: bool = False
+    """Whether the holder has ended it, or is about to."""
 
-    def __post_init__(self) -> None:
-        self.log_prefix = f"job {self.job.id}:"
+    @property
+    def log_prefix(self) -> str:
+        return f"job {self.job.id}:"
 
     @property
     def id(self) -> str:
@@ -96,6 +98,7 @@ class Claim:
     def _end(self, to: str, data: dict[str, Any], fields: dict[str, str]) -> None:
         """Leaves the held state, as what was asked meanwhile allows: work that ends while pausing or cancelling."""
         told = False
+        self.ended = True
         while True:
             try:
                 left = self.store.end_claim(self, to, data, fields)
@@ -126,11 +129,13 @@ class ClaimKeeper:
     another's.
     """
 
-    def __init__(self, claim: Claim, every_seconds: float = 0.5) -> None:
+    def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.flags = Flags()
         self.lost = False
-        self._every = every_seconds
+        self._lease_seconds = claim.store.lease_seconds
+        self._renewed = time.monotonic()
+        self._away = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"claim {claim.id}", daemon=True)
 
@@ -142,24 +147,34 @@ class ClaimKeeper:
         self._stop.set()
         self._thread.join()
 
-    def check(self) -> None:
-        """Raises StaleClaim when the claim is known to be lost."""
-        if self.lost:
-            raise StaleClaim(f"job {self.claim.id} has another holder")
+    def look(self) -> Flags:
+        """What is wanted of the holder. Asks Redis only when the lease may have run out: this process was frozen."""
+        if not self.lost and time.monotonic() - self._renewed > self._lease_seconds:
+            self._renew()
+        return self.flags
 
     def _run(self) -> None:
-        away = False
-        while not self._stop.wait(self._every):
-            try:
-                self.flags = self.claim.renew()
-                if away:
-                    log.info("%s Redis is back", self.claim.log_prefix)
-                away = False
-            except JobStoreUnavailable as error:
-                if not away:
-                    log.warning("%s Redis does not answer (%s); going on", self.claim.log_prefix, error)
-                away = True
-            except StaleClaim:
+        # Twice a second, so that a cancellation is seen within a second.
+        every_seconds = min(0.5, self._lease_seconds / 4)
+        while not self.lost and not self._stop.wait(every_seconds):
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            self.flags = self.claim.renew()
+        except StaleClaim:
+            # The last commit of this thread's own block ends the claim too.
+            if not self._stop.is_set() and not self.claim.ended:
                 log.warning("%s the claim was lost; stopping", self.claim.log_prefix)
                 self.lost = True
-                return
+            return
+        except JobStoreUnavailable as error:
+            if not self._away:
+                log.warning("%s Redis does not answer (%s); going on", self.claim.log_prefix, error)
+            self._away = True
+            self._renewed = time.monotonic()  # Asked; not again before another lease time, unless the thread does.
+            return
+        if self._away:
+            log.info("%s Redis is back", self.claim.log_prefix)
+        self._away = False
+        self._renewed = time.monotonic()

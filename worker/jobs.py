@@ -36,6 +36,7 @@ from worker.storage import Storage
 
 __all__ = [
     "FINISHED",
+    "HELD",
     "STATES",
     "TRANSITIONS",
     "Claim",

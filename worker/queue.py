@@ -92,8 +92,8 @@ class Sender:
 
 def open_job_store(settings: Settings, storage: Storage) -> JobStore:
     """The job store of the settings; nothing is sent to Redis yet."""
-    assert settings.redis_url is not None
-    return JobStore(connect(settings.redis_url), storage, send=Sender(settings), lease_seconds=settings.lease_seconds)
+    sender = Sender(settings)  # Raises SettingsError without a redis_url.
+    return JobStore(connect(settings.redis_url or ""), storage, send=sender, lease_seconds=settings.lease_seconds)
 
 
 def send(job: Job) -> None:

@@ -1,0 +1,144 @@
+"""A worker process: one queue, one Celery worker with all its settings, a sweeper, a heartbeat."""
+
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from celery import bootsteps
+from redis.exceptions import RedisError
+
+from worker.connections import connect
+from worker.job_records import JobStoreUnavailable
+from worker.queue import beat, heartbeat_key, make_celery
+from worker.runtime import Runtime, runtime
+from worker.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
+from worker.sweeper import Sweeper
+
+CONCURRENCY = {"train": 1, "render": 2}
+"""Two for render: a packing leaves a thread for the traversals."""
+BEAT_SECONDS = 4.0
+STILL_WAITING_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def run_worker(queue: str) -> int:
+    """Works on a queue until it is told to stop. Returns the exit status."""
+    try:
+        settings = load_settings()
+        if settings.redis_url is None:
+            raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
+        set_up_logging(settings)
+        device = _prepare_torch(queue, settings)
+        services = runtime()
+        _check_writable(services)
+    except (SettingsError, ValueError, OSError) as error:
+        print(f"worker {queue}: {error}", file=sys.stderr)
+        return 2
+    _wait_for_redis(settings)
+    log.info("worker %s %s: device %s, storage %s", queue, services.name, device, without_password(settings.storage))
+    return _consume(queue, services, device)
+
+
+def _prepare_torch(queue: str, settings: Settings) -> str:
+    if queue == "render":
+        os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    from training.device import pick_device
+
+    if queue == "render":
+        # Measured on two shared cores: with two threads a small decoder is slower than with one.
+        torch.set_num_threads(1)
+    return str(pick_device(settings.device))
+
+
+def _check_writable(services: Runtime) -> None:
+    """Raises OSError, naming the storage, when nothing can be written there."""
+    key = f"workers/{services.name}"
+    try:
+        services.storage.write_bytes(key, b"")
+        services.storage.delete(key)
+    except OSError as error:
+        raise OSError(f"the storage {services.settings.storage} cannot be written: {error}") from error
+
+
+def _wait_for_redis(settings: Settings) -> None:
+    """Returns when Redis answers; says now and then, in one line, that it does not."""
+    assert settings.redis_url is not None
+    client = connect(settings.redis_url)
+    said = float("-inf")
+    while True:
+        try:
+            client.ping()
+            return
+        except RedisError as error:
+            if time.monotonic() - said > STILL_WAITING_SECONDS:
+                said = time.monotonic()
+                log.warning("waiting for Redis at %s: %s", without_password(settings.redis_url), error)
+            time.sleep(0.5)
+        finally:
+            client.close()
+
+
+def _consume(queue: str, services: Runtime, device: str) -> int:
+    app = make_celery(services.settings)
+    # A training worker that fetched a second message would keep it from an idle one for hours.
+    app.conf.worker_disable_prefetch = queue == "train"
+    app.steps["consumer"].add(_heartbeat_step(queue, services, device))
+    sweeper = Sweeper(services.jobs)
+    sweeper.start()
+    worker = app.Worker(
+        hostname=f"{queue}-{os.getpid()}@%h",
+        pool="threads",
+        concurrency=CONCURRENCY[queue],
+        queues=[queue],
+        quiet=True,
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    try:
+        worker.start()
+    finally:
+        sweeper.stop()
+    log.info("worker %s %s: stopped", queue, services.name)
+    return int(worker.exitcode or 0)
+
+
+def _heartbeat_step(queue: str, services: Runtime, device: str) -> Any:
+    """A part of Celery's consumer that says, from the consumer's own event loop, that it consumes."""
+    host, _, pid = services.name.rpartition("-")
+    key = heartbeat_key(queue, host, int(pid))
+    redis = services.jobs.redis
+
+    class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        timer: Any = None
+        announced = False
+
+        def start(self, consumer: Any) -> None:
+            if not self.announced:
+                log.info("worker %s %s: ready", queue, services.name)
+            Heartbeat.announced = True
+            self.timer = consumer.timer.call_repeatedly(BEAT_SECONDS, self.beat)
+            self.beat()
+
+        def stop(self, consumer: Any) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+            try:
+                redis.delete(key)
+            except RedisError:
+                log.debug("the heartbeat could not be removed; it expires")
+
+        def beat(self) -> None:
+            try:
+                beat(redis, key, device=device)
+            except JobStoreUnavailable:
+                log.debug("no heartbeat: Redis does not answer")
+
+    return Heartbeat

@@ -1,0 +1,98 @@
+"""The Celery tasks: a wake-up comes, the record decides. Torch is imported when a job needs it."""
+
+import logging
+from collections.abc import Callable
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+
+from worker.claims import Claim, ClaimKeeper
+from worker.connections import connect_raw
+from worker.job_records import JobStoreUnavailable, StaleClaim, UnknownJob
+from worker.queue import RUN_CALL, RUN_JOB
+from worker.runtime import Runtime, runtime
+
+log = logging.getLogger(__name__)
+
+
+@worker_shutting_down.connect
+def _told_to_stop(**_: object) -> None:
+    log.info("told to stop: running jobs checkpoint and go back to the queue")
+    runtime().stopping.set()
+
+
+@shared_task(name=RUN_JOB, ignore_result=True)
+def run_job(job_id: str) -> None:
+    """Works on a job if it waits; a wake-up that came twice or late finds nothing to do."""
+    work_on(runtime(), job_id)
+
+
+@shared_task(name=RUN_CALL, ignore_result=True)
+def run_call(call_id: str) -> None:
+    """Answers a model call if somebody waits for it."""
+    from worker.model_calls import run_model_call
+    from worker.render_job import load_cached
+
+    services = runtime()
+    client = connect_raw(services.settings.redis_url or "")
+    try:
+        run_model_call(call_id, client, lambda model_id: load_cached(services.models, model_id, services.settings))
+    finally:
+        client.close()
+
+
+def work_on(services: Runtime, job_id: str) -> None:
+    """Claims a job and works on it until it is finished, handed back or lost."""
+    if services.stopping.is_set():
+        return  # The sweeper sends the wake-up again, to a worker that stays.
+    try:
+        is_packing = services.jobs.get(job_id).kind == "dataset"
+        # One packing at a time; another waits in the queue, and the sweeper wakes it up.
+        if is_packing and not services.packing.acquire(blocking=False):
+            return
+        try:
+            claim = services.jobs.claim(job_id, services.name)
+            if claim is not None:
+                work_on_claim(services, claim)
+        finally:
+            if is_packing:
+                services.packing.release()
+    except UnknownJob:
+        return
+    except JobStoreUnavailable as error:
+        log.warning("job %s: not begun, Redis does not answer (%s)", job_id, error)
+
+
+def work_on_claim(services: Runtime, claim: Claim) -> None:
+    """Runs the kind's function while the claim is renewed; what it raises fails the job."""
+    try:
+        with ClaimKeeper(claim) as keeper:
+            try:
+                _function(claim.job.kind)(services, claim, keeper)
+            except (StaleClaim, JobStoreUnavailable):
+                raise
+            except Exception as error:
+                log.exception("job %s: failed by an error of ours", claim.id)
+                claim.fail("internal_error", f"The worker failed: {type(error).__name__}: {error}"[:500])
+    except StaleClaim:
+        log.warning("job %s: another worker has it; nothing more was committed", claim.id)
+    except JobStoreUnavailable as error:
+        log.warning("job %s: left, Redis does not answer (%s)", claim.id, error)
+
+
+def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:
+    if kind == "train":
+        from worker.train_job import run_train_job
+
+        return run_train_job
+    if kind == "dataset":
+        from worker.dataset_job import run_dataset_job
+
+        return run_dataset_job
+    return _run_traversal
+
+
+def _run_traversal(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
+    from worker.render_job import run_traversal_job
+
+    run_traversal_job(claim, services.storage, services.models, services.settings)

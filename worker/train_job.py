@@ -1,0 +1,240 @@
+"""A training as a job: the data set's pack, the training loop under a claim, and the model that comes of it."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.config import ConfigError
+from models.info import write_info
+from training.checkpoints import Checkpoint, CheckpointError, newest_checkpoint, write_checkpoint
+from training.config import TrainingConfig, config_from_json
+from training.datasets import DatasetError
+from training.device import DeviceError, pick_device
+from training.loop import Progress, TrainingResult, train
+from training.packs import Pack
+from worker import job_files
+from worker.claims import Claim, ClaimKeeper
+from worker.dataset_job import Abandoned, wait_for_pack
+from worker.dataset_registry import UnknownDataset
+from worker.job_records import JobStoreUnavailable, StaleClaim
+from worker.registry import slug
+from worker.runtime import Runtime
+from worker.storage import LocalStorage, NotStored
+
+REPORT_SECONDS = 0.5
+LOG_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+def run_train_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
+    """Trains what a claimed job asks for, from its newest checkpoint on, and ends the claim."""
+    _Training(services, claim, keeper).run()
+
+
+class _Training:
+    """One attempt at a training job."""
+
+    def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
+        self.services, self.claim, self.keeper = services, claim, keeper
+        self.folder = self._run_folder()
+        self.warnings = list(claim.job.warnings)
+        self.reported = self.logged = float("-inf")
+
+    def run(self) -> None:
+        request = self.claim.job.request
+        try:
+            config = config_from_json(request["config"])
+            pack = wait_for_pack(self.services, request["dataset"], config.preprocessing, self._packing)
+            result = self._train(config, pack)
+        except Abandoned as stopped:
+            self._stopped(str(stopped))
+        except (ConfigError, DeviceError) as error:
+            self.claim.fail("invalid_config", str(error))
+        except DatasetError as error:
+            self.claim.fail(error.code, error.message)
+        except UnknownDataset as error:
+            self.claim.fail("unknown_dataset", str(error))
+        except CheckpointError as error:
+            self.claim.fail("checkpoint_mismatch", str(error))
+        except torch.OutOfMemoryError as error:
+            self.claim.fail("out_of_memory", f"The device has too little memory for this batch size: {error}"[:500])
+        except JobStoreUnavailable:
+            raise
+        except OSError as error:
+            self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
+        else:
+            self._finish(result)
+
+    def _train(self, config: TrainingConfig, pack: Pack) -> TrainingResult:
+        checkpoint = newest_checkpoint(self.folder / "checkpoints")
+        if checkpoint is not None:
+            log.info("%s resuming from step %d", self.claim.log_prefix, checkpoint.step)
+            self.claim.event("resumed", {"step": checkpoint.step}, resumed_from_step=checkpoint.step)
+        del checkpoint
+        return train(
+            config,
+            pack,
+            run_folder=self.folder,
+            name=self.claim.job.name or self.claim.job.request["dataset"],
+            device=pick_device(self.services.settings.device),
+            fence=self.claim.fence,
+            checkpoint_seconds=self.services.settings.checkpoint_seconds,
+            on_progress=self._progress,
+            should_stop=self._should_stop,
+            save_checkpoint=self._save,
+        )
+
+    def _should_stop(self) -> str | None:
+        flags = self.keeper.look()
+        if self.keeper.lost:
+            return "lost"
+        if flags.cancel:
+            return "cancel"
+        if flags.pause:
+            return "pause"
+        return "shutdown" if self.services.stopping.is_set() else None
+
+    def _packing(self, done: int, total: int) -> None:
+        reason = self._should_stop()
+        if reason is not None:
+            raise Abandoned(reason)
+        now = time.monotonic()
+        if total and (now - self.reported >= REPORT_SECONDS or done == total):
+            self.reported = now
+            self.claim.event("packing", {"done": done, "total": total, "fraction": done / total})
+
+    def _progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        last = progress.step == progress.num_steps
+        try:
+            for text in progress.warnings:
+                log.warning("%s %s", self.claim.log_prefix, text)
+                self.warnings.append(text)
+                self.claim.event("warning", {"message": text}, warnings=self.warnings)
+            if last or now - self.reported >= REPORT_SECONDS:
+                self.reported = now
+                self.claim.progress(_progress_fields(progress), progress.metrics)
+        except JobStoreUnavailable:
+            pass  # The keeper has said so; training goes on.
+        except StaleClaim:
+            self.keeper.lost = True
+        if last or now - self.logged >= LOG_SECONDS:
+            self.logged = now
+            log.info("%s %s", self.claim.log_prefix, _line(progress))
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        """Writes a checkpoint, unless the claim is another's; its name carries the fence."""
+        if self.keeper.lost:
+            return
+        try:
+            self.claim.event("checkpoint", {"step": checkpoint.step})
+        except JobStoreUnavailable:
+            pass
+        except StaleClaim:
+            self.keeper.lost = True
+            return
+        write_checkpoint(self.folder / "checkpoints", checkpoint, self.claim.fence)
+        if not isinstance(self.services.storage, LocalStorage):
+            self._upload()
+
+    def _finish(self, result: TrainingResult) -> None:
+        if result.outcome == "stopped":
+            self._stopped(result.stop_reason or "")
+            return
+        if result.outcome == "diverged":
+            self.claim.fail("diverged", result.message)
+            return
+        assert result.info is not None
+        job = self.claim.job
+        info = replace(
+            result.info,
+            dataset={**result.info.dataset, "id": job.request["dataset"]},
+            source=result.info.source or f"Trained by job {job.id}.",
+        )
+        write_info(self.folder / "model", info)
+        if not isinstance(self.services.storage, LocalStorage):
+            self._upload()
+        # The id follows from the job alone: an attempt that dies between the two steps leaves nothing double.
+        _patiently(self.claim)
+        model_id = self.services.models.add(self.folder / "model", id=f"{slug(info.name)}-{job.id[-6:]}")
+        outcome = {
+            "step": info.step,
+            "reconstruction_loss": info.reconstruction_loss,
+            "kl_per_dimension": info.kl_per_dimension,
+            "active_dimensions": info.active_dimensions,
+        }
+        self.claim.succeed(outcome, model=model_id)
+
+    def _stopped(self, reason: str) -> None:
+        if reason == "lost":
+            raise StaleClaim(f"job {self.claim.id} has another holder")
+        if reason == "cancel":
+            self.claim.cancelled()
+        elif reason == "pause":
+            self.claim.paused()
+        else:
+            self.claim.hand_back("worker stopping")
+
+    def _run_folder(self) -> Path:
+        """The job's own folder in a local storage; else a local one, with what an earlier attempt stored."""
+        storage, prefix = self.services.storage, job_files.folder(self.claim.id)
+        if isinstance(storage, LocalStorage):
+            return storage.path(prefix)
+        folder = self.services.settings.cache_folder / "runs" / self.claim.id
+        try:
+            stored = storage.local_folder(prefix)
+        except NotStored:
+            return folder
+        for path in stored.rglob("*"):
+            target = folder / path.relative_to(stored)
+            if path.is_file() and not path.name.startswith(".") and path.parent != stored and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        return folder
+
+    def _upload(self) -> None:
+        """Brings the run's files into a remote storage; checkpoints that were removed here go there too."""
+        storage, prefix = self.services.storage, job_files.folder(self.claim.id)
+        storage.put_folder(prefix, self.folder)
+        kept = {path.name for path in (self.folder / "checkpoints").iterdir()}
+        for name in storage.list(f"{prefix}/checkpoints"):
+            if name not in kept:
+                storage.delete(f"{prefix}/checkpoints/{name}")
+
+
+def _patiently(claim: Claim) -> None:
+    """Makes sure that the claim holds, however long Redis is away. Raises StaleClaim."""
+    while True:
+        try:
+            claim.renew()
+            return
+        except JobStoreUnavailable:
+            time.sleep(1.0)
+
+
+def _progress_fields(progress: Progress) -> dict[str, Any]:
+    return {
+        "step": progress.step,
+        "num_steps": progress.num_steps,
+        "fraction": progress.fraction,
+        "images_per_second": progress.images_per_second,
+        "eta_seconds": progress.eta_seconds,
+    }
+
+
+def _line(progress: Progress) -> str:
+    metrics = progress.metrics
+    text = f"step {progress.step}/{progress.num_steps}, reconstruction {metrics['reconstruction_loss']:.1f}"
+    text += f", KL {metrics['kl']:.2f}"
+    if "capacity" in metrics:
+        text += f" (C {metrics['capacity']:.2f})"
+    if progress.images_per_second is not None:
+        text += f", {progress.images_per_second:.0f} images/s"
+    if progress.eta_seconds is not None:
+        text += f", {progress.eta_seconds:.0f} s left"
+    return text

@@ -1,0 +1,222 @@
+"""/datasets: what there is to train on, and uploads of more."""
+
+from dataclasses import fields
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from app import problems
+from app.api.bodies import media_type, read_form, read_json
+from app.api.dataset_uploads import check_filename, store_dataset_upload, stream_dataset_upload
+from app.api.negotiation import bytes_response
+from app.dependencies import Services, Services_
+from app.problems import Problem
+from app.schemas import Dataset, DatasetList, settings_schema
+from models.config import ConfigError
+from models.info import Preprocessing, validate_name
+from worker.dataset_job import request_pack
+from worker.jobs import FINISHED, STATES, Job, JobStoreUnavailable
+from worker.registry import DatasetRecord
+
+router = APIRouter(tags=["data sets"])
+upload_router = APIRouter(tags=["data sets"])
+
+_RAW_TYPES = {
+    "application/zip": "upload.zip",
+    "application/x-zip-compressed": "upload.zip",
+    "application/x-hdf5": "upload.h5",
+    "application/x-npz": "upload.npz",
+    "application/x-npy": "upload.npy",
+}
+_FORM = {
+    "type": "object",
+    "required": ["name", "file"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "description": "Its name; the id is made of it.", "example": "faces"},
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "A zip of images, in folders or not; or pixels in a .npz, .npy or .h5 file.",
+        },
+    },
+}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _FORM},
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW_TYPES},
+        },
+    }
+}
+
+
+def describe(record: DatasetRecord, request: Request) -> dict[str, Any]:
+    """A data set as the API shows it; where the operator keeps a folder is not the client's business."""
+    url = f"{request.scope.get('root_path', '')}/datasets/{record.id}"
+    body = record.to_json()
+    if record.kind in ("folder", "file"):
+        body["source"] = record.source.rstrip("/").rsplit("/", 1)[-1]
+    return {**body, "links": {"self": url, "rejected": f"{url}/rejected"}}
+
+
+@router.get(
+    "/datasets", response_model=DatasetList, summary="All data sets", responses=problems.responses("not_acceptable")
+)
+def list_datasets(request: Request, services: Services_) -> Response:
+    """Built-in ones first. `unpacked` becomes `ready` when a first job has used it."""
+    return JSONResponse({"datasets": [describe(record, request) for record in services.datasets.list()]})
+
+
+@router.get(
+    "/datasets/{dataset_id}",
+    response_model=Dataset,
+    summary="A data set",
+    responses=problems.responses("unknown_dataset"),
+)
+def get_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
+    """Its packs, one for each image size and number of channels that was trained on, with their factors and digest."""
+    record = services.datasets.get(dataset_id)
+    try:
+        jobs = [job for job in services.jobs.list("dataset", limit=1000) if job.request["dataset"] == record.id]
+    except JobStoreUnavailable:
+        jobs = []
+    return JSONResponse({**describe(record, request), "packing": [describe_packing(job) for job in jobs]})
+
+
+@upload_router.post(
+    "/datasets",
+    status_code=201,
+    response_model=Dataset,
+    summary="Upload a data set",
+    openapi_extra=_BODY,
+    responses=problems.responses(
+        "bad_request", "upload_too_large", "unsupported_media_type", "invalid_request", "invalid_dataset",
+        "storage_full",
+    ),
+)  # fmt: skip
+async def create_dataset(
+    request: Request,
+    services: Services_,
+    name: Annotated[str | None, Query(description="The name, where the body is the file itself.")] = None,
+) -> Response:
+    """As a form (`name`, `file`), or the file itself as the body with `?name=`, which costs the disk half as much."""
+    if media_type(request) in _RAW_TYPES:
+        filename = _RAW_TYPES[media_type(request)]
+        record = await stream_dataset_upload(
+            services, _name(name), request.stream(), _content_length(request), filename
+        )
+    else:
+        async with read_form(request, {"name"}, {"file"}) as form:
+            checked = _name(form.values.get("name", name))
+            if "file" not in form.files:
+                raise problems.invalid("file", "is missing: a zip of images")
+            file = form.files["file"]
+            filename = check_filename(file.filename)
+            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, file.file, filename)
+    resource = describe(record, request)
+    return JSONResponse(resource, 201, {"Location": resource["links"]["self"]})
+
+
+def _name(name: str | None) -> str:
+    if not name:
+        raise problems.invalid("name", "is missing")
+    try:
+        return validate_name(name)
+    except ConfigError as error:
+        raise problems.invalid("name", error.message) from None
+
+
+def _content_length(request: Request) -> int:
+    text = request.headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+@router.get(
+    "/datasets/{dataset_id}/rejected",
+    summary="Files that were left out",
+    response_class=Response,
+    responses={
+        200: {"description": "JSON lines: file, code, reason.", "content": {"application/x-ndjson": {}}},
+        **problems.responses("unknown_dataset"),
+    },
+)
+def get_rejected(dataset_id: str, request: Request, services: Services_) -> Response:
+    """One line for each file that could not be used, and why; empty before the set was packed."""
+    services.datasets.get(dataset_id)
+    return bytes_response(request, services.datasets.rejected(dataset_id), "application/x-ndjson", immutable=False)
+
+
+@router.post(
+    "/datasets/{dataset_id}/packs",
+    status_code=202,
+    summary="Pack a data set",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": settings_schema(Preprocessing),
+                    "example": {"image_size": 64, "num_channels": 3},
+                }
+            },
+        }
+    },
+    responses=problems.responses(
+        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "too_many_jobs",
+        "job_store_unavailable",
+    ),
+)  # fmt: skip
+async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
+    """Decode every image now and not when the first training asks for it; the report of rejected files comes of it."""
+    preprocessing = _preprocessing(await read_json(request))
+
+    def pack() -> dict[str, Any]:
+        record = services.datasets.get(dataset_id)
+        services.refuse_when_full()
+        return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
+
+    url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
+    return JSONResponse(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
+
+
+def _preprocessing(body: dict[str, Any]) -> Preprocessing:
+    known = {f.name for f in fields(Preprocessing)}
+    for name in body:
+        if name not in known:
+            raise problems.invalid(name[:100], f"is no field of this request; it has {', '.join(sorted(known))}")
+    return Preprocessing(**body)
+
+
+def describe_packing(job: Job) -> dict[str, Any]:
+    """A job that packs, as the data set shows it."""
+    body = job.to_json()
+    kept = ("id", "status", "progress", "result", "error", "created_at", "finished_at")
+    return {**{name: body[name] for name in kept}, "preprocessing": job.request["preprocessing"]}
+
+
+@router.delete(
+    "/datasets/{dataset_id}",
+    status_code=204,
+    summary="Delete a data set",
+    responses=problems.responses("unknown_dataset", "in_use", "read_only", "job_store_unavailable"),
+)
+def delete_dataset(dataset_id: str, services: Services_) -> None:
+    """Removes an upload and its packs; a registered folder's pictures stay. Refused (409) while a job needs it."""
+    record = services.datasets.get(dataset_id)
+    if record.kind == "builtin":
+        raise Problem("read_only", f"{dataset_id} is built in.")
+    refuse_when_used(services, "dataset", dataset_id)
+    services.datasets.delete(dataset_id)
+
+
+def refuse_when_used(services: Services, key: str, value: str) -> None:
+    """Raises Problem in_use when the request of an unfinished job names it."""
+    for status in STATES:
+        if status not in FINISHED:
+            for job in services.jobs.list(None, status, limit=10_000):
+                if job.request.get(key) == value:
+                    raise Problem("in_use", f"Job {job.id} is {status} and needs it.")

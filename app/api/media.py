@@ -1,0 +1,53 @@
+"""Bytes in and out: uploads into memory under a limit, arrays to PNG, files to zip."""
+
+import io
+import zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.datastructures import UploadFile
+
+from app.problems import Problem
+from worker.storage import Storage
+
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""The same for every file, so that the same files make the same zip."""
+
+
+def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
+    """An uploaded file's bytes. Raises Problem upload_too_large."""
+    data = upload.file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise Problem("upload_too_large", f"The file is larger than {max_bytes} bytes.")
+    return data
+
+
+def pack_zip(files: dict[str, bytes]) -> bytes:
+    """A zip of files that are compressed already; equal files give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), data)
+    return buffer.getvalue()
+
+
+def image_dimension_zip(storage: Storage, prefix: str) -> bytes:
+    """`z_01.gif` … of a traversal in one zip."""
+    names = [name for name in storage.list(prefix) if name.startswith("z_") and name.endswith(".gif")]
+    return pack_zip({name: storage.read_bytes(f"{prefix}/{name}") for name in names})
+
+
+def to_png(images: NDArray[np.float32]) -> bytes:
+    """One PNG of pictures (N, H, W, C) in [0, 1]: side by side, in rows that make it about square."""
+    pixels = np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
+    num, height, width, channels = pixels.shape
+    columns = int(np.ceil(np.sqrt(num)))
+    rows = -(-num // columns)
+    tiles = np.zeros((rows * columns, height, width, channels), np.uint8)
+    tiles[:num] = pixels
+    sheet = tiles.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    sheet = sheet.reshape(rows * height, columns * width, channels)
+    buffer = io.BytesIO()
+    Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,128 @@
+"""What the client asks for in its headers: media types, how long to wait, which part of which version of a file."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from fastapi import Request
+from starlette.responses import Response
+
+from app.problems import Problem
+
+DEFAULT_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 60.0
+
+
+def accepted(header: str | None, offered: Sequence[str]) -> str:
+    """The best of the offered media types for an Accept header (RFC 9110, 12.5.1).
+
+    Args: offered, best first; it decides between equals.   Raises: Problem not_acceptable.
+    """
+    if not header or not header.strip():
+        return offered[0]
+    ranges = [parsed for part in header.split(",") if (parsed := _media_range(part))]
+    best, best_quality = None, 0.0
+    for media_type in offered:
+        quality = _quality(media_type, ranges)
+        if quality > best_quality:
+            best, best_quality = media_type, quality
+    if best is None:
+        raise Problem("not_acceptable", f"This address makes {', '.join(offered)}; none of them is accepted.")
+    return best
+
+
+def _media_range(part: str) -> tuple[str, float] | None:
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    if not name:
+        return None
+    quality = 1.0
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "q":
+            try:
+                quality = min(1.0, max(0.0, float(value)))
+            except ValueError:
+                quality = 0.0
+    return name.lower(), quality if quality == quality else 0.0
+
+
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """The q of the most specific range that covers a media type, 0 where none does."""
+    family = media_type.split("/")[0] + "/*"
+    for name in (media_type, family, "*/*"):
+        found = [quality for range_name, quality in ranges if range_name == name]
+        if found:
+            return max(found)
+    return 0.0
+
+
+def wait_seconds(header: str | None, default: float = DEFAULT_WAIT_SECONDS) -> float:
+    """N of `Prefer: wait=N` (RFC 7240), at most MAX_WAIT_SECONDS; what cannot be read is ignored, as the RFC asks."""
+    for part in re.split(r"[,;]", header or ""):
+        key, _, value = part.partition("=")
+        if key.strip().lower() == "wait" and re.fullmatch(r"\d{1,9}", value.strip().strip('"')):
+            return min(MAX_WAIT_SECONDS, float(value.strip().strip('"')))
+    return default
+
+
+def etag_matches(header: str | None, etag: str) -> bool:
+    """Whether an If-None-Match header names this entity tag (weak comparison, as RFC 9110 asks for it)."""
+    if header is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return "*" in tags or etag in tags
+
+
+def bytes_response(
+    request: Request,
+    data: bytes,
+    media_type: str,
+    *,
+    filename: str | None = None,
+    immutable: bool = True,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A file's bytes with a strong ETag; answers If-None-Match (304), one Range (206, 416) and If-Range.
+
+    Args: immutable, whether what this address holds never changes, so that caches may keep it for ever.
+    """
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    common = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "public, max-age=31536000, immutable" if immutable else "no-cache",
+        **(headers or {}),
+    }
+    if filename:
+        common["Content-Disposition"] = f'inline; filename="{filename}"'
+    if request.method in ("GET", "HEAD") and etag_matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=common)
+    wanted = request.headers.get("range") if request.method == "GET" else None
+    if wanted is not None and request.headers.get("if-range", etag) == etag:
+        span = _byte_range(wanted, len(data))
+        if span is not None:
+            start, end = span
+            common["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+            return Response(data[start:end], 206, common, media_type)
+    return Response(data, 200, common, media_type)
+
+
+def _byte_range(header: str, size: int) -> tuple[int, int] | None:
+    """(start, end) of a single byte range; None where the header is to be ignored. Raises Problem past the end."""
+    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header, re.IGNORECASE)
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if first == "":
+        start, end = max(0, size - int(last)), size
+    else:
+        start, end = int(first), min(size, int(last) + 1) if last else size
+        if last and int(last) < int(first):
+            return None
+    if start >= size or end <= start:
+        raise Problem(
+            "range_not_satisfiable",
+            f"The file has {size} bytes.",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return start, end

@@ -1,0 +1,346 @@
+"""/traversals: an image, a latent vector or a seed goes in; animations of its latent dimensions come out."""
+
+import io
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+import anyio
+from fastapi import APIRouter, Request
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.responses import JSONResponse, Response
+
+from app import problems
+from app.api.bodies import read_form
+from app.api.media import image_dimension_zip, read_upload
+from app.api.negotiation import accepted, bytes_response, wait_seconds
+from app.api.waiting import wait_until_finished
+from app.dependencies import Services, Services_
+from app.problems import Problem
+from app.schemas import Traversal, field_schema
+from training.images import load_image
+from worker.jobs import HELD, Job, UnknownJob
+from worker.storage import NotStored
+from worker.traversal_request import (
+    FORMATS,
+    Pixels,
+    TraversalRequest,
+    input_keys,
+    job_request,
+    parse_request,
+    resolve_request,
+    traversal_id,
+)
+
+router = APIRouter(tags=["traversals"])
+
+IMAGE_FIELDS = ("image", "image2")
+PARAMETERS = {f.name: f for f in fields(TraversalRequest)}
+OFFERED = tuple(FORMATS.values())
+SHEETS = {"image/gif": "sheet.gif", "image/webp": "sheet.webp", "video/mp4": "sheet.mp4", "image/png": "sheet.png"}
+MEDIA_TYPES = {
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".png": "image/png",
+    ".json": "application/json",
+}
+_ID = re.compile(r"[0-9a-f]{32}")
+_FILE = re.compile(r"[a-z][a-z0-9_]{0,40}\.(gif|webp|mp4|png|json)")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that has been understood: which traversal it is, and what its job needs."""
+
+    id: str
+    model: str
+    request: TraversalRequest
+    images: list[Pixels]
+
+
+_FORM = {
+    "type": "object",
+    "properties": {
+        "image": {"type": "string", "format": "binary", "description": "The picture to start from."},
+        "image2": {
+            "type": "string",
+            "format": "binary",
+            "description": "A second picture: the traversal then is the path between the two.",
+        },
+        "model": {"type": "string", "description": "Id of a model; empty: the default one."},
+        **{name: field_schema(f) for name, f in PARAMETERS.items()},
+    },
+    "additionalProperties": False,
+}
+_FORM_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {"schema": _FORM},
+            "application/x-www-form-urlencoded": {"schema": {**_FORM, "example": {"seed": 1, "dimensions": "active"}}},
+        },
+    }
+}
+_EXAMPLE = {
+    "id": "5f0c2a9d4b7e4f7c8a1d3e5b6c7d8e9f",
+    "status": "succeeded",
+    "model": "dsprites",
+    "parameters": {"dimensions": "0,1", "start": -3.0, "end": 3.0, "steps": 31},
+    "dimensions": [
+        {"index": 0, "kl": 3.1, "active": True, "label": "", "url": "/traversals/5f0c…/z_01.gif"},
+        {"index": 1, "kl": 0.0, "active": False, "label": "", "url": "/traversals/5f0c…/z_02.gif"},
+    ],
+    "sheet": "/traversals/5f0c…/sheet.gif",
+    "strip": "/traversals/5f0c…/sheet.png",
+    "reconstruction": "/traversals/5f0c…/reconstruction.png",
+    "error": None,
+    "links": {"self": "/traversals/5f0c…"},
+}
+_BINARY: dict[str, Any] = {media_type: {} for media_type in OFFERED[1:]}
+_JSON_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Traversal"}, "example": _EXAMPLE}}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address of the traversal."}}
+
+
+@router.post(
+    "/traversals",
+    status_code=201,
+    response_model=Traversal,
+    summary="Traverse a model's latent dimensions",
+    responses={
+        200: {"description": "Made before, or the bytes that Accept or format asked for.",
+              "content": {**_JSON_CONTENT, **_BINARY}},
+        201: {"description": "Made now.", "content": _JSON_CONTENT, "headers": _LOCATION},
+        202: {"description": "Not done within Prefer: wait=N; ask again at Location.", "content": _JSON_CONTENT,
+              "headers": {**_LOCATION, "Retry-After": {"schema": {"type": "integer"}}}},
+        **problems.responses(
+            "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "image_too_large",
+            "unsupported_media_type", "unsupported_image", "invalid_request", "not_an_image", "too_many_jobs",
+            "request_failed", "job_store_unavailable", "workers_busy",
+        ),
+    },
+    openapi_extra=_FORM_BODY,
+)  # fmt: skip
+async def create_traversal(request: Request, services: Services_) -> Response:
+    """Send an `image` (or a latent vector `z`, or a `seed`); everything else has a default.
+
+    The id is a hash of model, pixels, parameters and renderer: the same request is the same traversal, answered from
+    storage. `Accept`, or the field `format`, picks what comes back: JSON, the animated sheet (GIF, WebP, MP4), the
+    static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (10).
+    """
+    async with read_form(request, {"model", *PARAMETERS}, set(IMAGE_FIELDS)) as form:
+        asked = await anyio.to_thread.run_sync(
+            _understand, services, form.values, form.files, limiter=services.decoding
+        )
+    media_type = FORMATS[asked.request.format or "json"]
+    if asked.request.format is None:
+        media_type = accepted(request.headers.get("accept"), OFFERED)
+    if await anyio.to_thread.run_sync(_is_stored, services, asked.id):
+        return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, 200)
+    job = await anyio.to_thread.run_sync(_start, services, asked)
+    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer")))
+    if not job.is_finished:
+        return _pending(request, job)
+    if job.status != "succeeded":
+        raise _failure(job)
+    return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, 201)
+
+
+def _understand(services: Services, values: dict[str, str], files: dict[str, UploadFile]) -> Asked:
+    model_id = values.get("model", "").strip() or services.default_model()
+    parameters = parse_request({name: value for name, value in values.items() if name != "model"})
+    info = services.models.info(model_id)
+    given = [name for name in IMAGE_FIELDS if name in files]
+    if given == ["image2"]:
+        raise problems.invalid("image2", "needs an image beside it")
+    resolved = resolve_request(parameters, info, len(given))
+    images = []
+    for name in given:
+        data = read_upload(files[name], services.settings.max_upload_bytes)
+        images.append(load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels))
+    return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
+
+
+def _is_stored(services: Services, identity: str) -> bool:
+    return services.storage.exists(f"traversals/{identity}/result.json")
+
+
+def _start(services: Services, asked: Asked) -> Job:
+    """The job that makes the traversal: a new one, or the one that is under way."""
+    try:
+        job = services.jobs.get(asked.id)
+        if not job.is_finished:
+            return job
+        if job.status == "succeeded":  # Its files are gone: make them again.
+            services.jobs.delete(job.id)
+    except UnknownJob:
+        job = None
+    services.refuse_when_full()
+    for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
+        services.storage.write_bytes(key, _png(image))
+    if job is not None and job.status != "succeeded":
+        return services.jobs.retry(job.id)
+    request = job_request(asked.id, asked.model, asked.request, len(asked.images))
+    return services.jobs.create("traversal", request, id=asked.id)
+
+
+def _png(image: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _made(request: Request, services: Services, identity: str, media_type: str, status: int) -> Response:
+    """The answer for a traversal that is there, in the media type that was chosen."""
+    url = str(request.scope.get("root_path", "")) + f"/traversals/{identity}"
+    headers = {"Vary": "Accept", "Content-Location": url}
+    if media_type == "application/json":
+        if status == 201:
+            headers["Location"] = url
+        resource = describe(services, identity, request)
+        return JSONResponse(resource, status, headers)
+    if media_type == "application/zip":
+        data = image_dimension_zip(services.storage, f"traversals/{identity}")
+        return bytes_response(request, data, media_type, filename=f"{identity}.zip", immutable=False, headers=headers)
+    name = SHEETS[media_type]
+    headers["Content-Location"] = f"{url}/{name}"
+    return bytes_response(request, _read(services, identity, name), media_type, immutable=False, headers=headers)
+
+
+def describe(services: Services, identity: str, request: Request) -> dict[str, Any]:
+    """The resource of a traversal that is there. Raises Problem unknown_traversal."""
+    try:
+        result = services.storage.read_json(f"traversals/{identity}/result.json")
+    except NotStored:
+        raise _unknown(identity) from None
+    url = str(request.scope.get("root_path", "")) + f"/traversals/{identity}"
+    names = set(services.storage.list(f"traversals/{identity}"))
+    dimensions = [{**one, "url": f"{url}/{one['file']}"} for one in result["dimensions"]]
+    for one in dimensions:
+        del one["file"]
+    address = {name: f"{url}/{name}" for name in names if _FILE.fullmatch(name)}
+    return {
+        **{name: value for name, value in result.items() if name not in ("request", "dimensions")},
+        "id": identity,
+        "status": "succeeded",
+        "model": result["model"],
+        "parameters": result["request"],
+        "dimensions": dimensions,
+        "sheet": address.get("sheet.gif"),
+        "strip": address.get("sheet.png"),
+        "reconstruction": address.get("reconstruction.png"),
+        "error": None,
+        "links": {"self": url, **{name.replace(".", "_"): link for name, link in sorted(address.items())}},
+    }
+
+
+def _pending(request: Request, job: Job, status: int = 202) -> Response:
+    """The resource of a traversal that is still being made, or could not be."""
+    url = str(request.scope.get("root_path", "")) + f"/traversals/{job.id}"
+    body = {
+        "id": job.id,
+        "status": job.status,
+        "model": job.request["model"],
+        "parameters": job.request["request"],
+        "dimensions": [],
+        "sheet": None,
+        "strip": None,
+        "reconstruction": None,
+        "error": job.error,
+        "links": {"self": url},
+    }
+    headers = {"Location": url} if status == 202 else {}
+    if not job.is_finished:
+        headers["Retry-After"] = "1"
+    return JSONResponse(body, status, headers)
+
+
+def _failure(job: Job) -> Problem:
+    error = job.error or {"code": job.status, "message": f"The job was {job.status}."}
+    code = error["code"] if error["code"] in problems.KINDS else "request_failed"
+    return Problem(code, error["message"])
+
+
+def _unknown(identity: str) -> Problem:
+    return Problem("unknown_traversal", f"There is no traversal with the id {identity[:64]}.")
+
+
+def _read(services: Services, identity: str, name: str) -> bytes:
+    try:
+        return services.storage.read_bytes(f"traversals/{identity}/{name}")
+    except NotStored:
+        raise Problem("unknown_file", f"The traversal has no file {name[:64]}.") from None
+
+
+@router.get(
+    "/traversals/{traversal_id}",
+    response_model=Traversal,
+    summary="A traversal",
+    responses={
+        200: {"content": {**_JSON_CONTENT, **_BINARY}, "description": "The traversal, in any of its media types."},
+        **problems.responses("unknown_traversal", "not_acceptable", "job_store_unavailable"),
+    },
+)
+def get_traversal(traversal_id: str, request: Request, services: Services_) -> Response:
+    """JSON, or by `Accept` the sheet or the zip, once `status` is `succeeded`; until then ask again."""
+    if not _ID.fullmatch(traversal_id):
+        raise _unknown(traversal_id)
+    media_type = accepted(request.headers.get("accept"), OFFERED)
+    if _is_stored(services, traversal_id):
+        return _made(request, services, traversal_id, media_type, 200)
+    try:
+        job = services.jobs.get(traversal_id)
+    except UnknownJob:
+        raise _unknown(traversal_id) from None
+    if job.status == "succeeded":
+        raise _unknown(traversal_id)
+    return _pending(request, job, 200)
+
+
+@router.api_route(
+    "/traversals/{traversal_id}/{name}",
+    methods=["GET", "HEAD"],
+    summary="A file of a traversal",
+    response_class=Response,
+    responses={
+        200: {"description": "The file.", "content": {media_type: {} for media_type in (*SHEETS, "application/json")}},
+        206: {"description": "The range that was asked for."},
+        304: {"description": "The caller has it already (If-None-Match)."},
+        **problems.responses("unknown_traversal", "unknown_file", "range_not_satisfiable"),
+    },
+    operation_id="get_traversal_file",
+)
+def get_traversal_file(traversal_id: str, name: str, request: Request, services: Services_) -> Response:
+    """`z_01.gif` is dimension 0. Files never change: strong `ETag`, `Range`, and caches may keep them for ever."""
+    if not _ID.fullmatch(traversal_id) or not _is_stored(services, traversal_id):
+        raise _unknown(traversal_id)
+    if not _FILE.fullmatch(name):
+        raise Problem("unknown_file", f"The traversal has no file {name[:64]}.")
+    data = _read(services, traversal_id, name)
+    return bytes_response(request, data, MEDIA_TYPES["." + name.rsplit(".", 1)[1]])
+
+
+@router.delete(
+    "/traversals/{traversal_id}",
+    status_code=204,
+    summary="Delete a traversal",
+    responses=problems.responses("unknown_traversal", "transition_refused", "job_store_unavailable"),
+)
+def delete_traversal(traversal_id: str, services: Services_) -> None:
+    """Removes the files, and the job where it waits; one that is being made right now is refused (409)."""
+    if not _ID.fullmatch(traversal_id):
+        raise _unknown(traversal_id)
+    stored = _is_stored(services, traversal_id)
+    try:
+        job = services.jobs.get(traversal_id)
+    except UnknownJob:
+        if not stored:
+            raise _unknown(traversal_id) from None
+    else:
+        if job.status in HELD:
+            raise Problem("transition_refused", "The traversal is being made; delete it when it is done.")
+        if not job.is_finished:
+            services.jobs.cancel(job.id)
+        services.jobs.delete(job.id)
+    services.storage.delete(f"traversals/{traversal_id}")

@@ -1,0 +1,192 @@
+"""The shapes of answers, and the schemas that are generated from the settings' own definitions."""
+
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.config import field_types
+
+_JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+
+
+def settings_schema(config_class: Any) -> dict[str, Any]:
+    """JSON schema of a settings dataclass: bounds, defaults, unit and text come from its fields' metadata."""
+    return {
+        "type": "object",
+        "title": config_class.__name__,
+        "description": (config_class.__doc__ or "").strip(),
+        "additionalProperties": False,
+        "properties": {f.name: field_schema(f) for f in fields(config_class) if f.metadata},
+    }
+
+
+def field_schema(f: Field[Any]) -> dict[str, Any]:
+    """JSON schema of one setting."""
+    limits = f.metadata
+    types = field_types(f)
+    optional = type(None) in types
+    kind = next((name for one, name in _JSON_TYPES.items() if one in types), "string")
+    schema: dict[str, Any] = {"type": [kind, "null"] if optional else kind}
+    unit = f" ({limits['unit']})" if limits.get("unit") else ""
+    schema["description"] = limits["text"] + unit
+    for ours, theirs in (("minimum", "minimum"), ("maximum", "maximum"), ("above", "exclusiveMinimum")):
+        if limits.get(ours) is not None:
+            schema[theirs] = limits[ours]
+    if limits.get("choices"):
+        schema["enum"] = [*limits["choices"], *([None] if optional else [])]
+    if f.default is not MISSING:
+        schema["default"] = f.default
+    return schema
+
+
+class Answer(BaseModel):
+    """Base of all answers; what a later version adds does not break a reader."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class Failure(Answer):
+    """Why work failed; `code` is stable."""
+
+    code: str
+    message: str
+
+
+class Progress(Answer):
+    """How far a job has come."""
+
+    step: int | None = None
+    num_steps: int | None = None
+    fraction: float | None = None
+    images_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+class Metrics(Answer):
+    """The newest numbers of a training job, in nats."""
+
+    reconstruction_loss: float | None = None
+    kl: float | None = None
+    kl_per_dimension: list[float] | None = None
+    capacity: float | None = None
+
+
+class TrainJob(Answer):
+    """A training job."""
+
+    id: str
+    name: str
+    status: str
+    dataset: str
+    preset: str | None
+    config: dict[str, Any]
+    progress: Progress
+    metrics: Metrics
+    attempts: int
+    resumed_from_step: int | None
+    model: str | None
+    error: Failure | None
+    created_at: str | float | None
+    started_at: str | float | None
+    finished_at: str | float | None
+    links: dict[str, str]
+
+
+class TrainJobList(Answer):
+    """One page of jobs, newest first."""
+
+    jobs: list[TrainJob]
+    next: str | None
+
+
+class TraversalDimension(Answer):
+    """One traversed latent dimension; `url` is its animation."""
+
+    index: int
+    kl: float | None = None
+    active: bool | None = None
+    label: str | None = None
+    url: str | None = None
+
+
+class Traversal(Answer):
+    """A traversal: what was asked for, and the addresses of what was made."""
+
+    id: str
+    status: str
+    model: str
+    parameters: dict[str, Any]
+    dimensions: list[TraversalDimension]
+    sheet: str | None
+    strip: str | None
+    reconstruction: str | None
+    error: Failure | None
+    links: dict[str, str]
+
+
+class Model(Answer):
+    """A trained network in the registry."""
+
+    id: str
+    name: str
+    default: bool
+    shipped: bool
+    likelihood: str
+    network: dict[str, Any]
+    preprocessing: dict[str, Any]
+    dataset: dict[str, Any]
+    step: int
+    kl_per_dimension: list[float]
+    active_dimensions: list[int]
+    reconstruction_loss: float | None
+    dimension_labels: list[str]
+    licence: str
+    source: str
+    created_at: str
+    links: dict[str, str]
+
+
+class ModelList(Answer):
+    """All models, and the id of the one that is used when none is named."""
+
+    models: list[Model]
+    default: str
+
+
+class Dataset(Answer):
+    """A set of images to train on."""
+
+    id: str
+    name: str
+    kind: str
+    status: str
+    num_images: int | None
+    links: dict[str, str]
+
+
+class DatasetList(Answer):
+    """All data sets."""
+
+    datasets: list[Dataset]
+
+
+class Encoded(Answer):
+    """The posterior of one image; `reconstruction_loss` in nats."""
+
+    mean: list[float]
+    log_variance: list[float]
+    kl_per_dimension: list[float]
+    reconstruction_loss: float
+
+
+class Decoded(Answer):
+    """Decoded pictures: pixel means in [0, 1], (N, H, W, C)."""
+
+    images: list[Any]
+
+
+class Health(Answer):
+    """Whether a part answers."""
+
+    status: str

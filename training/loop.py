@@ -159,7 +159,7 @@ def train(
     assert config.capacity_steps is not None
     assert config.validation_steps is not None
 
-    run = _new_run(config, device, initial_weights)
+    run = _new_run(config, pack, device, initial_weights)
     checkpoint_folder = run_folder / "checkpoints"
     checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
     if checkpoint is not None:
@@ -305,11 +305,14 @@ def _finish(
     return save_model(folder, run.network, info)
 
 
-def _new_run(config: TrainingConfig, device: torch.device, initial_weights: Path | None) -> _Run:
-    """A run at step 0. The weights are drawn on the CPU, from the config's seed alone."""
+def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_weights: Path | None) -> _Run:
+    """A run at step 0: weights drawn on the CPU from the config's seed, a decoder that begins at the mean colour."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = VAE(config.network)
+    sample = pack.images[np.linspace(0, len(pack.images) - 1, min(len(pack.images), 256)).astype(int)]
+    mean_colour = torch.from_numpy(sample.mean((0, 1, 2)) / 255).float().clamp(0.01, 0.99)
+    network.decoder.output.bias = torch.nn.Parameter(torch.logit(mean_colour))
     if initial_weights is not None:
         source = load_model(initial_weights)
         if source.info.network != config.network:

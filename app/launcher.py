@@ -52,7 +52,8 @@ def serve(settings: Settings) -> None:
             _start_broker(supervisor, home / "redis", environment["BETAVAE_REDIS_URL"], lock)
         for child in _children(listener.fileno()):
             supervisor.add(child)
-        _run(supervisor, settings.host, port, home)
+        say(f"starting on the data folder {home}")
+        _run(supervisor, settings.host, port)
     finally:
         supervisor.stop()
         listener.close()
@@ -195,7 +196,7 @@ def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool
     return supervisor.stop_requested
 
 
-def _run(supervisor: Supervisor, host: str, port: int, home: Path) -> None:
+def _run(supervisor: Supervisor, host: str, port: int) -> None:
     """Keeps everything running until a signal asks to stop; says once when the service is ready."""
     shown = _shown_address(host, port)
     started = time.monotonic()
@@ -206,7 +207,7 @@ def _run(supervisor: Supervisor, host: str, port: int, home: Path) -> None:
             missing = not_ready_because(host, port)
             if missing is None:
                 ready = True
-                say(f"ready on {shown} (data in {home}; Ctrl-C stops it)")
+                say(f"ready on {shown} (Ctrl-C stops it)")
             elif not told_slow and time.monotonic() - started > SLOW_START_SECONDS:
                 told_slow = True
                 say(f"not ready yet: {missing}")

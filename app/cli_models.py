@@ -1,0 +1,182 @@
+"""`betavae models` and `betavae evaluate`: trained networks, where they come from and what they have learnt."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli_output import CliError, note, progress
+from app.cli_stores import open_stores, pack_of
+from models.info import INFO_FILE, WEIGHTS_FILE, write_info
+from worker.registry import ShippedModel, UnknownModel
+
+app = typer.Typer(help="List, show, import and export models.", invoke_without_command=True)
+
+ModelArgument = Annotated[str, typer.Argument(help="The model's id.", metavar="MODEL")]
+
+
+@app.callback()
+def default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_models()
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
+) -> None:
+    """List the models: those that ship and those of the data folder; * marks the default."""
+    stores = open_stores()
+    records, chosen = stores.models.list(), stores.models.default_id()
+    if as_json:
+        print(
+            json.dumps(
+                [{"id": r.id, "shipped": r.shipped, "default": r.id == chosen, **r.info.to_json()} for r in records],
+                indent=2,
+            )
+        )
+        return
+    table = Table("", "id", "images", "dimensions", "active", "data set", "made", box=None)
+    for record in records:
+        network = record.info.network
+        table.add_row(
+            "*" if record.id == chosen else "",
+            record.id,
+            f"{network.image_size} px {'grey' if network.num_channels == 1 else 'RGB'}",
+            str(network.latent_dim),
+            str(len(record.info.active_dimensions)),
+            str(record.info.dataset.get("name", "")),
+            record.info.created_at[:10],
+        )
+    Console().print(table)
+
+
+@app.command()
+def show(model: ModelArgument) -> None:
+    """Show all that is known of a model, as JSON."""
+    print(json.dumps(open_stores().model(model)[0].to_json(), indent=2))
+
+
+@app.command("import")
+def import_model(
+    source: Annotated[Path, typer.Argument(help="Folder with model.safetensors and model.json.")],
+    id: Annotated[str | None, typer.Option("--id", help="Id of the model; one that exists is replaced.")] = None,
+) -> None:
+    """Take a model into the data folder; prints its id."""
+    from models.files import load_model
+
+    stores = open_stores()
+    try:
+        load_model(source)  # weights that are not what model.json says are refused here, not at the first traversal
+        print(stores.models.add(source, id))
+    except ValueError as error:
+        raise CliError(str(error)) from error
+
+
+@app.command()
+def export(
+    model: ModelArgument,
+    target: Annotated[Path, typer.Argument(help="Folder to write model.safetensors and model.json into.")],
+) -> None:
+    """Copy a model's files out of the data folder."""
+    _, folder = open_stores().model(model)
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS_FILE, INFO_FILE):
+        shutil.copyfile(folder / name, target / name)
+    print(target)
+
+
+@app.command("default")
+def set_default(model: ModelArgument) -> None:
+    """Make a model the one that is used when none is named."""
+    stores = open_stores()
+    _change(lambda: stores.models.set_default(model))
+
+
+@app.command()
+def rename(model: ModelArgument, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
+    """Give a model another name; its id stays."""
+    stores = open_stores()
+    _change(lambda: stores.models.rename(model, name))
+
+
+@app.command()
+def delete(model: ModelArgument) -> None:
+    """Remove a model from the data folder."""
+    stores = open_stores()
+    _change(lambda: stores.models.delete(model))
+
+
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="Model: an id, or a folder.", show_default="the default one")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set (id, folder or archive).", show_default="the model's own")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help="Scores, separated by commas.", show_default="all")] = None,
+    seed: Annotated[int, typer.Option(help="Of every draw.", min=0)] = 0,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All numbers, as JSON.")] = False,
+    save: Annotated[bool, typer.Option(help="Write the scores into the model's description.")] = False,
+) -> None:
+    """Compute losses, active dimensions and disentanglement scores of a model on a data set."""
+    stores = open_stores(device)
+    info, folder = stores.model(model)
+    chosen = dataset or str(info.dataset.get("id") or "")
+    if not chosen:
+        raise CliError("the model does not say what it was trained on: give --dataset")
+    pack = pack_of(stores, chosen, info.preprocessing)
+
+    from models.files import load_model
+    from training.evaluation import METRICS, evaluate_model
+
+    wanted = METRICS if metrics is None else tuple(part.strip() for part in metrics.split(","))
+    try:
+        loaded = load_model(folder, stores.device())
+        with progress("evaluating") as report:
+            found = evaluate_model(
+                loaded.network,
+                pack,
+                device=stores.device(),
+                metrics=wanted,
+                seed=seed,
+                likelihood=info.likelihood,
+                on_progress=lambda stage, done, total: report(done, total, stage),
+            )
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    if save:
+        scores = {name: asdict(score) for name, score in found.scores.items()}
+        changed = replace(info, metrics={**info.metrics, **scores})
+        if model and (Path(model) / INFO_FILE).is_file():
+            write_info(folder, changed)
+        else:
+            model_id = model or stores.models.default_id() or ""
+            _change(lambda: stores.models.update(model_id, changed))
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    print(f"images of the losses: {found.num_loss_images} ({found.loss_images})")
+    print(f"reconstruction_loss {found.reconstruction_loss:.2f} nats")
+    print(f"kl {found.kl:.2f} nats, active dimensions {', '.join(map(str, found.active_dimensions)) or 'none'}")
+    for name, score in found.scores.items():
+        value = "not defined" if score.value is None else f"{score.value:.3f}"
+        interval = f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
+        print(f"{name} {value}{interval} {score.note}".rstrip())
+    for remark in found.notes:
+        note(remark)
+
+
+def _change(action: Callable[[], object]) -> None:
+    """Runs a change of the registry; its refusals become one line."""
+    try:
+        action()
+    except (UnknownModel, ShippedModel) as error:
+        raise CliError(str(error)) from error

@@ -1,0 +1,96 @@
+"""What the commands work on: the settings, and the models and data sets of the data folder."""
+
+import hashlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.cli_output import CliError, progress
+from models.info import ModelInfo, Preprocessing, read_info
+from training.datasets import fingerprint, pack_dataset, source_for
+from training.packs import Pack, PackError, open_pack
+from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel
+from worker.settings import Settings, load_settings
+from worker.storage import open_storage
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Settings, models and data sets; free of torch until `device` is asked for."""
+
+    settings: Settings
+    models: ModelRegistry
+    datasets: DatasetRegistry
+
+    def model(self, name: str | None) -> tuple[ModelInfo, Path]:
+        """A model by id (None: the default one) or by folder. Raises CliError."""
+        if name is not None and (Path(name) / "model.json").is_file():
+            try:
+                return read_info(Path(name)), Path(name)
+            except ValueError as error:
+                raise CliError(str(error)) from error
+        chosen = name or self.models.default_id()
+        if chosen is None:
+            raise CliError("there is no model yet: train one, or import one with `betavae models import`")
+        try:
+            return self.models.get(chosen)
+        except UnknownModel as error:
+            known = ", ".join(record.id for record in self.models.list()) or "none"
+            raise CliError(f"no model {chosen!r}; there are {known}") from error
+
+    def device(self) -> str:
+        """The torch device to use; loads torch. Raises CliError when there is no such device."""
+        from training.device import DeviceError, pick_device
+
+        try:
+            return str(pick_device(self.settings.device))
+        except DeviceError as error:
+            raise CliError(str(error)) from error
+
+
+def open_stores(device: str | None = None) -> Stores:
+    """Reads the settings and opens the stores. Args: device, instead of the setting."""
+    if device is not None:
+        os.environ["BETAVAE_DEVICE"] = device
+    settings = load_settings()
+    logging.basicConfig(level="WARNING", format="%(message)s")
+    storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
+    return Stores(
+        settings=settings,
+        models=ModelRegistry(storage),
+        datasets=DatasetRegistry(storage, cache_folder=settings.cache_folder),
+    )
+
+
+def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing) -> Pack:
+    """The packed images of a data set (an id), or of a folder or archive (a path), packed now where need be.
+
+    Raises: CliError for an unknown data set; DatasetError and PackError.
+    """
+    try:
+        stores.datasets.get(dataset)
+    except UnknownDataset as error:
+        if Path(dataset).exists():
+            return _pack_of_path(stores, Path(dataset), preprocessing)
+        known = ", ".join(record.id for record in stores.datasets.list())
+        raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
+    pack = stores.datasets.open(dataset, preprocessing)
+    if pack is not None:
+        return pack
+    with progress(f"packing {dataset}") as report:
+        return stores.datasets.pack(dataset, preprocessing, on_progress=report)
+
+
+def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing) -> Pack:
+    """Packs what is no registered data set into the cache, under a name made from its place and the preprocessing."""
+    source = source_for(path)
+    digest = hashlib.sha256(f"{path.resolve()} {preprocessing}".encode()).hexdigest()[:12]
+    folder = stores.settings.cache_folder / "packs" / f"{path.stem}-{digest}"
+    try:
+        return open_pack(folder, preprocessing=preprocessing, source_fingerprint=fingerprint(source))
+    except PackError:
+        pass
+    with progress(f"packing {path.name}") as report:
+        pack_dataset(source, folder, preprocessing, on_progress=report)
+    return open_pack(folder, preprocessing=preprocessing)

@@ -1,0 +1,148 @@
+"""`betavae train`: the training loop on this machine, without a server."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli_output import CliError, note, progress
+from app.cli_settings import parse_pairs, with_options_of
+from app.cli_stores import Stores, open_stores, pack_of
+from models.config import ConfigError
+from models.info import read_info, validate_name, write_info
+from training.config import TrainingConfig
+from training.presets import PRESETS, resolve
+
+if TYPE_CHECKING:
+    from training.loop import Progress
+
+PANEL = "Training settings"
+
+
+@with_options_of(TrainingConfig, PANEL)
+def train(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="Data set: an id (see `betavae datasets`), or a folder or archive of images.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.", show_default=False)
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model and of the run.", show_default="preset or data set")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the run: checkpoints, metrics, previews, model.",
+            show_default="runs/NAME in the data folder",
+        ),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", "-c", metavar="KEY=VALUE", help="A training setting by its name; may be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the folder of the run.")] = True,
+    initial_model: Annotated[
+        str | None, typer.Option(help="Start from the weights of this model (an id or a folder).", show_default=False)
+    ] = None,
+    register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train a β-VAE. Ctrl-C writes a checkpoint; the same command goes on from there."""
+    stores = open_stores(device)
+    overrides = {**parse_pairs(TrainingConfig, config or ()), **settings}
+    training_config = resolve(preset, overrides)
+    chosen = dataset or (PRESETS[preset].dataset if preset else None)
+    if chosen is None:
+        raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
+    run_name = validate_name(name or preset or Path(chosen).stem)
+    folder = output or stores.settings.home / "runs" / run_name
+    initial = stores.model(initial_model)[1] if initial_model else None
+    pack = pack_of(stores, chosen, training_config.preprocessing)
+    note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
+
+    from training.checkpoints import CheckpointError
+    from training.loop import train as run_loop
+
+    with progress(run_name) as report, _stop_asked_by_ctrl_c() as should_stop:
+
+        def on_progress(state: "Progress") -> None:
+            report(state.step, state.num_steps, _line(state))
+            for warning in state.warnings:
+                note(f"warning: {warning}")
+
+        try:
+            result = run_loop(
+                training_config,
+                pack,
+                run_folder=folder,
+                name=run_name,
+                device=stores.device(),
+                resume=resume,
+                initial_weights=initial,
+                checkpoint_seconds=stores.settings.checkpoint_seconds,
+                on_progress=on_progress,
+                should_stop=should_stop,
+            )
+        except CheckpointError as error:
+            raise CliError(f"{folder}: {error}; choose another --output, or --no-resume to begin anew") from error
+        except ValueError as error:
+            raise CliError(str(error)) from error
+    if result.outcome == "stopped":
+        raise CliError(f"stopped at step {result.step}; the same command goes on from there")
+    if result.outcome == "diverged":
+        raise CliError(result.message)
+    _finish(stores, folder / "model", chosen, register)
+
+
+def _finish(stores: Stores, folder: Path, dataset: str, register: bool) -> None:
+    """Says where the model is; the last line on standard output is its id, or its folder."""
+    info = read_info(folder)
+    info = replace(info, dataset={**info.dataset, "id": dataset})  # the pack knows its folder's name alone
+    write_info(folder, info)
+    note(
+        f"step {info.step}: reconstruction {info.reconstruction_loss:.2f} nats, KL {sum(info.kl_per_dimension):.2f} "
+        f"nats, {len(info.active_dimensions)} of {info.network.latent_dim} dimensions active"
+    )
+    print(stores.models.add(folder) if register else folder)
+
+
+def _line(state: "Progress") -> str:
+    """Losses and speed of a record."""
+    metrics = state.metrics
+    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}", f"KL {metrics['kl']:.2f}"]
+    if "capacity" in metrics:
+        parts[-1] += f"/{metrics['capacity']:.2f}"
+    if state.images_per_second is not None:
+        parts.append(f"{state.images_per_second:.0f} images/s")
+    return ", ".join(parts)
+
+
+@contextmanager
+def _stop_asked_by_ctrl_c() -> Iterator[Callable[[], str | None]]:
+    """Makes Ctrl-C and SIGTERM a reason to stop; a second Ctrl-C interrupts at once."""
+    reasons: list[str] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        reasons.append(signal.Signals(number).name)
+        signal.signal(signal.SIGINT, previous[signal.SIGINT])
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: reasons[0] if reasons else None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

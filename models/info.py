@@ -73,6 +73,8 @@ class ModelInfo:
     aggregate_std: list[float] = field(default_factory=list)
     """Mean and standard deviation of the posterior means over a sample of the data set, each (D,)."""
     dimension_labels: list[str] = field(default_factory=list)
+    dimension_effects: list[dict[str, Any]] = field(default_factory=list)
+    """What moving each dimension changes (worker.latent_labels), D entries or none."""
     licence: str = ""
     source: str = ""
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -98,7 +100,7 @@ class ModelInfo:
             info = cls(**known)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a model description: {error}") from error
-        for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std", "dimension_labels"):
+        for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std", "dimension_labels", "dimension_effects"):
             values = getattr(info, name)
             if values and len(values) != info.network.latent_dim:
                 raise ValueError(f"{name}: expected {info.network.latent_dim} values, found {len(values)}")

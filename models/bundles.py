@@ -1,0 +1,142 @@
+"""Our own bundle: a zip of model.safetensors and model.json, read under hard limits; free of torch."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
+
+MAX_WEIGHTS_BYTES = 64 * 1024**2
+"""Far above the largest network that a NetworkConfig allows (5 MB), and above a checkpoint with optimizer state."""
+MAX_INFO_BYTES = 4 * 1024**2
+"""Of JSON: room for 256 dimensions with a heat map each."""
+MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + MAX_INFO_BYTES + 1024**2
+_MAX_ENTRIES = 16
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+"""The same for every file, so that the same model makes the same bytes."""
+
+
+class ImportRefused(ValueError):
+    """A file is not taken in as a model. `code` is stable, `message` is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
+    """The weights (safetensors bytes, not yet checked against the architecture) and the description in a bundle.
+
+    Other files (README.md) are ignored, folders in front of the two names too. Nothing is unpacked to a disk.
+    Raises: ImportRefused too_large, not_a_bundle, invalid_description.
+    """
+    if len(data) > MAX_BUNDLE_BYTES:
+        raise ImportRefused("too_large", f"the bundle has {len(data)} bytes, the limit is {MAX_BUNDLE_BYTES}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+            if len(entries) > _MAX_ENTRIES:
+                raise ImportRefused("not_a_bundle", f"the zip holds {len(entries)} files, not the two of a bundle")
+            weights = _read_entry(archive, entries, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+            description = _read_entry(archive, entries, INFO_FILE, MAX_INFO_BYTES)
+    # zipfile and its decompressors raise many kinds of errors on hostile bytes; all mean the same.
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        if isinstance(error, ImportRefused):
+            raise
+        raise ImportRefused("not_a_bundle", f"the zip cannot be read: {error}") from error
+    except Exception as error:
+        raise ImportRefused("not_a_bundle", f"the zip is damaged: {type(error).__name__}") from error
+    return weights, read_description(description)
+
+
+def read_description(data: bytes) -> ModelInfo:
+    """The description in the bytes of a model.json. Raises ImportRefused invalid_description."""
+    value = read_json_object(data, INFO_FILE, MAX_INFO_BYTES)
+    try:
+        info = ModelInfo.from_json(value)
+        _check_types(info)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ImportRefused("invalid_description", f"{INFO_FILE}: {error}") from error
+    return info
+
+
+def read_json_object(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
+    """A JSON object of finite numbers out of bytes under a limit. Raises ImportRefused invalid_description."""
+    if len(data) > max_bytes:
+        raise ImportRefused("too_large", f"{name} has {len(data)} bytes, the limit is {max_bytes}")
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ImportRefused("invalid_description", f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ImportRefused("invalid_description", f"{name} holds no JSON object")
+    return value
+
+
+def write_bundle(folder: Path, target: Path | IO[bytes], *, card: str = "") -> None:
+    """Packs a model's folder; the same model gives the same bytes.
+
+    Args: target, a path or an open binary file; card, a model card that goes along as README.md.
+    """
+    files = {INFO_FILE: (folder / INFO_FILE).read_bytes(), WEIGHTS_FILE: (folder / WEIGHTS_FILE).read_bytes()}
+    write_zip({**files, "README.md": card.encode()} if card else files, target)
+
+
+def write_zip(files: dict[str, bytes], target: Path | IO[bytes]) -> None:
+    """Files in a zip, uncompressed (weights do not shrink); equal files give equal bytes."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, _ZIP_DATE)
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, data)
+
+
+def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str, max_bytes: int) -> bytes:
+    """The one file of that name; its true length is what is counted, not what the zip says."""
+    found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
+    if len(found) != 1:
+        raise ImportRefused("not_a_bundle", f"the zip holds {len(found)} files named {name}, not one")
+    with archive.open(found[0]) as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ImportRefused("too_large", f"{name} is larger than {max_bytes} bytes")
+    return data
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a finite number")
+
+
+def _check_types(info: ModelInfo) -> None:
+    """from_json checks names and lengths; what strangers send may also hold values of the wrong type."""
+    for name in ("name", "likelihood", "licence", "source", "created_at", "weights_sha256"):
+        if not isinstance(getattr(info, name), str):
+            raise TypeError(f"{name}: must be a text")
+    if info.likelihood not in ("bernoulli", "gaussian"):
+        raise ValueError(f"likelihood: must be bernoulli or gaussian, not {info.likelihood[:40]!r}")
+    for name in ("dataset", "training", "metrics"):
+        if not isinstance(getattr(info, name), dict):
+            raise TypeError(f"{name}: must be an object")
+    for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std"):
+        values = getattr(info, name)
+        if not isinstance(values, list) or not all(_is_number(value) for value in values):
+            raise TypeError(f"{name}: must be a list of numbers")
+    if not isinstance(info.dimension_labels, list) or not all(isinstance(v, str) for v in info.dimension_labels):
+        raise TypeError("dimension_labels: must be a list of texts")
+    if not isinstance(info.dimension_effects, list) or not all(isinstance(v, dict) for v in info.dimension_effects):
+        raise TypeError("dimension_effects: must be a list of objects")
+    if not (info.reconstruction_loss is None or _is_number(info.reconstruction_loss)):
+        raise TypeError("reconstruction_loss: must be a number")
+    if isinstance(info.step, bool) or not isinstance(info.step, int) or info.step < 0:
+        raise TypeError("step: must be a whole number")
+    if info.preprocessing.image_size != info.network.image_size:
+        raise ValueError("preprocessing and network do not have the same image_size")
+    if info.preprocessing.num_channels != info.network.num_channels:
+        raise ValueError("preprocessing and network do not have the same num_channels")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30

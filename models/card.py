@@ -1,0 +1,131 @@
+"""A model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
+
+import re
+from typing import Any
+
+from models.info import ACTIVE_KL_NATS, ModelInfo
+
+
+def model_card(info: ModelInfo) -> str:
+    """The card of a model. Everything in it comes from its model.json; what is unknown is left out or said so."""
+    parts = [
+        f"# {_plain(info.name)}",
+        _summary(info),
+        "## What goes in and out",
+        _input(info),
+        "## Losses",
+        _losses(info),
+        "## Latent dimensions",
+        _dimensions(info),
+    ]
+    if info.metrics:
+        parts += ["## Scores", _scores(info.metrics)]
+    if info.training:
+        parts += ["## Training", _settings(info.training)]
+    parts += ["## Licence and origin", _origin(info)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _summary(info: ModelInfo) -> str:
+    network = info.network
+    kind = "grey" if network.num_channels == 1 else "RGB"
+    text = (
+        f"A β-VAE ({network.architecture} network) for {network.image_size}×{network.image_size} {kind} images with "
+        f"{network.latent_dim} latent dimensions"
+    )
+    name = info.dataset.get("name") or info.dataset.get("id")
+    if not name:
+        return f"{text}."
+    count = info.dataset.get("num_images")
+    size = f" ({count} images)" if isinstance(count, int) else ""
+    steps = f" for {info.step} steps" if info.step else ""
+    return f"{text}, trained on {_plain(str(name))}{size}{steps}."
+
+
+def _input(info: ModelInfo) -> str:
+    p = info.preprocessing
+    crop = "the largest centred square is kept" if p.crop == "center" else "the whole picture is squashed to a square"
+    if p.crop_size is not None:
+        crop = f"the centred {p.crop_size}×{p.crop_size} pixels are kept"
+    return (
+        f"Pictures: {crop}, resized to {p.image_size}×{p.image_size}, {p.num_channels} "
+        f"channel{'s' if p.num_channels > 1 else ''}, values in [0, 1]. The encoder gives mean and log-variance of a "
+        f"Gaussian per dimension; the decoder gives pixel means ({info.likelihood} likelihood)."
+    )
+
+
+def _losses(info: ModelInfo) -> str:
+    lines = []
+    if info.reconstruction_loss is not None:
+        lines.append(f"- reconstruction loss {info.reconstruction_loss:.2f} nats per image, decoding the mean")
+    if info.kl_per_dimension:
+        active = info.active_dimensions
+        lines.append(
+            f"- KL from the prior {sum(info.kl_per_dimension):.2f} nats; {len(active)} of "
+            f"{info.network.latent_dim} dimensions are active (above {ACTIVE_KL_NATS} nats)"
+        )
+    return "\n".join(lines) or "Not measured: the model was imported and no data set was at hand."
+
+
+def _dimensions(info: ModelInfo) -> str:
+    """One row a dimension, in the order of their KL where it is known."""
+    rows = ["| dimension | KL, nats | changes | strength | best factor |", "|--:|--:|---|--:|---|"]
+    order = list(range(info.network.latent_dim))
+    if info.kl_per_dimension:
+        order.sort(key=lambda k: -info.kl_per_dimension[k])
+    for k in order:
+        kl = f"{info.kl_per_dimension[k]:.2f}" if info.kl_per_dimension else ""
+        label = info.dimension_labels[k] if info.dimension_labels else ""
+        effect = info.dimension_effects[k] if info.dimension_effects else {}
+        strength = _number(effect.get("strength"))
+        rows.append(f"| {k} | {kl} | {_plain(label)} | {strength} | {_factor(effect.get('factor'))} |")
+    return "\n".join(rows)
+
+
+def _factor(factor: object) -> str:
+    if not isinstance(factor, dict):
+        return ""
+    correlation, information = _number(factor.get("correlation")), _number(factor.get("mutual_information"))
+    return f"{_plain(str(factor.get('name', '')))} (r {correlation}, {information} nats)"
+
+
+def _scores(metrics: dict[str, Any]) -> str:
+    rows = ["| score | value | 95 % interval | |", "|---|--:|---|---|"]
+    for name, score in sorted(metrics.items()):
+        value, interval, note = score, None, ""
+        if isinstance(score, dict):
+            value, interval, note = score.get("value"), score.get("interval"), str(score.get("note") or "")
+        ends = ""
+        if isinstance(interval, list | tuple) and len(interval) == 2:
+            ends = f"{_number(interval[0])} to {_number(interval[1])}"
+        rows.append(f"| {_plain(name)} | {_number(value)} | {ends} | {_plain(note)} |")
+    return "\n".join(rows)
+
+
+def _settings(training: dict[str, Any]) -> str:
+    rows = ["| setting | value |", "|---|---|"]
+    rows += [f"| {_plain(name)} | {_plain(_text(value))} |" for name, value in training.items() if value is not None]
+    return "\n".join(rows)
+
+
+def _origin(info: ModelInfo) -> str:
+    lines = [f"- licence: {_plain(info.licence) or 'not stated'}"]
+    if info.source:
+        lines.append(f"- source: {_plain(info.source)}")
+    lines.append(f"- made: {_plain(info.created_at)}")
+    if info.weights_sha256:
+        lines.append(f"- model.safetensors sha256: `{_plain(info.weights_sha256)}`")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that cannot leave its line, its table cell, or become markup."""
+    return re.sub(r"([\\|<>`*_\[\]#])", r"\\\1", " ".join(text.split()))
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _number(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, int | float) and not isinstance(value, bool) else ""

@@ -13,7 +13,7 @@ from models.config import NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
 from training import evaluation
-from training.evaluation import METRICS, dependence, encode_images, evaluate_model
+from training.evaluation import METRICS, dependence, encode_images, evaluate_agreement, evaluate_model
 from training.packs import Pack, open_pack, write_pack
 
 SIZES = (3, 4, 5)
@@ -253,3 +253,24 @@ def test_dependence_is_none_for_independent_factors_and_whole_for_copies() -> No
     factors = np.random.default_rng(0).integers([5, 30], size=(2_000, 2))
     assert dependence(factors) < 0.01
     assert dependence(factors[:, [1, 1]]) > 0.9
+
+
+def test_networks_agree_with_a_copy_that_is_turned_about_and_not_with_one_that_reads_nothing(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    class Turned(FakeNetwork):
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean, log_variance = super().encode(images)
+            return -2 * mean.flip(1), log_variance
+
+    class Blind(FakeNetwork):
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean, log_variance = super().encode(images)
+            return torch.zeros_like(mean), torch.zeros_like(log_variance)
+
+    pack, spread = make_pack(many_rows(), labelled=False), [0.0, -1.0, 0.0]
+    networks = [network, Turned(3, spread), Blind(3, spread)]
+    scores = evaluate_agreement(networks, pack, device="cpu", num_images=500)
+    assert scores.pairwise[0, 1] > 0.8
+    assert scores.pairwise[0, 2] == 0
+    assert [n.images_encoded for n in networks] == [500] * 3

@@ -21,6 +21,7 @@ from training import metrics as m
 from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, full_grid
 from training.information import compact, correlation, factor_entropy, information_between, mutual_information
 from training.inputs import VALIDATION_SPLIT, to_input
+from training.objectives import kl_per_dimension
 from training.packs import Pack
 from training.summary import SUMMARY_IMAGES, summarise
 
@@ -148,7 +149,6 @@ def evaluate_model(
     )
 
 
-@torch.inference_mode()
 def encode_images(
     network: VAE,
     images: NDArray[np.uint8],
@@ -158,17 +158,56 @@ def encode_images(
     on_progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Posterior means (N, D) of images (N, H, W, C) uint8, or of those at `indices`, in batches."""
-    device = torch.device(device)
+    return _encode(network, images, indices, torch.device(device), on_progress)[0]
+
+
+@torch.inference_mode()
+def _encode(
+    network: VAE,
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64] | None,
+    device: torch.device,
+    on_progress: Progress | None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Posterior means (N, D) and the mean KL of each dimension (D,), nats."""
     count = len(images) if indices is None else len(indices)
     codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
+    kl = np.zeros(network.config.latent_dim)
     for begin in range(0, count, _BATCH):
         rows = slice(begin, min(begin + _BATCH, count))
         # A slice of a mapped file is read-only, which torch does not take; an index has made a copy already.
         batch = images[rows].copy() if indices is None else images[indices[rows]]
-        codes[rows] = network.encode(to_input(batch, device))[0].float().cpu().numpy()
+        mean, log_variance = network.encode(to_input(batch, device))
+        codes[rows] = mean.float().cpu().numpy()
+        kl += kl_per_dimension(mean, log_variance).double().cpu().numpy() * len(batch)
         if on_progress is not None:
             on_progress("encoding", rows.stop, count)
-    return codes
+    return codes, kl / count
+
+
+def evaluate_agreement(
+    networks: Sequence[VAE],
+    pack: Pack,
+    *,
+    device: torch.device | str,
+    seed: int = 0,
+    similarity: str = "lasso",
+    num_images: int = NUM_TRAIN,
+    on_progress: Progress | None = None,
+) -> m.UdrScores:
+    """Unsupervised disentanglement ranking of networks trained alike with different seeds; needs no factors.
+
+    Args: networks, two or more that take the set's images; similarity, `lasso` or `spearman`; num_images, drawn by the
+    seed from the whole set; on_progress, called with `agreement`, the number of networks encoded and of all.
+    """
+    count = len(pack.images)
+    rows = np.sort(_rng(seed, "agreement").permutation(count)[:num_images])
+    found = []
+    for done, network in enumerate(networks, 1):
+        found.append(_encode(network, pack.images, rows, torch.device(device), None))
+        if on_progress is not None:
+            on_progress("agreement", done, len(networks))
+    return m.udr([codes for codes, _ in found], [kl for _, kl in found], similarity=similarity)
 
 
 @dataclass(frozen=True)

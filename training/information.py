@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import mutual_info_score
 
 from training.factor_samples import Codes, Factors
 
@@ -26,11 +25,20 @@ def _lower_edges(column: Codes, num_bins: int) -> Codes:
 
 
 def information_between(a: NDArray[np.int64], b: NDArray[np.int64], counts: NDArray[np.int64] | None) -> float:
-    """Mutual information of two columns of small class indices, each point counted `counts` times (once for None)."""
+    """Mutual information, nats, of two columns of small class indices, each point counted `counts` times (None: once).
+
+    The arithmetic of sklearn.metrics.mutual_info_score, its exact zeros included, without its checks of every
+    argument, which would take most of a bootstrap's time.
+    """
     width = int(b.max()) + 1
     table = np.bincount(a * width + b, counts, minlength=(int(a.max()) + 1) * width).reshape(-1, width)
-    table = table[table.any(1)][:, table.any(0)].astype(np.int64)
-    return float(mutual_info_score(None, None, contingency=table))
+    rows, columns, total = table.sum(1), table.sum(0), table.sum()
+    if np.count_nonzero(rows) < 2 or np.count_nonzero(columns) < 2:
+        return 0.0
+    i, j = np.nonzero(table)
+    share = table[i, j] / total
+    terms = share * (np.log(table[i, j]) - np.log(total)) + share * (2 * np.log(total) - np.log(rows[i] * columns[j]))
+    return max(0.0, float(terms[np.abs(terms) >= np.finfo(np.float64).eps].sum()))
 
 
 def information_matrix(bins: NDArray[np.int64], factors: Factors, counts: NDArray[np.int64] | None = None) -> Matrix:

@@ -26,6 +26,8 @@ MAX_DECODED_PIXELS = 2**26
 MAX_RENDERED_PIXELS = 2**28
 """Dimensions × steps × (scale × size)²: what is encoded, frame by frame; bounds the time of a request."""
 MAX_TILE_PX = 1024
+AUTO_TILE_PX, AUTO_PIXELS = 128, 8_000_000
+"""What an automatic scale aims at, and the most pixels (as MAX_RENDERED_PIXELS counts) that it makes."""
 MAX_SHEET_PIXELS = 2**24
 """Pixels in one frame of the sheet of all dimensions."""
 
@@ -92,7 +94,12 @@ class TraversalRequest:
         text="forward: start again after the end; pingpong: go back the same way.",
         choices=("forward", "pingpong"),
     )
-    scale: int = setting(2, text="Enlargement of every frame, a whole factor.", minimum=1, maximum=16)
+    scale: int = setting(
+        0,
+        text="Enlargement of every frame, a whole factor; 0: to about 128 px while the whole stays quick to make.",
+        minimum=0,
+        maximum=16,
+    )
     resample: str = setting("bicubic", text="Filter of the enlargement.", choices=("nearest", "bicubic", "lanczos"))
     captions: str = setting(
         "auto",
@@ -223,7 +230,7 @@ def parse_indices(field: str, text: str) -> list[int]:
 
 
 def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int) -> TraversalRequest:
-    """The request with its dimensions written out, once it is sure that this model can answer it at a bounded cost.
+    """The request with dimensions and scale written out, sure that this model can answer it at a bounded cost.
 
     Args: num_images, pictures that come with it: 0 (then z or seed), 1, or 2 (an interpolation).
     Raises: ConfigError naming the field that cannot be.
@@ -241,6 +248,8 @@ def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int)
     if num_images != 2:
         request = replace(request, dimensions=_resolve_dimensions(request, info))
         _check_range(request, info, num_images)
+    if request.scale == 0:
+        request = replace(request, scale=_automatic_scale(request, info, num_images))
     _check_cost(request, info, num_images)
     return request
 
@@ -283,6 +292,14 @@ def num_strips(request: TraversalRequest, info: ModelInfo, num_images: int) -> i
     if request.dimensions in ("all", "active"):
         return info.network.latent_dim
     return len(parse_indices("dimensions", request.dimensions))
+
+
+def _automatic_scale(request: TraversalRequest, info: ModelInfo, num_images: int) -> int:
+    pixels = num_strips(request, info, num_images) * request.steps * info.network.image_size**2
+    for scale in (4, 3, 2):
+        if scale * info.network.image_size <= AUTO_TILE_PX and scale**2 * pixels <= AUTO_PIXELS:
+            return scale
+    return 1
 
 
 def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> None:
@@ -333,6 +350,15 @@ def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pi
     for image in images:
         digest.update(np.ascontiguousarray(image, dtype=np.uint8).tobytes())
     return digest.hexdigest()[:32]
+
+
+EXTRA_FILES = {"webp": "sheet.webp", "mp4": "sheet.mp4"}
+"""Files that are made only where their format is asked for; all others every traversal has."""
+
+
+def needed_files(format: str | None) -> list[str]:
+    """Files beside result.json that a traversal must have before it can be given in a format."""
+    return [EXTRA_FILES[format]] if format in EXTRA_FILES else []
 
 
 def dimension_file(index: int) -> str:

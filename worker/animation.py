@@ -1,0 +1,235 @@
+"""Frames → files: GIF, animated WebP, MP4, PNG, zip. Equal frames give equal bytes; no torch.
+
+Frames are uint8, (T, H, W, C) with C 1 (grey) or 3 (RGB), in the order in which they were decoded; the encoders play
+them forward or ping-pong.
+"""
+
+import io
+import struct
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import GifImagePlugin, Image
+
+from worker.palette import Palette, nearest_colors, refine_palette, shared_palette
+from worker.traversal_request import Pixels
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class Frames(Protocol):
+    """Frames by index: an array (T, H, W, C), a list, or something that makes each when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, step: int, /) -> Pixels: ...
+
+
+_TRANSPARENT = 255
+_FRAMES_PER_PALETTE = 120
+"""A longer animation refines its palette as it goes."""
+_SAMPLE_FRAMES, _SAMPLE_PIXELS = 32, 40_000
+"""What a palette is made from, at most: so many frames, so many pixels."""
+_CHUNK_PIXELS = 2**19
+"""Pixels that are looked up at once: bounds the memory that a large sheet takes (some 10 bytes a pixel)."""
+
+
+def play_order(num_frames: int, loop: str) -> list[int]:
+    """Indices of the frames as they are shown; ping-pong shows each end once a cycle."""
+    forward = list(range(num_frames))
+    return forward + forward[-2:0:-1] if loop == "pingpong" else forward
+
+
+def enlarge(frame: Pixels, scale: int, resample: str) -> Pixels:
+    """One frame (H, W, C), enlarged; bicubic and Lanczos overshoots are clipped to 0…255."""
+    if scale == 1:
+        return frame
+    if resample == "nearest":
+        return frame.repeat(scale, 0).repeat(scale, 1)
+    height, width, channels = frame.shape
+    image = to_image(frame).resize((width * scale, height * scale), FILTERS[resample])
+    return np.asarray(image).reshape(height * scale, width * scale, channels)
+
+
+def to_image(frame: Pixels) -> Image.Image:
+    """A Pillow picture (mode L or RGB) of a frame (H, W, C)."""
+    return Image.fromarray(np.ascontiguousarray(frame[..., 0] if frame.shape[-1] == 1 else frame))
+
+
+def encode_png(frame: Pixels) -> bytes:
+    """PNG of one frame (H, W, C)."""
+    stream = io.BytesIO()
+    # Level 6 takes three times as long for a tenth fewer bytes.
+    to_image(frame).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def decode_png(data: bytes) -> Pixels:
+    """Reads what encode_png wrote: uint8 (H, W, C)."""
+    pixels = np.asarray(Image.open(io.BytesIO(data)))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _delays(num_frames: int, fps: float) -> list[int]:
+    """Hundredths of a second for each frame, at least 2 (browsers slow down less), with the rounding spread out."""
+    ends = [round(100 * (k + 1) / fps) for k in range(num_frames)]
+    return [max(2, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def encode_gif(frames: Frames, fps: float, loop: str) -> bytes:
+    """GIF that repeats for ever: a shared palette, and only what changes from frame to frame.
+
+    Grey frames are exact where they use at most 255 levels; with all 256, level 128 is shown as its neighbour.
+    Colours are as palette.py finds them.
+    """
+    order = play_order(len(frames), loop)
+    delays = _delays(len(order), fps)
+    if frames[0].shape[-1] == 1:
+        segments = _grey_segments(frames, order)
+    else:
+        segments = _color_segments(frames, order)
+    return b"".join(_gif_blocks(segments, delays))
+
+
+Segment = tuple[Palette, Iterable[NDArray[np.uint8]]]
+"""A palette of at most 255 colours, and the frames (H, W) of indices into it."""
+
+
+def _grey_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
+    used = np.zeros(256, bool)
+    for k in range(len(frames)):
+        used[frames[k].reshape(-1)] = True
+    levels = np.flatnonzero(used)
+    if len(levels) > _TRANSPARENT:
+        levels = np.delete(levels, 128)
+    table = np.abs(np.arange(256)[:, None] - levels).argmin(1).astype(np.uint8)
+    palette = np.repeat(levels[:, None], 3, 1).astype(np.uint8)
+    yield palette, (table[frames[k][..., 0]] for k in order)
+
+
+def _color_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
+    palette: Palette | None = None
+    for begin in range(0, len(order), _FRAMES_PER_PALETTE):
+        part = order[begin : begin + _FRAMES_PER_PALETTE]
+        sample = _sample(frames, sorted(set(part)))
+        palette = shared_palette(sample, _TRANSPARENT) if palette is None else refine_palette(sample, palette)
+        yield palette, _indices(frames, part, palette)
+
+
+def _sample(frames: Frames, candidates: Sequence[int]) -> NDArray[np.uint8]:
+    """Pixels (N, 3) spread over the frames."""
+    chosen = candidates[:: max(1, -(-len(candidates) // _SAMPLE_FRAMES))]
+    pixels = [frames[k].reshape(-1, 3) for k in chosen]
+    # An odd stride does not walk down the columns of a picture with an even width.
+    stride = max(1, sum(map(len, pixels)) // _SAMPLE_PIXELS) | 1
+    return np.concatenate([p[k % stride :: stride] for k, p in enumerate(pixels)])
+
+
+def _indices(frames: Frames, part: Sequence[int], palette: Palette) -> Iterator[NDArray[np.uint8]]:
+    height, width, _ = frames[part[0]].shape
+    length = max(1, _CHUNK_PIXELS // (height * width))
+    for begin in range(0, len(part), length):
+        pixels = np.concatenate([frames[k].reshape(-1, 3) for k in part[begin : begin + length]])
+        yield from nearest_colors(pixels, palette).reshape(-1, height, width)
+
+
+def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[bytes]:
+    """The bytes of a GIF: header, then for each frame the rectangle that changed, unchanged pixels transparent."""
+    shown: NDArray[np.uint32] | None = None
+    delay = iter(delays)
+    for palette, frames in segments:
+        colors = palette.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(palette)] = palette
+        local_table = b"" if shown is None else table.tobytes()
+        for indices in frames:
+            wanted = colors[indices]
+            if shown is None:
+                yield _gif_header(indices, table)
+                box, patch = (0, 0), indices
+            else:
+                box, patch = _changes(indices, wanted == shown)
+            yield _gif_image(patch, box, next(delay), shown is not None, local_table)
+            shown = wanted
+    yield b";"
+
+
+def _gif_header(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(np.ascontiguousarray(indices))
+    image.putpalette(table.tobytes())
+    return b"".join(GifImagePlugin.getheader(image, info={"loop": 0, "duration": 10})[0])
+
+
+def _gif_image(
+    indices: NDArray[np.uint8], box: tuple[int, int], delay: int, transparent: bool, local_table: bytes
+) -> bytes:
+    """One image of a GIF: graphic control extension, descriptor, palette of its own if any, compressed indices.
+
+    Pillow's encoder compresses; its getdata would do the rest as well, at four times the cost for small frames.
+    """
+    keep_what_is_there = 1 << 2
+    control = struct.pack("<4sHBB", bytes((0x21, 0xF9, 4, keep_what_is_there | transparent)), delay, _TRANSPARENT, 0)
+    height, width = indices.shape
+    descriptor = struct.pack("<BHHHHB", 0x2C, *box, width, height, 0x87 if local_table else 0)
+    bits = 8
+    compressed = Image.fromarray(np.ascontiguousarray(indices)).tobytes("gif", "L", bits, 0)
+    return b"".join((control, descriptor, local_table, bytes((bits,)), compressed, b"\0"))
+
+
+def _changes(indices: NDArray[np.uint8], same: NDArray[np.bool_]) -> tuple[tuple[int, int], NDArray[np.uint8]]:
+    """Left and top of the smallest rectangle that holds all changes, and its indices; 1×1 where nothing changed."""
+    rows = np.flatnonzero(~same.all(1))
+    columns = np.flatnonzero(~same.all(0))
+    if not len(rows):
+        return (0, 0), np.full((1, 1), _TRANSPARENT, np.uint8)
+    top, left = int(rows[0]), int(columns[0])
+    window = slice(top, rows[-1] + 1), slice(left, columns[-1] + 1)
+    return (left, top), np.where(same[window], np.uint8(_TRANSPARENT), indices[window])
+
+
+def encode_webp(frames: Frames, fps: float, loop: str) -> bytes:
+    """Animated WebP that repeats for ever; lossy at a quality where no artefact shows."""
+    order = play_order(len(frames), loop)
+    images = [to_image(frames[k]).convert("RGB") for k in order]
+    durations = [10 * delay for delay in _delays(len(order), fps)]
+    stream = io.BytesIO()
+    options: dict[str, Any] = {"quality": 90, "method": 2, "loop": 0}
+    images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], duration=durations, **options)
+    return stream.getvalue()
+
+
+def encode_mp4(frames: Frames, fps: float, loop: str) -> bytes:
+    """H.264 in MP4, in the pixel format that every player knows; an odd side gains a row or column."""
+    import imageio.v2  # here: its ffmpeg is not in the API's image
+
+    height, width, _ = frames[0].shape
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sheet.mp4"
+        # One thread and no version strings: the same frames give the same bytes.
+        flags = ["-crf", "16", "-preset", "veryfast", "-threads", "1", "-bitexact", "-movflags", "+faststart"]
+        with imageio.v2.get_writer(
+            path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1, output_params=flags
+        ) as writer:
+            for k in play_order(len(frames), loop):
+                frame = np.pad(frames[k], padding, mode="edge")
+                writer.append_data(frame.repeat(3, -1) if frame.shape[-1] == 1 else frame)  # type: ignore[attr-defined]
+        return path.read_bytes()
+
+
+def zip_files(files: Mapping[str, bytes]) -> bytes:
+    """A zip of files by name, in that order, with a fixed date: equal files give equal bytes."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), data)
+    return stream.getvalue()

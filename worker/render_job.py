@@ -1,0 +1,119 @@
+"""Traversal jobs: from a claim to files in the storage, with a few models kept warm."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from models.config import ConfigError
+from models.files import LoadedModel, load_model
+from models.networks import VAE
+from training.device import pick_device
+from worker.animation import decode_png
+from worker.claims import Claim
+from worker.registry import ModelRegistry, UnknownModel
+from worker.rendered import Rendered, Strip
+from worker.settings import Settings
+from worker.storage import NotStored, Storage
+from worker.traversal_files import dimension_animation, sheet_makers
+from worker.traversal_request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys
+from worker.traversals import render_traversal
+
+WARM_MODELS = 8
+"""Networks kept in memory, about 2 to 10 MB each."""
+ENCODERS = 2
+"""Threads that encode and write while the decoder runs."""
+
+_warm: OrderedDict[tuple[str, str], VAE] = OrderedDict()
+_warm_lock = threading.Lock()
+
+
+def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> LoadedModel:
+    """A model, its network from memory where its weights were used lately.
+
+    Raises: UnknownModel; ValueError where its files are damaged; DeviceError.
+    """
+    info = registry.info(model_id)
+    device = pick_device(settings.device)
+    key = (info.weights_sha256, str(device))
+    with _warm_lock:
+        network = _warm.get(key)
+        if network is None:
+            # Channels last: the decoder takes half the time.
+            loaded = load_model(registry.get(model_id)[1], device)
+            network = loaded.network.to(memory_format=torch.channels_last)
+            _warm[key] = network
+        _warm.move_to_end(key)
+        while len(_warm) > WARM_MODELS:
+            _warm.popitem(last=False)
+    return LoadedModel(network, info)
+
+
+def make_traversal(
+    model: LoadedModel, images: Sequence[Pixels], request: TraversalRequest, put: Callable[[str, bytes], None]
+) -> dict[str, Any]:
+    """Renders a resolved request and hands each file to `put` as soon as it is made.
+
+    Args: images, as render_traversal takes them; put(name, data), called from several threads.
+    Returns: the numbers of the result; JSON types.
+    """
+    sizes: dict[str, int] = {}
+
+    def made(name: str, data: bytes) -> None:
+        put(name, data)
+        sizes[name] = len(data)
+
+    with ThreadPoolExecutor(ENCODERS, "encoder") as pool:
+        waiting: list[Future[None]] = []
+
+        def encode(start: Rendered, strip: Strip) -> None:
+            waiting.append(pool.submit(lambda: made(*dimension_animation(start, strip))))
+
+        try:
+            rendered = render_traversal(model, images, request, encode)
+            for name, make in sheet_makers(rendered).items():
+                waiting.append(pool.submit(_make, name, make, made))
+            for future in waiting:
+                future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
+    return {
+        "renderer_version": RENDERER_VERSION,
+        "model_sha256": model.info.weights_sha256,
+        "files": dict(sorted(sizes.items())),
+        **rendered.describe(),
+    }
+
+
+def _make(name: str, make: Callable[[], bytes], made: Callable[[str, bytes], None]) -> None:
+    made(name, make())
+
+
+def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, settings: Settings) -> None:
+    """Works on a claimed traversal: writes its files, result.json last, and ends the claim."""
+    job = claim.job.request
+    folder = f"traversals/{job['traversal']}"
+    try:
+        request = TraversalRequest.from_json(job["request"])
+        model = load_cached(registry, job["model"], settings)
+        images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
+        numbers = make_traversal(
+            model, images, request, lambda name, data: storage.write_bytes(f"{folder}/{name}", data)
+        )
+    except ConfigError as error:
+        claim.fail("invalid_request", str(error))
+        return
+    except UnknownModel:
+        claim.fail("unknown_model", f"There is no model with the id {job['model']}.")
+        return
+    except NotStored as error:
+        claim.fail("input_missing", f"The input picture is gone: {error}")
+        return
+    result = {"id": job["traversal"], "model": job["model"], **numbers}
+    storage.write_json(f"{folder}/request.json", job)
+    storage.write_json(f"{folder}/result.json", result)
+    claim.succeed({"traversal": job["traversal"]})

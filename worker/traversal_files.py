@@ -1,0 +1,54 @@
+"""The files of a traversal, made from its frames; no torch."""
+
+from collections.abc import Callable
+
+from worker.animation import Frames, encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendered import Rendered, Strip
+from worker.sheets import MovingSheet, cells, dimension_cell, still_sheet
+from worker.traversal_request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file
+
+
+class _Enlarged:
+    """A strip's frames, enlarged when they are asked for."""
+
+    def __init__(self, frames: Pixels, request: TraversalRequest) -> None:
+        self._frames = frames
+        self._request = request
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, step: int) -> Pixels:
+        return enlarge(self._frames[step], self._request.scale, self._request.resample)
+
+
+def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
+    """Name and bytes of one dimension's GIF. Bare frames, unless captions are on."""
+    assert strip.dimension is not None
+    request = start.request
+    frames: Frames = (
+        MovingSheet(start, [dimension_cell(start, strip)], captions=True)
+        if request.captions == "on"
+        else _Enlarged(strip.frames, request)
+    )
+    return dimension_file(strip.dimension), encode_gif(frames, request.fps, request.loop)
+
+
+def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
+    """File name → function that makes it, for everything but the GIFs of single dimensions.
+
+    sheet.gif, sheet.png and reconstruction.png always; sheet.webp or sheet.mp4 where that is the request's format.
+    """
+    request = rendered.request
+    captions = request.captions != "off"
+    moving = MovingSheet(rendered, cells(rendered), captions=captions)
+    makers: dict[str, Callable[[], bytes]] = {
+        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop),
+        "sheet.png": lambda: encode_png(still_sheet(rendered, captions=captions)),
+        "reconstruction.png": lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
+    }
+    if request.format == "webp":
+        makers[EXTRA_FILES["webp"]] = lambda: encode_webp(moving, request.fps, request.loop)
+    if request.format == "mp4":
+        makers[EXTRA_FILES["mp4"]] = lambda: encode_mp4(moving, request.fps, request.loop)
+    return makers

@@ -4,21 +4,21 @@ import logging
 import os
 import sys
 import time
-from typing import Any
+import warnings
 
-from celery import bootsteps
+from celery.platforms import SecurityWarning
+from celery.signals import setup_logging
 from redis.exceptions import RedisError
 
 from worker.connections import connect
-from worker.job_records import JobStoreUnavailable
-from worker.queue import beat, heartbeat_key, make_celery
+from worker.consumer import heartbeat_step
+from worker.queue import make_celery
 from worker.runtime import Runtime, runtime
 from worker.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
 from worker.sweeper import Sweeper
 
 CONCURRENCY = {"train": 1, "render": 2}
 """Two for render: a packing leaves a thread for the traversals."""
-BEAT_SECONDS = 4.0
 STILL_WAITING_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,10 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     app = make_celery(services.settings)
     # A training worker that fetched a second message would keep it from an idle one for hours.
     app.conf.worker_disable_prefetch = queue == "train"
-    app.steps["consumer"].add(_heartbeat_step(queue, services, device))
+    app.conf.worker_consumer = "worker.consumer:Consumer"
+    app.steps["consumer"].add(heartbeat_step(queue, services, device))
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, root is nobody else's root.
+    setup_logging.connect(_keep_logging)
     sweeper = Sweeper(services.jobs)
     sweeper.start()
     worker = app.Worker(
@@ -109,36 +112,5 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     return int(worker.exitcode or 0)
 
 
-def _heartbeat_step(queue: str, services: Runtime, device: str) -> Any:
-    """A part of Celery's consumer that says, from the consumer's own event loop, that it consumes."""
-    host, _, pid = services.name.rpartition("-")
-    key = heartbeat_key(queue, host, int(pid))
-    redis = services.jobs.redis
-
-    class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]
-        requires = ("celery.worker.consumer.tasks:Tasks",)
-        timer: Any = None
-        announced = False
-
-        def start(self, consumer: Any) -> None:
-            if not self.announced:
-                log.info("worker %s %s: ready", queue, services.name)
-            Heartbeat.announced = True
-            self.timer = consumer.timer.call_repeatedly(BEAT_SECONDS, self.beat)
-            self.beat()
-
-        def stop(self, consumer: Any) -> None:
-            if self.timer is not None:
-                self.timer.cancel()
-            try:
-                redis.delete(key)
-            except RedisError:
-                log.debug("the heartbeat could not be removed; it expires")
-
-        def beat(self) -> None:
-            try:
-                beat(redis, key, device=device)
-            except JobStoreUnavailable:
-                log.debug("no heartbeat: Redis does not answer")
-
-    return Heartbeat
+def _keep_logging(**_: object) -> None:
+    """Celery sets up no logging of its own while somebody listens to this signal."""

@@ -116,7 +116,8 @@ def celery_url(redis_url: str) -> str:
     if parts.scheme != "unix":
         return redis_url
     db = parse_qs(parts.query).get("db", ["0"])[0]
-    return urlunsplit(("redis+socket", parts.netloc, parts.path, urlencode({"virtual_host": db}), ""))
+    # Not urlunsplit: it leaves out the // before an empty host.
+    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': db})}"
 
 
 def without_password(url: str) -> str:
@@ -146,10 +147,17 @@ def load_settings() -> Settings:
         raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
+class _OneLine(logging.Formatter):
+    """Messages of libraries that span lines become one line; tracebacks stay as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return " ".join(super().formatMessage(record).split("\n")).rstrip()
+
+
 def set_up_logging(settings: Settings) -> None:
     """One line an event, on standard error; libraries speak only of trouble."""
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", force=True
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for name in ("celery", "kombu", "amqp", "PIL", "fsspec", "asyncio", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)

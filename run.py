@@ -173,6 +173,8 @@ def main(arguments: list[str]) -> int:
         return check()
     if mode == "test":
         os.chdir(ROOT)
+        # Small networks on cores that others use too are many times slower with several threads.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         become("-m", "pytest", *rest)
     become("-P", "-m", "app", "serve", *rest)
 

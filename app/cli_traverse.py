@@ -1,16 +1,20 @@
 """`betavae traverse`: latent traversals on this machine, without a server."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli_output import CliError
+from app.cli_output import CliError, note
 from app.cli_settings import with_options_of
 from app.cli_stores import open_stores
+from models.atomic import write_bytes
+from models.config import ConfigError
 from training.images import load_image
 from worker.traversal_request import FORMATS, TraversalRequest, parse_request, resolve_request
 
+EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
 """Suffix of --output → the file of a traversal that it means."""
 
@@ -42,24 +46,48 @@ def traverse(
     settings: dict[str, Any],
 ) -> None:
     """Render what each latent dimension of a model does to a picture."""
-    request = parse_request(settings)
-    stores = open_stores(device)
-    info, folder = stores.model(model)
-    paths = [path for path in (image, to) if path is not None]
-    if to is not None and image is None:
-        raise CliError("--to needs a picture to start from")
-    pictures = [
-        load_image(path.read_bytes(), info.preprocessing, max_pixels=stores.settings.max_image_pixels) for path in paths
-    ]
-    request = resolve_request(request, info, len(pictures))
     suffix = output.suffix.lower()
     if suffix and suffix not in SHEETS:
         raise CliError(f"{output}: expected a folder, or a file with one of the suffixes {', '.join(SHEETS)}")
+    if to is not None and image is None:
+        raise CliError("--to needs a picture to start from")
+    request = parse_request({**settings, "format": suffix[1:] if suffix in EXTRA_FORMATS else None})
+    stores = open_stores(device)
+    info, folder = stores.model(model)
+    pictures = [
+        load_image(path.read_bytes(), info.preprocessing, max_pixels=stores.settings.max_image_pixels)
+        for path in (image, to)
+        if path is not None
+    ]
+    request = resolve_request(request, info, len(pictures))
 
     from models.files import load_model
-    from worker.traversals import render_traversal
+    from worker.render_job import make_traversal
+
+    target = output.parent if suffix else output
+    target.mkdir(parents=True, exist_ok=True)
+
+    def put(name: str, data: bytes) -> None:
+        if not suffix:
+            write_bytes(target / name, data)
+        elif name == SHEETS[suffix]:
+            write_bytes(output, data)
 
     try:
-        rendered = render_traversal(load_model(folder, stores.device()), pictures, request)
-    except ValueError as error:
+        numbers = make_traversal(load_model(folder, stores.device()), pictures, request, put)
+    except ConfigError:
+        raise
+    except ValueError as error:  # a model whose files are damaged
         raise CliError(str(error)) from error
+    if not suffix:
+        write_bytes(target / "result.json", (json.dumps(numbers, indent=2) + "\n").encode())
+    _tell(numbers)
+    print(output)
+
+
+def _tell(numbers: dict[str, Any]) -> None:
+    """One line a dimension, on standard error."""
+    for dimension in numbers["dimensions"]:
+        kl = "" if dimension["kl"] is None else f"KL {dimension['kl']:.2f} nats"
+        state = "" if dimension["active"] else "inactive"
+        note(f"{dimension['file']}: dimension {dimension['index']} {kl} {state}".rstrip())

@@ -1,0 +1,293 @@
+"""The command line, without a server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from app import cli, cli_train
+from app.cli_output import Report
+from training.config import TrainingConfig
+from worker.traversal_request import TraversalRequest
+
+ROOT = Path(__file__).parent.parent
+SMALL = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "-c", "num_steps=12", "-c", "log_steps=4")
+
+Betavae = Callable[..., int]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks on shared cores are slower with several threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Betavae:
+    """Runs a command in this process, on a data folder of its own; returns the exit code."""
+    monkeypatch.setenv("BETAVAE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BETAVAE_DEVICE", "cpu")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["betavae", *map(str, arguments)])
+        with patch.dict(os.environ), pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 40 pictures and one file that is none."""
+    folder = tmp_path_factory.mktemp("squares")
+    for number in range(40):
+        picture = np.zeros((32, 32), np.uint8)
+        picture[number % 20 : number % 20 + 8, number // 2 : number // 2 + 8] = 255
+        Image.fromarray(picture).save(folder / f"{number:02d}.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model that has learnt nothing."""
+    from models.config import NetworkConfig
+    from models.files import save_model
+    from models.info import ModelInfo, Preprocessing
+    from models.networks import VAE
+
+    folder = tmp_path_factory.mktemp("model") / "small"
+    config = NetworkConfig(image_size=32, latent_dim=3)
+    info = ModelInfo(
+        name="small",
+        network=config,
+        preprocessing=Preprocessing(image_size=32),
+        kl_per_dimension=[2.0, 0.0, 1.0],
+        dataset={"id": "squares"},
+    )
+    save_model(folder, VAE(config), info)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["", "serve", "train", "traverse", "evaluate", "datasets", "models"])
+def test_help_reads_well(betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert betavae(*command.split(), "--help") == 0
+    assert "Usage: betavae" in capsys.readouterr().out
+
+
+def test_help_loads_no_torch() -> None:
+    program = """
+import sys
+sys.argv = ["betavae", "train", "--help"]
+from app import cli
+try:
+    cli.main()
+finally:
+    assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "leave_out"), [("train", TrainingConfig, set()), ("traverse", TraversalRequest, {"format"})]
+)
+def test_every_setting_is_an_option(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str, config: type, leave_out: set[str]
+) -> None:
+    betavae(command, "--help")
+    text = capsys.readouterr().out
+    for field in fields(config):
+        assert (f"--{field.name.replace('_', '-')} " in text) == (field.name not in leave_out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["train", "SQUARES", "--gamma", "-1"], 2, "gamma: must be at least 0"),
+        (["train", "SQUARES", "--image-size", "65"], 2, "image_size: must be one of 32, 64, 128"),
+        (["train", "SQUARES", "-c", "speed=9"], 2, "speed"),
+        (["train", "SQUARES", "-c", "seed"], 2, "KEY=VALUE"),
+        (["train", "SQUARES", "-c", "seed=x"], 2, "seed"),
+        (["train", "SQUARES", "--seed", "x"], 2, "--seed"),
+        (["train", "SQUARES", "--preset", "mnist"], 2, "preset: must be one of"),
+        (["train"], 2, "dataset: is missing"),
+        (["train", "nothing"], 1, "no data set and no file or folder 'nothing'; there are dsprites"),
+        (["train", "EMPTY"], 1, "EMPTY"),
+        (["train", "SQUARES", "--device", "gpu"], 2, "BETAVAE_DEVICE: must be auto, cpu, or cuda:N"),
+        (["traverse", "--seed", "1", "-m", "nothing"], 1, "no model 'nothing'"),
+        (["traverse", "-m", "MODEL"], 2, "image: is missing"),
+        (["traverse", "absent.png", "-m", "MODEL"], 1, "absent.png"),
+        (["traverse", "SQUARES/broken.png", "-m", "MODEL"], 1, "picture"),
+        (["traverse", "--seed", "1", "-m", "MODEL", "--dimensions", "7"], 2, "dimensions"),
+        (["traverse", "--seed", "1", "-m", "MODEL", "-o", "a.doc"], 1, "suffixes"),
+        (["datasets", "add", "empty", "EMPTY"], 1, "no pictures"),
+        (["datasets", "add", "/", "SQUARES"], 2, "name"),
+        (["models", "delete", "nothing"], 1, "no model with the id nothing"),
+        (["models", "import", "EMPTY"], 1, "model.json"),
+        (["serve", "--port", "99999"], 2, "BETAVAE_PORT"),
+        (["sing"], 2, "No such command"),
+        (["train", "--sing"], 2, "No such option"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(
+    betavae: Betavae,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    squares: Path,
+    small_model: Path,
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    places = {"SQUARES": squares, "EMPTY": tmp_path / "EMPTY", "MODEL": small_model}
+    for name, place in places.items():
+        arguments = [a.replace(name, str(place)) if a.startswith(name) else a for a in arguments]
+    assert betavae(*arguments) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("betavae: ")]
+    assert len(errors) == 1
+    assert words in errors[0]
+
+
+def test_an_unknown_setting_is_one_line(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BETAVAE_PROT", "8001")
+    assert betavae("serve") == 2
+    assert capsys.readouterr().err == "betavae: BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?\n"
+
+
+def test_a_folder_is_registered_packed_and_listed(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    assert betavae("datasets", "add", "My squares", squares) == 0
+    dataset_id = capsys.readouterr().out.strip()
+    assert betavae("datasets", "pack", dataset_id, "--image-size", "32") == 0
+    assert "broken.png" in capsys.readouterr().err
+    assert betavae("datasets", "list", "--json") == 0
+    records = {record["id"]: record for record in json.loads(capsys.readouterr().out)}
+    assert records[dataset_id]["num_images"] == 40
+    assert records[dataset_id]["num_rejected"] == 1
+    assert "dsprites" in records
+
+
+@contextmanager
+def _interrupted_at_first_report(label: str) -> Iterator[Report]:
+    def report(done: int, total: int, text: str = "") -> None:
+        if text:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    yield report
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_model(
+    betavae: Betavae,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    squares: Path,
+    tmp_path: Path,
+) -> None:
+    train = ("train", squares, "--name", "mine", *SMALL)
+    assert betavae(*train, "-o", tmp_path / "whole", "--no-register") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'whole' / 'model'}\n"
+
+    with monkeypatch.context() as context:
+        context.setattr(cli_train, "progress", _interrupted_at_first_report)
+        assert betavae(*train) == 1
+    assert "stopped at step 4; the same command goes on from there" in capsys.readouterr().err
+    assert betavae(*train) == 0
+    model_id = capsys.readouterr().out.strip()
+
+    weights = "model.safetensors"
+    whole = tmp_path / "whole" / "model" / weights
+    assert (tmp_path / "home" / "models" / model_id / weights).read_bytes() == whole.read_bytes()
+
+
+def test_another_run_in_the_same_folder_is_refused(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    assert betavae("train", squares, *SMALL) == 0
+    assert betavae("train", squares, *SMALL, "--seed", "1") == 1
+    assert "--no-resume" in capsys.readouterr().err
+
+
+def test_progress_in_a_log_is_lines(betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+    betavae("train", squares, "--name", "mine", *SMALL)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("mine: 12/12 100 % reconstruction ")]
+    assert not [line for line in lines if "\r" in line or "\x1b" in line]
+
+
+def test_a_model_goes_out_and_in(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, tmp_path: Path
+) -> None:
+    assert betavae("models", "import", small_model) == 0
+    model_id = capsys.readouterr().out.strip()
+    assert betavae("models", "default", model_id) == 0
+    assert betavae("models", "rename", model_id, "Small one") == 0
+    assert betavae("models", "show", model_id) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "Small one"
+    assert betavae("models", "export", model_id, tmp_path / "out") == 0
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (small_model / "model.safetensors").read_bytes()
+    assert betavae("models", "delete", model_id) == 0
+    assert betavae("models", "show", model_id) == 1
+
+
+def test_a_model_that_was_tampered_with_is_refused(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, tmp_path: Path
+) -> None:
+    betavae("models", "export", small_model, tmp_path / "out")
+    with (tmp_path / "out" / "model.safetensors").open("ab") as file:
+        file.write(b"x")
+    assert betavae("models", "import", tmp_path / "out") == 1
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+def test_evaluation_prints_losses(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, squares: Path
+) -> None:
+    assert betavae("evaluate", small_model, "--dataset", squares, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_images"] == 40
+    assert len(found["kl_per_dimension"]) == 3
+
+
+def test_a_traversal_is_the_services_own_files(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, squares: Path, tmp_path: Path
+) -> None:
+    assert betavae("traverse", squares / "03.png", "-m", small_model, "-o", tmp_path / "out", "--steps", "5") == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    for name, size in result["files"].items():
+        assert (tmp_path / "out" / name).stat().st_size == size
+    assert {"z_01.gif", "z_02.gif", "z_03.gif", "sheet.gif", "sheet.png"} <= result["files"].keys()
+    with Image.open(tmp_path / "out" / "z_01.gif") as animation:
+        assert getattr(animation, "n_frames", 1) == 5
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_a_suffix_means_the_sheet_alone(betavae: Betavae, small_model: Path, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"sheet.{suffix}"
+    assert betavae("traverse", "--seed", "1", "-m", small_model, "-o", target, "--steps", "3") == 0
+    with Image.open(target) as sheet:
+        assert sheet.format == suffix.upper()
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]

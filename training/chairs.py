@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +31,14 @@ _SEAT_THICKNESS = 0.13
 _POST = 0.11
 _WOOD = (0.42, 0.31, 0.24)
 _CAMERA_DISTANCE = 8.0
-_HALF_VIEW = 1.78
+_HALF_VIEW = 1.82
 """Units from the middle of the picture to its edge: every chair and its shadow fit."""
-_AIM_HEIGHT = 1.12
-_KEY_LIGHT = np.array([-0.45, 0.80, 0.62]) / np.linalg.norm([-0.45, 0.80, 0.62])
+_AIM_HEIGHT = 1.28
+_KEY_LIGHT = np.array([-0.36, 0.90, 0.55]) / np.linalg.norm([-0.36, 0.90, 0.55])
 _FILL_LIGHT = np.array([0.85, 0.15, 0.5]) / np.linalg.norm([0.85, 0.15, 0.5])
 """Directions towards the lights in camera-aligned axes (right, up, towards the viewer): the chair turns under them."""
 _SHADOW = 0.34
+_FLOOR = np.array([[0, 0, 0, 0, 1]], np.float32)
 
 # Corner k of a box is at (k & 1, k >> 1 & 1, k >> 2) of its two ends; each face lists its corners counterclockwise as
 # seen from outside.
@@ -124,7 +126,7 @@ def _boxes(leg: int, back: int, width: int) -> tuple[Floats, NDArray[np.bool_]]:
 
 def _draw(geometry: Sequence[int], image_size: int) -> _Shaded:
     azimuth, elevation, leg, back, width = geometry
-    samples = max(2, 256 // image_size) if image_size <= 128 else 2
+    samples = 4 if image_size <= 64 else 2
     size = image_size * samples
     boxes, tinted = _boxes(leg, back, width)
     ends = np.array([[k & 1, k >> 1 & 1, k >> 2] for k in range(8)])
@@ -137,17 +139,21 @@ def _draw(geometry: Sequence[int], image_size: int) -> _Shaded:
     depth_buffer = np.zeros((size, size))
     ids = np.zeros((size, size), np.int32)
     points = _project(turned, tilt, size)
-    shades = [np.zeros((1, 4), np.float32)]
+    shades = [_FLOOR]
     for box, is_tinted in enumerate(tinted):
         for face, normal in zip(_FACES, normals, strict=True):
             if _fill(points[box, face], depth_buffer, ids, len(shades)):
                 shades.append(_shade(normal, bool(is_tinted)))
-    table = np.concatenate(shades)
-    seen = table[ids].reshape(image_size, samples, image_size, samples, 4).mean(axis=(1, 3))
-    floor = (ids == 0).reshape(image_size, samples, image_size, samples).mean(axis=(1, 3))
-    ground = floor * (1 - _SHADOW * _shadow(turned, tilt, image_size))
-    rest = seen[:, :, 1:] + ground[:, :, None]
-    return _Shaded(seen[:, :, 0].astype(np.float32), rest.astype(np.float32))
+    seen = _average(np.concatenate(shades), ids, samples)
+    ground = seen[:, :, 4] * (1 - _SHADOW * _shadow(turned, tilt, image_size))
+    return _Shaded(seen[:, :, 0], seen[:, :, 1:4] + ground[:, :, None].astype(np.float32))
+
+
+def _average(table: NDArray[Any], ids: NDArray[np.int32], samples: int) -> NDArray[Any]:
+    """Mean of the table's rows over each pixel's samples: (H, W, row). Slices are five times faster than mean()."""
+    total = sum(table[ids[i::samples, j::samples]] for i, j in itertools.product(range(samples), repeat=2))
+    mean: NDArray[Any] = total / table.dtype.type(samples**2)
+    return mean
 
 
 def _about_y(angle: float) -> Floats:
@@ -166,11 +172,11 @@ def _project(points: Floats, tilt: float, size: int) -> Floats:
 
 
 def _shade(normal: Floats, tinted: bool) -> NDArray[np.float32]:
-    """Tint, and RGB without tint, of a face: (1, 4)."""
+    """Tint, RGB without tint, and share of the floor, of a face: (1, 5)."""
     light = 0.40 + 0.52 * max(0.0, float(normal @ _KEY_LIGHT)) + 0.22 * max(0.0, float(normal @ _FILL_LIGHT))
     light = min(light, 1.0)
     rest = (0.0, 0.0, 0.0) if tinted else tuple(light * channel for channel in _WOOD)
-    return np.array([[light if tinted else 0.0, *rest]], np.float32)
+    return np.array([[light if tinted else 0.0, *rest, 0.0]], np.float32)
 
 
 def _fill(quad: Floats, depth_buffer: Floats | None, ids: NDArray[np.int32], face_id: int) -> bool:
@@ -188,7 +194,7 @@ def _fill(quad: Floats, depth_buffer: Floats | None, ids: NDArray[np.int32], fac
         return False
     columns, rows = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
     inside = np.ones((bottom - top, right - left), bool)
-    for (ax, ay), (bx, by) in zip(quad[:, :2], np.roll(quad[:, :2], -1, axis=0), strict=True):
+    for (ax, ay), (bx, by) in zip(quad[:, :2].tolist(), quad[[1, 2, 3, 0], :2].tolist(), strict=True):
         inside &= ((bx - ax) * (rows - ay)) <= ((by - ay) * (columns - ax))
     window = (slice(top, bottom), slice(left, right))
     if depth_buffer is not None:
@@ -212,7 +218,7 @@ def _shadow(turned: Floats, tilt: float, image_size: int) -> Floats:
     for box in points:
         for face in _FACES:
             _fill(box[face], None, mask, 1)
-    shadow: Floats = mask.reshape(image_size, 2, image_size, 2).mean(axis=(1, 3))
+    shadow: Floats = _average(np.array([0.0, 1.0]), mask, 2)
     for _ in range(max(1, image_size // 32)):
         padded = np.pad(shadow, 1)
         shadow = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4

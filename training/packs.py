@@ -5,6 +5,7 @@ identities.npy (N,), and rejected.jsonl. It appears whole or not at all.
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -272,7 +273,7 @@ def read_pack_info(folder: Path) -> PackInfo:
 def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:
     """The files that were left out, the first `limit` of them."""
     with (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape") as lines:
-        return [Rejected(**json.loads(line)) for _, line in zip(range(limit or 2**62), lines, strict=False)]
+        return [Rejected(**json.loads(line)) for line in itertools.islice(lines, limit)]
 
 
 def open_pack(

@@ -151,12 +151,9 @@ class _ZipFiles:
         if total > limits.max_expansion * archive_bytes + 2**30:
             raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
         for entry in entries:
-            if _is_ignored(PurePosixPath(entry.filename)):
-                continue
-            reason = _unsafe(entry)
-            if reason:
+            if reason := _unsafe(entry):
                 self.refused.append((entry.filename, *reason))
-            else:
+            elif not _is_ignored(PurePosixPath(entry.filename)):
                 self._entries[entry.filename] = entry
 
     def names(self) -> list[str]:

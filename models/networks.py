@@ -113,6 +113,8 @@ def _initialise(network: VAE) -> None:
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
     with torch.no_grad():
-        network.encoder.mean.weight.mul_(0.5)
+        # Latents that begin near 0 grow out of the prior one after another, the largest factors first; with means of
+        # unit size all of them share the position at once, and stay so.
+        network.encoder.mean.weight.mul_(0.05)
         network.encoder.log_variance.weight.mul_(0.1)
         network.decoder.output.weight.mul_(0.3)

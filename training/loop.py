@@ -221,7 +221,8 @@ def train(
             if config.objective == "capacity":
                 loss = rec + capacity_penalty(kl, capacity, config.gamma)
             elif config.objective == "controlled":
-                loss = rec + run.controller.beta * kl
+                free_nats = linear_ramp(run.step, config.free_nats, 0.0, config.free_nats_steps)
+                loss = rec + run.controller.beta * kls.clamp(min=free_nats).sum()
             elif config.objective == "beta":
                 loss = rec + config.beta * kl
             else:

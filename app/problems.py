@@ -5,7 +5,6 @@
 """
 
 import json
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def install(app: FastAPI, translate: dict[type[Exception], Any]) -> None:
         return problem_response(_from_validation(error), request.url.path)
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        # Starlette raises it again after the answer: the server logs the trace.
         return problem_response(Problem("internal_error", "This is a bug of the service."), request.url.path)
 
     app.add_exception_handler(Problem, on_problem)

@@ -41,7 +41,7 @@ def parse_json_object(data: bytes | str, field: str) -> dict[str, Any]:
 def parse_json(data: bytes | str, field: str) -> Any:
     """Strict JSON: finite numbers, text that UTF-8 can hold. Raises Problem that names `field`."""
     try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float)
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise invalid(field, "is nested too deeply") from error
@@ -61,6 +61,13 @@ def _refuse_constant(name: str) -> Any:
 def _finite_float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _bounded_int(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
         raise ValueError("a number is too large")
     return value
 
@@ -91,6 +98,8 @@ async def read_form(request: Request, fields: set[str], files: set[str]) -> Asyn
                 raise invalid(name[:100], f"is no field of this form; it has {known}")
             if name in form.values or name in form.files:
                 raise invalid(name, "is given more than once")
+            if name in files and _is_left_empty(value):
+                continue
             if isinstance(value, UploadFile):
                 if name not in files:
                     raise invalid(name, "must be a text, not a file")
@@ -101,6 +110,11 @@ async def read_form(request: Request, fields: set[str], files: set[str]) -> Asyn
                 _check_text(name, value)
                 form.values[name] = value
         yield form
+
+
+def _is_left_empty(value: UploadFile | str) -> bool:
+    """Whether a browser sent a file field in which no file was chosen."""
+    return value == "" or (isinstance(value, UploadFile) and not value.filename and not value.size)
 
 
 def _check_text(name: str, value: str) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
 import anyio
@@ -20,7 +20,7 @@ from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Traversal, field_schema
 from training.images import load_image
-from worker.jobs import HELD, Job, UnknownJob
+from worker.jobs import HELD, Job, TransitionRefused, UnknownJob
 from worker.storage import NotStored
 from worker.traversal_request import (
     FORMATS,
@@ -28,6 +28,7 @@ from worker.traversal_request import (
     TraversalRequest,
     input_keys,
     job_request,
+    needed_files,
     parse_request,
     resolve_request,
     traversal_id,
@@ -38,6 +39,7 @@ router = APIRouter(tags=["traversals"])
 IMAGE_FIELDS = ("image", "image2")
 PARAMETERS = {f.name: f for f in fields(TraversalRequest)}
 OFFERED = tuple(FORMATS.values())
+FORMAT_OF = {media_type: name for name, media_type in FORMATS.items()}
 SHEETS = {"image/gif": "sheet.gif", "image/webp": "sheet.webp", "video/mp4": "sheet.mp4", "image/png": "sheet.png"}
 MEDIA_TYPES = {
     ".gif": "image/gif",
@@ -60,6 +62,19 @@ class Asked:
     images: list[Pixels]
 
 
+def _form_field(f: Field[Any]) -> dict[str, Any]:
+    """As the setting's own schema; a form has no null, it leaves the field empty."""
+    schema = field_schema(f)
+    if isinstance(schema["type"], list):
+        schema["type"] = schema["type"][0]
+        schema.pop("default", None)
+        schema["example"] = ""
+        schema["enum"] = ["", *(value for value in schema.get("enum", ()) if value is not None)]
+        if len(schema["enum"]) == 1:
+            del schema["enum"]
+    return schema
+
+
 _FORM = {
     "type": "object",
     "properties": {
@@ -69,8 +84,8 @@ _FORM = {
             "format": "binary",
             "description": "A second picture: the traversal then is the path between the two.",
         },
-        "model": {"type": "string", "description": "Id of a model; empty: the default one."},
-        **{name: field_schema(f) for name, f in PARAMETERS.items()},
+        "model": {"type": "string", "description": "Id of a model; empty: the default one.", "example": ""},
+        **{name: _form_field(f) for name, f in PARAMETERS.items()},
     },
     "additionalProperties": False,
 }
@@ -136,15 +151,18 @@ async def create_traversal(request: Request, services: Services_) -> Response:
     media_type = FORMATS[asked.request.format or "json"]
     if asked.request.format is None:
         media_type = accepted(request.headers.get("accept"), OFFERED)
-    if await anyio.to_thread.run_sync(_is_stored, services, asked.id):
-        return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, 200)
-    job = await anyio.to_thread.run_sync(_start, services, asked)
-    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer")))
-    if not job.is_finished:
-        return _pending(request, job)
-    if job.status != "succeeded":
-        raise _failure(job)
-    return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, 201)
+    format = FORMAT_OF[media_type]
+    status = 200
+    deadline = anyio.current_time() + wait_seconds(request.headers.get("prefer"))
+    while not await anyio.to_thread.run_sync(_is_stored, services, asked.id, format):
+        status = 201
+        job = await anyio.to_thread.run_sync(_start, services, asked, format)
+        job = await wait_until_finished(services, job, deadline - anyio.current_time())
+        if not job.is_finished:
+            return _pending(request, job)
+        if job.status != "succeeded":
+            raise _failure(job)
+    return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, status)
 
 
 def _understand(services: Services, values: dict[str, str], files: dict[str, UploadFile]) -> Asked:
@@ -162,26 +180,26 @@ def _understand(services: Services, values: dict[str, str], files: dict[str, Upl
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
 
 
-def _is_stored(services: Services, identity: str) -> bool:
-    return services.storage.exists(f"traversals/{identity}/result.json")
+def _is_stored(services: Services, identity: str, format: str | None = None) -> bool:
+    """Whether the traversal is there, with what this format needs."""
+    folder = f"traversals/{identity}"
+    return all(services.storage.exists(f"{folder}/{name}") for name in ("result.json", *needed_files(format)))
 
 
-def _start(services: Services, asked: Asked) -> Job:
-    """The job that makes the traversal: a new one, or the one that is under way."""
+def _start(services: Services, asked: Asked, format: str) -> Job:
+    """The job that makes the traversal: a new one, or the one that is under way (for another format, maybe)."""
     try:
         job = services.jobs.get(asked.id)
         if not job.is_finished:
             return job
-        if job.status == "succeeded":  # Its files are gone: make them again.
-            services.jobs.delete(job.id)
-    except UnknownJob:
-        job = None
+        services.jobs.delete(job.id)  # It failed, or its files are gone, or it made no such format: make them again.
+    except (UnknownJob, TransitionRefused):  # Another request did so in the same moment.
+        pass
     services.refuse_when_full()
     for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
         services.storage.write_bytes(key, _png(image))
-    if job is not None and job.status != "succeeded":
-        return services.jobs.retry(job.id)
-    request = job_request(asked.id, asked.model, asked.request, len(asked.images))
+    parameters = replace(asked.request, format=format if needed_files(format) else None)
+    request = job_request(asked.id, asked.model, parameters, len(asked.images))
     return services.jobs.create("traversal", request, id=asked.id)
 
 
@@ -221,11 +239,11 @@ def describe(services: Services, identity: str, request: Request) -> dict[str, A
         del one["file"]
     address = {name: f"{url}/{name}" for name in names if _FILE.fullmatch(name)}
     return {
-        **{name: value for name, value in result.items() if name not in ("request", "dimensions")},
+        **{name: value for name, value in result.items() if name not in ("request", "dimensions", "files")},
         "id": identity,
         "status": "succeeded",
         "model": result["model"],
-        "parameters": result["request"],
+        "parameters": _parameters(result["request"]),
         "dimensions": dimensions,
         "sheet": address.get("sheet.gif"),
         "strip": address.get("sheet.png"),
@@ -235,6 +253,11 @@ def describe(services: Services, identity: str, request: Request) -> dict[str, A
     }
 
 
+def _parameters(request: dict[str, Any]) -> dict[str, Any]:
+    """What the pictures follow from; the format that was asked for first is no part of it."""
+    return {name: value for name, value in request.items() if name != "format"}
+
+
 def _pending(request: Request, job: Job, status: int = 202) -> Response:
     """The resource of a traversal that is still being made, or could not be."""
     url = str(request.scope.get("root_path", "")) + f"/traversals/{job.id}"
@@ -242,7 +265,7 @@ def _pending(request: Request, job: Job, status: int = 202) -> Response:
         "id": job.id,
         "status": job.status,
         "model": job.request["model"],
-        "parameters": job.request["request"],
+        "parameters": _parameters(job.request["request"]),
         "dimensions": [],
         "sheet": None,
         "strip": None,
@@ -286,8 +309,9 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
     """JSON, or by `Accept` the sheet or the zip, once `status` is `succeeded`; until then ask again."""
     if not _ID.fullmatch(traversal_id):
         raise _unknown(traversal_id)
-    media_type = accepted(request.headers.get("accept"), OFFERED)
-    if _is_stored(services, traversal_id):
+    offered = [kind for kind in OFFERED if _is_stored(services, traversal_id, FORMAT_OF[kind])] or OFFERED
+    media_type = accepted(request.headers.get("accept"), offered)
+    if offered is not OFFERED:
         return _made(request, services, traversal_id, media_type, 200)
     try:
         job = services.jobs.get(traversal_id)
@@ -298,9 +322,9 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
     return _pending(request, job, 200)
 
 
-@router.api_route(
+@router.head("/traversals/{traversal_id}/{name}", include_in_schema=False)
+@router.get(
     "/traversals/{traversal_id}/{name}",
-    methods=["GET", "HEAD"],
     summary="A file of a traversal",
     response_class=Response,
     responses={
@@ -309,7 +333,6 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
         304: {"description": "The caller has it already (If-None-Match)."},
         **problems.responses("unknown_traversal", "unknown_file", "range_not_satisfiable"),
     },
-    operation_id="get_traversal_file",
 )
 def get_traversal_file(traversal_id: str, name: str, request: Request, services: Services_) -> Response:
     """`z_01.gif` is dimension 0. Files never change: strong `ETag`, `Range`, and caches may keep them for ever."""

@@ -1,0 +1,174 @@
+"""The service as clients meet it: a real HTTP server, real Redis, and workers in processes of their own."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+from PIL import Image, ImageDraw
+
+from app.main import create_app
+from models.config import NetworkConfig
+from models.files import save_model
+from models.info import ModelInfo, Preprocessing
+from models.networks import VAE
+from worker.connections import connect
+from worker.settings import Settings
+from worker.storage import LocalStorage
+
+ROOT = Path(__file__).parent.parent
+LATENT_DIM = 4
+READY_SECONDS = 240
+
+
+@contextmanager
+def http_server(settings: Settings) -> Iterator[str]:
+    """The application on a free port of this machine; gives its address."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@contextmanager
+def worker(queue: str, settings: Settings) -> Iterator[None]:
+    """A worker process on one queue."""
+    assert settings.redis_url is not None
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BETAVAE_")},
+        "BETAVAE_HOME": str(settings.home),
+        "BETAVAE_REDIS_URL": settings.redis_url,
+        "BETAVAE_DEVICE": "cpu",
+        "BETAVAE_LOG_LEVEL": "WARNING",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "worker", queue], cwd=ROOT, env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass
+class Service:
+    """A running service: its client, and what it runs on."""
+
+    client: httpx.Client
+    url: str
+    settings: Settings
+
+
+@contextmanager
+def service(home: Path, redis_url: str, queues: tuple[str, ...] = (), **options: Any) -> Iterator[Service]:
+    """The service on a data folder with two small untrained models, once all its workers consume."""
+    settings = Settings(home=home, redis_url=redis_url, **options)
+    add_model(LocalStorage(home), "tiny")
+    add_model(LocalStorage(home), "tiny-rgb", num_channels=3)
+    client = connect(redis_url)
+    client.flushall()
+    client.close()
+    with ExitStack() as stack:
+        url = stack.enter_context(http_server(settings))
+        for queue in queues:
+            stack.enter_context(worker(queue, settings))
+        api = stack.enter_context(httpx.Client(base_url=url, timeout=60))
+        if queues:
+            _wait_until_ready(api, queues)
+        yield Service(api, url, settings)
+
+
+def _wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
+    """Workers say when they consume; /readyz repeats it."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        answer = api.get("/readyz")
+        missing = [queue for queue in queues if answer.status_code != 200 and queue in answer.json()["detail"]]
+        if not missing:
+            return
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+
+
+def add_model(storage: LocalStorage, model_id: str, num_channels: int = 1) -> None:
+    """A small network with seeded weights."""
+    network = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=LATENT_DIM)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        vae = VAE(network).eval()
+    info = ModelInfo(
+        name=model_id,
+        network=network,
+        preprocessing=Preprocessing(image_size=32, num_channels=num_channels),
+        kl_per_dimension=[2.0, 0.0, 1.0, 0.5],
+        aggregate_mean=[0.0] * LATENT_DIM,
+        aggregate_std=[1.0] * LATENT_DIM,
+    )
+    save_model(storage.path(f"models/{model_id}"), vae, info)
+
+
+def picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
+    """A PNG of a disc and a square."""
+    generator = np.random.default_rng(seed)
+    image = Image.new("RGB", size, "black")
+    x, y = (int(v) for v in generator.integers(2, min(size) // 2, 2))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((x, y, x + 15, y + 15), fill="white")
+    draw.rectangle((y, x, y + 8, x + 5), fill=(200, 40, 90))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zip_of_pictures(num: int = 40, *, broken: int = 0) -> bytes:
+    """A zip of pictures, some of which are not."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i in range(num):
+            archive.writestr(f"shapes/{i:03d}.png", picture(i))
+        for i in range(broken):
+            archive.writestr(f"shapes/broken-{i}.png", b"this is no picture")
+    return buffer.getvalue()
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """Checks the one shape of all failures; gives the body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert set(body) - {"errors"} == {"type", "title", "status", "detail", "code", "instance"}
+    assert body["status"] == status
+    assert body["code"] == code, body
+    assert body["type"] == f"/problems/{code}"
+    assert body["instance"] == answer.request.url.path
+    assert body["title"]
+    assert body["detail"]
+    for error in body.get("errors", ()):
+        assert set(error) == {"field", "message"}
+    if status in (429, 503):
+        assert int(answer.headers["retry-after"]) > 0
+    return body

@@ -1,0 +1,83 @@
+"""/docs shows the whole API, with nothing that comes from elsewhere."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api_support import Service, service
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The HTTP process without workers."""
+    with service(tmp_path_factory.mktemp("docs"), redis_process) as running:
+        yield running
+
+
+def test_the_front_door_leads_to_the_docs(api: Service) -> None:
+    answer = api.client.get("/", follow_redirects=True)
+    assert answer.url.path == "/docs"
+    assert "swagger-ui" in answer.text
+
+
+def test_the_page_names_no_foreign_address(api: Service) -> None:
+    page = api.client.get("/docs").text
+    assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page) == []
+    for address in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
+        answer = api.client.get(address)
+        assert answer.status_code == 200
+        assert len(answer.content) > 500
+
+
+def test_every_operation_has_a_summary_a_text_and_a_tag(api: Service) -> None:
+    schema = api.client.get("/openapi.json").json()
+    operations = [operation for path in schema["paths"].values() for operation in path.values()]
+    assert len(operations) >= 30
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"], operation["summary"]
+        assert operation["tags"]
+    ids = [operation["operationId"] for operation in operations]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.browser
+def test_a_browser_renders_it_and_asks_nobody_else(api: Service, tmp_path: Path) -> None:
+    if not CHROMIUM.exists():
+        if os.environ.get("CI"):
+            pytest.fail(f"{CHROMIUM} is missing")
+        pytest.skip(f"needs {CHROMIUM}")
+    from playwright.sync_api import sync_playwright
+
+    asked: list[str] = []
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{api.url}/docs", wait_until="networkidle")
+        page.wait_for_selector(".opblock")
+        operations = page.locator(".opblock").count()
+        page.locator("#operations-traversals-create_traversal_traversals_post .opblock-summary").click()
+        page.wait_for_selector(".opblock-body input[type=file]")
+        page.screenshot(path=os.environ.get("DOCS_SCREENSHOT", tmp_path / "docs.png"), full_page=True)
+        browser.close()
+    schema = api.client.get("/openapi.json").json()
+    assert operations == sum(len(path) for path in schema["paths"].values())
+    assert [url for url in asked if not url.startswith((api.url, "data:"))] == []
+    assert complaints == []

@@ -1,7 +1,7 @@
 """`betavae models` and `betavae evaluate`: trained networks, where they come from and what they have learnt."""
 
 import json
-import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +13,10 @@ from rich.table import Table
 
 from app.cli_output import CliError, note, progress
 from app.cli_stores import open_stores, pack_of
+from models.atomic import write_bytes
+from models.bundles import write_zip
+from models.card import model_card
+from models.config import ConfigError
 from models.info import INFO_FILE, WEIGHTS_FILE, write_info
 from worker.registry import ShippedModel, UnknownModel
 
@@ -65,30 +69,63 @@ def show(model: ModelArgument) -> None:
 
 @app.command("import")
 def import_model(
-    source: Annotated[Path, typer.Argument(help="Folder with model.safetensors and model.json.")],
-    id: Annotated[str | None, typer.Option("--id", help="Id of the model; one that exists is replaced.")] = None,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help=(
+                "Folder with model.safetensors and model.json, a bundle of both (zip), a .safetensors file, or a "
+                "checkpoint of disentangling-vae or 1Konny's Beta-VAE."
+            )
+        ),
+    ],
+    spec: Annotated[
+        Path | None, typer.Option(help="The description beside the file: model.json or specs.json.", show_default=False)
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the model.", show_default="the file's own")] = "",
+    id: Annotated[
+        str | None, typer.Option("--id", help="Id of the model; one that exists is replaced.", show_default=False)
+    ] = None,
+    format: Annotated[str, typer.Option(help="What the file is, where it is not recognised.")] = "auto",
 ) -> None:
     """Take a model into the data folder; prints its id."""
-    from models.files import load_model
+    from models.converters import import_model as convert
 
     stores = open_stores()
-    try:
-        load_model(source)  # weights that are not what model.json says are refused here, not at the first traversal
-        print(stores.models.add(source, id))
-    except ValueError as error:
-        raise CliError(str(error)) from error
+    file = source / WEIGHTS_FILE if source.is_dir() else source
+    beside = source / INFO_FILE if source.is_dir() and spec is None else spec
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            convert(Path(folder), file, spec=beside.read_bytes() if beside else None, name=name, format=format)
+            print(stores.models.add(Path(folder), id))
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise CliError(str(error)) from error
 
 
 @app.command()
 def export(
     model: ModelArgument,
-    target: Annotated[Path, typer.Argument(help="Folder to write model.safetensors and model.json into.")],
+    target: Annotated[
+        Path, typer.Argument(help="Folder for the files, or a .zip for the bundle that an import takes.")
+    ],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx.")] = False,
 ) -> None:
-    """Copy a model's files out of the data folder."""
-    _, folder = open_stores().model(model)
-    target.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS_FILE, INFO_FILE):
-        shutil.copyfile(folder / name, target / name)
+    """Copy a model out of the data folder: safetensors and JSON, or ONNX."""
+    info, folder = open_stores().model(model)
+    files = {name: (folder / name).read_bytes() for name in (WEIGHTS_FILE, INFO_FILE)}
+    if onnx:
+        from models.onnx_export import export_onnx_folder
+
+        try:
+            files = export_onnx_folder(folder)
+        except ValueError as error:
+            raise CliError(str(error)) from error
+    if target.suffix.lower() == ".zip":
+        write_zip({**files, "README.md": model_card(info).encode()}, target)
+    else:
+        for name, data in files.items():
+            write_bytes(target / name, data)
     print(target)
 
 

@@ -252,6 +252,18 @@ def test_a_model_goes_out_and_in(
     assert betavae("models", "show", model_id) == 1
 
 
+def test_a_bundle_comes_back_as_the_same_model(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
+    assert betavae("models", "export", small_model, tmp_path / "small.zip") == 0
+    assert betavae("models", "import", tmp_path / "small.zip", "--id", "again") == 0
+    copy = tmp_path / "home" / "models" / "again" / "model.safetensors"
+    assert copy.read_bytes() == (small_model / "model.safetensors").read_bytes()
+
+
+def test_a_model_goes_out_as_onnx(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
+    assert betavae("models", "export", small_model, tmp_path / "out", "--onnx") == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decoder.onnx", "encoder.onnx"]
+
+
 def test_a_model_that_was_tampered_with_is_refused(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, tmp_path: Path
 ) -> None:

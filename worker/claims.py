@@ -105,7 +105,7 @@ class Claim:
                 break
             except JobStoreUnavailable as error:
                 if not told:
-                    log.warning("%s %s, but Redis does not answer (%s); waiting for it", self.log_prefix, to, error)
+                    log.warning("%s %s, but: %s; waiting", self.log_prefix, to, error)
                 told = True
                 time.sleep(RETRY_SECONDS)
         log.info("%s %s%s", self.log_prefix, left, f" ({data['reason']})" if data.get("reason") else "")
@@ -170,7 +170,7 @@ class ClaimKeeper:
             return
         except JobStoreUnavailable as error:
             if not self._away:
-                log.warning("%s Redis does not answer (%s); going on", self.claim.log_prefix, error)
+                log.warning("%s %s; going on", self.claim.log_prefix, error)
             self._away = True
             self._renewed = time.monotonic()  # Asked; not again before another lease time, unless the thread does.
             return

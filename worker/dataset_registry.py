@@ -104,7 +104,7 @@ class DatasetRegistry:
 
         Raises: ConfigError for a bad name; DatasetError when there is no such folder or no picture in it.
         """
-        path = path.expanduser().absolute()
+        name, path = validate_name(name), path.expanduser().absolute()
         if path.is_dir():
             ImageFolder(path, layout, split)
             if not any(p.suffix.lower() in _PICTURE_SUFFIXES for p in path.rglob("*")):
@@ -121,7 +121,7 @@ class DatasetRegistry:
         Args: filename, as the client called it; its suffix decides how it is read.
         Raises: ConfigError for a bad name, DatasetError for a suffix that is not known.
         """
-        suffix = Path(filename).suffix.lower()
+        name, suffix = validate_name(name), Path(filename).suffix.lower()
         if suffix not in _UPLOAD_SUFFIXES:
             raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(_UPLOAD_SUFFIXES)}")
         record_id = self._free_id(name)
@@ -200,7 +200,6 @@ class DatasetRegistry:
     def _add(
         self, name: str, kind: str, source: str, layout: str, split: str, dataset_id: str | None = None
     ) -> DatasetRecord:
-        name = validate_name(name)
         dataset_id = dataset_id or self._free_id(name)
         record = {
             "format_version": 1,
@@ -254,7 +253,7 @@ class DatasetRegistry:
         return dataset_id not in BUILT_IN_NAMES and self.storage.exists(f"datasets/{dataset_id}/source.json")
 
     def _free_id(self, name: str) -> str:
-        base = re.sub(r"[^a-z0-9]+", "-", validate_name(name).lower()).strip("-")[:60] or "set"
+        base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "set"
         number = 1
         while (dataset_id := base if number == 1 else f"{base}-{number}") in BUILT_IN_NAMES or self.storage.exists(
             f"datasets/{dataset_id}"

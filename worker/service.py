@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from redis.exceptions import RedisError
@@ -89,7 +90,9 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     app.conf.worker_disable_prefetch = queue == "train"
     app.conf.worker_consumer = "worker.consumer:Consumer"
     app.steps["consumer"].add(heartbeat_step(queue, services, device))
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, root is nobody else's root.
+    # In a container, root is nobody else's root; the other tells of a setting that is set.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     setup_logging.connect(_keep_logging)
     sweeper = Sweeper(services.jobs)
     sweeper.start()

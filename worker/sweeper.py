@@ -53,9 +53,12 @@ class Sweeper:
         """One pass; False when another sweeper has the lock. Raises JobStoreUnavailable."""
         if not self._lock():
             return False
-        self._rebuild_if_needed()
-        for job_id, old, new in self.store.expire_leases():
-            log.warning("job %s: its worker gave no sign of life; %s → %s", job_id, old, new)
+        with reaching_redis():
+            server = _server(self.store.redis)
+        self._rebuild_if_needed(str(server["run_id"]))
+        # Leases ran on while Redis was away: its holders get the time to renew them first.
+        if float(server["uptime_in_seconds"]) >= self.store.lease_seconds:
+            self._take_from_the_dead()
         sent = send_missing(self.store)
         if sent:
             log.info("sent %d missing wake-ups", sent)
@@ -74,7 +77,7 @@ class Sweeper:
                 away = False
             except JobStoreUnavailable as error:
                 if not away:
-                    log.warning("the sweeper cannot reach Redis (%s); trying again", error)
+                    log.warning("the sweeper waits: %s", error)
                 away = True
             except Exception:
                 log.exception("the sweeper failed; trying again")
@@ -100,9 +103,13 @@ class Sweeper:
         except JobStoreUnavailable:
             pass
 
-    def _rebuild_if_needed(self) -> None:
-        with reaching_redis():
-            server = str(_info(self.store.redis)["run_id"])
+    def _take_from_the_dead(self) -> None:
+        for job_id, old, new in self.store.expire_leases():
+            log.warning("job %s: its worker gave no sign of life; %s → %s", job_id, old, new)
+            if new == "queued":
+                self.store.send(self.store.get(job_id))
+
+    def _rebuild_if_needed(self, server: str) -> None:
         if server == self._server and self.store.is_built():
             return
         restored = self.store.rebuild()
@@ -111,7 +118,7 @@ class Sweeper:
         self._server = server
 
 
-def _info(client: Any) -> dict[str, Any]:
+def _server(client: Any) -> dict[str, Any]:
     info: dict[str, Any] = client.info("server")
     return info
 

@@ -60,7 +60,7 @@ def work_on(services: Runtime, job_id: str) -> None:
     except UnknownJob:
         return
     except JobStoreUnavailable as error:
-        log.warning("job %s: not begun, Redis does not answer (%s)", job_id, error)
+        log.warning("job %s: not begun: %s", job_id, error)
 
 
 def work_on_claim(services: Runtime, claim: Claim) -> None:
@@ -77,7 +77,7 @@ def work_on_claim(services: Runtime, claim: Claim) -> None:
     except StaleClaim:
         log.warning("job %s: another worker has it; nothing more was committed", claim.id)
     except JobStoreUnavailable as error:
-        log.warning("job %s: left, Redis does not answer (%s)", claim.id, error)
+        log.warning("job %s: left: %s", claim.id, error)
 
 
 def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:

@@ -1,0 +1,188 @@
+"""Registries: shipped and stored models side by side; built-in, registered and uploaded data sets and their packs."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.config import ConfigError, NetworkConfig
+from models.info import ModelInfo, Preprocessing, write_info
+from training.datasets import DatasetError
+from worker.registry import DatasetRegistry, ModelRegistry, ShippedModel, UnknownDataset, UnknownModel
+from worker.storage import LocalStorage
+
+GREY = Preprocessing(image_size=32, num_channels=1)
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """A factory of model folders (their weights are no weights: a registry reads only descriptions)."""
+
+    def make(name: str, folder: Path | None = None) -> Path:
+        folder = folder or tmp_path / f"made-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_bytes(name.encode())
+        info = ModelInfo(name=name, network=NetworkConfig(image_size=32), preprocessing=GREY)
+        write_info(folder, info)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def models(storage: LocalStorage, tmp_path: Path, make_model: Callable[..., Path]) -> ModelRegistry:
+    """A registry with one shipped model, dsprites."""
+    make_model("Shapes", tmp_path / "pretrained/dsprites")
+    return ModelRegistry(storage, pretrained=tmp_path / "pretrained")
+
+
+def test_shipped_and_stored_models_stand_side_by_side(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+    model_id = models.add(make_model("My Faces"))
+    assert model_id == "my-faces"
+    assert [(r.id, r.shipped) for r in models.list()] == [("dsprites", True), ("my-faces", False)]
+    info, folder = models.get(model_id)
+    assert info.name == "My Faces"
+    assert (folder / "model.safetensors").read_bytes() == b"My Faces"
+    assert models.get("dsprites")[0].name == "Shapes"
+
+
+def test_equal_names_get_ids_of_their_own(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+    folder = make_model("dsprites")
+    assert [models.add(folder) for _ in range(3)] == ["dsprites-2", "dsprites-3", "dsprites-4"]
+
+
+def test_the_default_is_the_chosen_one_while_it_is_there(
+    models: ModelRegistry, make_model: Callable[..., Path], storage: LocalStorage, tmp_path: Path
+) -> None:
+    assert models.default_id() == "dsprites"
+    model_id = models.add(make_model("Faces"))
+    models.set_default(model_id)
+    assert models.default_id() == model_id
+    models.delete(model_id)
+    assert models.default_id() == "dsprites"
+    assert ModelRegistry(storage, pretrained=tmp_path / "none").default_id() is None
+
+
+def test_a_shipped_model_cannot_be_changed(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+    for call in (
+        lambda: models.delete("dsprites"),
+        lambda: models.rename("dsprites", "x"),
+        lambda: models.add(make_model("x"), id="dsprites"),
+    ):
+        with pytest.raises(ShippedModel):
+            call()
+
+
+def test_renaming_keeps_the_id(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+    model_id = models.add(make_model("Faces"))
+    models.rename(model_id, "Better faces")
+    assert models.info(model_id).name == "Better faces"
+    with pytest.raises(ConfigError):
+        models.rename(model_id, "\n")
+
+
+@pytest.mark.parametrize("model_id", ["none", "", "../x", "a/b", "default.json"])
+def test_an_unknown_model_is_unknown(models: ModelRegistry, model_id: str) -> None:
+    with pytest.raises(UnknownModel):
+        models.get(model_id)
+
+
+def test_a_damaged_model_costs_only_itself(models: ModelRegistry, storage: LocalStorage) -> None:
+    storage.write_bytes("models/broken/model.json", b"{}")
+    assert [r.id for r in models.list()] == ["dsprites"]
+    with pytest.raises(UnknownModel):
+        models.get("broken")
+
+
+def test_a_folder_without_a_model_is_refused(models: ModelRegistry, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.json"):
+        models.add(tmp_path)
+
+
+@pytest.fixture
+def datasets(storage: LocalStorage) -> DatasetRegistry:
+    return DatasetRegistry(storage)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of six pictures and one file that is none."""
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    for i in range(6):
+        Image.fromarray(np.full((40, 40), 40 * i, np.uint8)).save(folder / ("deep" if i % 2 else ".") / f"{i}.png")
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def test_built_in_sets_are_always_there(datasets: DatasetRegistry) -> None:
+    assert [r.id for r in datasets.list()] == ["dsprites", "dsprites_color", "chairs"]
+    assert datasets.get("dsprites").status == "unpacked"
+
+
+def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegistry, pictures: Path) -> None:
+    record = datasets.add_path("My pictures", pictures)
+    assert (record.id, record.kind, record.status, record.num_images) == ("my-pictures", "folder", "unpacked", None)
+    assert datasets.open(record.id, GREY) is None
+    pack = datasets.pack(record.id, GREY)
+    assert pack.images.shape == (6, 32, 32, 1)
+    again = datasets.open(record.id, GREY)
+    assert again is not None
+    assert again.info == pack.info
+    record = datasets.get(record.id)
+    assert (record.status, record.num_images, record.num_rejected) == ("ready", 6, 1)
+    assert b"broken.jpg" in datasets.rejected(record.id)
+    colour = Preprocessing(image_size=64, num_channels=3, crop="none")
+    assert datasets.open(record.id, colour) is None
+    assert datasets.pack(record.id, colour).images.shape == (6, 64, 64, 3)
+    assert len(datasets.get(record.id).packs) == 2
+    datasets.delete(record.id)
+    assert (pictures / "0.png").exists()
+    with pytest.raises(UnknownDataset):
+        datasets.get(record.id)
+
+
+def test_an_upload_is_kept_in_the_storage(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "upload.tmp"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in pictures.rglob("*.png"):
+            file.write(path, path.name)
+    record = datasets.add_upload("Faces", archive, filename="faces.ZIP")
+    assert datasets.pack(record.id, GREY).info.num_images == 6
+    assert datasets.get(record.id).kind == "upload"
+
+
+def test_a_set_that_cannot_be_packed_says_why(datasets: DatasetRegistry, tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    archive.write_bytes(b"no zip")
+    record = datasets.add_upload("x", archive, filename="x.zip")
+    with pytest.raises(DatasetError) as error:
+        datasets.pack(record.id, GREY)
+    record = datasets.get(record.id)
+    assert record.status == "failed"
+    assert record.error == {"code": error.value.code, "message": error.value.message}
+
+
+def test_what_is_no_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    for path, code in (("empty", "no_images"), ("missing", "not_found"), ("notes.txt", "not_an_archive")):
+        with pytest.raises(DatasetError) as error:
+            datasets.add_path("x", tmp_path / path)
+        assert error.value.code == code
+    with pytest.raises(ConfigError):
+        datasets.add_path("", tmp_path)
+    assert len(datasets.list()) == 3
+
+
+def test_equal_data_set_names_get_ids_of_their_own(datasets: DatasetRegistry, pictures: Path) -> None:
+    assert [datasets.add_path("dsprites", pictures).id for _ in range(2)] == ["dsprites-2", "dsprites-3"]
+
+
+@pytest.mark.parametrize("dataset_id", ["none", "", "../x", "A B"])
+def test_an_unknown_data_set_is_unknown(datasets: DatasetRegistry, dataset_id: str) -> None:
+    with pytest.raises(UnknownDataset):
+        datasets.get(dataset_id)

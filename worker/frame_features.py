@@ -1,0 +1,175 @@
+"""What can be seen in decoded frames, in numbers; free of torch.
+
+Frames are float (N, T, H, W, C) in [0, 1]: N starts, T steps along one dimension. Every feature is (N, T).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+CELLS = 8
+"""The heat map is CELLS × CELLS."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_UNIFORM_BORDER = 0.06
+"""Mean deviation of the border from its median colour, below which the rest counts as an object on a ground."""
+_MIN_OBJECT = 0.003
+"""Share of the picture that an object must cover, 12 pixels at 64×64."""
+_NOISE = 0.05
+_TINY = np.float32(1e-8)
+_NUM_HARMONICS = 4
+_MIN_HARMONIC = 0.08
+
+
+@dataclass(frozen=True)
+class Features:
+    """Signed features that a label can be made of, and where the frames change.
+
+    values: name → (N, T), positions and sizes as shares of the side, angles in radians, unwrapped along T, light and
+    colour in [0, 1]. heat: (CELLS, CELLS), mean absolute change from a row's middle frame. has_object: whether frames
+    show one thing on an even ground; object features are there only then. extent: share of the picture that it covers.
+    """
+
+    values: dict[str, Array]
+    heat: Array
+    has_object: bool
+    extent: float
+
+
+def measure(frames: NDArray[np.floating]) -> Features:
+    """Measures frames (N, T, H, W, C). Colour features are there for C = 3 only."""
+    pixels = frames.astype(np.float32)
+    luma = pixels[..., 0] if pixels.shape[-1] == 1 else pixels @ _LUMA
+    border = _border_mask(*luma.shape[2:])
+    ground = np.median(pixels[:, :, border], axis=2)
+    unevenness = np.abs(pixels[:, :, border] - ground[:, :, None]).mean((2, 3))
+    weight = np.clip(np.abs(pixels - ground[:, :, None, None]).max(-1) - _NOISE, 0, None)
+    extent = _extent(weight)
+    is_seen = extent > _MIN_OBJECT
+    is_object = (unevenness.mean(1) < _UNIFORM_BORDER) & (is_seen.mean(1) > 0.5)
+    has_object = bool(is_object.mean() > 0.5)
+
+    values = _light(luma, border)
+    if has_object:
+        weight = weight[is_object]
+        nearest = _nearest_seen(is_seen[is_object])
+        values = {
+            "ground_brightness": (ground[..., 0] if ground.shape[-1] == 1 else ground @ _LUMA)[is_object],
+            "log_area": np.log(np.maximum(extent[is_object], _MIN_OBJECT)),
+        }
+        object_values = {"object_brightness": _mean(weight, luma[is_object]), **_geometry(weight)}
+        values |= {name: np.take_along_axis(array, nearest, axis=1) for name, array in object_values.items()}
+    if pixels.shape[-1] == 3:
+        values |= _colour(pixels[is_object], weight) if has_object else _colour(pixels, np.ones_like(luma))
+    return Features(values, _heat(pixels), has_object, float(extent.mean()))
+
+
+def _nearest_seen(is_seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each frame the nearest one of its row that shows the object: it may fade away at an end, (N, T)."""
+    steps = np.arange(is_seen.shape[1])
+    distance = np.abs(steps[:, None] - steps) + np.where(is_seen, 0, len(steps))[:, None]
+    nearest: NDArray[np.int64] = distance.argmin(2)
+    return nearest
+
+
+def _mean(weight: Array, values: NDArray[Any]) -> Array:
+    """Weighted mean over the pixels; 0 where nothing weighs."""
+    total = weight.sum((2, 3))
+    mean: Array = (weight * values).sum((2, 3)) / np.maximum(total, 1e-9)
+    return mean
+
+
+def _border_mask(height: int, width: int) -> NDArray[np.bool_]:
+    ring = max(1, height // 16)
+    mask = np.ones((height, width), dtype=bool)
+    mask[ring:-ring, ring:-ring] = False
+    return mask
+
+
+def _extent(weight: Array) -> Array:
+    """Share of the picture that a weight covers: (Σw)²/Σw², which does not mind how strong the contrast is."""
+    square = (weight**2).sum((2, 3))
+    total = weight.sum((2, 3)) ** 2
+    share: Array = np.divide(total, square, out=np.zeros_like(total), where=square > 0) / weight[0, 0].size
+    return share
+
+
+def _light(luma: Array, border: NDArray[np.bool_]) -> dict[str, Array]:
+    height, width = luma.shape[2:]
+    centre = np.zeros_like(border)
+    centre[height // 4 : -height // 4, width // 4 : -width // 4] = True
+    return {
+        "brightness": luma.mean((2, 3)),
+        "border_brightness": luma[:, :, border].mean(2),
+        "centre_brightness": luma[:, :, centre].mean(2),
+    }
+
+
+def _geometry(weight: Array) -> dict[str, Array]:
+    """Centre of mass, spread and rotation of an object."""
+    height, width = weight.shape[2:]
+    x = (np.arange(width, dtype=np.float32) + 0.5)[None, :] / width
+    y = (np.arange(height, dtype=np.float32) + 0.5)[:, None] / height
+    centre_x, centre_y = _mean(weight, x), _mean(weight, y)
+    dx, dy = x - centre_x[:, :, None, None], y - centre_y[:, :, None, None]
+    variance_x, variance_y = _mean(weight, dx**2), _mean(weight, dy**2)
+    # Along the object's own axes, which a turn leaves as they are.
+    middle = (variance_x + variance_y) / 2
+    half = np.sqrt(((variance_x - variance_y) / 2) ** 2 + _mean(weight, dx * dy) ** 2)
+    return {
+        "x": centre_x,
+        "y": centre_y,
+        "log_width": np.log(variance_x + _TINY) / 2,
+        "log_height": np.log(variance_y + _TINY) / 2,
+        "log_length": np.log(middle + half + _TINY) / 2,
+        "log_breadth": np.log(np.maximum(middle - half, 0) + _TINY) / 2,
+        "rotation": _rotation(weight, dx, dy),
+    }
+
+
+def _rotation(weight: Array, dx: Array, dy: Array) -> Array:
+    """Angle turned since the first frame, in radians, clockwise positive (y points down).
+
+    From A_m = Σ w r² e^{imφ} / Σ w r² about the centre of mass: turning by α multiplies A_m by e^{imα}. The strongest
+    harmonic of a row is used (2 for an ellipse, 4 for a square); a row without one does not turn.
+    """
+    square = dx**2 + dy**2
+    radius = weight * square
+    turn = (dx + 1j * dy) / np.sqrt(np.maximum(square, 1e-12))  # e^{iφ}
+    total = np.maximum(radius.sum((2, 3)), 1e-12)
+    power, moments = radius.astype(np.complex64), []
+    for _ in range(_NUM_HARMONICS):
+        power *= turn
+        moments.append(power.sum((2, 3)) / total)
+    harmonics = np.stack(moments)
+    strongest = np.abs(harmonics).min(2).argmax(0)
+    rows = np.arange(weight.shape[0])
+    chosen = harmonics[strongest, rows]
+    steps = np.angle(chosen[:, 1:] * np.conj(chosen[:, :-1])) / (strongest + 1)[:, None]
+    steps *= (np.abs(chosen).min(1) > _MIN_HARMONIC)[:, None]
+    turned: Array = np.concatenate([np.zeros((len(rows), 1)), np.cumsum(steps, axis=1)], axis=1).astype(np.float32)
+    return turned
+
+
+def _colour(pixels: Array, weight: Array) -> dict[str, Array]:
+    """Mean saturation, and the hue of the mean colour in radians, unwrapped; 0 red, 2π/3 green."""
+    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
+    u, v = red - (green + blue) / 2, np.sqrt(3) / 2 * (green - blue)
+    mean_u, mean_v = _mean(weight, u), _mean(weight, v)
+    return {
+        "saturation": _mean(weight, np.hypot(u, v)),
+        "hue": np.unwrap(np.arctan2(mean_v, mean_u), axis=1),
+        "chroma": np.hypot(mean_u, mean_v),
+    }
+
+
+def _heat(pixels: Array) -> Array:
+    middle = pixels[:, pixels.shape[1] // 2][:, None]
+    change = np.abs(pixels - middle).max(-1).mean((0, 1))
+    height, width = change.shape
+    heat: Array = change.reshape(CELLS, height // CELLS, CELLS, width // CELLS).mean((1, 3))
+    return heat

@@ -182,6 +182,15 @@ def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> N
         train(replace(SMALL, beta=3.0), pack, run_folder=tmp_path)
 
 
+def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    del checkpoint.state["config"]["free_nats"]
+    write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
+    assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
+
+
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:
     first = train(SMALL, pack, run_folder=tmp_path / "first")
     again = train(

@@ -21,7 +21,7 @@ from training.checkpoints import (
     optimizer_tensors,
     write_checkpoint,
 )
-from training.config import TrainingConfig, config_to_json, with_lengths_in_steps
+from training.config import TrainingConfig, config_from_json, config_to_json, with_lengths_in_steps
 from training.inputs import Batches, noise_at, split_indices, to_input
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
@@ -95,7 +95,8 @@ class _Run:
 
     def restore(self, checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
         state = checkpoint.state
-        if state["config"] != config_to_json(config):
+        # Settings that a later version added have their defaults in an older checkpoint.
+        if config_from_json(state["config"]) != config:
             raise CheckpointError("the checkpoint belongs to a run with other settings")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")

@@ -1,8 +1,8 @@
 """Palettes for GIF: 255 colours that serve many frames, and a fast look-up of the nearest one.
 
 Quantising each frame by itself costs most of the time of a GIF, and stores a palette per frame. Frames of one
-traversal share their colours, so one palette, refined by k-means, is as good: 41 to 42 dB where median cut on every
-single frame has 41 (benchmarks/traversal_speed.py measures it).
+traversal share their colours, so one palette for several frames, refined by k-means, is better than median cut on
+every single frame (benchmarks/traversal_speed.py measures it).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ Palette = NDArray[np.uint8]
 
 _COARSE_BITS = 5
 _FINE_BITS = 6
-_KMEANS_ROUNDS = 3
+_KMEANS_ROUNDS = 2
 _ROWS = 256
 """Rows of one distance product: below the size at which BLAS starts threads, which would fight over shared cores."""
 
@@ -29,7 +29,7 @@ def shared_palette(pixels: NDArray[np.uint8], num_colors: int) -> Palette:
     sample = Image.fromarray(np.ascontiguousarray(usable).reshape(-1, width, 3))
     quantized = sample.quantize(num_colors, method=Image.Quantize.FASTOCTREE)
     colors = np.array(quantized.getpalette(), np.uint8).reshape(-1, 3)[:num_colors]
-    return refine_palette(pixels, colors)
+    return refine_palette(pixels, colors, rounds=2 * _KMEANS_ROUNDS)
 
 
 def refine_palette(pixels: NDArray[np.uint8], palette: Palette, rounds: int = _KMEANS_ROUNDS) -> Palette:

@@ -1,9 +1,11 @@
 """Traversal jobs: from a claim to files in the storage, with a few models kept warm."""
 
+import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,27 +68,45 @@ def make_traversal(
         put(name, data)
         sizes[name] = len(data)
 
-    with ThreadPoolExecutor(ENCODERS, "encoder") as pool:
-        waiting: list[Future[None]] = []
-
-        def encode(start: Rendered, strip: Strip) -> None:
-            waiting.append(pool.submit(lambda: made(*dimension_animation(start, strip))))
-
-        try:
-            rendered = render_traversal(model, images, request, encode)
-            for name, make in sheet_makers(rendered).items():
-                waiting.append(pool.submit(_make, name, make, made))
-            for future in waiting:
-                future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    with _encoding() as submit:
+        rendered = render_traversal(
+            model, images, request, lambda start, strip: submit(lambda: made(*dimension_animation(start, strip)))
+        )
+        for name, make in sheet_makers(rendered).items():
+            submit(functools.partial(_make, name, make, made))
     return {
         "renderer_version": RENDERER_VERSION,
         "model_sha256": model.info.weights_sha256,
         "files": dict(sorted(sizes.items())),
         **rendered.describe(),
     }
+
+
+def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: TraversalRequest) -> dict[int, bytes]:
+    """The GIFs of single dimensions alone, by dimension."""
+    gifs: dict[int, bytes] = {}
+
+    def encode(start: Rendered, strip: Strip) -> None:
+        assert strip.dimension is not None
+        gifs[strip.dimension] = dimension_animation(start, strip)[1]
+
+    with _encoding() as submit:
+        render_traversal(model, images, request, lambda start, strip: submit(lambda: encode(start, strip)))
+    return gifs
+
+
+@contextmanager
+def _encoding() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Gives a function that runs others on encoder threads; the block ends when all have run, or one has failed."""
+    with ThreadPoolExecutor(ENCODERS, "encoder") as pool:
+        waiting: list[Future[None]] = []
+        try:
+            yield lambda work: waiting.append(pool.submit(work))
+            for future in waiting:
+                future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def _make(name: str, make: Callable[[], bytes], made: Callable[[str, bytes], None]) -> None:

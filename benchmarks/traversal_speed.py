@@ -24,6 +24,7 @@ from models.config import NetworkConfig
 from models.files import LoadedModel, load_model
 from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
+from training.memory import keep_freed_memory
 from worker.render_job import make_dimensions
 from worker.rendered import Rendered
 from worker.traversal_request import Pixels, parse_request, resolve_request
@@ -99,6 +100,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, nargs="?", help="folder of a model; default: random weights")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     model = load_model(arguments.model) if arguments.model else random_model()
     request = resolve_request(parse_request({"seed": 1, "steps": 30, "scale": 1, "fps": FPS}), model.info, 0)
     rendered = render_traversal(model, [], request)  # also warms everything up

@@ -17,6 +17,7 @@ from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from worker.animation import encode_png
 from worker.claims import Claim
+from worker.frame_decoder import FrameDecoder
 from worker.registry import ModelRegistry
 from worker.render_job import load_cached, make_traversal, run_traversal_job
 from worker.rendered import Rendered
@@ -33,7 +34,7 @@ from worker.traversal_request import (
     resolve_request,
     traversal_id,
 )
-from worker.traversals import decode_frames, encode_image, interpolate, prior_draw, render_traversal
+from worker.traversals import encode_image, interpolate, prior_draw, render_traversal
 
 LATENT_DIM = 4
 
@@ -104,7 +105,7 @@ def test_only_the_named_dimension_moves_and_both_ends_are_there(form: dict[str, 
         assert len(strip.values) == len(strip.frames) == form["steps"]
         latents = np.repeat(mean[None], form["steps"], 0)
         latents[:, k] = strip.values
-        expected = decode_frames(model.network, latents).astype(int)
+        expected = FrameDecoder(model.network).frames(latents).astype(int)
         # One level of 255: the decoder rounds differently in batches of another size.
         assert np.abs(strip.frames.astype(int) - expected).max() <= 1
 
@@ -127,6 +128,18 @@ def test_the_middle_of_the_images_own_range_is_the_reconstruction() -> None:
     rendered = _render({"range": "image", "steps": 7})
     for strip in rendered.strips:
         assert np.array_equal(strip.frames[3], rendered.reconstruction)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("num", [1, 33])
+def test_frames_are_the_pixel_means_of_the_network(channels: int, num: int) -> None:
+    network = MODELS[channels].network
+    latents = np.random.default_rng(0).normal(size=(num, LATENT_DIM)).astype(np.float32)
+    with torch.no_grad():
+        expected = network.decode(torch.from_numpy(latents)).permute(0, 2, 3, 1).numpy() * 255
+    frames = FrameDecoder(network).frames(latents)
+    assert frames.std() > 10
+    assert np.abs(frames - expected).max() < 0.51
 
 
 def test_the_callers_images_stay_as_they_are() -> None:
@@ -181,7 +194,7 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(path: str) -> None:
     assert rendered.target is not None
     for frame, seed in ((strip.frames[0], 0), (strip.frames[-1], 1)):
         mean, _ = encode_image(model.network, _image(3, seed))
-        assert np.array_equal(frame, decode_frames(model.network, mean[None])[0])
+        assert np.array_equal(frame, FrameDecoder(model.network).frames(mean[None])[0])
     assert np.array_equal(strip.frames[-1], rendered.target[1])
 
 
@@ -218,7 +231,7 @@ def test_a_grid_moves_one_dimension_across_and_one_down() -> None:
     for row, value in zip(rendered.rows, rendered.row_values, strict=True):
         latents = np.repeat(rendered.mean[None], 5, 0)
         latents[:, 0], latents[:, 3] = value, row.values
-        assert np.abs(row.frames.astype(int) - decode_frames(model.network, latents)).max() <= 1
+        assert np.abs(row.frames.astype(int) - FrameDecoder(model.network).frames(latents)).max() <= 1
 
 
 def _files(

@@ -35,9 +35,9 @@ class Frames(Protocol):
 
 
 _TRANSPARENT = 255
-_FRAMES_PER_PALETTE = 8
+_FRAMES_PER_PALETTE = 10
 """After so many frames the palette follows the colours: half a decibel where little changes, 3 dB where much does."""
-_SAMPLE_FRAMES, _SAMPLE_PIXELS = 8, 10_000
+_SAMPLE_FRAMES, _SAMPLE_PIXELS = 10, 8_000
 """What a palette is made from, at most: so many frames, so many pixels."""
 _CHUNK_PIXELS = 2**19
 """Pixels that are looked up at once: bounds the memory that a large sheet takes (some 10 bytes a pixel)."""
@@ -101,7 +101,7 @@ def encode_gif(frames: Frames, fps: float, loop: str) -> bytes:
 
 
 Segment = tuple[Palette, Iterable[NDArray[np.uint8]]]
-"""A palette of at most 255 colours, and the frames (H, W) of indices into it."""
+"""A palette of at most 255 colours, and the frames as indices into it, some (T, H, W) at a time."""
 
 
 def _grey_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
@@ -113,7 +113,7 @@ def _grey_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
         levels = np.delete(levels, 128)
     table = np.abs(np.arange(256)[:, None] - levels).argmin(1).astype(np.uint8)
     palette = np.repeat(levels[:, None], 3, 1).astype(np.uint8)
-    yield palette, (table[frames[k][..., 0]] for k in order)
+    yield palette, (table[np.stack([frames[k][..., 0] for k in part])] for part in _chunks(frames, order))
 
 
 def _color_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
@@ -134,32 +134,41 @@ def _sample(frames: Frames, candidates: Sequence[int]) -> NDArray[np.uint8]:
     return np.concatenate([p[k % stride :: stride] for k, p in enumerate(pixels)])
 
 
-def _indices(frames: Frames, part: Sequence[int], palette: Palette) -> Iterator[NDArray[np.uint8]]:
-    height, width, _ = frames[part[0]].shape
+def _chunks(frames: Frames, order: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The order in parts of about _CHUNK_PIXELS pixels."""
+    height, width, _ = frames[order[0]].shape
     length = max(1, _CHUNK_PIXELS // (height * width))
-    for begin in range(0, len(part), length):
-        pixels = np.concatenate([frames[k].reshape(-1, 3) for k in part[begin : begin + length]])
-        yield from nearest_colors(pixels, palette).reshape(-1, height, width)
+    for begin in range(0, len(order), length):
+        yield order[begin : begin + length]
+
+
+def _indices(frames: Frames, order: Sequence[int], palette: Palette) -> Iterator[NDArray[np.uint8]]:
+    for part in _chunks(frames, order):
+        pixels = np.stack([frames[k] for k in part])
+        yield nearest_colors(pixels.reshape(-1, 3), palette).reshape(pixels.shape[:3])
 
 
 def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[bytes]:
-    """The bytes of a GIF: header, then for each frame the rectangle that changed, unchanged pixels transparent."""
-    shown: NDArray[np.uint32] | None = None
+    """The bytes of a GIF: header, then for each frame the rows that changed, unchanged pixels transparent."""
     delay = iter(delays)
-    for palette, frames in segments:
-        colors = palette.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    before: NDArray[np.uint32] | None = None  # the colours of the last frame
+    for palette, chunks in segments:
         table = np.zeros((256, 3), np.uint8)
         table[: len(palette)] = palette
-        local_table = b"" if shown is None else table.tobytes()
-        for indices in frames:
-            wanted = colors[indices]
-            if shown is None:
-                yield _gif_header(indices, table)
-                box, patch = (0, 0), indices
-            else:
-                box, patch = _changes(indices, wanted == shown)
-            yield _gif_image(patch, box, next(delay), shown is not None, local_table)
-            shown = wanted
+        colors = table.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        local_table = b"" if before is None else table.tobytes()
+        for indices in chunks:
+            if before is None:
+                yield _gif_header(indices[0], table)
+            same = np.empty(indices.shape, bool)
+            same[0] = False if before is None else colors.take(indices[0]) == before
+            np.equal(indices[1:], indices[:-1], out=same[1:])
+            patches = np.where(same, np.uint8(_TRANSPARENT), indices)
+            for patch, unchanged in zip(patches, same, strict=True):
+                rows = np.flatnonzero(~unchanged.all(1))
+                top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 1)
+                yield _gif_image(patch[top:bottom], top, next(delay), local_table)
+            before = colors.take(indices[-1])
     yield b";"
 
 
@@ -169,42 +178,49 @@ def _gif_header(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> bytes:
     return b"".join(GifImagePlugin.getheader(image, info={"loop": 0, "duration": 10})[0])
 
 
-def _gif_image(
-    indices: NDArray[np.uint8], box: tuple[int, int], delay: int, transparent: bool, local_table: bytes
-) -> bytes:
+def _gif_image(indices: NDArray[np.uint8], top: int, delay: int, local_table: bytes) -> bytes:
     """One image of a GIF: graphic control extension, descriptor, palette of its own if any, compressed indices.
 
     Pillow's encoder compresses; its getdata would do the rest as well, at four times the cost for small frames.
     """
-    keep_what_is_there = 1 << 2
-    control = struct.pack("<4sHBB", bytes((0x21, 0xF9, 4, keep_what_is_there | transparent)), delay, _TRANSPARENT, 0)
+    keep_what_is_there, has_transparency = 1 << 2, 1
+    flags = keep_what_is_there | has_transparency
     height, width = indices.shape
-    descriptor = struct.pack("<BHHHHB", 0x2C, *box, width, height, 0x87 if local_table else 0)
+    control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, flags, delay, _TRANSPARENT, 0)
+    descriptor = struct.pack("<BHHHHB", 0x2C, 0, top, width, height, 0x87 if local_table else 0)
     bits = 8
-    compressed = Image.fromarray(np.ascontiguousarray(indices)).tobytes("gif", "L", bits, 0)
+    compressed = Image.fromarray(indices).tobytes("gif", "L", bits, 0)
     return b"".join((control, descriptor, local_table, bytes((bits,)), compressed, b"\0"))
-
-
-def _changes(indices: NDArray[np.uint8], same: NDArray[np.bool_]) -> tuple[tuple[int, int], NDArray[np.uint8]]:
-    """Left and top of the smallest rectangle that holds all changes, and its indices; 1×1 where nothing changed."""
-    rows = np.flatnonzero(~same.all(1))
-    columns = np.flatnonzero(~same.all(0))
-    if not len(rows):
-        return (0, 0), np.full((1, 1), _TRANSPARENT, np.uint8)
-    top, left = int(rows[0]), int(columns[0])
-    window = slice(top, rows[-1] + 1), slice(left, columns[-1] + 1)
-    return (left, top), np.where(same[window], np.uint8(_TRANSPARENT), indices[window])
 
 
 def encode_webp(frames: Frames, fps: float, loop: str) -> bytes:
     """Animated WebP that repeats for ever; lossy at a quality where no artefact shows."""
     order = play_order(len(frames), loop)
-    images = [to_image(frames[k]).convert("RGB") for k in order]
     durations = [10 * delay for delay in _delays(len(order), fps)]
     stream = io.BytesIO()
     options: dict[str, Any] = {"quality": 90, "method": 2, "loop": 0}
-    images[0].save(stream, "WEBP", save_all=True, append_images=images[1:], duration=durations, **options)
+    _Film(frames, order).save(stream, "WEBP", save_all=True, duration=durations, **options)
     return stream.getvalue()
+
+
+class _Film(Image.Image):
+    """A picture of many frames, as Pillow sees an animation that it has opened; each is made when it is sought.
+
+    Pillow would take a list as well, but then all frames of a large sheet are in memory at once.
+    """
+
+    def __init__(self, frames: Frames, order: Sequence[int]) -> None:
+        super().__init__()
+        self._frames, self._order = frames, order
+        self.n_frames = len(order)
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        image = to_image(self._frames[self._order[frame]]).convert("RGB")
+        self.im, self._mode, self._size = image.im, image.mode, image.size
+
+    def tell(self) -> int:
+        return 0
 
 
 def encode_mp4(frames: Frames, fps: float, loop: str) -> bytes:

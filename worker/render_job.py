@@ -1,11 +1,9 @@
 """Traversal jobs: from a claim to files in the storage, with a few models kept warm."""
 
-import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from models.config import ConfigError
 from models.files import LoadedModel, load_model
 from models.networks import VAE
 from training.device import pick_device
+from training.memory import keep_freed_memory
 from worker.animation import decode_png
 from worker.claims import Claim
 from worker.registry import ModelRegistry, UnknownModel
@@ -26,8 +25,8 @@ from worker.traversals import render_traversal
 
 WARM_MODELS = 8
 """Networks kept in memory, about 2 to 10 MB each."""
-ENCODERS = 2
-"""Threads that encode and write while the decoder runs."""
+THREADS = 2
+"""Threads that decode and encode one request."""
 
 _warm: OrderedDict[tuple[str, str], VAE] = OrderedDict()
 _warm_lock = threading.Lock()
@@ -44,7 +43,8 @@ def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> L
     with _warm_lock:
         network = _warm.get(key)
         if network is None:
-            # Channels last: the decoder takes half the time.
+            # Both halve the decoder's time.
+            keep_freed_memory()
             loaded = load_model(registry.get(model_id)[1], device)
             network = loaded.network.to(memory_format=torch.channels_last)
             _warm[key] = network
@@ -68,12 +68,17 @@ def make_traversal(
         put(name, data)
         sizes[name] = len(data)
 
-    with _encoding() as submit:
-        rendered = render_traversal(
-            model, images, request, lambda start, strip: submit(lambda: made(*dimension_animation(start, strip)))
-        )
-        for name, make in sheet_makers(rendered).items():
-            submit(functools.partial(_make, name, make, made))
+    def encode(start: Rendered, strip: Strip) -> None:
+        made(*dimension_animation(start, strip))
+
+    def make(maker: tuple[str, Callable[[], bytes]]) -> None:
+        made(maker[0], maker[1]())
+
+    # The decoder frees the interpreter, the encoders seldom do: each thread in turn does both.
+    with ThreadPoolExecutor(THREADS, "renderer") as pool:
+        rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
+        for _ in pool.map(make, sheet_makers(rendered).items()):
+            pass
     return {
         "renderer_version": RENDERER_VERSION,
         "model_sha256": model.info.weights_sha256,
@@ -90,27 +95,9 @@ def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: Trave
         assert strip.dimension is not None
         gifs[strip.dimension] = dimension_animation(start, strip)[1]
 
-    with _encoding() as submit:
-        render_traversal(model, images, request, lambda start, strip: submit(lambda: encode(start, strip)))
+    with ThreadPoolExecutor(THREADS, "renderer") as pool:
+        render_traversal(model, images, request, on_strip=encode, pool=pool)
     return gifs
-
-
-@contextmanager
-def _encoding() -> Iterator[Callable[[Callable[[], None]], None]]:
-    """Gives a function that runs others on encoder threads; the block ends when all have run, or one has failed."""
-    with ThreadPoolExecutor(ENCODERS, "encoder") as pool:
-        waiting: list[Future[None]] = []
-        try:
-            yield lambda work: waiting.append(pool.submit(work))
-            for future in waiting:
-                future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _make(name: str, make: Callable[[], bytes], made: Callable[[str, bytes], None]) -> None:
-    made(name, make())
 
 
 def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, settings: Settings) -> None:

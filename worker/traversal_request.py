@@ -23,7 +23,7 @@ RENDERER_VERSION = 1
 MAX_STEPS = 240
 MAX_DECODED_PIXELS = 2**26
 """Dimensions × steps × size²: the decoder's frames, which a render worker holds all at once (192 MiB in colour)."""
-MAX_RENDERED_PIXELS = 2**28
+MAX_RENDERED_PIXELS = 2**27
 """Dimensions × steps × (scale × size)²: what is encoded, frame by frame; bounds the time of a request."""
 MAX_TILE_PX = 1024
 AUTO_TILE_PX, AUTO_PIXELS = 128, 8_000_000

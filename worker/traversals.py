@@ -1,6 +1,7 @@
 """Decoding traversals: from a start in latent space, along its dimensions, to frames."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -12,27 +13,9 @@ from models.config import ConfigError
 from models.files import LoadedModel
 from models.info import active_dimensions
 from models.networks import VAE
+from worker.frame_decoder import BATCH, FrameDecoder
 from worker.rendered import Rendered, Strip, Vector, column_indices
 from worker.traversal_request import Pixels, TraversalRequest, parse_indices
-
-DECODE_BATCH = 512
-"""Latents in one call of the decoder: large enough to be fast, small enough to bound its activations (100 MB)."""
-
-
-def decode_frames(network: VAE, latents: Vector) -> Pixels:
-    """Pictures of latents, for display.
-
-    Args: latents, float32 (N, D).   Returns: uint8 (N, H, W, C): pixel means, clipped to [0, 1], rounded.
-    """
-    parameter = next(network.parameters())
-    batches = []
-    with torch.inference_mode():
-        for batch in torch.split(torch.from_numpy(np.ascontiguousarray(latents, np.float32)), DECODE_BATCH):
-            pixels = network.decode(batch.to(parameter.device))
-            # A network that overflows must not decide what an undefined cast to uint8 shows.
-            pixels = torch.nan_to_num(pixels).clamp(0, 1).mul(255).add(0.5).to(torch.uint8)
-            batches.append(pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy())
-    return np.concatenate(batches)
 
 
 def encode_image(network: VAE, image: Pixels) -> tuple[Vector, Vector]:
@@ -115,15 +98,22 @@ OnStrip = Callable[[Rendered, Strip], None]
 
 
 def render_traversal(
-    model: LoadedModel, images: Sequence[Pixels], request: TraversalRequest, on_strip: OnStrip | None = None
+    model: LoadedModel,
+    images: Sequence[Pixels],
+    request: TraversalRequest,
+    *,
+    on_strip: OnStrip | None = None,
+    pool: Executor | None = None,
 ) -> Rendered:
     """Decodes what a request, resolved against this model, asks for.
 
-    Args: images, none (the request has z or a seed), one, or two (an interpolation), each preprocessed uint8 (H, W, C).
+    Args: images, none (the request has z or a seed), one, or two (an interpolation), each preprocessed uint8 (H, W, C);
+    pool, threads that decode and call on_strip; without it all is done here.
     Returns: frames and numbers; a frame whose value equals the start's is the start's reconstruction, bit for bit.
     Raises: ConfigError for what only the worker can find out (no dimension of this image is active).
     """
     latent_dim = model.info.network.latent_dim
+    decoder = FrameDecoder(model.network)
     log_variance = own_kl = None
     if images:
         mean, log_variance = encode_image(model.network, images[0])
@@ -138,7 +128,7 @@ def render_traversal(
         positions=positions(request).astype(np.float32),
         strips=[],
         original=images[0] if images else None,
-        reconstruction=decode_frames(model.network, mean[None])[0],
+        reconstruction=decoder.frames(mean[None])[0],
         mean=mean,
         log_variance=log_variance,
         image_kl=own_kl,
@@ -146,35 +136,43 @@ def render_traversal(
         labels=model.info.dimension_labels,
     )
     if len(images) == 2:
-        return _interpolation(model, start, images[1])
-    return _traversal(model, start, on_strip or (lambda start, strip: None))
+        return _interpolation(model, decoder, start, images[1])
+    return _traversal(model, decoder, start, on_strip, pool)
 
 
-def _interpolation(model: LoadedModel, start: Rendered, image: Pixels) -> Rendered:
+def _interpolation(model: LoadedModel, decoder: FrameDecoder, start: Rendered, image: Pixels) -> Rendered:
     last, _ = encode_image(model.network, image)
     fractions = _linspace(0, 1, start.request.steps).astype(np.float32)
     latents = interpolate(start.mean, last, fractions, start.request.interpolation)
-    frames = decode_frames(model.network, latents)
-    reconstruction = decode_frames(model.network, last[None])[0]
+    frames = decoder.frames(latents)
+    reconstruction = decoder.frames(last[None])[0]
     frames[0], frames[-1] = start.reconstruction, reconstruction
     strip = Strip(None, fractions, 0.0, frames)
     return replace(start, strips=[strip], positions=fractions, target=(image, reconstruction))
 
 
-def _traversal(model: LoadedModel, start: Rendered, on_strip: OnStrip) -> Rendered:
+def _traversal(
+    model: LoadedModel, decoder: FrameDecoder, start: Rendered, on_strip: OnStrip | None, pool: Executor | None
+) -> Rendered:
     request, mean = start.request, start.mean
     dimensions = _ordered(request, start.kl, model.info.network.latent_dim)
-    strips = []
-    for strip in _decode_strips(model, start, [(dimension, mean) for dimension in dimensions]):
-        strips.append(strip)
-        on_strip(start, strip)
+
+    def work(part: list[tuple[int, Vector]]) -> list[Strip]:
+        decoded = _decode_strips(model, decoder, start, part)
+        if on_strip is not None:
+            for strip in decoded:
+                on_strip(start, strip)
+        return decoded
+
+    parts = list(_parts([(dimension, mean) for dimension in dimensions], request.steps))
+    strips = [strip for decoded in (pool.map(work, parts) if pool else map(work, parts)) for strip in decoded]
     rows = row_values = None
     if request.grid_dimensions:
         across, down = request.grid_dimensions
         row_values = traversed_values(model, request, down, mean, start.log_variance)[column_indices(request)]
         moved = np.repeat(mean[None], len(row_values), 0)
         moved[:, down] = row_values
-        rows = list(_decode_strips(model, start, [(across, row) for row in moved]))
+        rows = _decode_strips(model, decoder, start, [(across, row) for row in moved])
     return replace(start, strips=strips, rows=rows, row_values=row_values)
 
 
@@ -192,19 +190,26 @@ def _ordered(request: TraversalRequest, kl: list[float] | None, latent_dim: int)
     return chosen
 
 
-def _decode_strips(model: LoadedModel, start: Rendered, starts: list[tuple[int, Vector]]) -> Iterator[Strip]:
-    """One strip for each (dimension, latent to start from), several of them through the decoder together."""
-    num_steps = start.request.steps
-    together = max(1, DECODE_BATCH // num_steps)
+def _parts(starts: list[tuple[int, Vector]], num_steps: int) -> Iterator[list[tuple[int, Vector]]]:
+    """What goes through the decoder together: as many strips as fill one of its batches, at least one."""
+    together = max(1, BATCH // num_steps)
     for begin in range(0, len(starts), together):
-        part = starts[begin : begin + together]
-        latents = np.empty((len(part), num_steps, len(start.mean)), np.float32)
-        for row, (dimension, latent) in zip(latents, part, strict=True):
-            row[:] = latent  # a copy for each frame: no dimension keeps what another was moved to
-            row[:, dimension] = traversed_values(model, start.request, dimension, start.mean, start.log_variance)
-        frames = decode_frames(model.network, latents.reshape(-1, latents.shape[-1]))
-        frames = frames.reshape(len(part), num_steps, *frames.shape[1:])
-        # The decoder's sums depend on the size of the batch in the last bit; the reconstruction is one picture.
-        frames[np.all(latents == start.mean, axis=-1)] = start.reconstruction
-        for (dimension, _), row, strip in zip(part, latents, frames, strict=True):
-            yield Strip(dimension, row[:, dimension].copy(), float(start.mean[dimension]), strip)
+        yield starts[begin : begin + together]
+
+
+def _decode_strips(
+    model: LoadedModel, decoder: FrameDecoder, start: Rendered, starts: list[tuple[int, Vector]]
+) -> list[Strip]:
+    """One strip for each (dimension, latent to start from)."""
+    latents = np.empty((len(starts), start.request.steps, len(start.mean)), np.float32)
+    for row, (dimension, latent) in zip(latents, starts, strict=True):
+        row[:] = latent  # a copy for each frame: no dimension keeps what another was moved to
+        row[:, dimension] = traversed_values(model, start.request, dimension, start.mean, start.log_variance)
+    frames = decoder.frames(latents.reshape(-1, latents.shape[-1]))
+    frames = frames.reshape(*latents.shape[:2], *frames.shape[1:])
+    # The decoder's sums depend on the size of the batch in the last bit; the reconstruction is one picture.
+    frames[np.all(latents == start.mean, axis=-1)] = start.reconstruction
+    return [
+        Strip(dimension, row[:, dimension].copy(), float(start.mean[dimension]), strip)
+        for (dimension, _), row, strip in zip(starts, latents, frames, strict=True)
+    ]

@@ -22,7 +22,7 @@ from worker.registry import ModelRegistry
 from worker.render_job import load_cached, make_traversal, run_traversal_job
 from worker.rendered import Rendered
 from worker.settings import Settings
-from worker.storage import open_storage
+from worker.storage import LocalStorage, open_storage
 from worker.traversal_request import (
     MAX_SHEET_PIXELS,
     Pixels,
@@ -401,6 +401,17 @@ def test_a_job_leaves_its_files_and_uses_a_warm_model(tmp_path: Path) -> None:
     stored = set(storage.list(f"traversals/{'f' * 32}"))
     assert set(result["files"]) | {"result.json", "request.json", "input.png"} == stored
     assert [one["index"] for one in result["dimensions"]] == [0, 1, 2, 3]
+
+    # Another format of the same traversal: one file more, the others as they are.
+    assert isinstance(storage, LocalStorage)
+    sheet = storage.path(f"traversals/{'f' * 32}/sheet.gif")
+    written = sheet.stat().st_mtime_ns
+    claim = FakeClaim(job_request("f" * 32, model_id, replace(request, format="webp"), 1))
+    run_traversal_job(cast(Claim, claim), storage, registry, service_settings)
+    assert claim.ending[0] == "succeeded"
+    assert sheet.stat().st_mtime_ns == written
+    more = storage.read_json(f"traversals/{'f' * 32}/result.json")["files"]
+    assert set(more) - set(result["files"]) == {"sheet.webp"}
 
     warm = load_cached(registry, model_id, service_settings)
     assert load_cached(registry, model_id, service_settings).network is warm.network

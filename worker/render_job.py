@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ from worker.rendered import Rendered, Strip
 from worker.settings import Settings
 from worker.storage import NotStored, Storage
 from worker.traversal_files import dimension_animation, sheet_makers
-from worker.traversal_request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys
+from worker.traversal_request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys, needed_files
 from worker.traversals import render_traversal
 
 WARM_MODELS = 8
@@ -55,11 +55,17 @@ def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> L
 
 
 def make_traversal(
-    model: LoadedModel, images: Sequence[Pixels], request: TraversalRequest, put: Callable[[str, bytes], None]
+    model: LoadedModel,
+    images: Sequence[Pixels],
+    request: TraversalRequest,
+    put: Callable[[str, bytes], None],
+    *,
+    names: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Renders a resolved request and hands each file to `put` as soon as it is made.
 
-    Args: images, as render_traversal takes them; put(name, data), called from several threads.
+    Args: images, as render_traversal takes them; put(name, data), called from several threads; names, the sheets to
+    make where not all files are wanted.
     Returns: the numbers of the result; JSON types.
     """
     sizes: dict[str, int] = {}
@@ -76,8 +82,9 @@ def make_traversal(
 
     # The decoder frees the interpreter, the encoders seldom do: each thread in turn does both.
     with ThreadPoolExecutor(THREADS, "renderer") as pool:
-        rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
-        for _ in pool.map(make, sheet_makers(rendered).items()):
+        rendered = render_traversal(model, images, request, on_strip=encode if names is None else None, pool=pool)
+        makers = sheet_makers(rendered)
+        for _ in pool.map(make, [(name, makers[name]) for name in makers if names is None or name in names]):
             pass
     return {
         "renderer_version": RENDERER_VERSION,
@@ -101,15 +108,24 @@ def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: Trave
 
 
 def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, settings: Settings) -> None:
-    """Works on a claimed traversal: writes its files, result.json last, and ends the claim."""
+    """Works on a claimed traversal: writes its files, result.json last, and ends the claim.
+
+    Where the traversal is there already, only what its request's format needs beside it is made.
+    """
     job = claim.job.request
     folder = f"traversals/{job['traversal']}"
     try:
         request = TraversalRequest.from_json(job["request"])
         model = load_cached(registry, job["model"], settings)
         images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
+        before = storage.read_json(f"{folder}/result.json") if storage.exists(f"{folder}/result.json") else None
+        names = needed_files(request.format) if before else None
         numbers = make_traversal(
-            model, images, request, lambda name, data: storage.write_bytes(f"{folder}/{name}", data)
+            model,
+            images,
+            request,
+            lambda name, data: storage.write_bytes(f"{folder}/{name}", data),
+            names=names or None,
         )
     except ConfigError as error:
         claim.fail("invalid_request", str(error))
@@ -120,6 +136,8 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
     except NotStored as error:
         claim.fail("input_missing", f"The input picture is gone: {error}")
         return
+    if before:
+        numbers["files"] = dict(sorted({**before["files"], **numbers["files"]}.items()))
     result = {"id": job["traversal"], "model": job["model"], **numbers}
     storage.write_json(f"{folder}/request.json", job)
     storage.write_json(f"{folder}/result.json", result)

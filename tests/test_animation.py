@@ -85,6 +85,13 @@ def test_colour_gifs_are_as_good_as_median_cut_on_every_frame(noise: int) -> Non
     assert ours > _psnr(np.stack(each), frames)
 
 
+def test_reserved_colours_do_not_fade() -> None:
+    frames = _smooth(4)
+    frames[:, 5:7, 5:7] = 214, 68, 44
+    shown, _ = _read(encode_gif(frames, 10, "forward", [(214, 68, 44)]))
+    assert np.array_equal(shown[:, 5:7, 5:7], frames[:, 5:7, 5:7])
+
+
 def test_long_animations_keep_their_colours() -> None:
     frames = _smooth(17)
     shown, _ = _read(encode_gif(frames, 10, "forward"))

@@ -85,18 +85,18 @@ def _delays(num_frames: int, fps: float) -> list[int]:
     return [max(2, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def encode_gif(frames: Frames, fps: float, loop: str) -> bytes:
+def encode_gif(frames: Frames, fps: float, loop: str, reserved: Sequence[Sequence[int]] = ()) -> bytes:
     """GIF that repeats for ever: a shared palette, and only what changes from frame to frame.
 
     Grey frames are exact where they use at most 255 levels; with all 256, level 128 is shown as its neighbour.
-    Colours are as palette.py finds them.
+    Colours are as palette.py finds them, and those reserved (RGB) for what is small and must not fade.
     """
     order = play_order(len(frames), loop)
     delays = _delays(len(order), fps)
     if frames[0].shape[-1] == 1:
         segments = _grey_segments(frames, order)
     else:
-        segments = _color_segments(frames, order)
+        segments = _color_segments(frames, order, np.array(reserved, np.uint8).reshape(-1, 3))
     return b"".join(_gif_blocks(segments, delays))
 
 
@@ -116,13 +116,17 @@ def _grey_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
     yield palette, (table[np.stack([frames[k][..., 0] for k in part])] for part in _chunks(frames, order))
 
 
-def _color_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
+def _color_segments(frames: Frames, order: Sequence[int], reserved: Palette) -> Iterator[Segment]:
     palette: Palette | None = None
     for begin in range(0, len(order), _FRAMES_PER_PALETTE):
         part = order[begin : begin + _FRAMES_PER_PALETTE]
         sample = _sample(frames, sorted(set(part)))
-        palette = shared_palette(sample, _TRANSPARENT) if palette is None else refine_palette(sample, palette)
-        yield palette, _indices(frames, part, palette)
+        if palette is None:
+            palette = shared_palette(sample, _TRANSPARENT - len(reserved))
+        else:
+            palette = refine_palette(sample, palette)
+        complete = np.concatenate([reserved, palette])  # first, so that they win where another is as near
+        yield complete, _indices(frames, part, complete)
 
 
 def _sample(frames: Frames, candidates: Sequence[int]) -> NDArray[np.uint8]:

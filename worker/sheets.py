@@ -1,11 +1,11 @@
 """Sheets: all strips of a traversal in one picture, moving (`MovingSheet`) or still (`still_sheet`); no torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from worker.animation import enlarge, to_image
 from worker.captions import ACCENT, FAINT, INK, MUTED, PAPER, fitted, font, nats, signed, text_size_px, text_width
@@ -28,6 +28,11 @@ class Cell:
     base: float | None
     muted: bool = False
 
+    def value_text(self, step: int) -> str:
+        """The value at a step: a latent's with its sign, a fraction of the way without."""
+        value = float(self.values[step])
+        return f"{value:.2f}" if self.base is None else signed(value)
+
     @property
     def base_fraction(self) -> float | None:
         """Where the start lies between the first and the last value, 0 to 1; None where it does not."""
@@ -45,8 +50,9 @@ def cells(rendered: Rendered) -> list[Cell]:
         return [Cell(strip.frames, rendered.request.interpolation, "", "", strip.values, None)]
     if rendered.rows is not None and rendered.row_values is not None:
         _, down = rendered.request.grid_dimensions or (0, 0)
+        across = f"z{rendered.rows[0].dimension}"
         return [
-            Cell(strip.frames, f"z{down} = {signed(float(value))}", "", "", strip.values, strip.base)
+            Cell(strip.frames, f"z{down} = {signed(float(value))}", "", across, strip.values, strip.base)
             for strip, value in zip(rendered.rows, rendered.row_values, strict=True)
         ]
     return [dimension_cell(rendered, strip) for strip in rendered.strips]
@@ -100,7 +106,8 @@ class MovingSheet:
         if self._captions:
             widest = max(text_width(f"{cell.title}  {cell.note}", self._text) for cell in self._cells)
             side = max(text_width(text, self._text) for text, _ in self._left + self._right)
-            cell_width = max(self._tile, widest, side)
+            labels = max(text_width(f"{cell.label}  +0.00", self._text) for cell in self._cells)
+            cell_width = max(self._tile, widest, side, min(labels, self._tile * 3 // 2))
             cell_height = self._tile + self._gap // 2 + 6 + 2 * self._line
         num = len(self._cells)
         columns = min(num, max(1, math.ceil(math.sqrt(num * _ASPECT * cell_height / cell_width) - 0.25)))
@@ -148,8 +155,13 @@ class MovingSheet:
         letters = font(self._text)
         draw.text((x, top), cell.title, fill=MUTED if cell.muted else INK, font=letters)
         draw.text((right, top), cell.note, fill=MUTED, font=letters, anchor="ra")
-        room = self._cell_width - text_width("+0.00 ", self._text)
+        room = self._cell_width - text_width(" +0.00", self._text)
         draw.text((x, top + self._line), fitted(cell.label, self._text, room), fill=MUTED, font=letters)
+
+    @property
+    def reserved_colors(self) -> list[tuple[int, ...]]:
+        """What a palette must hold however few pixels have it."""
+        return [ImageColor.getrgb(ACCENT), ImageColor.getrgb(PAPER)] if self._captions and self._channels == 3 else []
 
     def __len__(self) -> int:
         return self._request.steps
@@ -160,15 +172,15 @@ class MovingSheet:
             frame = enlarge(cell.frames[step], self._request.scale, self._request.resample)
             canvas[y : y + self._tile, x : x + self._tile] = frame
             if self._captions:
-                self._draw_value(canvas, float(cell.values[step]), step, x, y)
+                self._draw_value(canvas, cell.value_text(step), step, x, y)
         return canvas
 
-    def _draw_value(self, canvas: Pixels, value: float, step: int, x: int, y: int) -> None:
+    def _draw_value(self, canvas: Pixels, value: str, step: int, x: int, y: int) -> None:
         track = y + self._tile + self._gap // 2
         knob = x + round(step / (len(self) - 1) * (self._tile - 6))
         accent = Image.new("L" if self._channels == 1 else "RGB", (1, 1), ACCENT)
         canvas[track - 2 : track + 4, knob : knob + 6] = np.asarray(accent).reshape(1, 1, -1)
-        text = self._value_picture(signed(value))
+        text = self._value_picture(value)
         top, right = track + 6 + self._line, x + self._cell_width
         canvas[top : top + len(text), right - text.shape[1] : right] = text
 
@@ -193,6 +205,8 @@ _UNITS = {
 def still_sheet(rendered: Rendered, *, captions: bool) -> Pixels:
     """The figure for a paper: original, reconstruction, and a row of frames for each cell, (H, W, 3) uint8."""
     request, shown = rendered.request, cells(rendered)
+    if rendered.rows is not None:  # what moves across stands above all rows
+        shown = [replace(cell, label="") for cell in shown]
     columns = column_indices(request)
     tile = rendered.reconstruction.shape[0] * request.scale
     text = text_size_px(tile)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from worker.animation import Frames, encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.animation import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
 from worker.rendered import Rendered, Strip
 from worker.sheets import MovingSheet, cells, dimension_cell, still_sheet
 from worker.traversal_request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file
@@ -26,12 +26,12 @@ def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
     """Name and bytes of one dimension's GIF. Bare frames, unless captions are on."""
     assert strip.dimension is not None
     request = start.request
-    frames: Frames = (
-        MovingSheet(start, [dimension_cell(start, strip)], captions=True)
-        if request.captions == "on"
-        else _Enlarged(strip.frames, request)
-    )
-    return dimension_file(strip.dimension), encode_gif(frames, request.fps, request.loop)
+    if request.captions == "on":
+        sheet = MovingSheet(start, [dimension_cell(start, strip)], captions=True)
+        gif = encode_gif(sheet, request.fps, request.loop, sheet.reserved_colors)
+    else:
+        gif = encode_gif(_Enlarged(strip.frames, request), request.fps, request.loop)
+    return dimension_file(strip.dimension), gif
 
 
 def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
@@ -43,7 +43,7 @@ def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
     captions = request.captions != "off"
     moving = MovingSheet(rendered, cells(rendered), captions=captions)
     makers: dict[str, Callable[[], bytes]] = {
-        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop),
+        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop, moving.reserved_colors),
         "sheet.png": lambda: encode_png(still_sheet(rendered, captions=captions)),
         "reconstruction.png": lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
     }

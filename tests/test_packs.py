@@ -228,3 +228,18 @@ def test_rejected_files_are_listed_with_their_reason(tmp_path: Path) -> None:
 def test_any_numpy_opens_the_images(tmp_path: Path) -> None:
     written(tmp_path / "set")
     assert np.array_equal(np.load(tmp_path / "set" / "images.npy"), pixels())
+
+
+def test_what_a_killed_packer_left_is_cleared_and_one_at_work_is_left_alone(tmp_path: Path) -> None:
+    with PackWriter(tmp_path / "set", SMALL) as writer:
+        writer.add(pixels())
+        (at_work,) = tmp_path.iterdir()
+        dead = tmp_path / ".set.packing-dead"
+        dead.mkdir()
+        (dead / "images.npy").write_bytes(b"half")
+        for path in (dead / "images.npy", dead, at_work / "images.npy", at_work):
+            os.utime(path, (1, 1))
+        written(tmp_path / "set", 4)
+        assert set(tmp_path.iterdir()) == {at_work, tmp_path / "set"}
+        assert writer.finish(name="n", kind="array", source="s").num_images == 10
+    assert os.listdir(tmp_path) == ["set"]

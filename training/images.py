@@ -184,7 +184,7 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Grey pictures of 16 bits, 32 bits or floats. Floats up to 1 span the whole range, others count to 255."""
-    values = np.asarray(image).astype(np.float64)
+    values: NDArray[np.floating] = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("unsupported_image", "the picture holds values that are not finite")
     if image.mode == "F":

@@ -4,6 +4,8 @@ A pack is a folder: dataset.json, images.npy (N, H, W, C), where known factors.n
 identities.npy (N,), and rejected.jsonl. It appears whole or not at all.
 """
 
+import fcntl
+import glob
 import hashlib
 import itertools
 import json
@@ -35,7 +37,7 @@ SPLITS = ("train", "validation", "test")
 
 _HEADER_BYTES = 128
 _LABELS = ("factors", "split", "identities")
-_LEFTOVER_SECONDS = 24 * 3600
+_LEFTOVER_SECONDS = 60
 
 
 class PackError(ValueError):
@@ -153,6 +155,8 @@ class PackWriter:
         _remove_leftovers(folder)
         self._work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.packing-"))
         self._file: BinaryIO = (self._work / IMAGES_FILE).open("wb")
+        with suppress(OSError):  # Some network file systems have no locks.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._file.write(bytes(_HEADER_BYTES))
 
     def __enter__(self) -> Self:
@@ -378,11 +382,21 @@ def _umask() -> int:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Clears what a killed packer left behind; one that still writes has a fresh time."""
-    for leftover in folder.parent.glob(f".{folder.name}.packing-*"):
-        try:
-            newest = max((p.stat().st_mtime for p in leftover.iterdir()), default=leftover.stat().st_mtime)
-        except OSError:
-            continue
-        if time.time() - newest > _LEFTOVER_SECONDS:
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Clears what a killed packer left behind: a packer at work holds a lock on its images."""
+    for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.packing-*"):
+        with suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))
+            # Just after its start and just before its end a packer holds no lock.
+            if time.time() - newest > _LEFTOVER_SECONDS and not _is_locked(leftover / IMAGES_FILE):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

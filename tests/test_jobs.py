@@ -513,7 +513,7 @@ def test_any_calls_in_any_order(job_store: JobStore) -> None:
 
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=25,

@@ -73,9 +73,12 @@ def test_a_folder_is_put_with_its_description_last(
         (source / name).write_text(name)
     order: list[str] = []
     put_file = type(any_storage).put_file
-    monkeypatch.setattr(
-        type(any_storage), "put_file", lambda self, key, path: (order.append(key), put_file(self, key, path))[1]
-    )
+
+    def note(self: Storage, key: str, path: Path) -> None:
+        order.append(key)
+        put_file(self, key, path)
+
+    monkeypatch.setattr(type(any_storage), "put_file", note)
     any_storage.put_folder("models/x", source)
     assert order[-1] == "models/x/a.json"
     assert any_storage.list("models/x") == ["a.json", "deep", "weights.bin"]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from worker.jobs import JobStore
 
 RETRY_SECONDS = 1.0
+HAND_BACK_SECONDS = 10.0
+"""A worker that is told to stop waits so long for a Redis that is away; then the lease's end gives the job back."""
 
 log = logging.getLogger(__name__)
 
@@ -81,29 +83,25 @@ class Claim:
         self._end("paused", {}, {})
 
     def hand_back(self, reason: str) -> None:
-        """Puts the job back into the queue. One that was asked to pause or cancel meanwhile is paused or cancelled."""
-        status = self._status()
-        to = {"pausing": "paused", "cancelling": "cancelled"}.get(status, "queued")
-        self._end(to, {"reason": reason}, {})
+        """Puts the job back into the queue. One that was asked to pause or cancel meanwhile is paused or cancelled.
 
-    def _status(self) -> str:
-        while True:
-            try:
-                flags = self.renew()
-            except JobStoreUnavailable:
-                time.sleep(RETRY_SECONDS)
-                continue
-            return "cancelling" if flags.cancel else "pausing" if flags.pause else "running"
+        Raises: JobStoreUnavailable when Redis is away for too long; the job goes back when its lease ends.
+        """
+        self._end("queued", {"reason": reason}, {}, longest_seconds=HAND_BACK_SECONDS)
 
-    def _end(self, to: str, data: dict[str, Any], fields: dict[str, str]) -> None:
-        """Leaves the held state, as what was asked meanwhile allows: work that ends while pausing or cancelling."""
-        told = False
+    def _end(
+        self, to: str, data: dict[str, Any], fields: dict[str, str], *, longest_seconds: float = float("inf")
+    ) -> None:
+        """Leaves the held state; a wish that came meanwhile (pausing, cancelling) decides where to."""
         self.ended = True
+        began, told = time.monotonic(), False
         while True:
             try:
                 left = self.store.end_claim(self, to, data, fields)
                 break
             except JobStoreUnavailable as error:
+                if time.monotonic() - began > longest_seconds:
+                    raise
                 if not told:
                     log.warning("%s %s, but: %s; waiting", self.log_prefix, to, error)
                 told = True

@@ -33,11 +33,6 @@ def connect(url: str) -> Any:
     return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
 
 
-def connect_raw(url: str) -> Any:
-    """As connect, but answers are bytes."""
-    return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **{**_OPTIONS, "decode_responses": False})
-
-
 def connect_async(url: str) -> Any:
     """An asyncio Redis client, for follow_events."""
     return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(ConstantBackoff(0.05), 1), **_OPTIONS)

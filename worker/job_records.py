@@ -34,14 +34,14 @@ _EVENT_ID = re.compile(r"\d{1,20}(-\d{1,20})?")
 FIRST_EVENT = "0-0"
 
 
-class UnknownJob(KeyError):  # noqa: N818
+class UnknownJob(KeyError):
     """There is no job with this id."""
 
     def __str__(self) -> str:
         return f"There is no job with the id {self.args[0]}."
 
 
-class TransitionRefused(ValueError):  # noqa: N818
+class TransitionRefused(ValueError):
     """The job's state does not allow what was asked."""
 
     def __init__(self, job_id: str, status: str, action: str) -> None:
@@ -49,15 +49,15 @@ class TransitionRefused(ValueError):  # noqa: N818
         self.job_id, self.status, self.action = job_id, status, action
 
 
-class IdempotencyConflict(ValueError):  # noqa: N818
+class IdempotencyConflict(ValueError):
     """The idempotency key came with another request before."""
 
 
-class StaleClaim(RuntimeError):  # noqa: N818
+class StaleClaim(RuntimeError):
     """The claim's fence is old or its job is gone: whoever holds it must stop and commit nothing."""
 
 
-class JobStoreUnavailable(ConnectionError):  # noqa: N818
+class JobStoreUnavailable(ConnectionError):
     """Redis does not answer, or cannot write."""
 
 

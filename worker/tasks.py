@@ -7,7 +7,6 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from worker.claims import Claim, ClaimKeeper
-from worker.connections import connect_raw
 from worker.job_records import JobStoreUnavailable, StaleClaim, UnknownJob
 from worker.queue import RUN_CALL, RUN_JOB
 from worker.runtime import Runtime, runtime
@@ -30,15 +29,9 @@ def run_job(job_id: str) -> None:
 @shared_task(name=RUN_CALL, ignore_result=True)
 def run_call(call_id: str) -> None:
     """Answers a model call if somebody waits for it."""
-    from worker.model_calls import run_model_call
-    from worker.render_job import load_cached
+    from worker.render_calls import answer_call
 
-    services = runtime()
-    client = connect_raw(services.settings.redis_url or "")
-    try:
-        run_model_call(call_id, client, lambda model_id: load_cached(services.models, model_id, services.settings))
-    finally:
-        client.close()
+    answer_call(runtime(), call_id)
 
 
 def work_on(services: Runtime, job_id: str) -> None:

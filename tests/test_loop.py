@@ -186,7 +186,7 @@ def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_pa
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
-    del checkpoint.state["config"]["free_nats"]
+    del checkpoint.state["config"]["controller_gain"]
     write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
     assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
 

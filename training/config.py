@@ -68,22 +68,9 @@ class TrainingConfig:
     beta_min: float = setting(
         1.0, text="Lowest β of the controller; 1 is the likelihood bound.", minimum=0.01, maximum=1e6
     )
-    beta_max: float = setting(8.0, text="Highest β of the controller, and its first.", minimum=0.01, maximum=1e6)
+    beta_max: float = setting(150.0, text="Highest β of the controller, and its first.", minimum=0.01, maximum=1e6)
     controller_gain: float = setting(
-        0.002, text="Change of log β a step for a relative distance of 1 between KL and C.", above=0, maximum=1
-    )
-    free_nats: float = setting(
-        0.0,
-        text=(
-            "KL of each dimension that costs nothing (free bits, Kingma et al. 2016; controlled): keeps latents alive "
-            "that the early pressure would prune. Falls to 0 over free_nats_steps."
-        ),
-        unit="nats",
-        minimum=0,
-        maximum=10,
-    )
-    free_nats_steps: int = setting(
-        10_000, text="Steps over which free_nats falls to 0.", unit="steps", minimum=0, maximum=100_000_000
+        0.01, text="Change of log β a step for a relative distance of 1 between KL and C.", above=0, maximum=1
     )
 
     # Optimisation

@@ -34,7 +34,7 @@ from training.objectives import (
 )
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
-from training.recorder import Recorder
+from training.recorder import PREVIEW_IMAGES, Recorder
 from training.schedules import linear_ramp
 from training.summary import SUMMARY_IMAGES, summarise
 
@@ -175,7 +175,8 @@ def train(
             write_checkpoint(checkpoint_folder, state, fence)
 
     recorder = Recorder(run_folder, run.step)
-    preview_indices = (validation_indices if len(validation_indices) else train_indices)[:8]
+    shown = validation_indices if len(validation_indices) else train_indices
+    preview_indices = shown[np.linspace(0, len(shown) - 1, PREVIEW_IMAGES).astype(int)]
     preview_images = to_input(pack.images[preview_indices], device)
     window = Window()
     watch = Watch(config)
@@ -222,8 +223,7 @@ def train(
             if config.objective == "capacity":
                 loss = rec + capacity_penalty(kl, capacity, config.gamma)
             elif config.objective == "controlled":
-                free_nats = linear_ramp(run.step, config.free_nats, 0.0, config.free_nats_steps)
-                loss = rec + run.controller.beta * kls.clamp(min=free_nats).sum()
+                loss = rec + run.controller.beta * kl
             elif config.objective == "beta":
                 loss = rec + config.beta * kl
             else:

@@ -23,7 +23,7 @@ from worker.registry import DatasetRecord
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])
 
-_RAW_TYPES = {
+RAW_TYPES = {
     "application/zip": "upload.zip",
     "application/x-zip-compressed": "upload.zip",
     "application/x-hdf5": "upload.h5",
@@ -48,7 +48,7 @@ _BODY = {
         "required": True,
         "content": {
             "multipart/form-data": {"schema": _FORM},
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in _RAW_TYPES},
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_TYPES},
         },
     }
 }
@@ -104,8 +104,8 @@ async def create_dataset(
     name: Annotated[str | None, Query(description="The name, where the body is the file itself.")] = None,
 ) -> Response:
     """As a form (`name`, `file`), or the file itself as the body with `?name=`, which costs the disk half as much."""
-    if media_type(request) in _RAW_TYPES:
-        filename = _RAW_TYPES[media_type(request)]
+    if media_type(request) in RAW_TYPES:
+        filename = RAW_TYPES[media_type(request)]
         record = await stream_dataset_upload(
             services, _name(name), request.stream(), _content_length(request), filename
         )

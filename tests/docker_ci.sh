@@ -15,7 +15,7 @@ if ! { docker info && docker compose version; } >/dev/null 2>&1; then
     started=1
 fi
 
-timeout "${CI_DOCKER_SECONDS:-1200}" python3 tests/docker_drills.py
+timeout "${CI_DOCKER_SECONDS:-1800}" python3 tests/docker_drills.py
 result=$?
 if [ $started = 1 ]; then ../shared/docker-engine/engine-down; fi
 [ $result = 0 ] && echo "ci: Docker part passed" || echo "ci: Docker part FAILED"

@@ -6,6 +6,7 @@ only tints, so that each geometry is drawn once and coloured several times.
 
 import colorsys
 import itertools
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ SEAT_WIDTHS = (0.70, 0.95, 1.20, 1.45)
 """Lengths in units of the seat's depth, which is 1."""
 
 Floats = NDArray[np.float64]
+Quad = list[list[float]]
 
 _SEAT_THICKNESS = 0.13
 _POST = 0.11
@@ -138,12 +140,10 @@ def _draw(geometry: Sequence[int], image_size: int) -> _Shaded:
 
     depth_buffer = np.zeros((size, size))
     ids = np.zeros((size, size), np.int32)
-    points = _project(turned, tilt, size)
     shades = [_FLOOR]
-    for box, is_tinted in enumerate(tinted):
-        for face, normal in zip(_FACES, normals, strict=True):
-            if _fill(points[box, face], depth_buffer, ids, len(shades)):
-                shades.append(_shade(normal, bool(is_tinted)))
+    for box, face, quad in _faces_in_sight(_project(turned, tilt, size)):
+        _fill(quad, depth_buffer, ids, len(shades))
+        shades.append(_shade(normals[face], bool(tinted[box])))
     seen = _average(np.concatenate(shades), ids, samples)
     ground = seen[:, :, 4] * (1 - _SHADOW * _shadow(turned, tilt, image_size))
     return _Shaded(seen[:, :, 0], seen[:, :, 1:4] + ground[:, :, None].astype(np.float32))
@@ -179,32 +179,46 @@ def _shade(normal: Floats, tinted: bool) -> NDArray[np.float32]:
     return np.array([[light if tinted else 0.0, *rest, 0.0]], np.float32)
 
 
-def _fill(quad: Floats, depth_buffer: Floats | None, ids: NDArray[np.int32], face_id: int) -> bool:
-    """Draws a convex quadrilateral (4, 3: column, row, 1/distance) where it is nearer; False when seen from behind.
+def _faces_in_sight(points: Floats) -> Iterator[tuple[int, int, Quad]]:
+    """Box, face and corners of the faces of boxes (K, 8, 3) that turn towards the viewer."""
+    quads = points[:, _FACES]
+    first, second = quads[:, :, 1] - quads[:, :, 0], quads[:, :, 2] - quads[:, :, 0]
+    # Rows grow downwards: counterclockwise outside means a negative area here.
+    area = first[..., 0] * second[..., 1] - second[..., 0] * first[..., 1]
+    for box, face in np.argwhere(area < -1e-9).tolist():
+        yield box, face, quads[box, face].tolist()
 
-    1/distance is linear on the screen, so that depth needs no division per pixel.
+
+def _fill(quad: Quad, depth_buffer: Floats | None, ids: NDArray[np.int32], face_id: int) -> None:
+    """Draws a convex quadrilateral, 4 × (column, row, 1/distance), where it is nearer than what stands there.
+
+    Each edge bounds the columns from one side in every row; 1/distance is linear on the screen, so that depth needs
+    no division per pixel.
     """
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2), _ = quad
-    area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
-    if area >= 0:  # Rows grow downwards: counterclockwise outside means a negative area here.
-        return False
-    left, right = max(0, int(quad[:, 0].min())), min(ids.shape[1], int(quad[:, 0].max()) + 1)
-    top, bottom = max(0, int(quad[:, 1].min())), min(ids.shape[0], int(quad[:, 1].max()) + 1)
+    height, width = ids.shape
+    left, right = max(0, int(min(x for x, _, _ in quad))), min(width, int(max(x for x, _, _ in quad)) + 1)
+    top, bottom = max(0, math.ceil(min(y for _, y, _ in quad) - 0.5)), math.ceil(max(y for _, y, _ in quad) - 0.5)
+    bottom = min(height, bottom)
     if left >= right or top >= bottom:
-        return False
-    columns, rows = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
-    inside = np.ones((bottom - top, right - left), bool)
-    for (ax, ay), (bx, by) in zip(quad[:, :2].tolist(), quad[[1, 2, 3, 0], :2].tolist(), strict=True):
-        inside &= ((bx - ax) * (rows - ay)) <= ((by - ay) * (columns - ax))
+        return
+    columns, rows = np.arange(left + 0.5, right), np.arange(top + 0.5, bottom)
+    low, high = np.full(len(rows), -np.inf), np.full(len(rows), np.inf)
+    for (ax, ay, _), (bx, by, _) in zip(quad, quad[1:] + quad[:1], strict=True):
+        if ay < by:
+            np.maximum(low, ax + (rows - ay) * ((bx - ax) / (by - ay)), out=low)
+        elif ay > by:
+            np.minimum(high, ax + (rows - ay) * ((bx - ax) / (by - ay)), out=high)
+    inside = (columns >= low[:, None]) & (columns <= high[:, None])
     window = (slice(top, bottom), slice(left, right))
     if depth_buffer is not None:
+        area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         slope_x = ((w1 - w0) * (y2 - y0) - (w2 - w0) * (y1 - y0)) / area
         slope_y = ((w2 - w0) * (x1 - x0) - (w1 - w0) * (x2 - x0)) / area
-        depth = (w0 - slope_x * x0 - slope_y * y0 + slope_x * columns) + slope_y * rows
+        depth = (w0 + slope_x * (columns - x0)) + (slope_y * (rows - y0))[:, None]
         inside &= depth > depth_buffer[window]
         np.copyto(depth_buffer[window], depth, where=inside)
     np.copyto(ids[window], face_id, where=inside)
-    return True
 
 
 def _shadow(turned: Floats, tilt: float, image_size: int) -> Floats:
@@ -213,11 +227,9 @@ def _shadow(turned: Floats, tilt: float, image_size: int) -> Floats:
     fallen = turned.copy()
     fallen[..., [0, 2]] -= turned[..., 1:2] * (_KEY_LIGHT[[0, 2]] / _KEY_LIGHT[1])
     fallen[..., 1] = 0
-    points = _project(fallen, tilt, size)
     mask = np.zeros((size, size), np.int32)
-    for box in points:
-        for face in _FACES:
-            _fill(box[face], None, mask, 1)
+    for _, _, quad in _faces_in_sight(_project(fallen, tilt, size)):
+        _fill(quad, None, mask, 1)
     shadow: Floats = _average(np.array([0.0, 1.0]), mask, 2)
     for _ in range(max(1, image_size // 32)):
         padded = np.pad(shadow, 1)

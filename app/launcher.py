@@ -5,16 +5,14 @@ Children stop in the order API, workers, broker.
 """
 
 import fcntl
-import http.client
-import json
 import os
 import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from app import broker
+from app.health import not_ready_because
 from app.supervisor import Child, Supervisor, exit_text
 from worker.settings import Settings
 
@@ -219,30 +217,3 @@ def _shown_address(host: str, port: int) -> str:
     """The URL to open in a browser on this machine."""
     local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{local}:{port}"
-
-
-def not_ready_because(host: str, port: int) -> str | None:
-    """None when /readyz answers 200, else what it said."""
-    connection = http.client.HTTPConnection({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, timeout=2.0)
-    try:
-        connection.request("GET", "/readyz")
-        response = connection.getresponse()
-        body = response.read(10_000)
-    except OSError as error:
-        return f"the API does not answer yet ({error})"
-    except http.client.HTTPException as error:
-        return f"the API does not answer rightly ({error!r})"
-    finally:
-        connection.close()
-    if response.status == 200:
-        return None
-    return _detail(body) or f"the API answers {response.status}"
-
-
-def _detail(body: bytes) -> str:
-    """The text of a problem+json answer, or the empty string."""
-    try:
-        problem: Any = json.loads(body)
-    except ValueError:
-        return ""
-    return str(problem.get("detail") or "") if isinstance(problem, dict) else ""

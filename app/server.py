@@ -15,7 +15,7 @@ import uvicorn
 from app.main import create_app
 from worker.settings import SettingsError, load_settings, set_up_logging, without_password
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("app.server")  # not __main__
 
 STOP_SECONDS = 3
 """How long open answers (an event stream, for one) may go on once the process is told to stop."""

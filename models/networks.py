@@ -103,12 +103,33 @@ def _initialise(network: VAE) -> None:
     the first latents grow out of an almost linear map, so that x and y each take a dimension of their own; with He's
     weights their random folds of the picture plane stay for good. See training/NOTES.md.
     """
-    for layer in network.decoder.modules():
-        if isinstance(layer, nn.ConvTranspose2d | nn.Linear):
-            taps = (_KERNEL // _STRIDE) ** 2
-            fan_in = layer.in_channels * taps if isinstance(layer, nn.ConvTranspose2d) else layer.in_features
-            nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / fan_in))
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    _he_normal(network.decoder)
     with torch.no_grad():
         network.decoder.output.weight.mul_(0.3)
+
+
+def initialise_encoder_alive(encoder: Encoder) -> None:
+    """He et al. 2015 for an encoder whose latents shall all carry something from the first step on.
+
+    Their means have a spread of some tenths over the images, and their variances begin near 1.
+    """
+    _he_normal(encoder)
+    with torch.no_grad():
+        encoder.mean.weight.mul_(0.5)
+        encoder.log_variance.weight.mul_(0.1)
+
+
+def _he_normal(module: nn.Module) -> None:
+    """Zero biases, and weights that keep the size of a signal through ReLU layers."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_in = layer.in_channels * _KERNEL**2
+        elif isinstance(layer, nn.ConvTranspose2d):
+            fan_in = layer.in_channels * (_KERNEL // _STRIDE) ** 2
+        elif isinstance(layer, nn.Linear):
+            fan_in = layer.in_features
+        else:
+            continue
+        nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / fan_in))
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from models.config import NetworkConfig
 from models.files import load_model
 from models.info import Preprocessing
+from models.networks import VAE
 from training import dsprites
 from training.checkpoints import (
     Checkpoint,
@@ -22,10 +24,11 @@ from training.checkpoints import (
     write_checkpoint,
 )
 from training.config import TrainingConfig
-from training.inputs import Batches, noise_at, split_indices
+from training.inputs import Batches, noise_at, split_indices, to_input
 from training.loop import Progress, TrainingResult, train
 from training.monitor import Watch
 from training.packs import Pack, open_pack, write_pack
+from training.restart import restart
 
 SMALL = TrainingConfig(
     image_size=32,
@@ -63,7 +66,7 @@ def weights_of(result: TrainingResult) -> dict[str, torch.Tensor]:
     return result.network.state_dict()
 
 
-@pytest.mark.parametrize("objective", ["capacity", "beta", "btcvae", "controlled"])
+@pytest.mark.parametrize("objective", ["capacity", "beta", "btcvae", "annealed"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
 def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pack: Pack, tmp_path: Path) -> None:
     rate = 1e-6 if optimizer == "sgd" else 1e-3
@@ -97,6 +100,21 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
     assert parts >= 2
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(result)[name]), name
+
+
+def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_place(pack: Pack) -> None:
+    network = VAE(NetworkConfig(image_size=32, latent_dim=4))
+    images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
+    with torch.no_grad():
+        network.encoder.mean.weight[1] *= 200
+    before, _ = network.encode(images)
+    teacher = restart(network, images, seed=5)
+    assert 1 in teacher.dimensions.tolist()
+    after, _ = network.encode(images)
+    assert not torch.equal(before, after)
+    assert teacher.loss(images, after, 1.0) > 0
+    assert teacher.loss(images, before, 1.0) == 0
+    assert teacher.loss(images, after, 0.0) == 0
 
 
 def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
@@ -186,7 +204,7 @@ def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_pa
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
-    del checkpoint.state["config"]["controller_gain"]
+    del checkpoint.state["config"]["anneal_steps"]
     write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
     assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
 

@@ -7,7 +7,6 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from training.objectives import (
-    BetaController,
     bernoulli_floor,
     capacity_penalty,
     kl_per_dimension,
@@ -83,16 +82,3 @@ def test_total_correlation_of_a_factorised_gaussian_is_not_negative_within_noise
         latents = mean + torch.exp(0.5 * log_variance) * torch.randn(64, 10, generator=generator)
         estimates.append(total_correlation_terms(latents, mean, log_variance, 10_000)[1].item())
     assert sum(estimates) / len(estimates) > -0.1
-
-
-def test_the_controller_stays_within_its_bounds_and_moves_towards_the_capacity() -> None:
-    controller = BetaController(1.0, 8.0, 0.01)
-    assert controller.beta == pytest.approx(8)
-    for _ in range(2_000):
-        controller.update(kl=2.0, capacity=20.0)
-    assert controller.beta == pytest.approx(1)
-    controller.update(kl=25.0, capacity=20.0)
-    assert controller.beta > 1
-    for _ in range(10_000):
-        controller.update(kl=1e9, capacity=20.0)
-    assert controller.beta == pytest.approx(8)

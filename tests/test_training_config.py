@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 from models.config import ConfigError
 from training.config import TrainingConfig, config_from_json, config_to_json, with_lengths_in_steps
 from training.presets import PRESETS, resolve
-from training.schedules import cosine_decay, linear_ramp
+from training.schedules import cosine_decay, geometric_decay, linear_ramp
 
 
 def test_capacity_is_a_straight_line_and_then_stays() -> None:
     assert [linear_ramp(step, 0, 25, 100) for step in (0, 50, 100, 1_000)] == [0, 12.5, 25, 25]
     assert linear_ramp(0, 0, 25, 0) == 25
     assert linear_ramp(50, 20, 10, 100) == 15
+
+
+def test_beta_falls_by_the_same_factor_every_step_and_then_stays() -> None:
+    assert [geometric_decay(step, 100, 1, 20) for step in (0, 10, 20, 99)] == pytest.approx([100, 10, 1, 1])
 
 
 @given(step=st.integers(0, 10_000), num_steps=st.integers(1, 10_000))
@@ -36,7 +40,7 @@ def test_every_config_survives_json() -> None:
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"objective": "wgan"}, "objective"),
         ({"gama": 3}, "gama"),
-        ({"beta_min": 9.0}, "beta_min"),
+        ({"beta_start": 0.0}, "beta_start"),
         ({"latent_dim": True}, "latent_dim"),
         ({"seed": None}, "seed"),
     ],

@@ -32,9 +32,9 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, Tensor]
-    """network.<parameter>, optimizer.<parameter index>.<state name>."""
+    """network.<parameter>, optimizer.<parameter index>.<state name>, and teacher.<parameter> after a restart."""
     state: dict[str, Any] = field(default_factory=dict)
-    """JSON-able: config, data set digest, controller, learning-rate state, best validation loss."""
+    """JSON-able: config, data set digest, learning-rate state, best validation loss."""
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, keep: int = KEPT) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 from models.config import ARCHITECTURES, IMAGE_SIZES, ConfigError, NetworkConfig, check, setting
 from models.info import Preprocessing
 
-OBJECTIVES = ("capacity", "beta", "btcvae", "controlled")
+OBJECTIVES = ("capacity", "beta", "btcvae", "annealed")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine", "plateau")
 
@@ -37,8 +37,7 @@ class TrainingConfig:
         "capacity",
         text=(
             "capacity: reconstruction + γ·|KL − C| (Burgess 2018); beta: reconstruction + β·KL (Higgins 2017); "
-            "btcvae: β on the total correlation alone (Chen 2018); controlled: β held between beta_min and beta_max "
-            "by a controller that lets the KL rise with C."
+            "btcvae: β on the total correlation alone (Chen 2018); annealed: as beta, with β falling from beta_start."
         ),
         choices=OBJECTIVES,
     )
@@ -63,14 +62,29 @@ class TrainingConfig:
         None, text="Length of the ramp in epochs, instead of capacity_steps.", unit="epochs", above=0, maximum=100_000
     )
     beta: float = setting(
-        4.0, text="Weight β of the KL (beta) or of the total correlation (btcvae).", minimum=0, maximum=1e6
+        4.0,
+        text="Weight β of the KL (beta; annealed: at the end) or of the total correlation (btcvae).",
+        minimum=0,
+        maximum=1e6,
     )
-    beta_min: float = setting(
-        1.0, text="Lowest β of the controller; 1 is the likelihood bound.", minimum=0.01, maximum=1e6
+    beta_start: float = setting(150.0, text="β at step 0 (annealed).", minimum=0.01, maximum=1e6)
+    anneal_steps: int = setting(
+        3_000,
+        text="Steps over which β falls geometrically from beta_start to beta (annealed).",
+        unit="steps",
+        minimum=0,
     )
-    beta_max: float = setting(150.0, text="Highest β of the controller, and its first.", minimum=0.01, maximum=1e6)
-    controller_gain: float = setting(
-        0.01, text="Change of log β a step for a relative distance of 1 between KL and C.", above=0, maximum=1
+    restart_step: int | None = setting(
+        None,
+        text=(
+            "Step at which the network is drawn anew, with every latent alive, and for restart_steps learns from the "
+            "old encoder where the active dimensions lie: latents that early pressure pruned come back (annealed)."
+        ),
+        unit="steps",
+        minimum=1,
+    )
+    restart_steps: int = setting(
+        600, text="Steps over which the old encoder's weight falls to 0 after a restart.", unit="steps", minimum=1
     )
 
     # Optimisation
@@ -113,8 +127,6 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.beta_min > self.beta_max:
-            raise ConfigError("beta_min", "must not be above beta_max")
         if self.objective == "btcvae" and self.batch_size < 2:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
         if self.crop_size is not None and self.crop_size < 8:

@@ -1,5 +1,6 @@
 """The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.files import load_model, save_model
 from models.info import ModelInfo
@@ -26,7 +28,6 @@ from training.inputs import Batches, noise_at, split_indices, to_input
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
 from training.objectives import (
-    BetaController,
     capacity_penalty,
     kl_per_dimension,
     reconstruction_loss,
@@ -35,8 +36,12 @@ from training.objectives import (
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
 from training.recorder import PREVIEW_IMAGES, Recorder
-from training.schedules import linear_ramp
+from training.restart import Teacher, restart
+from training.schedules import geometric_decay, linear_ramp
 from training.summary import SUMMARY_IMAGES, summarise
+
+_SAMPLE = 512
+"""Images that a start and a restart look at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +80,7 @@ class _Run:
     network: VAE
     optimizer: torch.optim.Optimizer
     learning_rate: LearningRate
-    controller: BetaController
+    teacher: Teacher | None = None
     step: int = 0
     best_loss: float = float("inf")
     validated_step: int = 0
@@ -83,10 +88,12 @@ class _Run:
     def to_checkpoint(self, config: TrainingConfig, digest: str) -> Checkpoint:
         tensors = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
         tensors |= {name: tensor.clone() for name, tensor in optimizer_tensors(self.optimizer).items()}
+        if self.teacher is not None:
+            tensors |= {f"teacher.{name}": t.clone() for name, t in self.teacher.encoder.state_dict().items()}
         state = {
             "config": config_to_json(config),
             "dataset_digest": digest,
-            "log_beta": self.controller.log_beta,
+            "teacher_dimensions": None if self.teacher is None else self.teacher.dimensions.tolist(),
             "learning_rate": self.learning_rate.state(),
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
@@ -100,16 +107,22 @@ class _Run:
             raise CheckpointError("the checkpoint belongs to a run with other settings")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")
-        prefix = "network."
-        self.network.load_state_dict(
-            {name[len(prefix) :]: t for name, t in checkpoint.tensors.items() if name.startswith(prefix)}
-        )
+        self.network.load_state_dict(_below("network.", checkpoint.tensors))
+        if state["teacher_dimensions"] is not None:
+            encoder = copy.deepcopy(self.network.encoder)
+            encoder.load_state_dict(_below("teacher.", checkpoint.tensors))
+            dimensions = torch.tensor(state["teacher_dimensions"], device=encoder.mean.weight.device)
+            self.teacher = Teacher(encoder, dimensions)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
         self.step = checkpoint.step
-        self.controller.log_beta = state["log_beta"]
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def train(
@@ -176,8 +189,7 @@ def train(
 
     recorder = Recorder(run_folder, run.step)
     shown = validation_indices if len(validation_indices) else train_indices
-    preview_indices = shown[np.linspace(0, len(shown) - 1, PREVIEW_IMAGES).astype(int)]
-    preview_images = to_input(pack.images[preview_indices], device)
+    preview_images = to_input(pack.images[shown[np.linspace(0, len(shown) - 1, PREVIEW_IMAGES).astype(int)]], device)
     window = Window()
     watch = Watch(config)
     saved_at = time.monotonic()
@@ -212,8 +224,13 @@ def train(
             if last or reason:
                 break
             # Step.
+            if config.objective == "annealed" and run.step == config.restart_step:
+                run.teacher = restart(run.network, _spread(pack.images, _SAMPLE, device), config.seed + 1)
+                run.optimizer = make_optimizer(config, run.network.parameters())
+                run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
             capacity = linear_ramp(run.step, config.capacity_start, config.capacity_max, config.capacity_steps)
+            beta = beta_at(run.step, config)
             images = to_input(batches.at(run.step), device)
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
             logits, mean, log_variance = run.network(images, noise)
@@ -222,35 +239,38 @@ def train(
             kl = kls.sum()
             if config.objective == "capacity":
                 loss = rec + capacity_penalty(kl, capacity, config.gamma)
-            elif config.objective == "controlled":
-                loss = rec + run.controller.beta * kl
-            elif config.objective == "beta":
-                loss = rec + config.beta * kl
+            elif config.objective in ("beta", "annealed"):
+                loss = rec + beta * kl
             else:
                 latents = mean + torch.exp(0.5 * log_variance) * noise
                 information, correlation, dimension_wise = total_correlation_terms(
                     latents, mean, log_variance, len(train_indices)
                 )
                 loss = rec + information + config.beta * correlation + dimension_wise
-            loss_value, kl_value = loss.item(), kl.item()
-            if not (abs(loss_value) < float("inf") and abs(kl_value) < float("inf")):
+            if run.teacher is not None:
+                assert config.restart_step is not None
+                strength = linear_ramp(run.step - config.restart_step, 1.0, 0.0, config.restart_steps)
+                loss = loss + run.teacher.loss(images, mean, strength)
+                if strength == 0:
+                    run.teacher = None
+            loss_value = loss.item()
+            if not abs(loss_value) < float("inf"):
                 message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
                 break
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             run.optimizer.step()
-            run.controller.update(kl_value, capacity)
             run.step += 1
             # Log.
             window.add(loss_value, rec.item(), kls.detach(), len(images))
             if run.step % config.log_steps == 0 or run.step == config.num_steps:
                 metrics = window.metrics()
-                if config.objective in ("capacity", "controlled"):
+                if config.objective == "capacity":
                     metrics["capacity"] = linear_ramp(
                         run.step, config.capacity_start, config.capacity_max, config.capacity_steps
                     )
-                if config.objective != "capacity":
-                    metrics["beta"] = run.controller.beta if config.objective == "controlled" else config.beta
+                else:
+                    metrics["beta"] = beta
                 metrics["learning_rate"] = run.learning_rate.current
                 recorder.record(run.step, metrics)
                 if on_progress is not None:
@@ -307,13 +327,24 @@ def _finish(
     return save_model(folder, run.network, info)
 
 
+def beta_at(step: int, config: TrainingConfig) -> float:
+    """β of a step: constant, or falling for the annealed objective."""
+    if config.objective == "annealed":
+        return geometric_decay(step, config.beta_start, config.beta, config.anneal_steps)
+    return config.beta
+
+
+def _spread(images: NDArray[np.uint8], count: int, device: torch.device) -> Tensor:
+    """Some images from all over a set, as a network's input."""
+    return to_input(images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(int)], device)
+
+
 def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_weights: Path | None) -> _Run:
     """A run at step 0: weights drawn on the CPU from the config's seed, a decoder that begins at the mean colour."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = VAE(config.network)
-    sample = pack.images[np.linspace(0, len(pack.images) - 1, min(len(pack.images), 256)).astype(int)]
-    mean_colour = torch.from_numpy(sample.mean((0, 1, 2)) / 255).float().clamp(0.01, 0.99)
+    mean_colour = _spread(pack.images, _SAMPLE, torch.device("cpu")).mean((0, 2, 3)).clamp(0.01, 0.99)
     network.decoder.output.bias = torch.nn.Parameter(torch.logit(mean_colour))
     if initial_weights is not None:
         source = load_model(initial_weights)
@@ -322,8 +353,7 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
         network.load_state_dict(source.network.state_dict())
     network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
-    controller = BetaController(config.beta_min, config.beta_max, config.controller_gain)
-    return _Run(network, optimizer, LearningRate(config, optimizer), controller)
+    return _Run(network, optimizer, LearningRate(config, optimizer))
 
 
 def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
@@ -334,15 +364,13 @@ def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
 def _validate(
     run: _Run, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], device: torch.device
 ) -> dict[str, float]:
-    """Losses over a whole split, decoding the posterior mean; C is at capacity_max and β at beta_min."""
+    """Losses over a whole split, decoding the posterior mean; C is at capacity_max and β at its last."""
     run.network.eval()
     summary = summarise(run.network, pack.images, indices, config.likelihood, device)
     run.network.train()
     rec, kl = summary["reconstruction_loss"], sum(summary["kl_per_dimension"])
     if config.objective == "capacity":
         loss = rec + config.gamma * abs(kl - config.capacity_max)
-    elif config.objective == "controlled":
-        loss = rec + config.beta_min * kl
     else:
         # The total correlation is no function of one image; β·KL bounds the btcvae objective from above for β ≥ 1.
         loss = rec + config.beta * kl

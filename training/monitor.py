@@ -71,7 +71,7 @@ class Watch:
             if step > 500 and penalty > 2 * rec:
                 found["dwarfed"] = (
                     f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
-                    "learnt late; try a smaller γ or the controlled objective"
+                    "learnt late; try a smaller γ or the annealed objective"
                 )
         wanted = metrics.get("capacity", 1.0)
         if (

@@ -88,27 +88,3 @@ def total_correlation_terms(
     log_q = torch.logsumexp(log_weights + pairwise.sum(2), 1)
     log_product = torch.logsumexp(log_weights[:, :, None] + pairwise, 1).sum(1)
     return (log_q_given_x - log_q).mean(), (log_q - log_product).mean(), (log_product - log_prior).mean()
-
-
-class BetaController:
-    """Holds β between two bounds so that the KL follows the capacity C where it can.
-
-    An integrator on log β: β grows while the KL is above C and falls while it is below; a relative of ControlVAE
-    (Shao et al. 2020) and GECO (Rezende & Viola 2018). With beta_min = 1 the KL is never pushed above what the
-    likelihood bound itself asks for, so C is an upper bound and no nat is spent on noise; with beta_max the latents
-    that the early, small C has no room for are not driven to the prior so hard that they never come back.
-    """
-
-    def __init__(self, beta_min: float, beta_max: float, gain: float) -> None:
-        self.log_min, self.log_max, self.gain = math.log(beta_min), math.log(beta_max), gain
-        self.log_beta = self.log_max
-
-    @property
-    def beta(self) -> float:
-        return math.exp(self.log_beta)
-
-    def update(self, kl: float, capacity: float) -> None:
-        """Takes one step's KL (nats) into account."""
-        # The relative distance is bounded: the first steps' KL can be hundreds of nats.
-        distance = max(-1.0, min(1.0, (kl - capacity) / (1 + capacity)))
-        self.log_beta = max(self.log_min, min(self.log_max, self.log_beta + self.gain * distance))

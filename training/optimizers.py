@@ -30,7 +30,7 @@ class LearningRate:
     """Sets the optimizer's rate before every step: the config's schedule, times what plateaus have taken off it."""
 
     def __init__(self, config: TrainingConfig, optimizer: torch.optim.Optimizer) -> None:
-        self._config, self._optimizer = config, optimizer
+        self._config, self.optimizer = config, optimizer
         self._factor, self._best, self._waited = 1.0, float("inf"), 0
         self.current = config.learning_rate
 
@@ -39,7 +39,7 @@ class LearningRate:
         self.current = self._config.learning_rate * self._factor
         if self._config.learning_rate_schedule == "cosine":
             self.current *= cosine_decay(step, self._config.num_steps)
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.current
 
     def validated(self, loss: float) -> None:

@@ -1,7 +1,6 @@
 """`betavae models` and `betavae evaluate`: trained networks, where they come from and what they have learnt."""
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -88,19 +87,19 @@ def import_model(
     format: Annotated[str, typer.Option(help="What the file is, where it is not recognised.")] = "auto",
 ) -> None:
     """Take a model into the data folder; prints its id."""
-    from models.converters import import_model as convert
+    from worker.model_transfer import take_in
 
     stores = open_stores()
     file = source / WEIGHTS_FILE if source.is_dir() else source
     beside = source / INFO_FILE if source.is_dir() and spec is None else spec
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            convert(Path(folder), file, spec=beside.read_bytes() if beside else None, name=name, format=format)
-            print(stores.models.add(Path(folder), id))
-        except ConfigError:
-            raise
-        except ValueError as error:
-            raise CliError(str(error)) from error
+    try:
+        print(
+            take_in(stores.models, file, spec=beside.read_bytes() if beside else None, name=name, format=format, id=id)
+        )
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise CliError(str(error)) from error
 
 
 @app.command()

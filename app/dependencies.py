@@ -57,13 +57,17 @@ class Services:
     datasets: DatasetRegistry
     monitoring: Monitoring
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
+    importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     waiters: Slots = field(default_factory=lambda: Slots(MAX_WAITERS))
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS))
 
     def connect_async(self, *, raw: bool = False) -> Any:
         """A new asyncio connection to Redis. Args: raw, whether answers stay bytes."""
         if raw:
-            return redis.asyncio.Redis.from_url(self.redis_url, protocol=2, socket_connect_timeout=2)
+            # Above the longest blocking read: redis-py's own 5 s would end it as a server that does not answer.
+            return redis.asyncio.Redis.from_url(
+                self.redis_url, protocol=2, socket_connect_timeout=2, socket_timeout=connections.BLOCK_SECONDS + 5
+            )
         return connections.connect_async(self.redis_url)
 
     def default_model(self) -> str:

@@ -9,12 +9,13 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app import broker, problems
-from app.api import datasets, docs, health, models, train_jobs, traversals
+from app.api import datasets, docs, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.dependencies import Services
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
+from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
 from training.config import TrainingConfig
 from training.images import ImageError
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)
     _include(app, datasets.upload_router, dataset_bytes)
+    _include(app, model_imports.upload_router, MAX_BUNDLE_BYTES + model_imports.MAX_SPEC_BYTES + FORM_OVERHEAD_BYTES)
     docs.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -141,6 +141,7 @@ class Model(Answer):
     active_dimensions: list[int]
     reconstruction_loss: float | None
     dimension_labels: list[str]
+    dimension_effects: list[dict[str, Any]]
     licence: str
     source: str
     created_at: str

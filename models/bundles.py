@@ -8,8 +8,8 @@ from typing import IO, Any
 
 from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
 
-MAX_WEIGHTS_BYTES = 64 * 1024**2
-"""Far above the largest network that a NetworkConfig allows (5 MB), and above a checkpoint with optimizer state."""
+MAX_WEIGHTS_BYTES = 32 * 1024**2
+"""Far above the largest network that a NetworkConfig allows (5 MB), and above one with its optimizer's state."""
 MAX_INFO_BYTES = 4 * 1024**2
 """Of JSON: room for 256 dimensions with a heat map each."""
 MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + MAX_INFO_BYTES + 1024**2

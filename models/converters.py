@@ -4,6 +4,7 @@ Foreign tensors are checked (names, shapes, types, finiteness) against the layou
 renamed onto our networks; what does not fit is refused with a reason.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,6 +104,8 @@ def _recognise(data: bytes, spec: bytes | None) -> str:
 def _own_network(weights: bytes, info: ModelInfo) -> VAE:
     if len(weights) > MAX_WEIGHTS_BYTES:
         raise ImportRefused("too_large", f"the weights have {len(weights)} bytes, the limit is {MAX_WEIGHTS_BYTES}")
+    if info.weights_sha256 not in ("", hashlib.sha256(weights).hexdigest()):
+        raise ImportRefused("wrong_tensors", "model.safetensors is not the file that model.json describes")
     try:
         return network_from_weights(weights, info)
     except ValueError as error:

@@ -81,7 +81,7 @@ class _Graph:
     def _weights(self, name: str, layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> list[str]:
         assert layer.bias is not None
         return [
-            self.constant(f"{name}.weight", layer.weight.detach().cpu().numpy()),
+            self.constant(f"{name}.weight", layer.weight.detach().cpu().contiguous().numpy()),
             self.constant(f"{name}.bias", layer.bias.detach().cpu().numpy()),
         ]
 

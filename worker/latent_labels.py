@@ -282,10 +282,11 @@ def _where(features: Features) -> _Clause:
 def _starts(network: VAE, info: ModelInfo, pack: Pack | None, device: torch.device, seed: int) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     D = network.config.latent_dim
+    count = max(4, min(NUM_STARTS, 512 // D))  # 256 dimensions would take minutes on a CPU.
     if pack is not None:
-        indices = np.sort(rng.permutation(len(pack.images))[:NUM_STARTS])
+        indices = np.sort(rng.permutation(len(pack.images))[:count])
         return torch.from_numpy(encode_images(network, pack.images, indices, device=device)).to(device)
-    draws = rng.standard_normal((NUM_STARTS, D))
+    draws = rng.standard_normal((count, D))
     if info.aggregate_std:
         draws = draws * np.array(info.aggregate_std) + np.array(info.aggregate_mean)
     return torch.from_numpy(draws.astype(np.float32)).to(device)

@@ -1,4 +1,4 @@
-"""Calls of a model that a client waits for: encode, decode, reconstruct.
+"""Calls that a client waits for: encode, decode and reconstruct of a model, its import and its export to ONNX.
 
 A call is no job: nothing of it lasts. Its request waits in Redis for a minute, a message on the render queue carries
 its id, a render worker answers on a Redis list that the caller blocks on. Free of torch until a call runs.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from models.files import LoadedModel
+    from worker.registry import ModelRegistry
 
-CALLS = ("encode", "decode", "reconstruct")
 KEPT_SECONDS = 60
 """How long a request waits for a worker, and an answer for its caller."""
 MAX_PIXEL_VALUES = 2**20
@@ -35,6 +35,8 @@ class CallAnswer:
     images: NDArray[np.float32] | None
     error: tuple[str, str] | None = None
     """(code, message) of a call that failed."""
+    data: bytes = b""
+    """A file, of a call that makes one."""
 
 
 def submit_call(
@@ -51,6 +53,16 @@ def submit_call(
     return call_id
 
 
+def submit_import(
+    redis: "Redis", file: bytes, *, spec: bytes | None = None, name: str = "", format: str = "auto"
+) -> str:
+    """As submit_call, for the import of a model's file; the answer's values hold the `id` that it got."""
+    call_id = secrets.token_hex(16)
+    head = {"kind": "import", "name": name, "format": format, "spec_bytes": None if spec is None else len(spec)}
+    redis.set(PREFIX + call_id, json.dumps(head).encode() + b"\n" + (spec or b"") + file, ex=KEPT_SECONDS)
+    return call_id
+
+
 def answer_key(call_id: str) -> str:
     """The list that the answer is pushed to; block on it."""
     return f"{PREFIX}{call_id}:answer"
@@ -59,16 +71,19 @@ def answer_key(call_id: str) -> str:
 def read_answer(data: bytes) -> CallAnswer:
     """The answer out of what was popped from the list."""
     head, rest = _unpack(data)
-    images = None
-    if head["shape"] is not None:
-        images = np.frombuffer(rest, np.float32).reshape(head["shape"])
-    return CallAnswer(head["values"], images, tuple(head["error"]) if head["error"] else None)
+    error = tuple(head["error"]) if head["error"] else None
+    if head["shape"] is None:
+        return CallAnswer(head["values"], None, error, rest)
+    return CallAnswer(head["values"], np.frombuffer(rest, np.float32).reshape(head["shape"]), error)
 
 
-def run_model_call(call_id: str, redis: "Redis", load: "Callable[[str], LoadedModel]") -> bool:
+def run_model_call(
+    call_id: str, redis: "Redis", load: "Callable[[str], LoadedModel]", registry: "ModelRegistry"
+) -> bool:
     """Answers a call in a worker; False where nobody waits for it any more.
 
-    Args: redis, a client that does not decode answers; load, model id → model; raises KeyError for an unknown one.
+    Args: redis, a client that does not decode answers; load, model id → model, raises KeyError for an unknown one;
+    registry, that imported models go into.
     """
     data = redis.getdel(PREFIX + call_id)
     if data is None:
@@ -76,7 +91,10 @@ def run_model_call(call_id: str, redis: "Redis", load: "Callable[[str], LoadedMo
     assert isinstance(data, bytes)
     head, rest = _unpack(data)
     try:
-        answer = _compute(head, rest, load(head["model"]))
+        if head["kind"] in ("import", "onnx"):
+            answer = _transfer(head, rest, registry)
+        else:
+            answer = _compute(head, rest, load(head["model"]))
     except KeyError:
         answer = CallAnswer({}, None, ("unknown_model", f"There is no model with the id {head['model']}."))
     except Exception as error:
@@ -88,11 +106,31 @@ def run_model_call(call_id: str, redis: "Redis", load: "Callable[[str], LoadedMo
 
 def _reply(redis: "Redis", call_id: str, answer: CallAnswer) -> None:
     shape = None if answer.images is None else answer.images.shape
+    body = answer.data if answer.images is None else np.ascontiguousarray(answer.images).tobytes()
     head = {"values": answer.values, "error": answer.error, "shape": shape}
     with redis.pipeline() as pipeline:
-        pipeline.rpush(answer_key(call_id), _pack(head, answer.images))
+        pipeline.rpush(answer_key(call_id), json.dumps(head).encode() + b"\n" + body)
         pipeline.expire(answer_key(call_id), KEPT_SECONDS)
         pipeline.execute()
+
+
+def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> CallAnswer:
+    from models.bundles import ImportRefused
+    from models.config import ConfigError
+    from worker.model_transfer import onnx_zip, take_in
+
+    if head["kind"] == "onnx":
+        return CallAnswer({}, None, data=onnx_zip(registry, head["model"]))
+    num_spec = head["spec_bytes"] or 0
+    spec = None if head["spec_bytes"] is None else rest[:num_spec]
+    try:
+        model_id = take_in(registry, rest[num_spec:], spec=spec, name=head["name"], format=head["format"])
+    except ImportRefused as error:
+        code = "upload_too_large" if error.code == "too_large" else "invalid_model"
+        return CallAnswer({"reason": error.code}, None, (code, f"{error.message} ({error.code})"))
+    except ConfigError as error:
+        return CallAnswer({}, None, ("invalid_request", str(error)))
+    return CallAnswer({"id": model_id}, None)
 
 
 def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAnswer:

@@ -19,6 +19,7 @@ def answer_call(services: Runtime, call_id: str) -> None:
             call_id,
             _bytes_client(services.settings.redis_url),
             lambda model_id: load_cached(services.models, model_id, services.settings),
+            services.models,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from models.config import ConfigError
-from models.info import write_info
+from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, config_from_json
 from training.datasets import DatasetError
@@ -21,6 +21,7 @@ from worker.claims import Claim, ClaimKeeper
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.dataset_registry import UnknownDataset
 from worker.job_records import JobStoreUnavailable, StaleClaim
+from worker.latent_labels import label_model
 from worker.registry import slug
 from worker.runtime import Runtime
 from worker.storage import LocalStorage, NotStored
@@ -50,6 +51,8 @@ class _Training:
         try:
             config = config_from_json(request["config"])
             pack = wait_for_pack(self.services, request["dataset"], config.preprocessing, self._packing)
+            if reason := self._should_stop():
+                raise Abandoned(reason)
             result = self._train(config, pack)
         except Abandoned as stopped:
             self._stopped(str(stopped))
@@ -68,7 +71,7 @@ class _Training:
         except OSError as error:
             self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
         else:
-            self._finish(result)
+            self._finish(result, pack)
 
     def _train(self, config: TrainingConfig, pack: Pack) -> TrainingResult:
         checkpoint = newest_checkpoint(self.folder / "checkpoints")
@@ -142,7 +145,7 @@ class _Training:
         if not isinstance(self.services.storage, LocalStorage):
             self._upload()
 
-    def _finish(self, result: TrainingResult) -> None:
+    def _finish(self, result: TrainingResult, pack: Pack) -> None:
         if result.outcome == "stopped":
             self._stopped(result.stop_reason or "")
             return
@@ -156,6 +159,7 @@ class _Training:
             dataset={**result.info.dataset, "id": job.request["dataset"]},
             source=result.info.source or f"Trained by job {job.id}.",
         )
+        info = self._with_labels(result, info, pack)
         write_info(self.folder / "model", info)
         if not isinstance(self.services.storage, LocalStorage):
             self._upload()
@@ -169,6 +173,15 @@ class _Training:
             "active_dimensions": info.active_dimensions,
         }
         self.claim.succeed(outcome, model=model_id)
+
+    def _with_labels(self, result: TrainingResult, info: ModelInfo, pack: Pack) -> ModelInfo:
+        """The description with what moving each dimension changes. Names are a gift: without them it is a model too."""
+        try:
+            device = next(result.network.parameters()).device
+            return label_model(result.network.eval(), info, pack, device=device)
+        except Exception:
+            log.exception("%s the dimensions could not be named", self.claim.log_prefix)
+            return info
 
     def _stopped(self, reason: str) -> None:
         if reason == "lost":

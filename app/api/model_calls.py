@@ -1,5 +1,6 @@
 """Calls of a model: sent to a render worker, whose answer the event loop waits for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ from app.dependencies import Services
 from app.problems import Problem
 from models.config import NetworkConfig
 from worker.connections import reaching_redis
-from worker.model_calls import MAX_PIXEL_VALUES, CallAnswer, answer_key, read_answer, submit_call
+from worker.model_calls import MAX_PIXEL_VALUES, CallAnswer, answer_key, read_answer, submit_call, submit_import
 
 MAX_LATENT = 1000.0
 
@@ -42,12 +43,24 @@ async def run_call(
     latents: Any = None,
 ) -> CallAnswer:
     """The answer of a render worker. Raises Problem: workers_busy, or what the worker says."""
+    return await _answered(
+        services, seconds, lambda: submit_call(services.jobs.redis, kind, model, pixels=pixels, latents=latents)
+    )
+
+
+async def run_import(services: Services, seconds: float, **upload: Any) -> CallAnswer:
+    """As run_call, for the import of a model. Args: upload, as submit_import takes it."""
+    return await _answered(services, seconds, lambda: submit_import(services.jobs.redis, **upload))
+
+
+async def _answered(services: Services, seconds: float, put: Callable[[], str]) -> CallAnswer:
+    """The answer to a call that `put` puts where a worker finds it."""
     if not services.waiters.take():
         raise Problem("workers_busy", "Too many requests are waiting.")
     try:
 
         def submit() -> str:
-            call_id = submit_call(services.jobs.redis, kind, model, pixels=pixels, latents=latents)
+            call_id = put()
             services.send_call(call_id)
             return call_id
 

@@ -1,23 +1,23 @@
 """/models: the registry, its default, export, and calls of a model."""
 
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import anyio
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from app import problems
 from app.api.bodies import media_type, read_form, read_json
 from app.api.datasets import refuse_when_used
-from app.api.media import pack_zip, read_upload, to_png
+from app.api.media import read_upload, to_png
 from app.api.model_calls import check_latents, run_call
+from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
 from app.api.negotiation import accepted, bytes_response, wait_seconds
 from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Decoded, Encoded, Model, ModelList
 from models.config import ConfigError
-from models.info import INFO_FILE, WEIGHTS_FILE
 from training.images import Preprocessing, load_image
 from worker.registry import ModelRecord
 
@@ -193,16 +193,27 @@ def delete_model(model_id: str, services: Services_) -> None:
     summary="Export a model",
     response_class=Response,
     responses={
-        200: {"description": "A zip: model.safetensors and model.json.", "content": {"application/zip": {}}},
+        200: {
+            "description": "A zip with model.safetensors, model.json and the model card (`bundle`, what an import "
+            "takes); a zip with encoder.onnx, decoder.onnx and the card (`onnx`); or the card alone (`card`).",
+            "content": {"application/zip": {}, "text/markdown": {}},
+        },
         304: {"description": "The caller has it already (If-None-Match)."},
-        **problems.responses("unknown_model"),
+        **problems.responses(
+            "unknown_model", "invalid_request", "request_failed", "job_store_unavailable", "workers_busy"
+        ),
     },
 )
-def export_model(model_id: str, request: Request, services: Services_) -> Response:
-    """The bundle that an import takes: safetensors and a description in JSON, no pickle."""
-    _, folder = services.models.get(model_id)
-    data = pack_zip({name: (folder / name).read_bytes() for name in (WEIGHTS_FILE, INFO_FILE)})
-    return bytes_response(request, data, "application/zip", filename=f"{model_id}.zip", immutable=False)
+async def export_model(
+    model_id: str,
+    request: Request,
+    services: Services_,
+    format: Annotated[Literal["bundle", "onnx", "card"], Query(description="What to make of it.")] = "bundle",
+) -> Response:
+    """Safetensors and a description in JSON, ONNX graphs of encoder and decoder, or a model card; no pickle."""
+    data = await export_bytes(services, model_id, format, _wait(request))
+    filename = model_id + SUFFIXES[format]
+    return bytes_response(request, data, EXPORTS[format], filename=filename, immutable=False)
 
 
 @router.post(

@@ -1,0 +1,32 @@
+"""A model in the formats of this and other tools: what GET /models/{id}/export answers."""
+
+import io
+from pathlib import Path
+
+import anyio
+
+from app.api.model_calls import run_call
+from app.dependencies import Services
+from models.bundles import write_bundle
+from models.card import model_card
+from models.info import ModelInfo
+
+EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
+"""Formats, with their media types."""
+SUFFIXES = {"bundle": ".zip", "onnx": "-onnx.zip", "card": ".md"}
+
+
+async def export_bytes(services: Services, model_id: str, format: str, seconds: float) -> bytes:
+    """A model in one of EXPORTS. Raises UnknownModel; Problem where a worker is needed and none answers."""
+    info, folder = await anyio.to_thread.run_sync(services.models.get, model_id)
+    if format == "onnx":
+        return (await run_call(services, "onnx", model_id, seconds)).data
+    if format == "card":
+        return model_card(info).encode()
+    return await anyio.to_thread.run_sync(_bundle, info, folder)
+
+
+def _bundle(info: ModelInfo, folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    write_bundle(folder, buffer, card=model_card(info))
+    return buffer.getvalue()

@@ -1,9 +1,11 @@
 """Celery's consumer as this service wants it: quick to come back, quiet, and with a heartbeat that means something."""
 
 import logging
+import warnings
 from typing import Any
 
 from celery import bootsteps
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 from redis.exceptions import RedisError
 
@@ -21,6 +23,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     """Tries again every two seconds at most while the broker is away (Celery: up to 30), and says so once."""
 
     def ensure_connected(self, conn: Any) -> Any:
+        # Celery switched it on when it began; it tells, at every lost connection, of a setting that is set.
+        warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
         said = False
 
         def on_error(error: Exception, _interval: float) -> None:

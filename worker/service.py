@@ -1,12 +1,12 @@
 """A worker process: one queue, one Celery worker with all its settings, a sweeper, a heartbeat."""
 
+import importlib
 import logging
 import os
 import sys
 import time
 import warnings
 
-from celery.exceptions import CPendingDeprecationWarning
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from redis.exceptions import RedisError
@@ -53,7 +53,11 @@ def _prepare_torch(queue: str, settings: Settings) -> str:
     if queue == "render":
         # Measured on two shared cores: with two threads a small decoder is slower than with one.
         torch.set_num_threads(1)
-    return str(pick_device(settings.device))
+    device = str(pick_device(settings.device))
+    # Now rather than in the first job: a busy machine takes half a minute, in which a job cannot be stopped.
+    for module in ("torch._dynamo", "worker.train_job") if queue == "train" else ("worker.render_job",):
+        importlib.import_module(module)
+    return device
 
 
 def _check_writable(services: Runtime) -> None:
@@ -90,9 +94,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     app.conf.worker_disable_prefetch = queue == "train"
     app.conf.worker_consumer = "worker.consumer:Consumer"
     app.steps["consumer"].add(heartbeat_step(queue, services, device))
-    # In a container, root is nobody else's root; the other tells of a setting that is set.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, root is nobody else's root.
     setup_logging.connect(_keep_logging)
     sweeper = Sweeper(services.jobs)
     sweeper.start()

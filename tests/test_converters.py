@@ -356,10 +356,10 @@ KNOWN = {"betaB_dsprites": (25.00, 78.31), "betaH_dsprites": (14.91, 22.94)}
 """KL and reconstruction loss in nats on 100 images of dSprites, computed by the publishing code base."""
 
 
-@pytest.mark.skipif("BETAVAE_TEST_DATA" not in os.environ, reason="needs published weights (BETAVAE_TEST_DATA)")
+@pytest.mark.skipif("TEST_DATA" not in os.environ, reason="needs published weights (TEST_DATA)")
 @pytest.mark.parametrize("model", KNOWN)
 def test_known_answers_of_published_weights(tmp_path: Path, model: str) -> None:
-    data = Path(os.environ["BETAVAE_TEST_DATA"])
+    data = Path(os.environ["TEST_DATA"])
     folder = data / "peer-weights" / model
     import_model(tmp_path / "m", folder / "model.pt", spec=(folder / "specs.json").read_bytes())
     network = load_model(tmp_path / "m").network

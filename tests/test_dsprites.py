@@ -110,9 +110,9 @@ def test_wrong_classes_are_refused(classes: list[list[int]]) -> None:
 
 
 def test_real_pictures_differ_in_one_pixel_of_eleven_thousand() -> None:
-    folder = os.environ.get("BETAVAE_TEST_DATA")
+    folder = os.environ.get("TEST_DATA")
     if not folder or not (Path(folder) / "dsprites100.npz").is_file():
-        pytest.skip("BETAVAE_TEST_DATA names no folder with dsprites100.npz")
+        pytest.skip("TEST_DATA names no folder with dsprites100.npz")
     with np.load(Path(folder) / "dsprites100.npz") as real:
         wrong = (dsprites.render(real["classes"]) > 0) != (real["imgs"] > 0)
     assert wrong.sum() <= 36

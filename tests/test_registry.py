@@ -123,6 +123,15 @@ def test_built_in_sets_are_always_there(datasets: DatasetRegistry) -> None:
     assert datasets.get("dsprites").status == "unpacked"
 
 
+def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: DatasetRegistry, pictures: Path) -> None:
+    record = datasets.add_path("changing", pictures)
+    datasets.pack(record.id, GREY)
+    assert datasets.open(record.id, GREY, check_source=True) is not None
+    Image.new("L", (40, 40)).save(pictures / "later.png")
+    assert datasets.open(record.id, GREY) is not None
+    assert datasets.open(record.id, GREY, check_source=True) is None
+
+
 def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegistry, pictures: Path) -> None:
     record = datasets.add_path("My pictures", pictures)
     assert (record.id, record.kind, record.status, record.num_images) == ("my-pictures", "folder", "unpacked", None)

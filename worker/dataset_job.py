@@ -123,15 +123,23 @@ class _Watch:
         self._on_packed(done, total)
 
 
-def wait_for_pack(services: Runtime, dataset_id: str, preprocessing: Preprocessing, on_packed: OnPacked) -> Pack:
+def wait_for_pack(
+    services: Runtime,
+    dataset_id: str,
+    preprocessing: Preprocessing,
+    on_packed: OnPacked,
+    *,
+    check_source: bool = False,
+) -> Pack:
     """The pack of a data set: opened, made here, or made by another while this waits.
 
-    Args: on_packed, called with (done, total) now and then; may raise Abandoned.
+    Args: on_packed, called with (done, total) now and then; may raise Abandoned; check_source, as for
+    DatasetRegistry.open.
     Raises: DatasetError, UnknownDataset, Abandoned.
     """
     waits_for_a_turn = False
     while True:
-        pack = services.datasets.open(dataset_id, preprocessing)
+        pack = services.datasets.open(dataset_id, preprocessing, check_source=check_source)
         if pack is not None:
             return pack
         job = request_pack(services.jobs, dataset_id, preprocessing)

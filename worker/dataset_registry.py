@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from models.info import Preprocessing, validate_name
-from training.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, OnProgress, Source, ZipFile, pack_dataset
+from training.datasets import (
+    ArrayFile,
+    BuiltIn,
+    DatasetError,
+    ImageFolder,
+    OnProgress,
+    Source,
+    ZipFile,
+    fingerprint,
+    pack_dataset,
+)
 from training.packs import Pack, PackError, PackInfo, open_pack
 from worker.storage import LocalStorage, NotStored, Storage
 
@@ -147,12 +157,18 @@ class DatasetRegistry:
             return ZipFile(path, record.layout, record.split)
         return ArrayFile(path)
 
-    def open(self, dataset_id: str, preprocessing: Preprocessing) -> Pack | None:
-        """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset."""
-        self.get(dataset_id)
+    def open(self, dataset_id: str, preprocessing: Preprocessing, *, check_source: bool = False) -> Pack | None:
+        """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset.
+
+        Args: check_source, whether a pack counts only when a registered folder or a built-in renderer is still as it
+        was when the pack was made; uploads cannot change.
+        """
+        record = self.get(dataset_id)
         try:
             folder = self.storage.local_folder(self._pack_prefix(dataset_id, preprocessing))
-            return open_pack(folder, preprocessing=preprocessing)
+            changes = check_source and record.kind in ("builtin", "folder")
+            expected = fingerprint(self.source(dataset_id)) if changes else None
+            return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
         except NotStored:
             return None
         except PackError as error:

@@ -10,7 +10,7 @@ import torch
 
 from models.config import ConfigError
 from models.info import ModelInfo, write_info
-from training.checkpoints import Checkpoint, CheckpointError, newest_checkpoint, write_checkpoint
+from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, config_from_json
 from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
@@ -50,7 +50,11 @@ class _Training:
         request = self.claim.job.request
         try:
             config = config_from_json(request["config"])
-            pack = wait_for_pack(self.services, request["dataset"], config.preprocessing, self._packing)
+            # A run that goes on keeps the images it began with, though the folder may have changed since.
+            begins = not list_checkpoints(self.folder / "checkpoints")
+            pack = wait_for_pack(
+                self.services, request["dataset"], config.preprocessing, self._packing, check_source=begins
+            )
             if reason := self._should_stop():
                 raise Abandoned(reason)
             result = self._train(config, pack)

@@ -128,6 +128,42 @@ def export(
     print(target)
 
 
+@app.command()
+def label(
+    model: ModelArgument,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set (id, folder or archive) to start from; its factors are named too.", show_default="none"
+        ),
+    ] = None,
+) -> None:
+    """Measure what moving each dimension changes, and name it; with a data set, also losses and KL where unknown.
+
+    Names that a person gave stay."""
+    from models.files import load_model
+    from worker.latent_labels import label_model, with_statistics
+
+    stores = open_stores()
+    info, folder = stores.model(model)
+    pack = pack_of(stores, dataset, info.preprocessing) if dataset else None
+    try:
+        network = load_model(folder, stores.device()).network
+    except ValueError as error:
+        raise CliError(str(error)) from error
+    if pack is not None and not info.kl_per_dimension:
+        info = with_statistics(network, info, pack, device=stores.device())
+    info = label_model(network, info, pack, device=stores.device())
+    if (Path(model) / INFO_FILE).is_file():
+        write_info(folder, info)
+    else:
+        _change(lambda: stores.models.update(model, info))
+    for k, effect in enumerate(info.dimension_effects):
+        factor = effect["factor"]
+        known = f"; {factor['name']} (|r| {factor['correlation']:.2f})" if factor else ""
+        print(f"{k}: {info.dimension_labels[k] or 'nothing to see'} ({effect['strength']:.2f}){known}")
+
+
 @app.command("default")
 def set_default(model: ModelArgument) -> None:
     """Make a model the one that is used when none is named."""

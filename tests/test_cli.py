@@ -264,6 +264,17 @@ def test_a_model_goes_out_as_onnx(betavae: Betavae, small_model: Path, tmp_path:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decoder.onnx", "encoder.onnx"]
 
 
+def test_a_models_dimensions_are_measured_and_named(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path
+) -> None:
+    assert betavae("models", "import", small_model, "--id", "named") == 0
+    assert betavae("models", "label", "named") == 0
+    capsys.readouterr()
+    assert betavae("models", "show", "named") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["dimension_effects"]) == len(shown["dimension_labels"]) == shown["network"]["latent_dim"]
+
+
 def test_a_model_that_was_tampered_with_is_refused(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, tmp_path: Path
 ) -> None:

@@ -159,6 +159,15 @@ def test_each_dimension_finds_its_factor() -> None:
     assert by_chance is None
 
 
+def test_a_hundred_points_name_the_right_factor_too() -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.integers([3, 6, 40, 32], size=(100, 4))
+    codes = np.stack([factors[:, 3] + rng.normal(0, 1, 100), *rng.normal(size=(3, 100))], axis=1)
+    first, *others = best_factors(codes, factors, ["shape", "scale", "orientation", "y"])
+    assert first is not None and first["name"] == "y"
+    assert all(entry is None or entry["correlation"] < 0.4 for entry in others)
+
+
 def make_info() -> tuple[VAE, ModelInfo]:
     torch.manual_seed(0)
     config = NetworkConfig(image_size=32, latent_dim=3)

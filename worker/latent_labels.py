@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics.cluster import expected_mutual_information
 
-from models.info import ModelInfo
+from models.info import ACTIVE_KL_NATS, ModelInfo
 from models.networks import VAE
 from training.evaluation import encode_images
 from training.information import bins_of, compact, correlation, factor_entropy, mutual_information
@@ -66,7 +67,8 @@ class DimensionEffect:
     label: in words, empty where nothing can be seen. strength: of the label, 0 (nothing to see), 0.25 (just seen),
     0.5 (plain), towards 1. changes: net change of each feature, averaged over the starts, in the feature's unit.
     heat_map: (8, 8) mean absolute change of the pixels, first row on top. factor: name, correlation |r|,
-    mutual_information in nats and share, of the factor's entropy, less the estimate's bias; None without factors.
+    mutual_information in nats and share, of the factor's entropy, less what chance gives (adjusted mutual
+    information); None without factors, and for a collapsed dimension.
     """
 
     label: str
@@ -99,6 +101,10 @@ def label_model(
     effects = measure_effects(network, _starts(network, info, pack, torch.device(device), seed))
     if pack is not None and pack.factors is not None and pack.factors.shape[1]:
         effects = _with_factors(effects, network, pack, torch.device(device), seed)
+        # The mean of a collapsed dimension may follow a factor, far below its noise: nothing can be read from it.
+        for k, kl in enumerate(info.kl_per_dimension):
+            if kl < ACTIVE_KL_NATS:
+                effects[k] = replace(effects[k], factor=None)
     labels = [effect.label for effect in effects]
     before = [effect.get("label", "") for effect in info.dimension_effects] or [""] * len(labels)
     for k, label in enumerate(info.dimension_labels):
@@ -305,29 +311,43 @@ def _with_factors(
 def best_factors(
     codes: NDArray[np.floating], factors: NDArray[np.integer], names: list[str]
 ) -> list[dict[str, Any] | None]:
-    """For each dimension the factor that it tells most of, as a share of the factor's entropy; None where too little.
+    """For each dimension the factor that it tells most of; None where that is too little.
 
     Args: codes, (N, D); factors, (N, F) class indices; names, F of them.
     Returns: D entries: name, correlation (|r|), mutual_information (nats), share.
     """
     indices = compact(factors)
     information, entropies = mutual_information(codes, indices), factor_entropy(indices)
-    # Small samples seem to tell more than they do: (|a| − 1)(|b| − 1)/2N nats, the bias of such an estimate.
-    sizes = np.array([[len(np.unique(column))] for column in bins_of(codes).T])
-    bias = (sizes - 1) * (indices.max(0)) / (2 * len(codes))
-    known = np.maximum(information - bias, 0)
-    shares = np.divide(known, entropies, out=np.zeros_like(known), where=entropies > 1e-9)
+    bins = bins_of(codes)
+    chance = np.array([[_chance(code, factor) for factor in indices.T] for code in bins.T])
+    room = np.maximum(entropies - chance, 1e-9)
+    shares = np.clip((information - chance) / room, 0, 1) * (entropies > 1e-9)
     correlations = correlation(codes, indices)
     found: list[dict[str, Any] | None] = []
-    for k, f in enumerate(shares.argmax(1)):
+    # A factor with an order may show in r long before there are images enough to show it in information.
+    evidence = np.maximum(shares, correlations**2 - _chance_r2(len(codes)))
+    for k, f in enumerate(evidence.argmax(1)):
         entry = {
             "name": names[f],
             "correlation": round(float(correlations[k, f]), 4),
             "mutual_information": round(float(information[k, f]), 4),
             "share": round(float(shares[k, f]), 4),
         }
-        found.append(entry if shares[k, f] >= MIN_FACTOR_SHARE else None)
+        found.append(entry if evidence[k, f] >= MIN_FACTOR_SHARE else None)
     return found
+
+
+def _chance(code: NDArray[np.int64], factor: NDArray[np.int64]) -> float:
+    """Mutual information that two columns seem to have, in nats, when their values are shuffled: much in few rows."""
+    table = np.zeros((int(code.max()) + 1, int(factor.max()) + 1), dtype=np.int64)
+    np.add.at(table, (code, factor), 1)
+    table = table[table.any(1)][:, table.any(0)]
+    return float(expected_mutual_information(table, len(code)))
+
+
+def _chance_r2(num_points: int) -> float:
+    """r² that unrelated columns stay below, 19 times of 20."""
+    return 3.84 / num_points
 
 
 def _name_by_factor(effect: DimensionEffect) -> DimensionEffect:

@@ -16,6 +16,7 @@ from app.cli_stores import Stores, open_stores, pack_of
 from models.config import ConfigError
 from models.info import read_info, validate_name, write_info
 from training.config import TrainingConfig
+from training.packs import Pack
 from training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
@@ -105,13 +106,18 @@ def train(
         raise CliError(f"stopped at step {result.step}; the same command goes on from there")
     if result.outcome == "diverged":
         raise CliError(result.message)
-    _finish(stores, folder / "model", chosen, register)
+    _finish(stores, folder / "model", chosen, pack, register)
 
 
-def _finish(stores: Stores, folder: Path, dataset: str, register: bool) -> None:
-    """Says where the model is; the last line on standard output is its id, or its folder."""
+def _finish(stores: Stores, folder: Path, dataset: str, pack: Pack, register: bool) -> None:
+    """Names the model's dimensions and says where it is; the last line on standard output is its id, or its folder."""
+    from models.files import load_model
+    from worker.latent_labels import label_model
+
     info = read_info(folder)
     info = replace(info, dataset={**info.dataset, "id": dataset})  # the pack knows its folder's name alone
+    device = stores.device()
+    info = label_model(load_model(folder, device).network, info, pack, device=device)
     write_info(folder, info)
     note(
         f"step {info.step}: reconstruction {info.reconstruction_loss:.2f} nats, KL {sum(info.kl_per_dimension):.2f} "

@@ -60,7 +60,7 @@ def serve(
 
 def main() -> None:
     """Runs a command. What a user can cause ends in one line on standard error and exit code 1 or 2."""
-    # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took forty times as long.
+    # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took 40 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="betavae", standalone_mode=False)

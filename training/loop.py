@@ -162,7 +162,6 @@ def train(
         initial weights do not fit the network.
     """
     device = torch.device(device)
-    torch.set_flush_denormal(True)
     keep_freed_memory()
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
@@ -197,6 +196,7 @@ def train(
     reason: str | None = None
     message = ""
 
+    torch.set_flush_denormal(True)
     try:
         while True:
             last = run.step == config.num_steps
@@ -278,6 +278,8 @@ def train(
                 window = Window()
     finally:
         recorder.close()
+        # It is a state of the processor, which other code of this thread may not expect.
+        torch.set_flush_denormal(False)
 
     if message:
         outcome, info = "diverged", None

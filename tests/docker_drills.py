@@ -390,10 +390,10 @@ DRILLS = (
     kill_a_training_worker,
     restart_redis,
     scale_rendering,
+    the_logs_read_like_a_story,  # before new containers take the logs of the old ones with them
     deploy_in_mid_training,
     wrong_settings_are_told,
     an_unreachable_redis_is_waited_for,
-    the_logs_read_like_a_story,
     down_and_up,
     lose_redis,
 )

@@ -129,7 +129,9 @@ def _finish(stores: Stores, folder: Path, dataset: str, pack: Pack, register: bo
 def _line(state: "Progress") -> str:
     """Losses and speed of a record."""
     metrics = state.metrics
-    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}", f"KL {metrics['kl']:.2f}"]
+    floor = metrics.get("bernoulli_floor", 0)
+    known = f" (floor {floor:.1f})" if floor >= 0.05 else ""
+    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{known}", f"KL {metrics['kl']:.2f}"]
     if "capacity" in metrics:
         parts[-1] += f"/{metrics['capacity']:.2f}"
     if state.images_per_second is not None:

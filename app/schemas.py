@@ -70,6 +70,7 @@ class Metrics(Answer):
     kl: float | None = None
     kl_per_dimension: list[float] | None = None
     capacity: float | None = None
+    bernoulli_floor: float | None = None
 
 
 class TrainJob(Answer):
@@ -140,6 +141,8 @@ class Model(Answer):
     kl_per_dimension: list[float]
     active_dimensions: list[int]
     reconstruction_loss: float | None
+    bernoulli_floor: float | None
+    metrics: dict[str, Any]
     dimension_labels: list[str]
     dimension_effects: list[dict[str, Any]]
     licence: str

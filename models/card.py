@@ -57,7 +57,10 @@ def _input(info: ModelInfo) -> str:
 def _losses(info: ModelInfo) -> str:
     lines = []
     if info.reconstruction_loss is not None:
-        lines.append(f"- reconstruction loss {info.reconstruction_loss:.2f} nats per image, decoding the mean")
+        floor = ""
+        if info.bernoulli_floor is not None and info.bernoulli_floor >= 0.005:
+            floor = f"; {info.bernoulli_floor:.2f} of them are the grey images' own entropy, which no network can avoid"
+        lines.append(f"- reconstruction loss {info.reconstruction_loss:.2f} nats per image, decoding the mean{floor}")
     if info.kl_per_dimension:
         active = info.active_dimensions
         lines.append(

@@ -68,6 +68,9 @@ class ModelInfo:
     """Mean KL to the prior per latent dimension, (D,) nats, over a sample of the data set."""
     reconstruction_loss: float | None = None
     """Nats per image, decoding the posterior mean."""
+    bernoulli_floor: float | None = None
+    """The part of it that no network can avoid: the images' own entropy. None where the likelihood has no such floor,
+    or it was not measured."""
     metrics: dict[str, Any] = field(default_factory=dict)
     aggregate_mean: list[float] = field(default_factory=list)
     aggregate_std: list[float] = field(default_factory=list)

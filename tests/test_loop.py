@@ -27,6 +27,7 @@ from training.config import TrainingConfig
 from training.inputs import Batches, noise_at, split_indices, to_input
 from training.loop import Progress, TrainingResult, train
 from training.monitor import Watch
+from training.objectives import bernoulli_floor
 from training.packs import Pack, open_pack, write_pack
 from training.restart import restart
 
@@ -136,6 +137,27 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     assert loaded.info.dataset["digest"] == pack.info.digest
     assert loaded.info.preprocessing == SMALL.preprocessing
     assert len(loaded.info.kl_per_dimension) == 4
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_the_entropy_of_grey_images_stands_beside_a_bernoulli_loss(pack: Pack, tmp_path: Path, likelihood: str) -> None:
+    images = np.asarray(pack.images) // 3
+    write_pack(
+        tmp_path / "grey", [images], name="grey", kind="array", source="test",
+        preprocessing=Preprocessing(image_size=32),
+    )  # fmt: skip
+    grey = open_pack(tmp_path / "grey")
+    config = replace(SMALL, likelihood=likelihood, num_steps=4, preview_steps=0)
+    info = train(config, grey, run_folder=tmp_path / "run").info
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert info is not None
+    assert [r.get("bernoulli_floor") for r in records if "kl" in r] == [info.bernoulli_floor]
+    if likelihood == "gaussian":
+        assert info.bernoulli_floor is None
+        return
+    floor = bernoulli_floor(to_input(images[split_indices(grey, config)[1]], torch.device("cpu"))).item()
+    assert info.bernoulli_floor == pytest.approx(floor, rel=1e-5)
+    assert 0 < floor <= (info.reconstruction_loss or 0)
 
 
 def test_records_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
+from training.inputs import to_input
 from training.objectives import (
     bernoulli_floor,
     capacity_penalty,
@@ -13,6 +15,7 @@ from training.objectives import (
     reconstruction_loss,
     total_correlation_terms,
 )
+from training.summary import floor_of
 
 
 def test_kl_of_unit_mean_and_zero_log_variance_is_half_a_nat_a_dimension() -> None:
@@ -54,6 +57,15 @@ def test_bernoulli_floor_is_reached_by_the_image_itself_and_by_nothing_below() -
     torch.testing.assert_close(reconstruction_loss(torch.logit(images), images, "bernoulli"), floor)
     assert reconstruction_loss(torch.logit(images) + 0.1, images, "bernoulli") > floor
     assert bernoulli_floor((images > 0.5).float()).item() == 0
+
+
+def test_the_floor_of_packed_images_is_that_of_the_images() -> None:
+    pixels = np.random.default_rng(0).integers(256, size=(9, 8, 8, 3), dtype=np.uint8)
+    rows = np.array([0, 4, 8])
+    expected = bernoulli_floor(to_input(pixels[rows], torch.device("cpu"))).item()
+    assert floor_of(pixels, rows, "bernoulli") == pytest.approx(expected, rel=1e-5)
+    assert floor_of(np.where(pixels > 127, np.uint8(255), np.uint8(0)), rows, "bernoulli") == 0
+    assert floor_of(pixels, rows, "gaussian") is None
 
 
 def test_capacity_penalty_pulls_from_both_sides() -> None:

@@ -21,12 +21,12 @@ from training import metrics as m
 from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, full_grid
 from training.information import compact, correlation, factor_entropy, information_between, mutual_information
 from training.inputs import VALIDATION_SPLIT, to_input
+from training.metric_names import METRICS
 from training.objectives import kl_per_dimension
 from training.packs import Pack
-from training.summary import SUMMARY_IMAGES, summarise
+from training.summary import SUMMARY_IMAGES, floor_of, summarise
 
-METRICS = ("mig", "modularity", "sap", "factor_vae", "beta_vae", "dci")
-"""In the order of their cost; `dci` gives three scores."""
+__all__ = ["METRICS", "Evaluation", "Score", "encode_images", "evaluate_agreement", "evaluate_model"]
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 MAX_DEPENDENCE = 0.05
@@ -70,6 +70,8 @@ class Evaluation:
     """Of each dimension with each factor, (D, F) nats."""
     reconstruction_loss: float
     """Nats per image, decoding the posterior mean."""
+    bernoulli_floor: float | None
+    """The lowest reconstruction_loss that these images allow (training.objectives); None for a Gaussian likelihood."""
     kl: float
     kl_per_dimension: list[float]
     active_dimensions: list[int]
@@ -137,6 +139,7 @@ def evaluate_model(
         factor_entropies=[] if points is None else factor_entropy(points.factors).tolist(),
         correlation=[] if points is None else correlation(points.codes, points.factors).tolist(),
         mutual_information=[] if points is None else mutual_information(points.codes, points.factors).tolist(),
+        bernoulli_floor=floor_of(pack.images, indices, likelihood),
         kl=sum(losses["kl_per_dimension"]),
         active_dimensions=active_dimensions(losses["kl_per_dimension"]),
         loss_images=loss_images,

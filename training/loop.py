@@ -38,7 +38,7 @@ from training.packs import Pack
 from training.recorder import PREVIEW_IMAGES, Recorder
 from training.restart import Teacher, restart
 from training.schedules import geometric_decay, linear_ramp
-from training.summary import SUMMARY_IMAGES, summarise
+from training.summary import SUMMARY_IMAGES, floor_of, summarise
 
 _SAMPLE = 512
 """Images that a start and a restart look at."""
@@ -189,6 +189,7 @@ def train(
     recorder = Recorder(run_folder, run.step)
     shown = validation_indices if len(validation_indices) else train_indices
     preview_images = to_input(pack.images[shown[np.linspace(0, len(shown) - 1, PREVIEW_IMAGES).astype(int)]], device)
+    floor = floor_of(pack.images, shown[:SUMMARY_IMAGES], config.likelihood)
     window = Window()
     watch = Watch(config)
     saved_at = time.monotonic()
@@ -272,6 +273,8 @@ def train(
                 else:
                     metrics["beta"] = beta
                 metrics["learning_rate"] = run.learning_rate.current
+                if floor is not None:
+                    metrics["bernoulli_floor"] = floor
                 recorder.record(run.step, metrics)
                 if on_progress is not None:
                     on_progress(_progress(run.step, config, metrics | validation, watch))
@@ -287,8 +290,8 @@ def train(
         outcome, info = "stopped", None
     else:
         recorder.finish()
-        indices = validation_indices if len(validation_indices) else train_indices
-        outcome, info = "completed", _finish(run, config, pack, indices, device, name, run_folder / "model")
+        outcome = "completed"
+        info = _finish(run, config, pack, shown[:SUMMARY_IMAGES], device, name, run_folder / "model", floor)
     return TrainingResult(
         outcome=outcome,
         step=run.step,
@@ -308,8 +311,9 @@ def _finish(
     device: torch.device,
     name: str,
     folder: Path,
+    floor: float | None,
 ) -> ModelInfo:
-    """Writes the trained model, with what it does on the given images."""
+    """Writes the trained model, with what it does on the given images, whose Bernoulli floor is `floor`."""
     run.network.eval()
     info = ModelInfo(
         name=name,
@@ -324,7 +328,8 @@ def _finish(
         },
         training=config_to_json(config),
         step=run.step,
-        **summarise(run.network, pack.images, indices[:SUMMARY_IMAGES], config.likelihood, device),
+        bernoulli_floor=floor,
+        **summarise(run.network, pack.images, indices, config.likelihood, device),
     )
     return save_model(folder, run.network, info)
 

@@ -11,6 +11,9 @@ from training.inputs import to_input
 from training.objectives import kl_per_dimension, reconstruction_loss
 
 _BATCH = 256
+_LEVELS = np.arange(256) / 255
+_ENTROPY = -(_LEVELS * np.log(np.maximum(_LEVELS, 1e-9)) + (1 - _LEVELS) * np.log(np.maximum(1 - _LEVELS, 1e-9)))
+"""Of a pixel of each value, nats."""
 SUMMARY_IMAGES = 10_000
 
 
@@ -40,3 +43,18 @@ def summarise(
         "aggregate_mean": all_means.mean(0).tolist(),
         "aggregate_std": all_means.std(0, correction=0).tolist(),
     }
+
+
+def floor_of(images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str) -> float | None:
+    """The lowest reconstruction loss that any network can have on the given images (objectives.bernoulli_floor).
+
+    A pixel's entropy depends on its value alone, so counting values is enough: a second for 100 million pixels.
+    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use.
+    Returns: nats an image; None for the Gaussian likelihood, whose floor is 0.
+    """
+    if likelihood != "bernoulli":
+        return None
+    counts = np.zeros(256)
+    for begin in range(0, len(indices), _BATCH):
+        counts += np.bincount(images[indices[begin : begin + _BATCH]].ravel(), minlength=256)
+    return float(counts @ _ENTROPY / len(indices))

@@ -17,7 +17,7 @@ from models.networks import VAE
 from training.evaluation import encode_images
 from training.information import bins_of, compact, correlation, factor_entropy, mutual_information
 from training.packs import Pack
-from training.summary import SUMMARY_IMAGES, summarise
+from training.summary import SUMMARY_IMAGES, floor_of, summarise
 from worker.frame_features import Array, Features, measure
 
 NUM_STARTS, NUM_STEPS = 16, 7
@@ -121,7 +121,8 @@ def with_statistics(
     indices = np.sort(np.random.default_rng(seed).permutation(count)[:SUMMARY_IMAGES])
     found = summarise(network, pack.images, indices, info.likelihood, torch.device(device))
     dataset = {"id": pack.info.id, "name": pack.info.name, "digest": pack.info.digest, "num_images": count}
-    return replace(info, dataset=info.dataset or dataset, **found)
+    floor = floor_of(pack.images, indices, info.likelihood)
+    return replace(info, dataset=info.dataset or dataset, bernoulli_floor=floor, **found)
 
 
 @torch.inference_mode()

@@ -247,6 +247,8 @@ def _progress_fields(progress: Progress) -> dict[str, Any]:
 def _line(progress: Progress) -> str:
     metrics = progress.metrics
     text = f"step {progress.step}/{progress.num_steps}, reconstruction {metrics['reconstruction_loss']:.1f}"
+    if metrics.get("bernoulli_floor", 0) >= 0.05:
+        text += f" (floor {metrics['bernoulli_floor']:.1f})"
     text += f", KL {metrics['kl']:.2f}"
     if "capacity" in metrics:
         text += f" (C {metrics['capacity']:.2f})"

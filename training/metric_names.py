@@ -1,0 +1,24 @@
+"""The names of the disentanglement scores, for those who ask for them without computing any; free of torch."""
+
+from models.config import ConfigError
+
+METRICS = ("mig", "modularity", "sap", "factor_vae", "beta_vae", "dci")
+"""In the order of their cost; `dci` gives three scores."""
+
+
+def check_metrics(value: object, field: str = "metrics") -> tuple[str, ...]:
+    """The scores that somebody asks for, in the order of METRICS.
+
+    Args: value, True or None (all), False (none), or a list of names; field, what to call it in an error.
+    Raises: ConfigError that names what is unknown.
+    """
+    if value is None or value is True:
+        return METRICS
+    if value is False:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ConfigError(field, f"must be a list of scores out of {', '.join(METRICS)}")
+    unknown = sorted(set(value) - set(METRICS))
+    if unknown:
+        raise ConfigError(field, f"has no score {', '.join(unknown)[:100]!r}; there are {', '.join(METRICS)}")
+    return tuple(name for name in METRICS if name in value)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app import broker, problems
-from app.api import datasets, docs, health, model_imports, models, train_jobs, traversals
+from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.dependencies import Services
 from app.monitoring import Monitoring, MonitoringMiddleware
@@ -62,7 +62,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     image_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     dataset_bytes = settings.max_dataset_upload_bytes + FORM_OVERHEAD_BYTES
     for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
-                          (datasets, MAX_JSON_BYTES), (health, MAX_JSON_BYTES)):  # fmt: skip
+                          (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
+                          (health, MAX_JSON_BYTES)):  # fmt: skip
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)
     _include(app, datasets.upload_router, dataset_bytes)

@@ -94,6 +94,52 @@ class TrainJob(Answer):
     links: dict[str, str]
 
 
+class Score(Answer):
+    """A score in [0, 1] with its 95 % bootstrap interval; `note` says why it is not defined, where it is not."""
+
+    value: float | None
+    interval: list[float] | None = None
+    note: str = ""
+
+
+class Findings(Answer):
+    """What an evaluation found; losses in nats per image, of `num_loss_images` images."""
+
+    scores: dict[str, Score]
+    reconstruction_loss: float
+    bernoulli_floor: float | None
+    kl: float
+    kl_per_dimension: list[float]
+    active_dimensions: list[int]
+    num_images: int
+    notes: list[str]
+    saved: bool
+
+
+class Evaluation(Answer):
+    """The evaluation of a model on a data set: a job, and what it found once it has succeeded."""
+
+    id: str
+    status: str
+    model: str
+    dataset: str
+    metrics: list[str]
+    seed: int
+    progress: Progress
+    result: Findings | None
+    error: Failure | None
+    created_at: str | float | None
+    started_at: str | float | None
+    finished_at: str | float | None
+    links: dict[str, str]
+
+
+class EvaluationList(Answer):
+    """The evaluations of a model, newest first."""
+
+    evaluations: list[Evaluation]
+
+
 class TrainJobList(Answer):
     """One page of jobs, newest first."""
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-KINDS = ("train", "traversal", "dataset")
-QUEUE_OF_KIND = {"train": "train", "traversal": "render", "dataset": "render"}
-"""Packing is on the render queue, since it would wait for hours behind a training; a worker packs one at a time."""
+KINDS = ("train", "traversal", "dataset", "evaluation")
+QUEUE_OF_KIND = {"train": "train", "traversal": "render", "dataset": "render", "evaluation": "train"}
+"""An evaluation takes a device and minutes, so it waits its turn among the trainings.
+
+Packing is on the render queue, since it would wait for hours behind a training; a worker packs one at a time."""
 QUEUES = ("train", "render")
 
 TRANSITIONS: dict[str, frozenset[str]] = {
@@ -85,7 +87,8 @@ def iso(milliseconds: int | str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of a job's durable log. `type` is a state, or progress, packing, resumed, checkpoint, warning."""
+    """One entry of a job's durable log. `type` is a state, or progress, packing, resumed, checkpoint, warning,
+    model (registered), evaluating."""
 
     id: str
     type: str

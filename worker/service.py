@@ -18,6 +18,10 @@ from worker.runtime import Runtime, runtime
 from worker.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
 from worker.sweeper import Sweeper
 
+_PRELOADED = {
+    "train": ("torch._dynamo", "worker.train_job", "worker.evaluation_job"),
+    "render": ("worker.render_job",),
+}
 CONCURRENCY = {"train": 1, "render": 2}
 """Two for render: a packing leaves a thread for the traversals."""
 STILL_WAITING_SECONDS = 30.0
@@ -58,7 +62,7 @@ def _prepare_torch(queue: str, settings: Settings) -> str:
         torch.set_num_threads(1)
     device = str(pick_device(settings.device))
     # Now rather than in the first job: a busy machine takes half a minute, in which a job cannot be stopped.
-    for module in ("torch._dynamo", "worker.train_job") if queue == "train" else ("worker.render_job",):
+    for module in _PRELOADED[queue]:
         importlib.import_module(module)
     return device
 

@@ -82,6 +82,10 @@ def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:
         from worker.dataset_job import run_dataset_job
 
         return run_dataset_job
+    if kind == "evaluation":
+        from worker.evaluation_job import run_evaluation_job
+
+        return run_evaluation_job
     return _run_traversal
 
 

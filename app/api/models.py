@@ -24,6 +24,7 @@ from worker.registry import ModelRecord
 router = APIRouter(tags=["models"])
 
 MAX_LABEL_LENGTH = 60
+LINKS = ("export", "encode", "decode", "reconstruct", "evaluations")
 CALL_PROBLEMS = (
     "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "unsupported_media_type", "invalid_request",
     "job_store_unavailable", "workers_busy", "request_failed",
@@ -64,7 +65,7 @@ def describe(record: ModelRecord, default: str | None, request: Request) -> dict
         "default": record.id == default,
         "shipped": record.shipped,
         "active_dimensions": info.active_dimensions,
-        "links": {"self": url, **{name: f"{url}/{name}" for name in ("export", "encode", "decode", "reconstruct")}},
+        "links": {"self": url, **{name: f"{url}/{name}" for name in LINKS}},
     }
 
 

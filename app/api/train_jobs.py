@@ -93,8 +93,7 @@ KeyHeader = Annotated[
 )  # fmt: skip
 async def create_train_job(request: Request, services: Services_, idempotency_key: KeyHeader = None) -> Response:
     """Train on a data set that is here (JSON), or on a zip of images that comes along (multipart)."""
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
-        raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
+    check_key(idempotency_key)
     if media_type(request) == "multipart/form-data":
         async with read_form(request, {"name", "preset", "config"}, {"file"}) as form:
             if "file" not in form.files:
@@ -105,6 +104,12 @@ async def create_train_job(request: Request, services: Services_, idempotency_ke
         job = await anyio.to_thread.run_sync(_create, services, body, idempotency_key)
     resource = describe(job, request)
     return JSONResponse(resource, 202, {"Location": resource["links"]["self"]})
+
+
+def check_key(idempotency_key: str | None) -> None:
+    """Raises Problem for a key that is empty or long."""
+    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
+        raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
 
 
 def _read_body(body: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +231,7 @@ def get_train_job(job_id: str, request: Request, services: Services_) -> Respons
     return JSONResponse(describe(_get(services, job_id), request))
 
 
-_EVENT_STREAM = {
+EVENT_STREAM = {
     "text/event-stream": {
         "schema": {"type": "string"},
         "example": (
@@ -242,7 +247,7 @@ _EVENT_STREAM = {
     summary="A job's events, as they come",
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Server-sent events.", "content": _EVENT_STREAM},
+        200: {"description": "Server-sent events.", "content": EVENT_STREAM},
         **problems.responses("unknown_job", "too_many_jobs", "job_store_unavailable"),
     },
 )
@@ -255,6 +260,11 @@ async def stream_events(
 ) -> Response:
     """From the beginning of a durable log, or after `Last-Event-ID`; ends with the event that ends the job."""
     job = await anyio.to_thread.run_sync(_get, services, job_id)
+    return event_stream(services, job, last_event_id)
+
+
+def event_stream(services: Services, job: Job, last_event_id: str | None) -> Response:
+    """A job's log as server-sent events. Raises Problem when too many are open."""
     if not services.streams.take():
         raise Problem("too_many_jobs", "Too many event streams are open.")
     return EventSourceResponse(_events(services, job.id, last_event_id), ping=15, sep="\n")

@@ -1,0 +1,109 @@
+"""Evaluation of a model on a data set as a job: losses, active dimensions and disentanglement scores."""
+
+import logging
+import time
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from models.files import load_model
+from training.datasets import DatasetError
+from training.device import DeviceError, pick_device
+from training.evaluation import Evaluation
+from worker.claims import Claim, ClaimKeeper
+from worker.dataset_job import Abandoned, wait_for_pack
+from worker.dataset_registry import UnknownDataset
+from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
+from worker.job_records import JobStoreUnavailable, StaleClaim
+from worker.registry import UnknownModel
+from worker.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
+    """Evaluates what a claimed job asks for, writes the scores into the model, and ends the claim."""
+    request = claim.job.request
+    try:
+        found, weights_sha256 = _Attempt(services, claim, keeper).run()
+        saved = save_scores(services.models, request["model"], found, request["dataset"], weights_sha256)
+    except Abandoned as stopped:
+        _stop(claim, str(stopped))
+    except UnknownModel as error:
+        claim.fail("unknown_model", str(error))
+    except UnknownDataset as error:
+        claim.fail("unknown_dataset", str(error))
+    except DatasetError as error:
+        claim.fail(error.code, error.message)
+    except DeviceError as error:
+        claim.fail("invalid_config", str(error))
+    except torch.OutOfMemoryError as error:
+        claim.fail("out_of_memory", f"The device has too little memory: {error}"[:500])
+    except JobStoreUnavailable:
+        raise
+    except UnfitModel as error:
+        claim.fail("invalid_model", str(error))
+    except OSError as error:
+        claim.fail("storage_failed", f"Files could not be read or written: {error}")
+    else:
+        claim.succeed({**found.to_json(), "saved": saved}, model=request["model"])
+
+
+class _Attempt:
+    """One attempt at an evaluation."""
+
+    def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
+        self.services, self.claim, self.keeper = services, claim, keeper
+        self._packed = float("-inf")
+
+    def run(self) -> tuple[Evaluation, str]:
+        """What was found, and the digest of the weights that it is true of."""
+        request, services = self.claim.job.request, self.services
+        info, folder = services.models.get(request["model"])
+        log.info("%s evaluating %s on %s", self.claim.log_prefix, request["model"], request["dataset"])
+        pack = wait_for_pack(services, request["dataset"], info.preprocessing, self._packing)
+        device = pick_device(services.settings.device)
+        try:
+            network = load_model(folder, device).network
+        except ValueError as error:
+            raise UnfitModel(str(error)) from error
+        found = evaluate_for_job(
+            network,
+            info,
+            pack,
+            metrics=request["metrics"],
+            seed=request["seed"],
+            should_stop=self._should_stop,
+            report=self._report,
+        )
+        return found, info.weights_sha256
+
+    def _should_stop(self) -> str | None:
+        flags = self.keeper.look()
+        if self.keeper.lost:
+            return "lost"
+        if flags.cancel:
+            return "cancel"
+        return "shutdown" if flags.pause or self.services.stopping.is_set() else None
+
+    def _packing(self, done: int, total: int) -> None:
+        if reason := self._should_stop():
+            raise Abandoned(reason)
+        now = time.monotonic()
+        if total and now - self._packed >= REPORT_SECONDS:
+            self._packed = now
+            self.claim.event("packing", {"done": done, "total": total, "fraction": done / total})
+
+    def _report(self, progress: dict[str, Any]) -> None:
+        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
+            self.claim.progress(progress)
+
+
+def _stop(claim: Claim, reason: str) -> None:
+    if reason == "lost":
+        raise StaleClaim(f"job {claim.id} has another holder")
+    if reason == "cancel":
+        claim.cancelled()
+    else:
+        claim.hand_back("worker stopping")

@@ -12,11 +12,13 @@ from app.cli_stores import open_stores
 from models.atomic import write_bytes
 from models.config import ConfigError
 from training.images import load_image
-from worker.traversal_request import FORMATS, TraversalRequest, parse_request, resolve_request
+from worker.animation import zip_files
+from worker.traversal_request import FORMATS, TraversalRequest, parse_request, resolve_request, zipped_names
 
 EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
 """Suffix of --output → the file of a traversal that it means."""
+SUFFIXES = (*SHEETS, ".zip")
 
 
 @with_options_of(TraversalRequest, "Traversal", leave_out=("format",))
@@ -37,7 +39,7 @@ def traverse(
             "-o",
             help=(
                 "Folder for one animation a dimension (z_01.gif …), the sheet of all (sheet.gif, sheet.png) and "
-                f"result.json; or one file, the sheet, by its suffix: {', '.join(SHEETS)}."
+                f"result.json; or one file by its suffix: the sheet ({', '.join(SHEETS)}), or all animations (.zip)."
             ),
         ),
     ] = Path("traversal"),
@@ -47,8 +49,8 @@ def traverse(
 ) -> None:
     """Render what each latent dimension of a model does to a picture."""
     suffix = output.suffix.lower()
-    if suffix and suffix not in SHEETS:
-        raise CliError(f"{output}: expected a folder, or a file with one of the suffixes {', '.join(SHEETS)}")
+    if suffix and suffix not in SUFFIXES:
+        raise CliError(f"{output}: expected a folder, or a file with one of the suffixes {', '.join(SUFFIXES)}")
     if to is not None and image is None:
         raise CliError("--to needs a picture to start from")
     request = parse_request({**settings, "format": suffix[1:] if suffix in EXTRA_FORMATS else None})
@@ -61,25 +63,32 @@ def traverse(
     ]
     request = resolve_request(request, info, len(pictures))
 
-    from models.files import load_model
-    from worker.render_job import make_traversal
+    from worker.render_job import load_for_rendering, make_traversal, use_one_thread
 
+    use_one_thread()
     target = output.parent if suffix else output
     target.mkdir(parents=True, exist_ok=True)
+    animations: dict[str, bytes] = {}
 
     def put(name: str, data: bytes) -> None:
         if not suffix:
             write_bytes(target / name, data)
-        elif name == SHEETS[suffix]:
+        elif name == SHEETS.get(suffix):
             write_bytes(output, data)
+        elif suffix == ".zip" and name.endswith(".gif"):
+            animations[name] = data
 
     try:
-        numbers = make_traversal(load_model(folder, stores.device()), pictures, request, put)
+        loaded = load_for_rendering(folder, stores.device())
+        names = [SHEETS[suffix]] if suffix in SHEETS else None
+        numbers = make_traversal(loaded, pictures, request, put, names=names)
     except ConfigError:
         raise
     except ValueError as error:  # a model whose files are damaged
         raise CliError(str(error)) from error
-    if not suffix:
+    if suffix == ".zip":
+        write_bytes(output, zip_files({name: animations[name] for name in zipped_names(animations)}))
+    elif not suffix:
         write_bytes(target / "result.json", (json.dumps(numbers, indent=2) + "\n").encode())
     _tell(numbers)
     print(output)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -292,6 +293,36 @@ def test_evaluation_prints_losses(
     found = json.loads(capsys.readouterr().out)
     assert found["num_images"] == 40
     assert len(found["kl_per_dimension"]) == 3
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"captions": "on", "range": "image", "dimensions": "0,2"}, {"grid": "0,1"}], ids=str
+)
+def test_a_traversal_has_the_bytes_of_the_service(
+    betavae: Betavae, small_model: Path, squares: Path, tmp_path: Path, options: dict[str, str]
+) -> None:
+    from training.images import load_image
+    from worker.registry import ModelRegistry
+    from worker.render_job import load_cached, make_traversal
+    from worker.settings import Settings
+    from worker.storage import open_storage
+    from worker.traversal_request import parse_request, resolve_request
+
+    registry = ModelRegistry(open_storage(str(tmp_path / "stored")))
+    model = load_cached(registry, registry.add(small_model, "small"), Settings(home=tmp_path / "home", device="cpu"))
+    picture = load_image((squares / "03.png").read_bytes(), model.info.preprocessing)
+    files: dict[str, bytes] = {}
+    request = resolve_request(parse_request({"steps": "5", **options}), model.info, 1)
+    make_traversal(model, [picture], request, files.__setitem__)
+
+    chosen = [part for name, value in options.items() for part in (f"--{name}", value)]
+    common = ("traverse", squares / "03.png", "-m", small_model, "--steps", "5", *chosen)
+    assert betavae(*common, "-o", tmp_path / "out") == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".json"} == files
+    assert betavae(*common, "-o", tmp_path / "all.zip") == 0
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        zipped = {name: archive.read(name) for name in archive.namelist()}
+    assert zipped == {name: data for name, data in files.items() if name.startswith("z_")}
 
 
 def test_a_traversal_is_the_services_own_files(

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,15 +44,29 @@ def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> L
     with _warm_lock:
         network = _warm.get(key)
         if network is None:
-            # Both halve the decoder's time.
-            keep_freed_memory()
-            loaded = load_model(registry.get(model_id)[1], device)
-            network = loaded.network.to(memory_format=torch.channels_last)
+            network = load_for_rendering(registry.get(model_id)[1], device).network
             _warm[key] = network
         _warm.move_to_end(key)
         while len(_warm) > WARM_MODELS:
             _warm.popitem(last=False)
     return LoadedModel(network, info)
+
+
+def use_one_thread() -> None:
+    """One thread for each decoder call, as in a render worker: more are slower for small networks, and may sum in
+    another order."""
+    torch.set_num_threads(1)
+
+
+def load_for_rendering(folder: Path, device: str | torch.device) -> LoadedModel:
+    """A model as the renderer wants it. Whoever renders loads so: another layout of the weights rounds differently.
+
+    Raises: ValueError where its files are damaged.
+    """
+    # Both halve the decoder's time.
+    keep_freed_memory()
+    loaded = load_model(folder, device)
+    return LoadedModel(loaded.network.to(memory_format=torch.channels_last), loaded.info)
 
 
 def make_traversal(

@@ -7,7 +7,7 @@ A request goes through three doors: `parse_request` (texts of a form → typed f
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -364,6 +364,12 @@ def needed_files(format: str | None) -> list[str]:
 def dimension_file(index: int) -> str:
     """File name of one dimension's animation. Files count from 1, indices from 0: index 0 is z_01.gif."""
     return f"z_{index + 1:02d}.gif"
+
+
+def zipped_names(names: Iterable[str]) -> list[str]:
+    """Which of a traversal's files its zip holds: the animations of single dimensions; without any, the sheet."""
+    animations = [name for name in names if name.startswith("z_") and name.endswith(".gif")]
+    return sorted(animations) or ["sheet.gif"]
 
 
 def job_request(identity: str, model: str, request: TraversalRequest, num_images: int) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""Bytes in and out: uploads into memory under a limit, arrays to PNG, files to zip."""
+"""Bytes in and out: uploads into memory under a limit, arrays to PNG, a traversal's animations to zip."""
 
 import io
-import zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,9 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from app.problems import Problem
+from worker.animation import zip_files
 from worker.storage import Storage
-
-_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""The same for every file, so that the same files make the same zip."""
+from worker.traversal_request import zipped_names
 
 
 def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
@@ -23,19 +21,9 @@ def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
     return data
 
 
-def pack_zip(files: dict[str, bytes]) -> bytes:
-    """A zip of files that are compressed already; equal files give equal bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, _ZIP_DATE), data)
-    return buffer.getvalue()
-
-
 def image_dimension_zip(storage: Storage, prefix: str) -> bytes:
     """`z_01.gif` … of a traversal in one zip."""
-    names = [name for name in storage.list(prefix) if name.startswith("z_") and name.endswith(".gif")]
-    return pack_zip({name: storage.read_bytes(f"{prefix}/{name}") for name in names})
+    return zip_files({name: storage.read_bytes(f"{prefix}/{name}") for name in zipped_names(storage.list(prefix))})
 
 
 def to_png(images: NDArray[np.float32]) -> bytes:

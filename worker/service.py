@@ -36,6 +36,8 @@ def run_worker(queue: str) -> int:
         if settings.redis_url is None:
             raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
         set_up_logging(settings)
+        # A container's home may be read-only and its /tmp new: the fonts would be looked for in each one.
+        os.environ.setdefault("MPLCONFIGDIR", str(settings.cache_folder / "matplotlib"))
         device = _prepare_torch(queue, settings)
         services = runtime()
         _check_writable(services)

@@ -161,3 +161,5 @@ def set_up_logging(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for name in ("celery", "kombu", "amqp", "PIL", "fsspec", "asyncio", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its only warning is that it looks for fonts for the first time.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app import cli_datasets, cli_models, cli_train, cli_traverse, launcher
+from app import cli_datasets, cli_evaluate, cli_models, cli_train, cli_traverse, launcher
 from app.broker import BrokerError
 from app.cli_output import CliError, fail
 from models.config import ConfigError
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 app.command("train")(cli_train.train)
 app.command("traverse")(cli_traverse.traverse)
-app.command("evaluate")(cli_models.evaluate)
+app.command("evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_datasets.app, name="datasets")
 app.add_typer(cli_models.app, name="models")
 

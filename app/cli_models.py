@@ -1,8 +1,7 @@
-"""`betavae models` and `betavae evaluate`: trained networks, where they come from and what they have learnt."""
+"""`betavae models`: trained networks, where they come from, and where they go."""
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.cli_output import CliError, note, progress
+from app.cli_output import CliError
 from app.cli_stores import open_stores, pack_of
 from models.atomic import write_bytes
 from models.bundles import write_zip
@@ -183,67 +182,6 @@ def delete(model: ModelArgument) -> None:
     """Remove a model from the data folder."""
     stores = open_stores()
     _change(lambda: stores.models.delete(model))
-
-
-def evaluate(
-    model: Annotated[
-        str | None, typer.Argument(help="Model: an id, or a folder.", show_default="the default one")
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Data set (id, folder or archive).", show_default="the model's own")
-    ] = None,
-    metrics: Annotated[str | None, typer.Option(help="Scores, separated by commas.", show_default="all")] = None,
-    seed: Annotated[int, typer.Option(help="Of every draw.", min=0)] = 0,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="All numbers, as JSON.")] = False,
-    save: Annotated[bool, typer.Option(help="Write the scores into the model's description.")] = False,
-) -> None:
-    """Compute losses, active dimensions and disentanglement scores of a model on a data set."""
-    stores = open_stores(device)
-    info, folder = stores.model(model)
-    chosen = dataset or str(info.dataset.get("id") or "")
-    if not chosen:
-        raise CliError("the model does not say what it was trained on: give --dataset")
-    pack = pack_of(stores, chosen, info.preprocessing)
-
-    from models.files import load_model
-    from training.evaluation import METRICS, evaluate_model
-
-    wanted = METRICS if metrics is None else tuple(part.strip() for part in metrics.split(","))
-    try:
-        loaded = load_model(folder, stores.device())
-        with progress("evaluating") as report:
-            found = evaluate_model(
-                loaded.network,
-                pack,
-                device=stores.device(),
-                metrics=wanted,
-                seed=seed,
-                likelihood=info.likelihood,
-                on_progress=lambda stage, done, total: report(done, total, stage),
-            )
-    except ValueError as error:
-        raise CliError(str(error)) from error
-    if save:
-        scores = {name: asdict(score) for name, score in found.scores.items()}
-        changed = replace(info, metrics={**info.metrics, **scores})
-        if model and (Path(model) / INFO_FILE).is_file():
-            write_info(folder, changed)
-        else:
-            model_id = model or stores.models.default_id() or ""
-            _change(lambda: stores.models.update(model_id, changed))
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2))
-        return
-    print(f"images of the losses: {found.num_loss_images} ({found.loss_images})")
-    print(f"reconstruction_loss {found.reconstruction_loss:.2f} nats")
-    print(f"kl {found.kl:.2f} nats, active dimensions {', '.join(map(str, found.active_dimensions)) or 'none'}")
-    for name, score in found.scores.items():
-        value = "not defined" if score.value is None else f"{score.value:.3f}"
-        interval = f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
-        print(f"{name} {value}{interval} {score.note}".rstrip())
-    for remark in found.notes:
-        note(remark)
 
 
 def _change(action: Callable[[], object]) -> None:

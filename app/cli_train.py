@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli_evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
 from app.cli_output import CliError, note, progress
 from app.cli_settings import parse_pairs, with_options_of
 from app.cli_stores import Stores, open_stores, pack_of
 from models.config import ConfigError
-from models.info import read_info, validate_name, write_info
-from training.config import TrainingConfig
+from models.info import ModelInfo, read_info, validate_name, write_info
+from training.config import TrainingConfig, check_initial_network
 from training.packs import Pack
 from training.presets import PRESETS, resolve
 
@@ -54,9 +55,21 @@ def train(
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="A training setting by its name; may be repeated."),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the folder of the run.")] = True,
-    initial_model: Annotated[
-        str | None, typer.Option(help="Start from the weights of this model (an id or a folder).", show_default=False)
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            "--initial-model",
+            metavar="MODEL",
+            help="Start a new run from the weights of this model (an id or a folder) of the same network. Step, "
+            "optimizer and C begin anew: this is no resuming.",
+            show_default=False,
+        ),
     ] = None,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Compute disentanglement scores of the finished model.")
+    ] = False,
+    metrics: MetricsOption = None,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
     *,
@@ -71,7 +84,8 @@ def train(
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
     run_name = validate_name(name or preset or Path(chosen).stem)
     folder = output or stores.settings.home / "runs" / run_name
-    initial = stores.model(initial_model)[1] if initial_model else None
+    wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
+    initial, origin = _initial_weights(stores, from_model, training_config, folder if resume else None)
     pack = pack_of(stores, chosen, training_config.preprocessing)
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
@@ -106,24 +120,79 @@ def train(
         raise CliError(f"stopped at step {result.step}; the same command goes on from there")
     if result.outcome == "diverged":
         raise CliError(result.message)
-    _finish(stores, folder / "model", chosen, pack, register)
+    _finish(stores, folder / "model", chosen, pack, register, origin, wanted)
 
 
-def _finish(stores: Stores, folder: Path, dataset: str, pack: Pack, register: bool) -> None:
-    """Names the model's dimensions and says where it is; the last line on standard output is its id, or its folder."""
+def _initial_weights(
+    stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None
+) -> tuple[Path | None, str]:
+    """The folder of the model that a run starts from, and where the new one comes from, in words.
+
+    Args: resumed, the folder of a run that goes on where it holds a checkpoint.
+    Raises: ConfigError where the model has another network.
+    """
+    if name is None:
+        return None, ""
+    info, folder = stores.model(name)
+    check_initial_network(config, info.network)
+    if resumed is not None and any((resumed / "checkpoints").glob("*.safetensors")):
+        note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
+    else:
+        note(f"starting from the weights of {info.name} at step 0: optimizer and C begin anew, this is no resuming")
+    return folder, f"Trained from the weights of {info.name} (sha256 {info.weights_sha256[:16]})."
+
+
+def _finish(
+    stores: Stores,
+    folder: Path,
+    dataset: str,
+    pack: Pack,
+    register: bool,
+    origin: str,
+    metrics: tuple[str, ...] | None,
+) -> None:
+    """Names the model's dimensions and says where it is; the last line on standard output is its id, or its folder.
+
+    Args: origin, for model.json; metrics, the scores to compute, None: no evaluation.
+    """
     from models.files import load_model
     from worker.latent_labels import label_model
 
     info = read_info(folder)
-    info = replace(info, dataset={**info.dataset, "id": dataset})  # the pack knows its folder's name alone
+    # the pack knows its folder's name alone
+    info = replace(info, dataset={**info.dataset, "id": dataset}, source=info.source or origin)
     device = stores.device()
-    info = label_model(load_model(folder, device).network, info, pack, device=device)
+    network = load_model(folder, device).network
+    info = label_model(network, info, pack, device=device)
     write_info(folder, info)
+    floor = f" (floor {info.bernoulli_floor:.2f})" if (info.bernoulli_floor or 0) >= 0.005 else ""
     note(
-        f"step {info.step}: reconstruction {info.reconstruction_loss:.2f} nats, KL {sum(info.kl_per_dimension):.2f} "
-        f"nats, {len(info.active_dimensions)} of {info.network.latent_dim} dimensions active"
+        f"step {info.step}: reconstruction {info.reconstruction_loss:.2f} nats{floor}, "
+        f"KL {sum(info.kl_per_dimension):.2f} nats, "
+        f"{len(info.active_dimensions)} of {info.network.latent_dim} dimensions active"
     )
-    print(stores.models.add(folder) if register else folder)
+    model_id = stores.models.add(folder) if register else None
+    try:
+        if metrics is not None:
+            _evaluate(stores, folder, model_id, info, pack, metrics)
+    except (KeyboardInterrupt, ValueError) as error:
+        why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+        note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
+    print(model_id or folder)
+
+
+def _evaluate(
+    stores: Stores, folder: Path, model_id: str | None, info: ModelInfo, pack: Pack, metrics: tuple[str, ...]
+) -> None:
+    """Scores of a finished run, on standard error and in model.json, the run's and the registered model's."""
+    from models.files import load_model
+    from worker.evaluations import save_scores, with_scores
+
+    found = evaluate_pack(stores, load_model(folder, stores.device()).network, info, pack, metrics, seed=0)
+    show_evaluation(found, note)
+    write_info(folder, with_scores(info, found, info.dataset["id"]))
+    if model_id is not None:
+        save_scores(stores.models, model_id, found, info.dataset["id"], info.weights_sha256)
 
 
 def _line(state: "Progress") -> str:

@@ -82,6 +82,7 @@ class TrainJob(Answer):
     dataset: str
     preset: str | None
     config: dict[str, Any]
+    evaluate: list[str]
     progress: Progress
     metrics: Metrics
     attempts: int

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from api_support import LATENT_DIM, Service, assert_problem, service, zip_of_pictures
 
+from training.evaluation import evaluate_model
 from training.metric_names import METRICS
-from worker import evaluations
 from worker.runtime import Runtime, open_runtime
 from worker.tasks import work_on
 
@@ -127,13 +127,12 @@ def test_a_model_that_ships_keeps_its_description(api: Service, worker: Runtime)
 def test_a_name_that_was_given_meanwhile_stays(api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a model that is renamed while it is evaluated, then it keeps the name and gets the scores."""
     asked = ask(api, dataset="squares", metrics=["mig"])
-    evaluate = evaluations.evaluate_model
 
     def rename_then_evaluate(*arguments: Any, **options: Any) -> Any:
         assert api.client.patch("/models/tiny", json={"name": "Renamed"}).status_code == 200
-        return evaluate(*arguments, **options)
+        return evaluate_model(*arguments, **options)
 
-    monkeypatch.setattr(evaluations, "evaluate_model", rename_then_evaluate)
+    monkeypatch.setattr("worker.evaluations.evaluate_model", rename_then_evaluate)
     work_on(worker, asked["id"])
     model = api.client.get("/models/tiny").json()
     assert model["name"] == "Renamed"
@@ -153,7 +152,7 @@ def test_an_evaluation_ends_when_it_is_told_to(
             on_progress("encoding", 0, 1)
             runs.set()
 
-    monkeypatch.setattr(evaluations, "evaluate_model", endless)
+    monkeypatch.setattr("worker.evaluations.evaluate_model", endless)
     thread = threading.Thread(target=work_on, args=(worker, asked["id"]))
     thread.start()
     try:
@@ -218,3 +217,37 @@ def test_a_wrong_request_is_a_problem_and_makes_no_job(
     problem = assert_problem(api.client.post(f"/models/{model}/evaluations", json=body), status, code)
     assert [error["field"] for error in problem.get("errors", ())] == ([field] if field else [])
     assert api.client.get("/models/tiny/evaluations").json()["evaluations"] == []
+
+
+# What a training job's body offers
+
+
+def test_a_training_job_shows_what_it_starts_from_and_what_it_will_compute(api: Service) -> None:
+    config = {"image_size": 32, "latent_dim": LATENT_DIM}
+    asked = {"dataset": "squares", "config": config, "from": "tiny", "evaluate": ["sap", "mig"]}
+    job = api.client.post("/train-jobs", json=asked).json()
+    assert (job["from"], job["evaluate"]) == ("tiny", ["mig", "sap"])
+    assert_problem(api.client.delete("/models/tiny"), 409, "in_use")
+    form = {"config": '{"image_size": 32}', "evaluate": "true"}
+    job = api.client.post("/train-jobs", data=form, files={"file": ("a.zip", zip_of_pictures(3))}).json()
+    assert (job["from"], job["evaluate"]) == (None, list(METRICS))
+    assert api.client.post("/train-jobs", json={"dataset": "squares"}).json()["evaluate"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field"),
+    [
+        ({"from": "nope"}, 404, "unknown_model", ""),
+        ({"from": 3}, 422, "invalid_request", "from"),
+        ({"from": "tiny"}, 422, "invalid_request", "from"),
+        ({"evaluate": ["migg"]}, 422, "invalid_request", "evaluate"),
+        ({"evaluate": 0}, 422, "invalid_request", "evaluate"),
+        ({"evaluate": "mig"}, 422, "invalid_request", "evaluate"),
+    ],
+)
+def test_a_wrong_start_or_score_makes_no_training_job(
+    api: Service, body: dict[str, Any], status: int, code: str, field: str
+) -> None:
+    problem = assert_problem(api.client.post("/train-jobs", json={"dataset": "squares", **body}), status, code)
+    assert [error["field"] for error in problem.get("errors", ())] == ([field] if field else [])
+    assert api.client.get("/train-jobs").json()["jobs"] == []

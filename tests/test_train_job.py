@@ -64,7 +64,9 @@ Create = Callable[..., Job]
 def create(services: Runtime) -> Create:
     """A factory of training jobs; keyword arguments are settings of the training."""
 
-    def make(dataset: str = "squares", **settings: Any) -> Job:
+    def make(
+        dataset: str = "squares", *, start: str | None = None, evaluate: tuple[str, ...] = (), **settings: Any
+    ) -> Job:
         defaults = {
             "image_size": 32,
             "latent_dim": 2,
@@ -75,7 +77,8 @@ def create(services: Runtime) -> Create:
             "validation_fraction": 0.0,
         }
         config = config_to_json(config_from_json(defaults | settings))
-        return services.jobs.create("train", {"dataset": dataset, "preset": None, "config": config}, name="Squares")
+        request = {"dataset": dataset, "preset": None, "config": config, "from": start, "evaluate": list(evaluate)}
+        return services.jobs.create("train", request, name="Squares")
 
     return make
 
@@ -223,6 +226,101 @@ def test_a_worker_that_is_stopping_begins_nothing(services: Runtime, create: Cre
     services.stopping.set()
     work_on(services, job.id)
     assert services.jobs.get(job.id).status == "queued"
+
+
+# Starting from a model, and evaluating what came out
+
+
+def test_a_training_that_starts_from_a_model_says_so_and_begins_at_step_0(services: Runtime, create: Create) -> None:
+    first = create()
+    work_on(services, first.id)
+    source = services.jobs.get(first.id).model
+    other, wrong, gone = (
+        create(start=source, learning_rate=1e-9, optimizer="sgd"),
+        create(start=source, latent_dim=3),
+        create(start="nobody"),
+    )
+    for job in (other, wrong, gone):
+        work_on(services, job.id)
+    done = services.jobs.get(other.id)
+    assert (done.status, done.resumed_from_step, done.progress["step"]) == ("succeeded", None, 6)
+    assert "started_from" in [event.type for event in services.jobs.events(other.id)]
+    old, new = (load_model(services.models.get(model or "")[1]) for model in (source, done.model))
+    assert source is not None and source in new.info.source
+    for name, tensor in old.network.state_dict().items():
+        torch.testing.assert_close(new.network.state_dict()[name], tensor, atol=1e-4, rtol=0)
+    errors = [services.jobs.get(job.id).error or {} for job in (wrong, gone)]
+    assert [error["code"] for error in errors] == ["invalid_config", "unknown_model"]
+    assert "latent_dim" in errors[0]["message"]
+
+
+@pytest.fixture
+def labelled(services: Runtime, tmp_path: Path) -> str:
+    """The id of a set of pictures with two factors."""
+    rng = np.random.default_rng(0)
+    factors = np.stack(np.meshgrid(np.arange(5), np.arange(4), indexing="ij"), -1).reshape(-1, 2).repeat(8, axis=0)
+    images = rng.integers(0, 255, (len(factors), 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "labelled.npz", images=images, factors=factors)
+    return services.datasets.add_path("labelled", tmp_path / "labelled.npz").id
+
+
+def test_scores_that_are_asked_for_land_in_the_job_and_in_the_model(
+    services: Runtime, create: Create, labelled: str
+) -> None:
+    job = create(labelled, evaluate=("mig", "modularity"))
+    work_on(services, job.id)
+    done = services.jobs.get(job.id)
+    assert (done.status, done.error) == ("succeeded", None)
+    assert not [text for text in done.warnings if "evaluated" in text]
+    assert done.result is not None
+    assert done.result["evaluation"]["scores"].keys() == {"mig", "modularity"}
+    metrics = services.models.info(done.model or "").metrics
+    assert metrics["mig"]["value"] == done.result["evaluation"]["scores"]["mig"]["value"]
+    assert metrics["mig"]["dataset"] == labelled
+    types = [event.type for event in services.jobs.events(job.id)]
+    assert types.index("model") < types.index("evaluating") < types.index("succeeded")
+
+
+def test_an_evaluation_that_fails_is_a_warning(
+    services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("worker.evaluations.evaluate_model", bug)
+    job = create(evaluate=("mig",))
+    work_on(services, job.id)
+    done = services.jobs.get(job.id)
+    assert done.status == "succeeded"
+    assert sum("could not be evaluated" in text for text in done.warnings) == 1
+    assert services.models.exists(done.model or "")
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause"])
+def test_a_training_whose_evaluation_is_stopped_has_made_its_model(
+    services: Runtime, settings: Settings, create: Create, monkeypatch: pytest.MonkeyPatch, wish: str
+) -> None:
+    job = create(evaluate=("mig",))
+
+    def endless(*_: object, on_progress: Any, **__: object) -> None:
+        getattr(services.jobs, wish)(job.id)
+        while True:
+            on_progress("encoding", 0, 1)
+
+    with monkeypatch.context() as context:
+        context.setattr("worker.evaluations.evaluate_model", endless)
+        work_on(services, job.id)
+    stopped = services.jobs.get(job.id)
+    assert stopped.status == {"cancel": "cancelled", "pause": "paused"}[wish]
+    assert stopped.model is not None
+    services.models.rename(stopped.model, "Mine")
+    if wish == "pause":
+        services.jobs.resume(job.id)
+        work_on(open_runtime(settings), job.id)
+        done = services.jobs.get(job.id)
+        assert (done.status, done.model) == ("succeeded", stopped.model)
+        assert "evaluation" in (done.result or {})
+    assert services.models.info(stopped.model).name == "Mine"
 
 
 # Packing

@@ -177,6 +177,21 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
     )
 
 
+def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> None:
+    """Raises ConfigError where a run cannot start from the weights of a model, naming what the two differ in.
+
+    Args: network, the model's.
+    """
+    own = config.network
+    differing = [
+        f"{f.name} {getattr(network, f.name)} (this run: {getattr(own, f.name)})"
+        for f in fields(NetworkConfig)
+        if getattr(network, f.name) != getattr(own, f.name)
+    ]
+    if differing:
+        raise ConfigError("from", f"the model has another network: {', '.join(differing)}")
+
+
 def config_to_json(config: TrainingConfig) -> dict[str, Any]:
     """All fields by name."""
     return asdict(config)

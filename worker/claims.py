@@ -62,6 +62,10 @@ class Claim:
         """Adds an event to the job's log, and sets fields of the record (values are stored as JSON)."""
         return self._commit(event_type, data or {}, fields={name: json.dumps(value) for name, value in fields.items()})
 
+    def made(self, model: str) -> Flags:
+        """Records the model that the work has made, though it is not over yet."""
+        return self._commit("model", {"model": model}, fields={"model": model})
+
     def succeed(self, result: dict[str, Any] | None = None, *, model: str | None = None) -> None:
         """The work is done. Waits out a Redis that is away, as the other endings do."""
         fields = {"result": json.dumps(result or {})}

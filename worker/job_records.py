@@ -87,8 +87,8 @@ def iso(milliseconds: int | str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of a job's durable log. `type` is a state, or progress, packing, resumed, checkpoint, warning,
-    model (registered), evaluating."""
+    """One entry of a job's durable log. `type` is a state, or progress, packing, resumed, started_from, checkpoint,
+    warning, model (registered), evaluating."""
 
     id: str
     type: str

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
-from training.config import TrainingConfig, config_from_json
+from training.config import TrainingConfig, check_initial_network, config_from_json
 from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
@@ -20,9 +21,10 @@ from worker import job_files
 from worker.claims import Claim, ClaimKeeper
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.dataset_registry import UnknownDataset
-from worker.job_records import JobStoreUnavailable, StaleClaim
+from worker.evaluations import evaluate_for_job, save_scores
+from worker.job_records import Job, JobStoreUnavailable, StaleClaim
 from worker.latent_labels import label_model
-from worker.registry import slug
+from worker.registry import UnknownModel, slug
 from worker.runtime import Runtime
 from worker.storage import LocalStorage, NotStored
 
@@ -66,6 +68,8 @@ class _Training:
             self.claim.fail(error.code, error.message)
         except UnknownDataset as error:
             self.claim.fail("unknown_dataset", str(error))
+        except UnknownModel as error:
+            self.claim.fail("unknown_model", str(error))
         except CheckpointError as error:
             self.claim.fail("checkpoint_mismatch", str(error))
         except torch.OutOfMemoryError as error:
@@ -82,6 +86,7 @@ class _Training:
         if checkpoint is not None:
             log.info("%s resuming from step %d", self.claim.log_prefix, checkpoint.step)
             self.claim.event("resumed", {"step": checkpoint.step}, resumed_from_step=checkpoint.step)
+        initial = self._initial_weights(config) if checkpoint is None else None
         del checkpoint
         return train(
             config,
@@ -90,11 +95,23 @@ class _Training:
             name=self.claim.job.name or self.claim.job.request["dataset"],
             device=pick_device(self.services.settings.device),
             fence=self.claim.fence,
+            initial_weights=initial,
             checkpoint_seconds=self.services.settings.checkpoint_seconds,
             on_progress=self._progress,
             should_stop=self._should_stop,
             save_checkpoint=self._save,
         )
+
+    def _initial_weights(self, config: TrainingConfig) -> Path | None:
+        """The folder of the model whose weights a run begins with, where the request names one."""
+        source = self.claim.job.request.get("from")
+        if not source:
+            return None
+        info, folder = self.services.models.get(source)
+        check_initial_network(config, info.network)
+        log.info("%s starting from the weights of %s, at step 0", self.claim.log_prefix, source)
+        self.claim.event("started_from", {"model": source})
+        return folder
 
     def _should_stop(self) -> str | None:
         flags = self.keeper.look()
@@ -161,7 +178,7 @@ class _Training:
         info = replace(
             result.info,
             dataset={**result.info.dataset, "id": job.request["dataset"]},
-            source=result.info.source or f"Trained by job {job.id}.",
+            source=result.info.source or _source(job),
         )
         info = self._with_labels(result, info, pack)
         write_info(self.folder / "model", info)
@@ -169,14 +186,62 @@ class _Training:
             self._upload()
         # The id follows from the job alone: an attempt that dies between the two steps leaves nothing double.
         _patiently(self.claim)
-        model_id = self.services.models.add(self.folder / "model", id=f"{slug(info.name)}-{job.id[-6:]}")
+        model_id = f"{slug(info.name)}-{job.id[-6:]}"
+        self._register(model_id, info)
+        try:
+            scores = self._scores(result, info, pack, model_id)
+        except Abandoned as stopped:
+            self._stopped(str(stopped))
+            return
         outcome = {
+            **scores,
             "step": info.step,
             "reconstruction_loss": info.reconstruction_loss,
             "kl_per_dimension": info.kl_per_dimension,
             "active_dimensions": info.active_dimensions,
         }
         self.claim.succeed(outcome, model=model_id)
+
+    def _register(self, model_id: str, info: ModelInfo) -> None:
+        models = self.services.models
+        # An earlier attempt that was stopped while it evaluated has registered it; names given since stay.
+        if not models.exists(model_id) or models.info(model_id).weights_sha256 != info.weights_sha256:
+            models.add(self.folder / "model", id=model_id)
+
+    def _scores(self, result: TrainingResult, info: ModelInfo, pack: Pack, model_id: str) -> dict[str, Any]:
+        """The evaluation that the request asks for, written into the model too. What fails here is a warning.
+
+        Raises: Abandoned; the model is registered by then.
+        """
+        job = self.claim.job
+        metrics = job.request.get("evaluate")
+        if not metrics:
+            return {}
+        self.claim.made(model_id)
+        try:
+            found = evaluate_for_job(
+                result.network.eval(),
+                info,
+                pack,
+                metrics=metrics,
+                seed=0,
+                should_stop=self._should_stop,
+                report=self._evaluating,
+            )
+            saved = save_scores(self.services.models, model_id, found, job.request["dataset"], info.weights_sha256)
+        except (Abandoned, StaleClaim, JobStoreUnavailable):
+            raise
+        except Exception as error:
+            log.exception("%s the model could not be evaluated", self.claim.log_prefix)
+            text = f"the model could not be evaluated: {error}"[:500]
+            self.warnings.append(text)
+            self.claim.event("warning", {"message": text}, warnings=self.warnings)
+            return {}
+        return {"evaluation": {**found.to_json(), "saved": saved}}
+
+    def _evaluating(self, progress: dict[str, Any]) -> None:
+        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
+            self.claim.event("evaluating", progress)
 
     def _with_labels(self, result: TrainingResult, info: ModelInfo, pack: Pack) -> ModelInfo:
         """The description with what moving each dimension changes. Names are a gift: without them it is a model too."""
@@ -222,6 +287,12 @@ class _Training:
         for name in storage.list(f"{prefix}/checkpoints"):
             if name not in kept:
                 storage.delete(f"{prefix}/checkpoints/{name}")
+
+
+def _source(job: Job) -> str:
+    """Where the model comes from, in words."""
+    start = f", starting from the weights of {job.request['from']}" if job.request.get("from") else ""
+    return f"Trained by job {job.id}{start}."
 
 
 def _patiently(claim: Claim) -> None:

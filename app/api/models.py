@@ -186,6 +186,7 @@ def delete_model(model_id: str, services: Services_) -> None:
     if not record.shipped and services.models.default_id() == model_id:
         raise Problem("in_use", "It is the default model; choose another one first (PUT /models/default).")
     refuse_when_used(services, "model", model_id)
+    refuse_when_used(services, "from", model_id)
     services.models.delete(model_id)
 
 

@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import JSONResponse, Response
 
 from app import problems
-from app.api.bodies import Form, media_type, parse_json_object, read_form, read_json
+from app.api.bodies import Form, media_type, parse_json, parse_json_object, read_form, read_json
 from app.api.dataset_uploads import check_filename, store_dataset_upload
 from app.api.negotiation import bytes_response
 from app.api.waiting import async_redis
@@ -20,7 +20,8 @@ from app.problems import Problem
 from app.schemas import TrainJob, TrainJobList
 from models.config import ConfigError
 from models.info import validate_name
-from training.config import config_to_json
+from training.config import check_initial_network, config_from_json, config_to_json
+from training.metric_names import METRICS, check_metrics
 from training.presets import PRESETS, resolve
 from worker.job_events import follow_events
 from worker.jobs import STATES, Event, Job, UnknownJob
@@ -31,7 +32,11 @@ router = APIRouter(tags=["train jobs"])
 upload_router = APIRouter(tags=["train jobs"])
 
 MAX_KEY_LENGTH = 200
-BODY_FIELDS = {"name", "dataset", "preset", "config"}
+BODY_FIELDS = {"name", "dataset", "preset", "config", "from", "evaluate"}
+_FROM = (
+    "Id of a model whose weights the run starts with; its network must be the same. Step, optimizer and C begin anew: "
+    "this is no resuming."
+)
 
 _BODY = {
     "type": "object",
@@ -41,6 +46,13 @@ _BODY = {
         "dataset": {"type": "string", "description": "Id of a data set; empty: the one that the preset was made for."},
         "preset": {"type": ["string", "null"], "enum": [*PRESETS, None], "description": "Settings to start from."},
         "config": {"$ref": "#/components/schemas/TrainingConfig"},
+        "from": {"type": ["string", "null"], "description": _FROM},
+        "evaluate": {
+            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "enum": list(METRICS)}}],
+            "description": "Scores to compute when the training is done: true for all, or a list. They go into the "
+            "job's `result` and the model's `metrics`.",
+            "default": False,
+        },
     },
 }
 _EXAMPLES = {
@@ -52,6 +64,7 @@ _EXAMPLES = {
             "dataset": "dsprites",
             "preset": None,
             "config": {"objective": "beta", "beta": 4.0, "num_steps": 20000, "latent_dim": 10, "seed": 1},
+            "evaluate": ["mig", "sap"],
         },
     },
 }
@@ -63,6 +76,8 @@ _FORM = {
         "name": {"type": "string"},
         "preset": {"type": "string", "enum": list(PRESETS)},
         "config": {"type": "string", "description": "As in JSON, written as JSON text."},
+        "from": {"type": "string", "description": _FROM},
+        "evaluate": {"type": "string", "description": 'As in JSON, written as JSON text: true, or ["mig"].'},
         "file": {"type": "string", "format": "binary", "description": "A zip of images."},
     },
 }
@@ -87,15 +102,16 @@ KeyHeader = Annotated[
     summary="Train a model",
     openapi_extra=_REQUEST_BODY,
     responses=problems.responses(
-        "bad_request", "unknown_dataset", "idempotency_conflict", "upload_too_large", "unsupported_media_type",
-        "invalid_request", "invalid_dataset", "too_many_jobs", "job_store_unavailable", "storage_full",
+        "bad_request", "unknown_dataset", "unknown_model", "idempotency_conflict", "upload_too_large",
+        "unsupported_media_type", "invalid_request", "invalid_dataset", "too_many_jobs", "job_store_unavailable",
+        "storage_full",
     ),
 )  # fmt: skip
 async def create_train_job(request: Request, services: Services_, idempotency_key: KeyHeader = None) -> Response:
     """Train on a data set that is here (JSON), or on a zip of images that comes along (multipart)."""
     check_key(idempotency_key)
     if media_type(request) == "multipart/form-data":
-        async with read_form(request, {"name", "preset", "config"}, {"file"}) as form:
+        async with read_form(request, BODY_FIELDS - {"dataset"}, {"file"}) as form:
             if "file" not in form.files:
                 raise problems.invalid("file", "is missing: a zip of images")
             job = await anyio.to_thread.run_sync(_create_one_shot, services, form, idempotency_key)
@@ -119,7 +135,7 @@ def _read_body(body: dict[str, Any]) -> dict[str, Any]:
             raise problems.invalid(
                 name[:100], f"is no field of a training job; it has {', '.join(sorted(BODY_FIELDS))}"
             )
-    for name in ("name", "dataset", "preset"):
+    for name in ("name", "dataset", "preset", "from"):
         if body.get(name) is not None and not isinstance(body[name], str):
             raise problems.invalid(name, "must be a text")
     overrides = body.get("config") or {}
@@ -127,9 +143,10 @@ def _read_body(body: dict[str, Any]) -> dict[str, Any]:
         raise problems.invalid("config", "must be a JSON object")
     preset = body.get("preset")
     try:
+        metrics = check_metrics(False if body.get("evaluate") is None else body["evaluate"], "evaluate")
         config = resolve(preset, overrides)
     except ConfigError as error:
-        field = error.field if error.field == "preset" else f"config.{error.field}"
+        field = error.field if error.field in ("preset", "evaluate") else f"config.{error.field}"
         raise problems.invalid(field, error.message) from None
     dataset = body.get("dataset") or (PRESETS[preset].dataset if preset else None)
     name = (body.get("name") or "").strip()
@@ -138,6 +155,8 @@ def _read_body(body: dict[str, Any]) -> dict[str, Any]:
         "dataset": dataset,
         "preset": preset,
         "config": config_to_json(config),
+        "from": body.get("from") or None,
+        "evaluate": list(metrics),
     }
 
 
@@ -146,6 +165,8 @@ def _create(services: Services, body: dict[str, Any], idempotency_key: str | Non
     if not asked["dataset"]:
         raise problems.invalid("dataset", "is missing")
     record = services.datasets.get(asked["dataset"])
+    if asked["from"]:
+        check_initial_network(config_from_json(asked["config"]), services.models.info(asked["from"]).network)
     name = asked.pop("name") or record.name
     services.refuse_when_full()
     return services.jobs.create("train", asked, name=name, idempotency_key=idempotency_key)
@@ -156,6 +177,8 @@ def _create_one_shot(services: Services, form: Form, idempotency_key: str | None
     body: dict[str, Any] = {name: value for name, value in form.values.items() if value}
     if "config" in body:
         body["config"] = parse_json_object(body["config"], "config")
+    if "evaluate" in body:
+        body["evaluate"] = parse_json(body["evaluate"], "evaluate")
     asked = _read_body(body)
     services.refuse_when_full()
     file = form.files["file"]
@@ -186,8 +209,9 @@ def describe(job: Job, request: Request) -> dict[str, Any]:
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
     request_body = body.pop("request")
-    for name in ("dataset", "preset", "config"):
+    for name in ("dataset", "preset", "config", "from"):
         body[name] = request_body.get(name)
+    body["evaluate"] = request_body.get("evaluate", [])
     return {**body, "links": links}
 
 

@@ -1,10 +1,13 @@
 """Texts beside the pictures: font, measures, numbers; no torch."""
 
+import math
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 from PIL import ImageFont
 
-INK, MUTED, FAINT, ACCENT, PAPER = "#1b1b1f", "#8a8a92", "#d5d5da", "#d6442c", "#ffffff"
+INK, MUTED, FAINT, ACCENT, PAPER = "#1b1b1f", "#62626a", "#d5d5da", "#d6442c", "#ffffff"
 """Colours of text, of secondary text, of lines, of marks and of the ground."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -18,7 +21,7 @@ def font(size_px: int) -> Font:
 
 def text_size_px(tile_px: int) -> int:
     """Size of the text beside tiles: legible beside small ones, in proportion to large ones."""
-    return max(11, min(32, round(tile_px / 9)))
+    return max(12, min(32, round(tile_px / 9)))
 
 
 def text_width(text: str, size_px: int) -> int:
@@ -32,13 +35,50 @@ def fitted(text: str, size_px: int, width_px: int) -> str:
         return text
     while text and text_width(text + "…", size_px) > width_px:
         text = text[:-1]
-    return text.rstrip() + "…" if text else ""
+    return text.rstrip(" ,") + "…" if text else ""
 
 
-def signed(value: float) -> str:
-    """A latent value with its sign, two digits: +1.20, -0.35, 0.00. (The font has neither − nor σ.)"""
-    text = f"{value:+.2f}"
-    return "0.00" if text in ("+0.00", "-0.00") else text
+def wrapped(text: str, size_px: int, width_px: int, max_lines: int) -> list[str]:
+    """The text in lines of at most this width, broken between words; what does not fit ends in an ellipsis."""
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < max_lines:
+        count = next((n for n in range(len(words), 1, -1) if text_width(" ".join(words[:n]), size_px) <= width_px), 1)
+        if len(lines) == max_lines - 1:
+            count = len(words)
+        lines.append(fitted(" ".join(words[:count]), size_px, width_px))
+        words = words[count:]
+    return lines
+
+
+@lru_cache(maxsize=32)
+def _widest_digit(size_px: int) -> str:
+    return max("0123456789", key=font(size_px).getlength)
+
+
+def number_width(text: str, size_px: int) -> int:
+    """Width of a text in pixels, whatever its digits."""
+    return text_width(re.sub(r"\d", _widest_digit(size_px), text), size_px)
+
+
+def digits_for(span: float) -> int:
+    """Digits behind the point that tell values of a range apart: two, and more in a narrow one."""
+    return 2 if span == 0 else max(2, min(6, 1 - math.floor(math.log10(span))))
+
+
+def ticks(values: Sequence[float]) -> list[str]:
+    """Numbers of one row as texts, with as few digits as tell them exactly, two where none do."""
+    most = digits_for(max(values) - min(values))
+    exact = (n for n in range(most) if all(abs(round(v, n) - v) < 1e-6 for v in values))
+    digits = next(exact, most)
+    texts = [f"{value:.{digits}f}" for value in values]
+    return [text.removeprefix("-") if not text.strip("-0.") else text for text in texts]
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A latent value with its sign: +1.20, -0.35, 0.00. (The font has neither − nor σ.)"""
+    text = f"{value:+.{digits}f}"
+    return text if text.strip("+-0.") else text[1:]
 
 
 def nats(kl: float) -> str:

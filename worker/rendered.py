@@ -93,4 +93,5 @@ def column_indices(request: TraversalRequest) -> NDArray[np.int64]:
 
 
 def _floats(values: Vector) -> list[float]:
-    return [float(value) for value in values]
+    """JSON numbers, as short as float32 needs them: 0.2, not 0.20000000298023224."""
+    return [float(str(value)) for value in values]

@@ -8,7 +8,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw
 
 from worker.animation import enlarge, to_image
-from worker.captions import ACCENT, FAINT, INK, MUTED, PAPER, fitted, font, nats, signed, text_size_px, text_width
+from worker.captions import (
+    ACCENT,
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    digits_for,
+    font,
+    nats,
+    number_width,
+    signed,
+    text_size_px,
+    text_width,
+    ticks,
+    wrapped,
+)
 from worker.rendered import Rendered, Strip, Vector, column_indices
 from worker.traversal_request import Pixels
 
@@ -18,7 +33,10 @@ _ASPECT = 1.6
 
 @dataclass(frozen=True)
 class Cell:
-    """One moving picture of a sheet, or one row of a still one, with its texts."""
+    """One moving picture of a sheet, or one row of a still one, with its texts.
+
+    title: what moves, such as z3. note: its KL. label: in words. base: the value at the start.
+    """
 
     frames: Pixels
     title: str
@@ -28,10 +46,17 @@ class Cell:
     base: float | None
     muted: bool = False
 
+    @property
+    def lead(self) -> str:
+        """What stands before the value."""
+        return f"{self.title} " if self.base is None else f"{self.title} = "
+
     def value_text(self, step: int) -> str:
         """The value at a step: a latent's with its sign, a fraction of the way without."""
         value = float(self.values[step])
-        return f"{value:.2f}" if self.base is None else signed(value)
+        if self.base is None:
+            return f"{value:.2f}"
+        return signed(value, digits_for(abs(float(self.values[-1]) - float(self.values[0]))))
 
     @property
     def base_fraction(self) -> float | None:
@@ -52,7 +77,7 @@ def cells(rendered: Rendered) -> list[Cell]:
         _, down = rendered.request.grid_dimensions or (0, 0)
         across = f"z{rendered.rows[0].dimension}"
         return [
-            Cell(strip.frames, f"z{down} = {signed(float(value))}", "", across, strip.values, strip.base)
+            Cell(strip.frames, across, "", f"z{down} = {signed(float(value))}", strip.values, strip.base)
             for strip, value in zip(rendered.rows, rendered.row_values, strict=True)
         ]
     return [dimension_cell(rendered, strip) for strip in rendered.strips]
@@ -84,10 +109,13 @@ def panels(rendered: Rendered) -> tuple[Panel, Panel]:
 class MovingSheet:
     """The frames of a sheet, each made when it is asked for: (H, W, C) uint8.
 
-    Args: shown, the cells in reading order; captions, whether texts and the pictures at the sides are drawn.
+    Args: shown, the cells in reading order; captions, whether texts and the pictures at the sides are drawn; peers,
+    the cells that places are measured for, so that sheets of one dimension each have one size.
     """
 
-    def __init__(self, rendered: Rendered, shown: list[Cell], *, captions: bool) -> None:
+    def __init__(
+        self, rendered: Rendered, shown: list[Cell], *, captions: bool, peers: list[Cell] | None = None
+    ) -> None:
         self._request = rendered.request
         self._cells = shown
         self._captions = captions
@@ -98,39 +126,54 @@ class MovingSheet:
         self._gap = max(2, self._tile // 16) if not captions else max(8, self._tile // 10)
         self._values: dict[str, NDArray[np.uint8]] = {}
         self._left, self._right = panels(rendered) if captions else ([], [])
+        self._measure_cells(peers or shown)
         self._layout()
         self._ground = self._draw_ground()
 
+    def _measure_cells(self, measured: list[Cell]) -> None:
+        """Width and height of a cell, and in how many lines its texts lie."""
+        self._cell_width = self._cell_height = self._side_width = self._tile
+        if not self._captions:
+            return
+        first, notes = 0, 0
+        for cell in measured:
+            values = max(number_width(cell.value_text(step), self._text) for step in (0, -1))
+            first = max(first, text_width(cell.lead, self._text) + values)
+            notes = max(notes, text_width(cell.note, self._text))
+        # The note stands at the right of the first line where both fit, else below.
+        self._note_below = notes > 0 and first + self._text + notes > self._tile
+        self._cell_width = max(self._tile, first, notes)
+        self._label_lines = 2 if self._tile >= 96 else 3
+        labels = max(len(self._label(cell)) for cell in measured)
+        self._below_tile = self._gap // 2 + 6
+        self._cell_height += self._below_tile + (1 + self._note_below + labels) * self._line
+        self._side_width = max([self._tile, *(text_width(text, self._text) for text, _ in self._left + self._right)])
+
+    def _label(self, cell: Cell) -> list[str]:
+        return wrapped(cell.label, self._text, self._cell_width, self._label_lines)
+
     def _layout(self) -> None:
-        cell_width, cell_height = self._tile, self._tile
-        if self._captions:
-            widest = max(text_width(f"{cell.title}  {cell.note}", self._text) for cell in self._cells)
-            side = max(text_width(text, self._text) for text, _ in self._left + self._right)
-            labels = max(text_width(f"{cell.label}  +0.00", self._text) for cell in self._cells)
-            cell_width = max(self._tile, widest, side, min(labels, self._tile * 3 // 2))
-            cell_height = self._tile + self._gap // 2 + 6 + 2 * self._line
         num = len(self._cells)
-        columns = min(num, max(1, math.ceil(math.sqrt(num * _ASPECT * cell_height / cell_width) - 0.25)))
+        columns = min(num, max(1, math.ceil(math.sqrt(num * _ASPECT * self._cell_height / self._cell_width) - 0.25)))
         rows = math.ceil(num / columns)
         columns = math.ceil(num / rows)
-        # The panels stand upright beside two rows or more, else their two pictures lie in the row.
-        side_columns = [0 if not panel else 1 if rows > 1 else len(panel) for panel in (self._left, self._right)]
-        step_x, step_y = cell_width + self._gap, cell_height + self._gap
+        step_x, step_y = self._cell_width + self._gap, self._cell_height + self._gap
         margin = self._gap if self._captions else 0
-        self._cell_width = cell_width
-        total = side_columns[0] + columns + side_columns[1]
-        divider = [self._gap if count else 0 for count in side_columns]
-        self._width = 2 * margin + total * step_x - self._gap + sum(divider)
-        self._height = 2 * margin + max(rows, len(self._left) if rows > 1 else 1) * step_y - self._gap
-        first = margin + side_columns[0] * step_x + divider[0]
-        self._places = [(first + k % columns * step_x, margin + k // columns * step_y) for k in range(num)]
-        last = first + columns * step_x + divider[1]
-        self._left_places = self._panel_places(self._left, margin, margin, rows, step_x, step_y)
-        self._right_places = self._panel_places(self._right, last, margin, rows, step_x, step_y)
+        # The panels stand upright beside two rows or more, else their two pictures lie in the row.
+        side_x, side_y = (0, step_y) if rows > 1 else (self._side_width + self._gap, 0)
 
-    @staticmethod
-    def _panel_places(panel: Panel, x: int, y: int, rows: int, step_x: int, step_y: int) -> list[tuple[int, int]]:
-        return [(x, y + k * step_y) if rows > 1 else (x + k * step_x, y) for k in range(len(panel))]
+        def side_width(panel: Panel) -> int:
+            if not panel:
+                return 0
+            return int(self._side_width + self._gap + (len(panel) - 1) * side_x)
+
+        first = margin + side_width(self._left) + (self._gap if self._left else 0)
+        last = first + columns * step_x + (self._gap if self._right else 0)
+        self._width = last + side_width(self._right) - self._gap + margin
+        self._height = 2 * margin + max(rows, len(self._left) if rows > 1 else 1) * step_y - self._gap
+        self._places = [(first + k % columns * step_x, margin + k // columns * step_y) for k in range(num)]
+        self._left_places = [(margin + k * side_x, margin + k * side_y) for k in range(len(self._left))]
+        self._right_places = [(last + k * side_x, margin + k * side_y) for k in range(len(self._right))]
 
     def _draw_ground(self) -> NDArray[np.uint8]:
         """Everything that does not move."""
@@ -138,25 +181,31 @@ class MovingSheet:
         draw = ImageDraw.Draw(image)
         panel = zip(self._left + self._right, self._left_places + self._right_places, strict=True)
         for (text, picture), (x, y) in panel:
+            draw_edge(draw, x, y, self._tile)
             image.paste(to_image(enlarge(picture, self._request.scale, self._request.resample)), (x, y))
-            draw.text((x, y + self._tile + self._gap // 2 + 6), text, fill=MUTED, font=font(self._text))
+            draw.text((x, y + self._tile + self._below_tile), text, fill=MUTED, font=font(self._text))
         if self._captions:
             for cell, (x, y) in zip(self._cells, self._places, strict=True):
                 self._draw_texts(draw, cell, x, y)
         return np.asarray(image).reshape(self._height, self._width, self._channels)
 
     def _draw_texts(self, draw: ImageDraw.ImageDraw, cell: Cell, x: int, y: int) -> None:
+        draw_edge(draw, x, y, self._tile)
         track = y + self._tile + self._gap // 2
         draw.rectangle((x, track, x + self._tile - 1, track + 1), fill=FAINT)
         if cell.base_fraction is not None:
             base = x + round(cell.base_fraction * (self._tile - 2))
             draw.rectangle((base, track - 2, base + 1, track + 3), fill=MUTED)
-        top, right = track + 6, x + self._cell_width
-        letters = font(self._text)
-        draw.text((x, top), cell.title, fill=MUTED if cell.muted else INK, font=letters)
-        draw.text((right, top), cell.note, fill=MUTED, font=letters, anchor="ra")
-        room = self._cell_width - text_width(" +0.00", self._text)
-        draw.text((x, top + self._line), fitted(cell.label, self._text, room), fill=MUTED, font=letters)
+        letters, top = font(self._text), y + self._tile + self._below_tile
+        draw.text((x, top), cell.lead, fill=MUTED if cell.muted else INK, font=letters)
+        if self._note_below:
+            top += self._line
+            draw.text((x, top), cell.note, fill=MUTED, font=letters)
+        else:
+            draw.text((x + self._tile, top), cell.note, fill=MUTED, font=letters, anchor="ra")
+        for words in self._label(cell):
+            top += self._line
+            draw.text((x, top), words, fill=MUTED if cell.muted else INK, font=letters)
 
     @property
     def reserved_colors(self) -> list[tuple[int, ...]]:
@@ -172,26 +221,31 @@ class MovingSheet:
             frame = enlarge(cell.frames[step], self._request.scale, self._request.resample)
             canvas[y : y + self._tile, x : x + self._tile] = frame
             if self._captions:
-                self._draw_value(canvas, cell.value_text(step), step, x, y)
+                self._draw_value(canvas, cell, step, x, y)
         return canvas
 
-    def _draw_value(self, canvas: Pixels, value: str, step: int, x: int, y: int) -> None:
+    def _draw_value(self, canvas: Pixels, cell: Cell, step: int, x: int, y: int) -> None:
         track = y + self._tile + self._gap // 2
         knob = x + round(step / (len(self) - 1) * (self._tile - 6))
         accent = Image.new("L" if self._channels == 1 else "RGB", (1, 1), ACCENT)
         canvas[track - 2 : track + 4, knob : knob + 6] = np.asarray(accent).reshape(1, 1, -1)
-        text = self._value_picture(value)
-        top, right = track + 6 + self._line, x + self._cell_width
-        canvas[top : top + len(text), right - text.shape[1] : right] = text
+        text = self._value_picture(cell.value_text(step))
+        top, left = y + self._tile + self._below_tile, x + text_width(cell.lead, self._text)
+        canvas[top : top + len(text), left : left + text.shape[1]] = text
 
     def _value_picture(self, text: str) -> NDArray[np.uint8]:
         """A value's text as pixels; most dimensions show the same values, so that few are drawn."""
         if text not in self._values:
             size = text_width(text, self._text), self._line
             image = Image.new("L" if self._channels == 1 else "RGB", size, PAPER)
-            ImageDraw.Draw(image).text((size[0], 0), text, fill=INK, font=font(self._text), anchor="ra")
+            ImageDraw.Draw(image).text((0, 0), text, fill=INK, font=font(self._text))
             self._values[text] = np.asarray(image).reshape(self._line, size[0], self._channels)
         return self._values[text]
+
+
+def draw_edge(draw: ImageDraw.ImageDraw, x: int, y: int, tile: int) -> None:
+    """A fine line around a picture, which else has no edge where it is as light as the paper."""
+    draw.rectangle((x - 1, y - 1, x + tile, y + tile), outline=FAINT)
 
 
 _UNITS = {
@@ -204,83 +258,105 @@ _UNITS = {
 
 def still_sheet(rendered: Rendered, *, captions: bool) -> Pixels:
     """The figure for a paper: original, reconstruction, and a row of frames for each cell, (H, W, 3) uint8."""
-    request, shown = rendered.request, cells(rendered)
-    if rendered.rows is not None:  # what moves across stands above all rows
-        shown = [replace(cell, label="") for cell in shown]
+    request, shown = rendered.request, _rows(rendered)
     columns = column_indices(request)
     tile = rendered.reconstruction.shape[0] * request.scale
     text = text_size_px(tile)
-    line, gap = round(text * 1.35), max(2, tile // 24)
-    pad = 2 * gap + text // 2 if captions else 0
+    line, gap = round(text * 1.35), max(4, tile // 16) if captions else max(2, tile // 24)
+    pad = gap + text if captions else 0
     left, right = panels(rendered) if captions else ([], [])
-    side = max([tile, *(text_width(label, text) for label, _ in left + right)]) if captions else 0
-    names = max(_name_width(cell, text) for cell in shown) + text if captions else 0
+    side = max([tile, *(text_width(label, text) for label, _ in left + right)]) + 2 * text if captions else 0
+    names = [_name_lines(cell, text, max(1, (tile + gap) // line)) for cell in shown] if captions else []
+    names_width = max((text_width(words, text) for lines in names for words in lines), default=-text) + text
     header = 2 * line + gap if captions else 0
 
-    first = pad + (side + 2 * text if captions else 0) + names
+    first = pad + side + names_width
     last = first + len(columns) * (tile + gap) - gap
-    width = last + pad + (side + 2 * text if right else 0)
-    rows_height = len(shown) * (tile + gap) - gap
-    panel_height = max(len(left), len(right)) * (tile + line + gap) - gap
-    height = 2 * pad + header + max(rows_height, panel_height)
+    unit = _unit(rendered, shown)
+    width = max(last, first + text_width(unit, text) if captions else 0) + pad + (side if right else 0)
+    panel_height = max(len(left), len(right)) * (tile + line + 2 * gap) - 2 * gap
+    height = 2 * pad + header + max(len(shown) * (tile + gap) - gap, panel_height)
     image = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(image)
 
     top = pad + header
     for panel, x in ((left, pad), (right, last + 2 * text)):
         for k, (label, picture) in enumerate(panel):
-            y = top + k * (tile + line + gap)
+            y = top + k * (tile + line + 2 * gap)
+            draw_edge(draw, x, y, tile)
             image.paste(to_image(enlarge(picture, request.scale, request.resample)), (x, y))
-            draw.text((x, y + tile + 2), label, fill=MUTED, font=font(text))
+            draw.text((x, y + tile + gap // 2), label, fill=MUTED, font=font(text))
     if captions:
-        unit = "fraction of the way" if rendered.target is not None else _unit(rendered)
-        if any(cell.base_fraction is not None for cell in shown):
-            unit += " · red: nearest to the reconstruction"
-        draw.text((first, pad), fitted(unit, text, last - first), fill=MUTED, font=font(text))
-        for k, column in enumerate(columns):
-            value = _header(rendered, float(rendered.positions[column]), tile, text)
-            draw.text((first + k * (tile + gap) + tile // 2, pad + line), value, fill=INK, font=font(text), anchor="ma")
+        draw.text((first, pad), unit, fill=MUTED, font=font(text))
+        _draw_header(draw, rendered.positions[columns], (first, pad + line), tile, gap, text)
+        for row, (cell, lines) in enumerate(zip(shown, names, strict=True)):
+            _draw_name(draw, cell, lines, (first - names_width, top + row * (tile + gap) + tile // 2), text, line)
     for row, cell in enumerate(shown):
         y = top + row * (tile + gap)
-        if captions:
-            _draw_name(draw, cell, first - names, y + tile // 2, text, line)
         for k, column in enumerate(columns):
+            x = first + k * (tile + gap)
+            if captions:
+                draw_edge(draw, x, y, tile)
             frame = enlarge(cell.frames[column], request.scale, request.resample)
-            image.paste(to_image(frame), (first + k * (tile + gap), y))
+            image.paste(to_image(frame), (x, y))
     if captions:
         _mark_starts(draw, shown, columns, first, top, tile, gap)
     return np.asarray(image)
 
 
-def _unit(rendered: Rendered) -> str:
+def _rows(rendered: Rendered) -> list[Cell]:
+    """The cells in the order of the rows: by KL, unless another order was asked for."""
+    shown = cells(rendered)
+    if rendered.rows is not None:  # what moves across stands above all rows
+        return [replace(cell, title=cell.label, label="") for cell in shown]
+    kl = rendered.kl
+    if rendered.target is None and rendered.request.order == "auto" and kl is not None:
+        order = sorted(range(len(shown)), key=lambda k: (-kl[rendered.strips[k].dimension or 0], k))
+        return [shown[k] for k in order]
+    return shown
+
+
+def _unit(rendered: Rendered, shown: list[Cell]) -> str:
+    """What the numbers above the columns are, and the marks."""
     unit = _UNITS[rendered.request.range]
-    if rendered.request.grid_dimensions:
+    if rendered.target is not None:
+        unit = "fraction of the way"
+    elif rendered.request.grid_dimensions:
         across, down = rendered.request.grid_dimensions
-        return f"z{across} across, z{down} down: {unit}"
+        unit = f"z{across} across, z{down} down: {unit}"
+    if any(cell.base_fraction is not None for cell in shown):
+        unit += " · red: nearest to the reconstruction"
     return unit
 
 
-def _header(rendered: Rendered, position: float, tile: int, text: int) -> str:
-    if rendered.target is not None:
-        return f"{position:.2f}"
-    for digits in (2, 1, 0):
-        value = f"{position:.{digits}f}"
-        if text_width(value, text) <= tile:
-            break
-    return value
+def _draw_header(
+    draw: ImageDraw.ImageDraw, values: Vector, corner: tuple[int, int], tile: int, gap: int, text: int
+) -> None:
+    """The columns' values above them; where they are too wide, above every second, third …"""
+    texts = ticks([float(value) for value in values])
+    every = math.ceil((max(text_width(words, text) for words in texts) + text // 2) / (tile + gap))
+    for k in range(0, len(texts), every):
+        middle = corner[0] + k * (tile + gap) + tile // 2
+        draw.text((middle, corner[1]), texts[k], fill=INK, font=font(text), anchor="ma")
 
 
-def _name_width(cell: Cell, text: int) -> int:
-    return max(text_width(word, text) for word in (cell.title, cell.note, cell.label[:24]))
+def _name_lines(cell: Cell, text: int, max_lines: int) -> list[str]:
+    """Title, KL and label of a row, in as many lines as there is room for."""
+    if not cell.label or max_lines < 2:
+        words = [word for word in (cell.title, cell.note, cell.label) if word]
+        return words if len(words) <= max_lines else ["  ".join(words)]
+    head = [cell.title, cell.note] if max_lines > 2 and cell.note else [f"{cell.title}  {cell.note}".rstrip()]
+    return head + wrapped(cell.label, text, max(12 * text, text_width(head[0], text)), max_lines - len(head))
 
 
-def _draw_name(draw: ImageDraw.ImageDraw, cell: Cell, x: int, middle: int, text: int, line: int) -> None:
-    """Title, KL and label at the left of a row, around its middle."""
-    lines = [(cell.title, MUTED if cell.muted else INK), (cell.note, MUTED), (cell.label[:24], MUTED)]
-    lines = [(words, colour) for words, colour in lines if words]
-    y = middle - len(lines) * line // 2
-    for words, colour in lines:
-        draw.text((x, y), words, fill=colour, font=font(text))
+def _draw_name(
+    draw: ImageDraw.ImageDraw, cell: Cell, lines: list[str], place: tuple[int, int], text: int, line: int
+) -> None:
+    """A row's name, around the middle of its left side."""
+    x, y = place[0], place[1] - len(lines) * line // 2
+    for words in lines:
+        muted = cell.muted or words == cell.note
+        draw.text((x, y), words, fill=MUTED if muted else INK, font=font(text))
         y += line
 
 
@@ -299,6 +375,6 @@ def _mark_starts(
             continue
         k = int(np.abs(cell.values[columns] - cell.base).argmin())
         x, y = first + k * (tile + gap), top + row * (tile + gap)
-        thickness = max(1, gap // 2)
+        thickness = max(1, (gap - 1) // 2)
         box = (x - thickness, y - thickness, x + tile + thickness - 1, y + tile + thickness - 1)
         draw.rectangle(box, outline=ACCENT, width=thickness)

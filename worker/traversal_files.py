@@ -1,11 +1,12 @@
 """The files of a traversal, made from its frames; no torch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from worker.animation import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
 from worker.rendered import Rendered, Strip
-from worker.sheets import MovingSheet, cells, dimension_cell, still_sheet
-from worker.traversal_request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file
+from worker.sheets import Cell, MovingSheet, cells, dimension_cell, still_sheet
+from worker.traversal_request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices
 
 
 class _Enlarged:
@@ -27,11 +28,18 @@ def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
     assert strip.dimension is not None
     request = start.request
     if request.captions == "on":
-        sheet = MovingSheet(start, [dimension_cell(start, strip)], captions=True)
+        sheet = MovingSheet(start, [dimension_cell(start, strip)], captions=True, peers=_peers(start, strip))
         gif = encode_gif(sheet, request.fps, request.loop, sheet.reserved_colors)
     else:
         gif = encode_gif(_Enlarged(strip.frames, request), request.fps, request.loop)
     return dimension_file(strip.dimension), gif
+
+
+def _peers(start: Rendered, strip: Strip) -> list[Cell]:
+    """Cells with the texts of all dimensions of the request, whose sheets should have one size."""
+    text = start.request.dimensions
+    indices = [] if text in ("all", "active") else parse_indices("dimensions", text)
+    return [dimension_cell(start, replace(strip, dimension=index)) for index in indices]
 
 
 def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.config import ConfigError, check, setting
 from models.info import ModelInfo, active_dimensions
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Part of every traversal's id: raise it when the same request would give other bytes."""
 
 MAX_STEPS = 240
@@ -62,7 +62,9 @@ class TraversalRequest:
         "all", text="Dimensions to traverse: all, active (KL above a threshold), or indices from 0 such as 0,3,7-9."
     )
     order: str = setting(
-        "index", text="Order of the dimensions: by index, or by KL, largest first.", choices=("index", "kl")
+        "auto",
+        text="Order of the dimensions: by index, or by KL, largest first; auto: by KL in the static sheet alone.",
+        choices=("auto", "index", "kl"),
     )
     range: str = setting(
         "prior",
@@ -321,7 +323,10 @@ def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> 
         )
     sheet_rows = strips + 2
     if max(strips * tile**2, sheet_rows * min(request.columns, request.steps) * tile**2) > MAX_SHEET_PIXELS:
-        raise ConfigError("scale", f"a sheet of {strips} dimensions at {tile} px is too large; ask for a smaller scale")
+        raise ConfigError(
+            "scale",
+            f"a sheet with rows at {tile} px, {strips} of them, is too large; ask for a smaller scale or fewer columns",
+        )
 
 
 def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pixels]) -> str:

@@ -117,8 +117,9 @@ def evaluate_model(
     device, report = torch.device(device), on_progress or (lambda stage, done, total: None)
     indices, loss_images = _loss_indices(pack, validation, seed)
     report("losses", 0, len(indices))
-    losses = summarise(network, pack.images, indices, likelihood, device)
-    report("losses", len(indices), len(indices))
+    losses = summarise(
+        network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
+    )
 
     factors, names, notes = _varying_factors(pack)
     points: _Points | None = None

@@ -1,5 +1,6 @@
 """What a network does with a set of images, in a few numbers."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,17 @@ SUMMARY_IMAGES = 10_000
 
 @torch.no_grad()
 def summarise(
-    network: VAE, images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str, device: torch.device
+    network: VAE,
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64],
+    likelihood: str,
+    device: torch.device,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Losses and the aggregate posterior over the given images, decoding the posterior mean.
 
-    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use.
+    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use; on_progress,
+        called with the number done and M.
     Returns: kl_per_dimension, aggregate_mean, aggregate_std, lists of D floats; reconstruction_loss, nats an image.
     """
     total, loss = 0, 0.0
@@ -36,6 +43,8 @@ def summarise(
         kl += kl_per_dimension(mean, log_variance).cpu() * size
         means.append(mean.cpu())
         total += size
+        if on_progress is not None:
+            on_progress(total, len(indices))
     all_means = torch.cat(means)
     return {
         "reconstruction_loss": loss / total,

@@ -224,6 +224,19 @@ def test_every_image_is_encoded_once_and_progress_is_told(make_pack: Callable[..
     assert all(0 <= done <= total for _, done, total in seen)
 
 
+@pytest.mark.parametrize("sampling", ["grid", "rows"])
+def test_scores_that_need_few_images_encode_no_others(
+    make_pack: Callable[..., Pack], network: FakeNetwork, sampling: str
+) -> None:
+    pack = make_pack(np.repeat(grid_factors(), 20, axis=0) if sampling == "grid" else many_rows(1_200))
+    few = evaluate_model(network, pack, device="cpu", metrics=("mig", "sap"), validation=np.arange(5))
+    assert network.images_encoded <= 450 + 5
+    both = evaluate_model(network, pack, device="cpu", metrics=("mig", "sap", "factor_vae"), validation=np.arange(5))
+    assert few.sampling == both.sampling == sampling
+    assert few.scores == {name: both.scores[name] for name in few.scores}
+    assert few.mutual_information == both.mutual_information
+
+
 def test_an_exception_from_progress_ends_the_evaluation(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "dci":

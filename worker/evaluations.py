@@ -45,7 +45,8 @@ def evaluate_for_job(
     if not all(bool(tensor.isfinite().all()) for tensor in network.parameters()):
         raise UnfitModel("its weights are not all finite numbers")
     device = next(network.parameters()).device
-    stages = _Stages(metrics if pack.factors is not None else (), should_stop, report)
+    names = ["losses", *(["encoding", *metrics] if pack.factors is not None else [])]
+    stages = _Stages(names, should_stop, report)
     return evaluate_model(
         network, pack, device=device, metrics=metrics, seed=seed, likelihood=info.likelihood, on_progress=stages
     )
@@ -54,9 +55,9 @@ def evaluate_for_job(
 class _Stages:
     """on_progress of an evaluation."""
 
-    def __init__(self, metrics: Sequence[str], should_stop: Callable[[], str | None], report: Report) -> None:
-        self._should_stop, self._report = should_stop, report
-        self._names = ["losses", *(["encoding", *metrics] if metrics else [])]
+    def __init__(self, names: list[str], should_stop: Callable[[], str | None], report: Report) -> None:
+        """Args: names, the stages to come, in their order."""
+        self._names, self._should_stop, self._report = names, should_stop, report
         self._stage, self._reported = "", float("-inf")
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -13,7 +13,7 @@ from worker.dataset_job import Abandoned
 from worker.registry import ModelRegistry, UnknownModel
 
 REPORT_SECONDS = 0.5
-_COSTS = {"losses": 1, "encoding": 12, "mig": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2, "dci": 40}
+_COSTS = {"losses": 4, "encoding": 12, "mig": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2, "dci": 40}
 """Of each stage, roughly: what the fraction of the whole is made of."""
 
 Report = Callable[[dict[str, Any]], None]

@@ -167,12 +167,19 @@ def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[
             same = np.empty(indices.shape, bool)
             same[0] = False if before is None else colors.take(indices[0]) == before
             np.equal(indices[1:], indices[:-1], out=same[1:])
-            patches = np.where(same, np.uint8(_TRANSPARENT), indices)
-            for patch, unchanged in zip(patches, same, strict=True):
-                rows = np.flatnonzero(~unchanged.all(1))
-                top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 1)
-                yield _gif_image(patch[top:bottom], top, next(delay), local_table)
             before = colors.take(indices[-1])
+            height, width = indices.shape[1:]
+            changed: NDArray[np.bool_] = np.logical_not(same.all(2))
+            tops = changed.argmax(1).tolist()
+            bottoms = (height - changed[:, ::-1].argmax(1)).tolist()
+            indices[same] = _TRANSPARENT
+            # One picture of all frames: each is compressed out of its part, which costs less than a picture for each.
+            film = Image.fromarray(indices.reshape(-1, width))
+            for k, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+                if not changed[k, top]:  # nothing changed: a row of transparent pixels shows it for longer
+                    bottom = top + 1
+                compressed = _compress(film, k * height + top, bottom - top)
+                yield _gif_image(compressed, top, bottom - top, width, next(delay), local_table)
     yield b";"
 
 
@@ -182,19 +189,32 @@ def _gif_header(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> bytes:
     return b"".join(GifImagePlugin.getheader(image, info={"loop": 0, "duration": 10})[0])
 
 
-def _gif_image(indices: NDArray[np.uint8], top: int, delay: int, local_table: bytes) -> bytes:
-    """One image of a GIF: graphic control extension, descriptor, palette of its own if any, compressed indices.
+_BITS = 8
+
+
+def _compress(film: Image.Image, top: int, height: int) -> bytes:
+    """Some rows of indices as a GIF's blocks of LZW codes.
 
     Pillow's encoder compresses; its getdata would do the rest as well, at four times the cost for small frames.
     """
+    encoder = Image._getencoder(film.mode, "gif", ("L",), (_BITS, 0))
+    encoder.setimage(film.im, (0, top, film.width, top + height))
+    blocks, status = [], 0
+    while not status:
+        _, status, block = encoder.encode(max(1 << 16, 4 * film.width))
+        blocks.append(block)
+    if status < 0:
+        raise RuntimeError(f"the GIF encoder failed: {status}")
+    return b"".join(blocks)
+
+
+def _gif_image(compressed: bytes, top: int, height: int, width: int, delay: int, local_table: bytes) -> bytes:
+    """One image of a GIF: graphic control extension, descriptor, palette of its own if any, compressed indices."""
     keep_what_is_there, has_transparency = 1 << 2, 1
     flags = keep_what_is_there | has_transparency
-    height, width = indices.shape
     control = struct.pack("<BBBBHBB", 0x21, 0xF9, 4, flags, delay, _TRANSPARENT, 0)
     descriptor = struct.pack("<BHHHHB", 0x2C, 0, top, width, height, 0x87 if local_table else 0)
-    bits = 8
-    compressed = Image.fromarray(indices).tobytes("gif", "L", bits, 0)
-    return b"".join((control, descriptor, local_table, bytes((bits,)), compressed, b"\0"))
+    return b"".join((control, descriptor, local_table, bytes((_BITS,)), compressed, b"\0"))
 
 
 def encode_webp(frames: Frames, fps: float, loop: str) -> bytes:

@@ -102,6 +102,9 @@ def _nearest_rows(points: NDArray[np.float32], colors: NDArray[np.float32]) -> N
     offsets = -0.5 * (colors * colors).sum(1)
     with_offsets = np.concatenate([colors.T, offsets[None]])  # a fourth coordinate, 1 for each point
     with_ones = np.concatenate([points, np.ones((len(points), 1), np.float32)], 1)
+    scores = np.empty((_ROWS, len(colors)), np.float32)
     for row in range(0, len(points), _ROWS):
-        nearest[row : row + _ROWS] = (with_ones[row : row + _ROWS] @ with_offsets).argmax(1)
+        part = with_ones[row : row + _ROWS]
+        found = np.matmul(part, with_offsets, out=scores[: len(part)])
+        found.argmax(1, out=nearest[row : row + _ROWS])
     return nearest

@@ -4,6 +4,7 @@ A training whose data set has no pack makes this job and, if nobody has it yet, 
 packed once, by whoever comes first, and the others wait for the record.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -14,8 +15,9 @@ from training.datasets import DatasetError
 from training.packs import Pack, PackInfo
 from worker.claims import Claim, ClaimKeeper
 from worker.dataset_registry import UnknownDataset, pack_job_id
-from worker.job_records import FINISHED, Job, TransitionRefused, UnknownJob
+from worker.job_records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs import JobStore
+from worker.packing import pack_in_child
 from worker.runtime import Runtime
 
 REPORT_SECONDS = 0.5
@@ -64,7 +66,8 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
     watch = _Watch(services, claim, keeper, on_packed)
     log.info("job %s: packing %s", claim.id, request["dataset"])
     try:
-        pack = services.datasets.pack(request["dataset"], preprocessing, on_progress=watch)
+        packer = functools.partial(pack_in_child, check=watch.check)
+        pack = services.datasets.pack(request["dataset"], preprocessing, on_progress=watch, packer=packer)
     except Stopped as stopped:
         if str(stopped) == "cancel":
             claim.cancelled()
@@ -93,34 +96,49 @@ def describe_pack(info: PackInfo) -> dict[str, object]:
 
 
 class _Watch:
-    """on_progress of the packing: reports now and then, and raises Stopped when it should end."""
+    """on_progress of the packing: reports now and then. `check` and it raise Stopped when the packing should end."""
 
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper, on_packed: OnPacked) -> None:
         self._services, self._claim, self._keeper, self._on_packed = services, claim, keeper, on_packed
         self._started = time.monotonic()
         self._reported = 0.0
+        self._counts = (0, 0)
 
-    def __call__(self, done: int, total: int) -> None:
+    def check(self) -> None:
+        """Whether the packing may go on."""
+        flags = self._keeper.look()
         if self._keeper.lost:
             raise Stopped("lost")
-        if self._keeper.flags.cancel:
+        if flags.cancel:
             raise Stopped("cancel")
-        if self._keeper.flags.pause or self._services.stopping.is_set():
+        if flags.pause or self._services.stopping.is_set():
             raise Stopped("worker stopping")
+        self._on_packed(*self._counts)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._counts = (done, total)
+        self.check()
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS and done < total:
             return
         self._reported = now
         speed = done / max(now - self._started, 1e-6)
+        fraction = done / total if total else 1.0
         progress = {
             "step": done,
             "num_steps": total,
-            "fraction": done / total if total else 1.0,
+            "fraction": fraction,
             "images_per_second": speed,
             "eta_seconds": (total - done) / speed if speed else None,
+            "phase": "packing",
+            "phase_fraction": fraction,
         }
-        self._claim.progress(progress)
-        self._on_packed(done, total)
+        try:
+            self._claim.progress(progress)
+        except JobStoreUnavailable:
+            pass  # The keeper has said so; the work goes on.
+        except StaleClaim:
+            raise Stopped("lost") from None
 
 
 def wait_for_pack(

@@ -6,6 +6,7 @@
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,8 @@ BUILT_IN_NAMES = {
 }
 
 _Packs = list[PackInfo]
+Packer = Callable[..., object]
+"""Packs as training.datasets.pack_dataset does, with its arguments."""
 
 log = logging.getLogger(__name__)
 
@@ -175,16 +178,24 @@ class DatasetRegistry:
             log.warning("data set %s: %s", dataset_id, error)
             return None
 
-    def pack(self, dataset_id: str, preprocessing: Preprocessing, *, on_progress: OnProgress | None = None) -> Pack:
+    def pack(
+        self,
+        dataset_id: str,
+        preprocessing: Preprocessing,
+        *,
+        on_progress: OnProgress | None = None,
+        packer: Packer = pack_dataset,
+    ) -> Pack:
         """Packs a data set, replacing an older pack of the same kind.
 
+        Args: packer, what does the work: by default this process.
         Raises: UnknownDataset, DatasetError (which is noted in the data set's entry).
         """
         record = self.get(dataset_id)
         prefix = self._pack_prefix(dataset_id, preprocessing)
         try:
             folder = self.storage.path(prefix) if isinstance(self.storage, LocalStorage) else self.cache_folder / prefix
-            pack_dataset(self.source(dataset_id), folder, preprocessing, name=record.name, on_progress=on_progress)
+            packer(self.source(dataset_id), folder, preprocessing, name=record.name, on_progress=on_progress)
         except DatasetError as error:
             self.storage.write_json(self._failure_key(dataset_id), {"code": error.code, "message": error.message})
             raise

@@ -22,8 +22,8 @@ _PRELOADED = {
     "train": ("torch._dynamo", "worker.train_job", "worker.evaluation_job"),
     "render": ("worker.render_job",),
 }
-CONCURRENCY = {"train": 1, "render": 2}
-"""Two for render: a packing leaves a thread for the traversals."""
+CONCURRENCY = {"train": 1, "render": 3}
+"""Three for render: beside a packing, which a child process does, two traversals are made at once."""
 STILL_WAITING_SECONDS = 30.0
 
 log = logging.getLogger(__name__)

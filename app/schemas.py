@@ -54,13 +54,19 @@ class Failure(Answer):
 
 
 class Progress(Answer):
-    """How far a job has come."""
+    """How far a job has come.
+
+    `phase`, while a worker has it: packing (the data set), training, naming (the dimensions) or evaluating;
+    `phase_fraction` is how far that phase is, where it is known.
+    """
 
     step: int | None = None
     num_steps: int | None = None
     fraction: float | None = None
     images_per_second: float | None = None
     eta_seconds: float | None = None
+    phase: str | None = None
+    phase_fraction: float | None = None
 
 
 class Metrics(Answer):

@@ -105,6 +105,33 @@ def test_a_job_becomes_a_model(services: Runtime, create: Create) -> None:
     assert (record.status, record.num_images, record.num_rejected) == ("ready", 40, 1)
 
 
+def test_a_job_says_its_length_before_it_begins_and_its_phase_as_it_works(
+    services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, unknown = create(num_steps=6), create(num_epochs=2.0)
+    lengths = [services.jobs.get(job.id).to_json()["progress"]["num_steps"] for job in (known, unknown)]
+    assert lengths == [6, None]
+    seen = []
+    commit = services.jobs.commit_claim
+
+    def watch(claim: Any, *arguments: Any) -> str:
+        status = commit(claim, *arguments)
+        if claim.id == known.id:
+            seen.append(services.jobs.get(claim.id).to_json()["progress"])
+        return status
+
+    monkeypatch.setattr(services.jobs, "commit_claim", watch)
+    work_on(services, known.id)
+    phases = list(dict.fromkeys(progress["phase"] for progress in seen if progress["phase"]))
+    assert phases == ["packing", "training", "naming"]
+    assert {progress["num_steps"] for progress in seen} == {6}
+    packing = [progress for progress in seen if progress["phase"] == "packing"]
+    assert packing[-1]["phase_fraction"] == 1.0
+    assert {progress["step"] for progress in packing} == {0}
+    done = services.jobs.get(known.id).to_json()["progress"]
+    assert (done["step"], done["phase"], done["phase_fraction"]) == (6, None, None)
+
+
 def test_a_wake_up_that_comes_twice_does_nothing(services: Runtime, create: Create) -> None:
     job = create()
     for _ in range(2):

@@ -55,7 +55,7 @@ class _Attempt:
 
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
         self.services, self.claim, self.keeper = services, claim, keeper
-        self._packed = float("-inf")
+        self._told, self._packed = float("-inf"), 0
 
     def run(self) -> tuple[Evaluation, str]:
         """What was found, and the digest of the weights that it is true of."""
@@ -91,13 +91,16 @@ class _Attempt:
         if reason := self._should_stop():
             raise Abandoned(reason)
         now = time.monotonic()
-        if total and now - self._packed >= REPORT_SECONDS:
-            self._packed = now
-            self.claim.event("packing", {"done": done, "total": total, "fraction": done / total})
+        if total and done != self._packed and now - self._told >= REPORT_SECONDS:
+            self._told, self._packed = now, done
+            fraction = done / total
+            progress = {"phase": "packing", "phase_fraction": fraction}
+            with suppress(JobStoreUnavailable):
+                self.claim.event("packing", {"done": done, "total": total, "fraction": fraction}, progress=progress)
 
     def _report(self, progress: dict[str, Any]) -> None:
         with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
-            self.claim.progress(progress)
+            self.claim.progress({**progress, "phase": "evaluating", "phase_fraction": progress["fraction"]})
 
 
 def _stop(claim: Claim, reason: str) -> None:

@@ -105,7 +105,7 @@ class Job:
     request: dict[str, Any]
     name: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
-    """step, num_steps, fraction, images_per_second, eta_seconds."""
+    """step, num_steps, fraction, images_per_second, eta_seconds; phase, and phase_fraction where it is another."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """reconstruction_loss, kl, kl_per_dimension, capacity and more, as last reported."""
     attempts: int = 0
@@ -130,6 +130,16 @@ class Job:
     def is_finished(self) -> bool:
         return self.status in FINISHED
 
+    def _whole_progress(self) -> dict[str, Any]:
+        """Every field of the progress. The length of a training is known before it begins, unless it is in epochs."""
+        progress = {**EMPTY_PROGRESS, **self.progress}
+        config = self.request.get("config") if self.kind == "train" else None
+        if progress["num_steps"] is None and config and config.get("num_epochs") is None:
+            progress["num_steps"] = config.get("num_steps")
+        if self.status not in HELD:
+            progress |= {"phase": None, "phase_fraction": None}
+        return progress
+
     def to_json(self) -> dict[str, Any]:
         """The public fields; `links` are the HTTP layer's."""
         return {
@@ -138,7 +148,7 @@ class Job:
             "name": self.name,
             "status": self.status,
             "request": self.request,
-            "progress": {**EMPTY_PROGRESS, **self.progress},
+            "progress": self._whole_progress(),
             "metrics": {**EMPTY_METRICS, **self.metrics},
             "attempts": self.attempts,
             "resumed_from_step": self.resumed_from_step,
@@ -160,6 +170,8 @@ EMPTY_PROGRESS: dict[str, Any] = {
     "fraction": 0.0,
     "images_per_second": None,
     "eta_seconds": None,
+    "phase": None,
+    "phase_fraction": None,
 }
 EMPTY_METRICS: dict[str, Any] = {
     "reconstruction_loss": None,

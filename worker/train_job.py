@@ -46,7 +46,9 @@ class _Training:
         self.services, self.claim, self.keeper = services, claim, keeper
         self.folder = self._run_folder()
         self.warnings = list(claim.job.warnings)
+        self.progress: dict[str, Any] = claim.job.progress
         self.reported = self.logged = float("-inf")
+        self.packed = 0
 
     def run(self) -> None:
         request = self.claim.job.request
@@ -88,6 +90,7 @@ class _Training:
             self.claim.event("resumed", {"step": checkpoint.step}, resumed_from_step=checkpoint.step)
         initial = self._initial_weights(config) if checkpoint is None else None
         del checkpoint
+        self._event("", {}, phase="training")
         return train(
             config,
             pack,
@@ -128,9 +131,16 @@ class _Training:
         if reason is not None:
             raise Abandoned(reason)
         now = time.monotonic()
-        if total and (now - self.reported >= REPORT_SECONDS or done == total):
-            self.reported = now
-            self.claim.event("packing", {"done": done, "total": total, "fraction": done / total})
+        if total and done != self.packed and (now - self.reported >= REPORT_SECONDS or done == total):
+            self.reported, self.packed = now, done
+            fraction = done / total
+            self._event("packing", {"done": done, "total": total, "fraction": fraction}, phase="packing")
+
+    def _event(self, event_type: str, data: dict[str, Any], *, phase: str) -> None:
+        """An event of another phase than training; `data` may say how far it is: `fraction`."""
+        self.progress = {**self.progress, "phase": phase, "phase_fraction": data.get("fraction")}
+        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
+            self.claim.event(event_type, data, progress=self.progress)
 
     def _progress(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -142,7 +152,8 @@ class _Training:
                 self.claim.event("warning", {"message": text}, warnings=self.warnings)
             if last or now - self.reported >= REPORT_SECONDS:
                 self.reported = now
-                self.claim.progress(_progress_fields(progress), progress.metrics)
+                self.progress = _progress_fields(progress)
+                self.claim.progress(self.progress, progress.metrics)
         except JobStoreUnavailable:
             pass  # The keeper has said so; training goes on.
         except StaleClaim:
@@ -180,6 +191,7 @@ class _Training:
             dataset={**result.info.dataset, "id": job.request["dataset"]},
             source=result.info.source or _source(job),
         )
+        self._event("", {}, phase="naming")
         info = self._with_labels(result, info, pack)
         write_info(self.folder / "model", info)
         if not isinstance(self.services.storage, LocalStorage):
@@ -240,8 +252,7 @@ class _Training:
         return {"evaluation": {**found.to_json(), "saved": saved}}
 
     def _evaluating(self, progress: dict[str, Any]) -> None:
-        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
-            self.claim.event("evaluating", progress)
+        self._event("evaluating", progress, phase="evaluating")
 
     def _with_labels(self, result: TrainingResult, info: ModelInfo, pack: Pack) -> ModelInfo:
         """The description with what moving each dimension changes. Names are a gift: without them it is a model too."""
@@ -312,6 +323,8 @@ def _progress_fields(progress: Progress) -> dict[str, Any]:
         "fraction": progress.fraction,
         "images_per_second": progress.images_per_second,
         "eta_seconds": progress.eta_seconds,
+        "phase": "training",
+        "phase_fraction": progress.fraction,
     }
 
 

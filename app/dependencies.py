@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import anyio
-import redis.asyncio
 from fastapi import Depends, Request
 
 from app.monitoring import Monitoring
@@ -63,12 +62,7 @@ class Services:
 
     def connect_async(self, *, raw: bool = False) -> Any:
         """A new asyncio connection to Redis. Args: raw, whether answers stay bytes."""
-        if raw:
-            # Above the longest blocking read: redis-py's own 5 s would end it as a server that does not answer.
-            return redis.asyncio.Redis.from_url(
-                self.redis_url, protocol=2, socket_connect_timeout=2, socket_timeout=connections.BLOCK_SECONDS + 5
-            )
-        return connections.connect_async(self.redis_url)
+        return connections.connect_async(self.redis_url, decode_responses=not raw)
 
     def default_model(self) -> str:
         """The id of the model that is used when none is named. Raises Problem unknown_model."""

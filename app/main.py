@@ -87,7 +87,7 @@ def open_services(settings: Settings) -> Services:
         settings=settings,
         redis_url=redis_url,
         storage=storage,
-        jobs=open_job_store(settings, storage),
+        jobs=open_job_store(settings, storage, patient=False),
         send_call=Sender(settings).call,
         models=ModelRegistry(storage),
         datasets=DatasetRegistry(storage, cache_folder=settings.cache_folder),

@@ -23,19 +23,30 @@ _OPTIONS: dict[str, Any] = {
     "socket_timeout": 10,
     "health_check_interval": 10,
 }
+_IMPATIENT: dict[str, Any] = {**_OPTIONS, "socket_timeout": 4}
+"""For whoever has a client of its own waiting: a server that takes the connection and is silent is given up soon."""
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError)
 BLOCK_SECONDS = 5.0
 """Longest wait in one blocking read; below the socket's timeout."""
 
 
-def connect(url: str) -> Any:
-    """A Redis client; nothing is sent yet. One retry hides a server that was restarted since the last call."""
-    return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
+def connect(url: str, *, patient: bool = True) -> Any:
+    """A Redis client; nothing is sent yet. One retry hides a server that was restarted since the last call.
+
+    Args: patient, whether a server that is silent is waited for: 20 s in all, else 4. Blocking reads need it.
+    """
+    if patient:
+        return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
+    return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError,)), **_IMPATIENT)
 
 
-def connect_async(url: str) -> Any:
-    """An asyncio Redis client, for follow_events."""
-    return redis.asyncio.Redis.from_url(url, retry=AsyncRetry(ConstantBackoff(0.05), 1), **_OPTIONS)
+def connect_async(url: str, **options: Any) -> Any:
+    """An asyncio Redis client, for follow_events; silence past the longest blocking read ends it at once.
+
+    Args: options, instead of ours.
+    """
+    retry = AsyncRetry(ConstantBackoff(0.05), 1, (RedisConnectionError,))
+    return redis.asyncio.Redis.from_url(url, retry=retry, **{**_OPTIONS, **options})
 
 
 @contextmanager

@@ -75,6 +75,9 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
+        # Sending blocks on nothing; a broker that is silent is given up while the client still waits.
+        quick = {"socket_timeout": 4, "socket_connect_timeout": 2}
+        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **quick}
 
     def __call__(self, job: Job) -> None:
         """The wake-up of a job."""
@@ -90,10 +93,11 @@ class Sender:
         )
 
 
-def open_job_store(settings: Settings, storage: Storage) -> JobStore:
-    """The job store of the settings; nothing is sent to Redis yet."""
+def open_job_store(settings: Settings, storage: Storage, *, patient: bool = True) -> JobStore:
+    """The job store of the settings; nothing is sent to Redis yet. Args: patient, as for `connect`."""
     sender = Sender(settings)  # Raises SettingsError without a redis_url.
-    return JobStore(connect(settings.redis_url or ""), storage, send=sender, lease_seconds=settings.lease_seconds)
+    client = connect(settings.redis_url or "", patient=patient)
+    return JobStore(client, storage, send=sender, lease_seconds=settings.lease_seconds)
 
 
 def send(job: Job) -> None:

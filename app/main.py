@@ -22,7 +22,7 @@ from training.images import ImageError
 from worker.jobs import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.queue import Sender, open_job_store
 from worker.registry import DatasetRegistry, ModelRegistry, ShippedModel, UnknownDataset, UnknownModel
-from worker.settings import Settings, load_settings
+from worker.settings import PREFIX, Settings, load_settings
 from worker.storage import open_storage
 
 MAX_JSON_BYTES = 1024**2
@@ -58,9 +58,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.services = services
     app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
-    problems.install(app, TRANSLATIONS)
     image_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     dataset_bytes = settings.max_dataset_upload_bytes + FORM_OVERHEAD_BYTES
+    limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
+    problems.install(app, TRANSLATIONS, limits)
     for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
                           (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
                           (health, MAX_JSON_BYTES)):  # fmt: skip
@@ -114,13 +115,16 @@ def _from_config_error(error: ConfigError) -> Problem:
     return problems.invalid(error.field, error.message)
 
 
+def _from_image_error(error: ImageError) -> Problem:
+    code = error.code if error.code in problems.KINDS else "not_an_image"
+    setting = f" ({PREFIX}MAX_IMAGE_PIXELS)" if code == "image_too_large" and "pixels" in error.message else ""
+    message = error.message + setting
+    return Problem(code, f"image: {message}", [{"field": "image", "message": message}])
+
+
 TRANSLATIONS: dict[type[Exception], Any] = {
     ConfigError: _from_config_error,
-    ImageError: lambda error: Problem(
-        error.code if error.code in problems.KINDS else "not_an_image",
-        f"image: {error.message}",
-        [{"field": "image", "message": error.message}],
-    ),
+    ImageError: _from_image_error,
     UnknownJob: lambda error: Problem("unknown_job", str(error)),
     UnknownModel: lambda error: Problem("unknown_model", str(error)),
     UnknownDataset: lambda error: Problem("unknown_dataset", str(error)),

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -139,11 +140,13 @@ def _from_validation(error: RequestValidationError) -> Problem:
     return Problem("invalid_request", detail, errors)
 
 
-def install(app: FastAPI, translate: dict[type[Exception], Any]) -> None:
+def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: dict[int, str] | None = None) -> None:
     """Makes `app` answer every failure with a problem.
 
-    Args: translate, exceptions of the layers below, each with a function (exception) -> Problem.
+    Args: translate, exceptions of the layers below, each with a function (exception) -> Problem; body_limits, in bytes,
+    each with the setting that it comes from.
     """
+    settings = body_limits or {}
 
     async def on_problem(request: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)
@@ -152,7 +155,8 @@ def install(app: FastAPI, translate: dict[type[Exception], Any]) -> None:
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
-        return problem_response(_from_status(error.status_code, str(error.detail), headers), request.url.path)
+        detail = _too_large(request.scope, settings) if error.status_code == 413 else str(error.detail)
+        return problem_response(_from_status(error.status_code, detail, headers), request.url.path)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -168,7 +172,16 @@ def install(app: FastAPI, translate: dict[type[Exception], Any]) -> None:
     app.add_exception_handler(Exception, on_bug)
     for kind, to_problem in translate.items():
         app.add_exception_handler(kind, _translator(to_problem))
-    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(ProblemMiddleware, body_limits=settings)
+
+
+def _too_large(scope: Scope, body_limits: dict[int, str]) -> str:
+    """What to say of a body over the limit of its route."""
+    limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
+    if limit is None:
+        return _DETAILS[413]
+    setting = body_limits.get(limit)
+    return f"The body is larger than the {limit} bytes that this address takes" + (f" ({setting})." if setting else ".")
 
 
 def _translator(to_problem: Any) -> Any:
@@ -185,8 +198,9 @@ class ProblemMiddleware:
     file does not have (416), a missing static file.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_limits: dict[int, str]) -> None:
         self.app = app
+        self.body_limits = body_limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -200,7 +214,10 @@ class ProblemMiddleware:
                 headers = Headers(raw=message["headers"])
                 if headers.get("content-type", "").split(";")[0] not in (MEDIA_TYPE, "application/json"):
                     kept = {k: v for k, v in headers.items() if k in ("allow", "content-range", "retry-after")}
-                    problem = _from_status(message["status"], _DETAILS.get(message["status"], "Refused."), kept)
+                    detail = _DETAILS.get(message["status"], "Refused.")
+                    if message["status"] == 413:
+                        detail = _too_large(scope, self.body_limits)
+                    problem = _from_status(message["status"], detail, kept)
                     replacement = problem_response(problem, scope["path"])
                     return
             if replacement is not None:
@@ -228,7 +245,7 @@ EXAMPLES: dict[str, str] = {
     "not_acceptable": "This address makes application/json, image/gif, image/png; none of them is accepted.",
     "transition_refused": "The job has succeeded; it cannot be cancelled.",
     "invalid_request": "gamma: must be at least 0, not -1",
-    "upload_too_large": "The body is larger than this address takes.",
+    "upload_too_large": "The body is larger than the 1048576 bytes that this address takes.",
     "not_an_image": "The upload cannot be decoded as an image.",
     "job_store_unavailable": "Redis does not answer.",
 }

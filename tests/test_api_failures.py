@@ -14,6 +14,8 @@ import httpx
 import pytest
 from api_support import Service, assert_problem, http_server, picture, service, zip_of_pictures
 
+from app.api.bodies import FORM_OVERHEAD_BYTES
+from app.main import MAX_JSON_BYTES
 from app.problems import KINDS
 from worker.connections import connect
 
@@ -180,6 +182,32 @@ def test_every_failure_is_a_problem(
         assert field in [error["field"] for error in body["errors"]]
     assert "Traceback" not in answer.text
     assert str(api.settings.home) not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "limit", "setting"),
+    [
+        ("/traversals", _image(b"x" * 300_000), 200_000, "BETAVAE_MAX_UPLOAD_BYTES"),
+        ("/traversals", _image(b"x" * 1_000_000), 200_000 + FORM_OVERHEAD_BYTES, "BETAVAE_MAX_UPLOAD_BYTES"),
+        ("/traversals", _image(_bomb()), 1_000_000, "BETAVAE_MAX_IMAGE_PIXELS"),
+        (
+            "/datasets?name=a",
+            {"content": b"x" * 1_000_000, "headers": {"content-type": "application/zip"}},
+            400_000 + FORM_OVERHEAD_BYTES,
+            "BETAVAE_MAX_DATASET_UPLOAD_BYTES",
+        ),
+        ("/datasets/dsprites/packs", {"content": b" " * 2_000_000, "headers": JSON}, MAX_JSON_BYTES, ""),
+    ],
+)
+def test_what_is_too_large_is_told_the_limit_and_its_setting(
+    api: Service, path: str, request_: dict[str, Any], limit: int, setting: str
+) -> None:
+    answer = api.client.post(path, **request_)
+    detail = answer.json()["detail"]
+    assert answer.status_code == 413
+    assert str(limit) in detail
+    assert ("BETAVAE_" in detail) == bool(setting)
+    assert setting in detail
 
 
 def test_failures_leave_nothing_behind(api: Service) -> None:

@@ -129,7 +129,7 @@ class JobStore:
         return [event_from_entry(entry) for entry in entries]
 
     def wait_events(self, job_id: str, after: str | None = None, seconds: float = 5.0) -> _Events:
-        """As events, but when there are none yet, waits for one for so long. Needs a patient client. Raises UnknownJob."""
+        """As events, but when there are none yet, waits for one for so long; by a patient client. Raises UnknownJob."""
         self._record(job_id)
         milliseconds = max(1, int(min(seconds, BLOCK_SECONDS) * 1000))
         found = self._redis("xread", {f"{P}events:{job_id}": event_position(after)}, 1000, milliseconds)

@@ -9,15 +9,17 @@ from starlette.datastructures import UploadFile
 
 from app.problems import Problem
 from worker.animation import zip_files
+from worker.settings import PREFIX
 from worker.storage import Storage
 from worker.traversal_request import zipped_names
 
 
-def read_upload(upload: UploadFile, max_bytes: int) -> bytes:
-    """An uploaded file's bytes. Raises Problem upload_too_large."""
+def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:
+    """An uploaded file's bytes. Args: setting, that the limit comes from. Raises Problem upload_too_large."""
     data = upload.file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise Problem("upload_too_large", f"The file is larger than {max_bytes} bytes.")
+        source = f" ({PREFIX}{setting.upper()})" if setting else ""
+        raise Problem("upload_too_large", f"The file is larger than the {max_bytes} bytes that are taken{source}.")
     return data
 
 

@@ -318,7 +318,7 @@ async def _read_image(request: Request, services: Services, model_id: str) -> An
 
 def _load(services: Services, upload: Any, preprocessing: Preprocessing) -> Any:
     def load() -> Any:
-        data = read_upload(upload, services.settings.max_upload_bytes)
+        data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
         try:
             return load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
         except ConfigError as error:

@@ -175,7 +175,7 @@ def _understand(services: Services, values: dict[str, str], files: dict[str, Upl
     resolved = resolve_request(parameters, info, len(given))
     images = []
     for name in given:
-        data = read_upload(files[name], services.settings.max_upload_bytes)
+        data = read_upload(files[name], services.settings.max_upload_bytes, "max_upload_bytes")
         images.append(load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels))
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
 

@@ -1,9 +1,11 @@
 """Every failure over HTTP has the same shape, and costs nothing else."""
 
+import io
 import json
 import os
 import signal
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +210,20 @@ def test_what_is_too_large_is_told_the_limit_and_its_setting(
     assert str(limit) in detail
     assert ("BETAVAE_" in detail) == bool(setting)
     assert setting in detail
+
+
+@pytest.mark.parametrize("names", [["a.txt", "b/c.py"], ["broken.png"], ["picture"], []])
+def test_a_zip_without_a_picture_is_refused_when_it_is_uploaded(api: Service, names: list[str]) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "no picture")
+    before = api.client.get("/datasets").json()
+    files = {"file": ("a.zip", buffer.getvalue())}
+    for path, data in (("/datasets", {"name": "texts"}), ("/train-jobs", {"preset": "dsprites"})):
+        body = assert_problem(api.client.post(path, data=data, files=files), 422, "invalid_dataset")
+        assert [error["field"] for error in body["errors"]] == ["file"]
+    assert api.client.get("/datasets").json() == before
 
 
 def test_failures_leave_nothing_behind(api: Service) -> None:

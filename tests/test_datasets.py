@@ -29,9 +29,10 @@ from training.datasets import (
     pack_dataset,
     source_for,
 )
-from training.images import Preprocessing, load_image
+from training.images import FORMATS, Preprocessing, load_image, looks_like_picture
 from training.layouts import split_by_group
 from training.packs import Pack, PackError, open_pack, read_rejected
+from training.picture_files import check_zip
 
 GREY = Preprocessing(image_size=16, num_channels=1)
 RGB = Preprocessing(image_size=16, num_channels=3)
@@ -634,3 +635,33 @@ def test_the_description_is_json(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "pack" / "dataset.json").read_text())
     assert (data["name"], data["num_images"], data["image_size"], data["num_channels"]) == ("My set", 1, 16, 3)
     assert data["preprocessing"] == {"image_size": 16, "num_channels": 3, "crop": "center", "crop_size": None}
+
+
+def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
+    for name in FORMATS:
+        for mode in ("L", "RGB"):
+            buffer = io.BytesIO()
+            Image.new(mode, (9, 8)).save(buffer, name)
+            assert looks_like_picture(buffer.getvalue()[:32]), name
+    for head in (b"", b"P", b"Plain text", b"RIFF\0\0\0\0WAVEfmt ", b"PK\3\4", b"%PDF-1.7", b"\x7fELF"):
+        assert not looks_like_picture(head)
+
+
+@pytest.mark.parametrize("place", [0, 150, 199, None])
+def test_a_zip_that_only_packing_can_tell_passes(tmp_path: Path, place: int | None) -> None:
+    """Two hundred files called pictures, of which one is, or none: not all are looked at."""
+    path, buffer = tmp_path / "a.zip", io.BytesIO()
+    Image.new("L", (9, 8)).save(buffer, "PNG")
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(200):
+            archive.writestr(f"{i}.png", buffer.getvalue() if i == place else b"no picture")
+    check_zip(path, Limits())
+
+
+def test_a_zip_whose_pictures_have_no_suffix_passes(tmp_path: Path) -> None:
+    path, buffer = tmp_path / "a.zip", io.BytesIO()
+    Image.new("RGB", (9, 8)).save(buffer, "WEBP")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme", "pictures")
+        archive.writestr("one", buffer.getvalue())
+    check_zip(path, Limits())

@@ -20,12 +20,15 @@ __all__ = [
     "Preprocessing",
     "decode_image",
     "load_image",
+    "looks_like_picture",
     "preprocess",
     "preprocess_array",
 ]
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 """What is opened. Fewer decoders than Pillow has: each of them is code that strangers feed."""
+
+_SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 DEFAULT_MAX_BYTES = 64 * 2**20
 DEFAULT_MAX_PIXELS = 50_000_000
@@ -41,6 +44,15 @@ class ImageError(ValueError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def looks_like_picture(head: bytes) -> bool:
+    """Whether a file that begins so may be a picture that is opened here. Args: head, its first 16 bytes or more."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[:1] == b"P":
+        return head[1:2] in b"123456fFy" and head[2:3].isspace()
+    return head.startswith(_SIGNATURES)
 
 
 def decode_image(

@@ -16,16 +16,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.images import ImageError, Preprocessing, load_image
+from training.images import ImageError, Preprocessing, load_image, looks_like_picture
 from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
 from training.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
 
+PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 _CHUNK = 64
+_NUM_PEEKS = 64
+_HEAD_BYTES = 32
 _MAX_LIST_BYTES = 256 * 2**20
 _END_OF_ZIP = struct.Struct("<4s4H2LH")
 _MIN_ENTRY_BYTES = 46
 """Size of a zip entry's heading without its name."""
+
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises for an entry that is damaged or packed in a way that it does not know."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -42,6 +48,10 @@ class Files(Protocol):
 
     def read(self, name: str, max_bytes: int) -> bytes:
         """Raises ImageError when it cannot be read or is larger than max_bytes."""
+        ...
+
+    def head(self, name: str) -> bytes:
+        """The first 32 bytes; empty when they cannot be read."""
         ...
 
 
@@ -116,6 +126,25 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
         raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
 
 
+def check_zip(path: Path, limits: Limits) -> None:
+    """Refuses a zip without pictures by the first bytes of at most 64 files; what only packing can tell passes.
+
+    Raises: as open_zip does; DatasetError no_images.
+    """
+    with open_zip(path, limits) as files:
+        names = files.names()
+        named = [name for name in names if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES]
+        candidates = named or names
+        sample = candidates[:: max(1, -(-len(candidates) // _NUM_PEEKS))]
+        if any(looks_like_picture(files.head(name)) for name in sample):
+            return
+    if not names:
+        raise DatasetError("no_images", f"{path.name}: there are no files")
+    # Of files that are called pictures, those that were not looked at may be some.
+    if not named or len(sample) == len(named):
+        raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {sample[0]} for one")
+
+
 class _FolderFiles:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.refused: list[tuple[str, str, str]] = []
@@ -137,6 +166,13 @@ class _FolderFiles:
         if len(data) > max_bytes:
             raise ImageError("image_too_large", f"the file has more than {max_bytes} bytes")
         return data
+
+    def head(self, name: str) -> bytes:
+        try:
+            with open(self._paths[name], "rb") as file:
+                return file.read(_HEAD_BYTES)
+        except OSError:
+            return b""
 
 
 class _ZipFiles:
@@ -166,16 +202,15 @@ class _ZipFiles:
         try:
             with self._archive.open(entry) as file:
                 return file.read(max_bytes + 1)[:max_bytes]
-        except (
-            OSError,
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-            ValueError,
-        ) as error:
+        except _UNREADABLE as error:
             raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
+
+    def head(self, name: str) -> bytes:
+        try:
+            with self._archive.open(self._entries[name]) as file:
+                return file.read(_HEAD_BYTES)
+        except _UNREADABLE:
+            return b""
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -25,11 +25,11 @@ from training.datasets import (
     pack_dataset,
 )
 from training.packs import Pack, PackError, PackInfo, open_pack
+from training.picture_files import PICTURE_SUFFIXES
 from worker.storage import LocalStorage, NotStored, Storage
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _UPLOAD_SUFFIXES = (".zip", ".npz", ".npy", ".h5", ".hdf5")
-_PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 
 BUILT_IN_NAMES = {
     "dsprites": "dSprites-compatible shapes",
@@ -120,7 +120,7 @@ class DatasetRegistry:
         name, path = validate_name(name), path.expanduser().absolute()
         if path.is_dir():
             ImageFolder(path, layout, split)
-            if not any(p.suffix.lower() in _PICTURE_SUFFIXES for p in path.rglob("*")):
+            if not any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
                 raise DatasetError("no_images", f"{path}: no pictures in this folder")
             return self._add(name, "folder", str(path), layout, split)
         _check_archive(path)

@@ -15,7 +15,7 @@ from app import problems
 from app.dependencies import Services
 from app.problems import Problem
 from training.datasets import DatasetError
-from training.picture_files import open_zip
+from training.picture_files import check_zip
 from training.sources import Limits
 from worker.registry import DatasetRecord
 
@@ -75,10 +75,7 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
     """Checks an archive that lies at `path`, and moves it into the storage. Raises Problem."""
     try:
         if Path(filename).suffix.lower() == ".zip":
-            with open_zip(path, Limits(max_files=MAX_ZIP_FILES)) as files:
-                names = files.names()
-            if not names:
-                raise DatasetError("no_images", "the zip holds no files")
+            check_zip(path, Limits(max_files=MAX_ZIP_FILES))
         with _registering:
             return services.datasets.add_upload(name, path, filename=filename)
     except DatasetError as error:

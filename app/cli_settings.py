@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from models.config import ConfigError
+from models.config import ConfigError, number_text
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -23,13 +23,14 @@ def _help(field: Field[Any]) -> str:
     limits = field.metadata
     parts = [limits["unit"]] if limits["unit"] else []
     if limits["minimum"] is not None:
-        parts.append(f"≥ {limits['minimum']:g}")
+        parts.append(f"≥ {number_text(limits['minimum'])}")
     if limits["above"] is not None:
-        parts.append(f"> {limits['above']:g}")
+        parts.append(f"> {number_text(limits['above'])}")
     if limits["maximum"] is not None:
-        parts.append(f"≤ {limits['maximum']:g}")
+        parts.append(f"≤ {number_text(limits['maximum'])}")
     if field.default is not MISSING and field.default is not None:
-        parts.append(f"default {field.default}")
+        is_number = isinstance(field.default, int | float) and not isinstance(field.default, bool)
+        parts.append(f"default {number_text(field.default) if is_number else field.default}")
     return f"{limits['text']} ({', '.join(parts)})" if parts else str(limits["text"])
 
 

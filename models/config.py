@@ -55,6 +55,11 @@ def field_types(f: Field[Any]) -> tuple[type, ...]:
     return get_args(f.type) or (f.type,)
 
 
+def number_text(value: float) -> str:
+    """A number as people write it: whole ones in full, up to sixteen digits."""
+    return str(int(value)) if abs(value) < 1e16 and value == int(value) else f"{value:g}"
+
+
 def _check_field(f: Field[Any], value: Any) -> None:
     limits = f.metadata
     types = field_types(f)
@@ -77,11 +82,11 @@ def _check_field(f: Field[Any], value: Any) -> None:
     if limits["choices"] and value not in limits["choices"]:
         raise ConfigError(f.name, f"must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
     if limits["minimum"] is not None and value < limits["minimum"]:
-        raise ConfigError(f.name, f"must be at least {limits['minimum']:g}, not {value:g}")
+        raise ConfigError(f.name, f"must be at least {number_text(limits['minimum'])}, not {number_text(value)}")
     if limits["maximum"] is not None and value > limits["maximum"]:
-        raise ConfigError(f.name, f"must be at most {limits['maximum']:g}, not {value:g}")
+        raise ConfigError(f.name, f"must be at most {number_text(limits['maximum'])}, not {number_text(value)}")
     if limits["above"] is not None and value <= limits["above"]:
-        raise ConfigError(f.name, f"must be above {limits['above']:g}, not {value:g}")
+        raise ConfigError(f.name, f"must be above {number_text(limits['above'])}, not {number_text(value)}")
 
 
 ARCHITECTURES = ("burgess", "higgins")

@@ -49,6 +49,14 @@ def test_an_unknown_setting_is_named_with_the_near_one(
     assert str(error.value) == f"{variable} is no setting; did you mean {hint}?"
 
 
+@pytest.mark.parametrize("variable", ["BETAVAE_FOO", "BETAVAE_", "BETAVAE_WORKERS"])
+def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == f"{variable} is no setting"
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

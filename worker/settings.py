@@ -133,11 +133,13 @@ def load_settings() -> Settings:
 
     Raises: SettingsError for an unknown `BETAVAE_…` variable, naming the nearest known one, or for a bad value.
     """
-    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            near = difflib.get_close_matches(variable.upper(), known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+        name = variable.upper().removeprefix(PREFIX)
+        if variable.upper().startswith(PREFIX) and name not in known:
+            # The prefix, which they share, would make any two of them near.
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
             raise SettingsError(f"{variable} is no setting{hint}")
     try:
         return Settings()

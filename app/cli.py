@@ -58,6 +58,13 @@ def serve(
     launcher.serve(load_settings())
 
 
+def _text(error: Exception) -> str:
+    """One line: Python's own errors about files say "[Errno 2] No such file or directory: 'a'"."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
+
+
 def main() -> None:
     """Runs a command. What a user can cause ends in one line on standard error and exit code 1 or 2."""
     # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took 40 times as long.
@@ -71,7 +78,7 @@ def main() -> None:
         fail(str(error))
         sys.exit(2)
     except USER_ERRORS as error:
-        fail(str(error))
+        fail(_text(error))
         sys.exit(1)
     except typer.Abort:
         sys.exit(130)

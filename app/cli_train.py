@@ -89,9 +89,11 @@ def train(
     pack = pack_of(stores, chosen, training_config.preprocessing)
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
-    from training.checkpoints import CheckpointError
+    from training.checkpoints import CheckpointError, newest_checkpoint
     from training.loop import train as run_loop
 
+    if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
+        note(f"going on from step {checkpoint.step}")
     with progress(run_name) as report, _stop_asked_by_ctrl_c() as should_stop:
 
         def on_progress(state: "Progress") -> None:

@@ -11,9 +11,10 @@ from app.cli_settings import with_options_of
 from app.cli_stores import open_stores
 from models.atomic import write_bytes
 from models.config import ConfigError
-from training.images import load_image
+from models.info import Preprocessing
+from training.images import ImageError, load_image
 from worker.animation import zip_files
-from worker.traversal_request import FORMATS, TraversalRequest, parse_request, resolve_request, zipped_names
+from worker.traversal_request import FORMATS, Pixels, TraversalRequest, parse_request, resolve_request, zipped_names
 
 EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
@@ -57,7 +58,7 @@ def traverse(
     stores = open_stores(device)
     info, folder = stores.model(model)
     pictures = [
-        load_image(path.read_bytes(), info.preprocessing, max_pixels=stores.settings.max_image_pixels)
+        _read_picture(path, info.preprocessing, stores.settings.max_image_pixels)
         for path in (image, to)
         if path is not None
     ]
@@ -92,6 +93,18 @@ def traverse(
         write_bytes(target / "result.json", (json.dumps(numbers, indent=2) + "\n").encode())
     _tell(numbers)
     print(output)
+
+
+def _read_picture(path: Path, preprocessing: Preprocessing, max_pixels: int) -> Pixels:
+    """A picture as the model wants it. Raises CliError that names the file."""
+    try:
+        return load_image(path.read_bytes(), preprocessing, max_pixels=max_pixels)
+    except FileNotFoundError:
+        raise CliError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CliError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except ImageError as error:
+        raise CliError(f"{path}: {error.message}") from error
 
 
 def _tell(numbers: dict[str, Any]) -> None:

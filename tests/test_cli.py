@@ -136,8 +136,11 @@ def test_every_setting_is_an_option(
         (["train", "SQUARES", "--device", "gpu"], 2, "BETAVAE_DEVICE: must be auto, cpu, or cuda:N"),
         (["traverse", "--seed", "1", "-m", "nothing"], 1, "no model 'nothing'"),
         (["traverse", "-m", "MODEL"], 2, "image: is missing"),
-        (["traverse", "absent.png", "-m", "MODEL"], 1, "absent.png"),
-        (["traverse", "SQUARES/broken.png", "-m", "MODEL"], 1, "picture"),
+        (["traverse", "absent.png", "-m", "MODEL"], 1, "betavae: absent.png: no such file"),
+        (["traverse", "EMPTY", "-m", "MODEL"], 1, "EMPTY: is a directory"),
+        (["traverse", "SQUARES/broken.png", "-m", "MODEL"], 1, "broken.png: not a picture"),
+        (["traverse", "--seed", "1", "-m", "MODEL", "-o", "/dev/null/a"], 1, "betavae: /dev/null"),
+        (["train", "SQUARES", "--seed", "2147483648"], 2, "seed: must be at most 2147483647, not 2147483648"),
         (["traverse", "--seed", "1", "-m", "MODEL", "--dimensions", "7"], 2, "dimensions"),
         (["traverse", "--seed", "1", "-m", "MODEL", "-o", "a.doc"], 1, "suffixes"),
         (["datasets", "add", "empty", "EMPTY"], 1, "no pictures"),
@@ -167,6 +170,13 @@ def test_what_a_user_gets_wrong_is_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("betavae: ")]
     assert len(errors) == 1
     assert words in errors[0]
+
+
+def test_help_shows_bounds_in_full(betavae: Betavae, capsys: pytest.CaptureFixture[str]) -> None:
+    assert betavae("train", "--help") == 0
+    text = capsys.readouterr().out
+    assert "≤ 2147483647" in text
+    assert "e+0" not in text
 
 
 def test_an_unknown_setting_is_one_line(
@@ -214,9 +224,13 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     with monkeypatch.context() as context:
         context.setattr(cli_train, "progress", _interrupted_at_first_report)
         assert betavae(*train) == 1
-    assert "stopped at step 4; the same command goes on from there" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "stopped at step 4; the same command goes on from there" in said
+    assert "going on" not in said
     assert betavae(*train) == 0
-    model_id = capsys.readouterr().out.strip()
+    printed = capsys.readouterr()
+    model_id = printed.out.strip()
+    assert printed.err.index("going on from step 4\n") < printed.err.index("mine: 12/12")
 
     weights = "model.safetensors"
     whole = tmp_path / "whole" / "model" / weights

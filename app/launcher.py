@@ -39,9 +39,17 @@ def serve(settings: Settings) -> None:
 
     Raises: LaunchError when the data folder, the port or the broker can't be had.
     """
-    home = _data_folder(settings.home)
-    lock = _lock(home)
-    listener = bind(settings.host, settings.port)
+    # On a new data folder the port comes first, so that a taken one leaves no files. A folder that was served before may
+    # be held by what a killed launcher left behind, the port too: its lock is waited for.
+    listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)
+    try:
+        home = _data_folder(settings.home)
+        lock = _lock(home)
+    except LaunchError:
+        if listener is not None:
+            listener.close()
+        raise
+    listener = listener or bind(settings.host, settings.port)
     port = listener.getsockname()[1]
     environment = {**os.environ, **_environment(settings, home, port)}
     supervisor = Supervisor(environment, say, kept_fds=(lock,))

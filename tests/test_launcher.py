@@ -15,6 +15,7 @@ import pytest
 
 from app import launcher, reaper
 from app.supervisor import exit_text, restart_delay
+from worker.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -161,6 +162,23 @@ def test_a_taken_port_is_one_sentence() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(launcher.LaunchError, match=rf"^Port {port} on 127\.0\.0\.1 can't be had .*BETAVAE_PORT"):
             launcher.bind("127.0.0.1", port)
+
+
+def test_a_taken_port_leaves_no_data_folder(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(home=tmp_path / "home", port=taken.getsockname()[1])
+        with pytest.raises(launcher.LaunchError, match="^Port "):
+            launcher.serve(settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_start_hears_of_the_first_one_rather_than_of_its_port(tmp_path: Path) -> None:
+    descriptor = launcher._lock(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(home=tmp_path, port=taken.getsockname()[1])
+        with pytest.raises(launcher.LaunchError, match="already serves from the data folder"):
+            launcher.serve(settings)
+    os.close(descriptor)
 
 
 def test_an_unknown_host_is_one_sentence() -> None:

@@ -435,8 +435,9 @@ def test_a_real_worker_trains_stops_on_sigterm_and_goes_on(
         position = wait_for("progress", None)
         assert workers_alive(services.jobs.redis)["train"] == 1
         worker.send_signal(signal.SIGTERM)
-        _, log = worker.communicate(timeout=60)
+        printed, log = worker.communicate(timeout=60)
         assert worker.returncode == 0
+        assert "MainProcess" not in f"{printed} {log}"  # Celery's own words.
         assert services.jobs.get(job.id).status == "queued"
         assert workers_alive(services.jobs.redis)["train"] == 0
         story = [f"job {job.id}: running (train, attempt 1)", f"job {job.id}: queued (worker stopping)", "stopped"]

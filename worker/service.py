@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 
+from celery.apps import worker as celery_worker
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from redis.exceptions import RedisError
@@ -105,6 +106,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     app.steps["consumer"].add(heartbeat_step(queue, services, device))
     warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, root is nobody else's root.
     setup_logging.connect(_keep_logging)
+    celery_worker.safe_say = _say_nothing
     sweeper = Sweeper(services.jobs)
     sweeper.start()
     worker = app.Worker(
@@ -124,6 +126,10 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
         sweeper.stop()
     log.info("worker %s %s: stopped", queue, services.name)
     return int(worker.exitcode or 0)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """Instead of Celery's own lines about its shutdown, which pass by the log; worker.tasks says what happens."""
 
 
 def _keep_logging(**_: object) -> None:

@@ -39,7 +39,7 @@ def serve(settings: Settings) -> None:
 
     Raises: LaunchError when the data folder, the port or the broker can't be had.
     """
-    # On a new data folder the port comes first, so that a taken one leaves no files. A folder that was served before may
+    # On a new data folder the port comes first, so that a taken one leaves no files. One that was served before may
     # be held by what a killed launcher left behind, the port too: its lock is waited for.
     listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)
     try:

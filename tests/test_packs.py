@@ -243,3 +243,15 @@ def test_what_a_killed_packer_left_is_cleared_and_one_at_work_is_left_alone(tmp_
         assert set(tmp_path.iterdir()) == {at_work, tmp_path / "set"}
         assert writer.finish(name="n", kind="array", source="s").num_images == 10
     assert os.listdir(tmp_path) == ["set"]
+
+
+def test_what_was_left_while_another_packed_is_cleared_at_its_end(tmp_path: Path) -> None:
+    dead = tmp_path / ".set.packing-dead"
+    with PackWriter(tmp_path / "set", SMALL) as writer:
+        dead.mkdir()
+        (dead / "images.npy").write_bytes(b"half")
+        for path in (dead / "images.npy", dead):
+            os.utime(path, (1e9, 1e9))
+        writer.add(pixels())
+        writer.finish(name="noise", kind="array", source="")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -167,6 +167,8 @@ class PackWriter:
     ) -> None:
         self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
+        # What a packer left that was killed just before this one began was too young then.
+        _remove_leftovers(self.folder)
 
     def add(self, images: NDArray[np.uint8]) -> None:
         """Appends (n, H, W, C) uint8. Raises PackError for another shape or type."""

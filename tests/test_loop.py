@@ -122,7 +122,7 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     seen: list[Progress] = []
     result = train(SMALL, pack, run_folder=tmp_path, name="a model", on_progress=seen.append)
     assert result.outcome == "completed"
-    assert [progress.step for progress in seen] == [4, 8, 12, 16, 20, 24]
+    assert [progress.step for progress in seen] == [4, 8, 12, 16, 20, 24, 24]  # The last: with the last validation.
     assert seen[-1].fraction == 1
     assert seen[-1].eta_seconds == 0
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -207,13 +207,25 @@ def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp
 
 def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_path: Path) -> None:
     config = replace(
-        SMALL, num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=100.0, learning_rate=1e-3, batch_size=32,
-        log_steps=100, preview_steps=0, validation_steps=None,
+        SMALL, num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0, learning_rate=1e-3, batch_size=32,
+        log_steps=50, preview_steps=0, validation_steps=None,
     )  # fmt: skip
     seen: list[Progress] = []
-    train(config, pack, run_folder=tmp_path, on_progress=seen.append)
+    result = train(config, pack, run_folder=tmp_path, on_progress=seen.append)
     assert seen[-1].metrics["capacity"] == 5.0
-    assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.05)
+    assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.02)
+    # Not the mean over the last steps alone: the weights have come to rest there.
+    assert result.info is not None
+    assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.02)
+
+
+def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    train(replace(SMALL, validation_fraction=0.2), pack, run_folder=tmp_path, on_progress=seen.append)
+    assert seen[-1].step == SMALL.num_steps
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    last = [record["validation_loss"] for record in records if "validation_loss" in record][-1]
+    assert seen[-1].metrics["validation_loss"] == last
 
 
 def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> None:
@@ -293,7 +305,7 @@ def test_only_the_newest_checkpoints_are_kept_and_a_higher_fence_is_newer(tmp_pa
 
 def test_warnings_come_once_and_in_words() -> None:
     watch = Watch(replace(SMALL, num_steps=10_000, capacity_steps=100))
-    metrics = {"kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
+    metrics = {"loss": 4100.0, "kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
     warnings = watch.look(5_000, metrics)
     assert any("far from its capacity" in text for text in warnings)
     assert any("dwarfs" in text for text in warnings)

@@ -8,7 +8,7 @@ from models.info import Preprocessing
 
 OBJECTIVES = ("capacity", "beta", "btcvae", "annealed")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta")
-LEARNING_RATE_SCHEDULES = ("constant", "cosine", "plateau")
+LEARNING_RATE_SCHEDULES = ("cooldown", "constant", "cosine", "plateau")
 
 PAPER_CAPACITY_STEPS = 100_000
 """Burgess et al. 2018 raise C over this many steps."""
@@ -96,10 +96,11 @@ class TrainingConfig:
     optimizer: str = setting("adam", text="Optimizer.", choices=OPTIMIZERS)
     learning_rate: float = setting(5e-4, text="Learning rate at its highest.", above=0, maximum=10)
     learning_rate_schedule: str = setting(
-        "constant",
+        "cooldown",
         text=(
-            "constant; cosine: falls to a hundredth over the second two thirds of the run; plateau: times "
-            "plateau_factor after plateau_patience validations without a better loss."
+            "cooldown: constant, then falling to 0 over the last fifth of the run; constant; cosine: falls to a "
+            "hundredth over the second two thirds of the run; plateau: times plateau_factor after plateau_patience "
+            "validations without a better loss."
         ),
         choices=LEARNING_RATE_SCHEDULES,
     )

@@ -193,6 +193,7 @@ def train(
     window = Window()
     watch = Watch(config)
     saved_at = time.monotonic()
+    metrics: dict[str, Any] = {}
     validation: dict[str, float] = {}
     reason: str | None = None
     message = ""
@@ -211,6 +212,8 @@ def train(
                         run.best_loss = validation["validation_loss"]
                         write_checkpoint(run_folder / "best", _weights_only(run, validation), fence, keep=1)
                     run.learning_rate.validated(validation["validation_loss"])
+                    if last and metrics and on_progress is not None:
+                        on_progress(_progress(run.step, config, metrics | validation, watch))
                 run.validated_step = run.step
             # Sample.
             if config.preview_steps and (last or run.step % config.preview_steps == 0):

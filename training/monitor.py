@@ -65,10 +65,11 @@ class Watch:
         assert config.capacity_steps is not None
         if config.objective == "capacity":
             distance = abs(kl - metrics["capacity"])
-            penalty = config.gamma * distance
+            # The mean of the penalties, which the KL's swings about C do not cancel out of.
+            penalty = metrics["loss"] - rec
             if step > config.capacity_steps and distance > 0.1 * (1 + metrics["capacity"]):
                 found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
-            if step > 500 and penalty > 2 * rec:
+            if step > 500 and penalty > 0.5 * rec:
                 found["dwarfed"] = (
                     f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
                     "learnt late; try a smaller γ or the annealed objective"

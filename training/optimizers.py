@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.config import TrainingConfig
-from training.schedules import cosine_decay
+from training.schedules import cooldown, cosine_decay
 
 
 def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -39,6 +39,8 @@ class LearningRate:
         self.current = self._config.learning_rate * self._factor
         if self._config.learning_rate_schedule == "cosine":
             self.current *= cosine_decay(step, self._config.num_steps)
+        elif self._config.learning_rate_schedule == "cooldown":
+            self.current *= cooldown(step, self._config.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.current
 

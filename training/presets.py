@@ -31,19 +31,23 @@ PRESETS: dict[str, Preset] = {
     "dsprites": Preset(
         dataset="dsprites",
         text=(
-            "The shipped dsprites model: β falls from 150 to 2 in 3 000 steps, which sets x, y and scale apart; then a "
-            "restart, in which the other factors join. `betavae train --preset dsprites`; an hour on two cores."
+            "The shipped dsprites model. β falls from 150 to 1.2 in 3 000 steps, which sets x, y and scale apart; then a "
+            "restart, in which the other factors join (objective annealed). `betavae train --preset dsprites`: 45 "
+            "minutes on one core. Scores: README. Seed 1 of four that ran to step 3 000: the one whose latents follow "
+            "the picture's axes best."
         ),
         config=TrainingConfig(
             objective="annealed",
             beta_start=150.0,
-            beta=2.0,
+            beta=1.2,
             anneal_steps=3_000,
             restart_step=3_000,
+            restart_steps=15_000,
             num_steps=25_000,
             learning_rate=1e-3,
             learning_rate_schedule="cosine",
             validation_fraction=0.01,
+            seed=1,
         ),
     ),
     "dsprites_burgess": Preset(

@@ -202,4 +202,15 @@ def test_nearest_colors_are_nearest_up_to_the_cells_width() -> None:
     pixels, palette = (generator.integers(0, 256, (n, 3), dtype=np.uint8) for n in (4000, 100))
     distance = np.linalg.norm(pixels[:, None].astype(float) - palette, axis=2)
     found = distance[np.arange(len(pixels)), nearest_colors(pixels, palette)]
-    assert (found - distance.min(1)).max() <= 2 * np.sqrt(3) * 1.5
+    # A cell is 8 levels wide, so that a pixel and the one that speaks for it differ by at most 7 in each channel.
+    assert (found - distance.min(1)).max() <= 2 * np.sqrt(3) * 7
+
+
+@given(seed=st.integers(0, 1000), num=st.integers(1, 50))
+def test_nearest_colors_are_exact_where_each_cell_has_one_color(seed: int, num: int) -> None:
+    generator = np.random.default_rng(seed)
+    cells = generator.permutation(32**3)[:num]
+    palette = np.stack([cells >> 10, cells >> 5 & 31, cells & 31], 1).astype(np.uint8) * 8
+    palette += generator.integers(0, 8, palette.shape, dtype=np.uint8)
+    chosen = generator.integers(0, num, 500)
+    assert (nearest_colors(palette[chosen], palette) == chosen).all()

@@ -12,8 +12,9 @@ from PIL import Image
 Palette = NDArray[np.uint8]
 """Colours, (K, 3) RGB."""
 
-_COARSE_BITS = 5
-_FINE_BITS = 6
+_BITS = 5
+"""Of each channel, that tell the cells of a colour cube."""
+
 _KMEANS_ROUNDS = 2
 _ROWS = 256
 """Rows of one distance product: below the size at which BLAS starts threads, which would fight over shared cores."""
@@ -55,38 +56,43 @@ def refine_palette(pixels: NDArray[np.uint8], palette: Palette, rounds: int = _K
 
 
 def nearest_colors(pixels: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """Index of the nearest palette colour for each pixel, (N,); found per cell of an 18-bit colour cube."""
-    keys = _keys(pixels, _FINE_BITS)
-    occupied = np.zeros(1 << 3 * _FINE_BITS, bool)
-    occupied[keys] = True
-    cells = np.flatnonzero(occupied)
-    size = 1 << 8 - _FINE_BITS
-    mask = (1 << _FINE_BITS) - 1
-    channels = (cells >> 2 * _FINE_BITS, cells >> _FINE_BITS & mask, cells & mask)
-    centres = np.stack(channels, 1).astype(np.float32) * size + (size - 1) / 2
-    table = np.zeros(1 << 3 * _FINE_BITS, np.uint8)
-    table[cells] = _nearest_rows(centres, palette.astype(np.float32))
+    """Index of a nearest palette colour for each pixel, (N,).
+
+    Found once per cell of a 15-bit colour cube, for one of the pixels in it: exact where the picture is flat.
+    """
+    words = _words(pixels)
+    keys = _keys(words, _BITS)
+    members = np.zeros(1 << 3 * _BITS, np.uint32)
+    members[keys] = words | np.uint32(1 << 24)
+    cells = np.flatnonzero(members)
+    colors = members[cells].view(np.uint8).reshape(-1, 4)[:, 2::-1]
+    table = np.zeros(len(members), np.uint8)
+    table[cells] = _nearest_rows(colors.astype(np.float32), palette.astype(np.float32))
     return table.take(keys)
 
 
-def _keys(pixels: NDArray[np.uint8], bits: int) -> NDArray[np.intp]:
-    """Cell of a colour cube with 2**bits cells a side, for each pixel."""
-    # Whole words are shifted several times faster than every third byte.
-    words = np.zeros((len(pixels), 4), np.uint8)
+def _words(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """0x00RRGGBB of each pixel. Whole words are shifted several times faster than every third byte."""
+    bytes_ = np.zeros((len(pixels), 4), np.uint8)
     for channel in range(3):
-        words[:, 2 - channel] = pixels[:, channel]
-    packed: NDArray[np.uint32] = words.view("<u4")[:, 0]
+        bytes_[:, 2 - channel] = pixels[:, channel]
+    words: NDArray[np.uint32] = bytes_.view("<u4")[:, 0]
+    return words
+
+
+def _keys(words: NDArray[np.uint32], bits: int) -> NDArray[np.intp]:
+    """Cell of a colour cube with 2**bits cells a side, for each pixel."""
     mask, drop = np.uint32((1 << bits) - 1), np.uint32(8 - bits)
-    keys: NDArray[np.uint32] = (packed >> drop) & mask
-    keys |= (packed >> np.uint32(2 * drop)) & np.uint32(mask << bits)
-    keys |= (packed >> np.uint32(3 * drop)) & np.uint32(mask << 2 * bits)
+    keys: NDArray[np.uint32] = (words >> drop) & mask
+    keys |= (words >> np.uint32(2 * drop)) & np.uint32(mask << bits)
+    keys |= (words >> np.uint32(3 * drop)) & np.uint32(mask << 2 * bits)
     return keys.astype(np.intp)  # the type that indexing needs anyway
 
 
 def _histogram(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean colour (M, 3) and number of pixels (M,) of each occupied cell of a 15-bit colour cube."""
-    keys = _keys(pixels, _COARSE_BITS)
-    counts = np.bincount(keys, minlength=1 << 3 * _COARSE_BITS)
+    keys = _keys(_words(pixels), _BITS)
+    counts = np.bincount(keys, minlength=1 << 3 * _BITS)
     cells = np.flatnonzero(counts)
     weights = counts[cells].astype(np.float32)
     place_of_cell = np.empty(len(counts), np.intp)

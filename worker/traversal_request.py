@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.config import ConfigError, check, setting
 from models.info import ModelInfo, active_dimensions
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Part of every traversal's id: raise it when the same request would give other bytes."""
 
 MAX_STEPS = 240

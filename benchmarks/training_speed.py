@@ -168,7 +168,9 @@ def main() -> None:
             packing = 2048 / (time.perf_counter() - started)
             pack = open_pack(Path(temporary) / "pack")
             # In turn, so that what else the machine does meets both.
-            pairs = [(plain_rate_apart(folder, arguments.steps), our_rate(pack, arguments.steps)) for _ in range(ROUNDS)]
+            pairs = [
+                (plain_rate_apart(folder, arguments.steps), our_rate(pack, arguments.steps)) for _ in range(ROUNDS)
+            ]
             plain, our = (statistics.median(values) for values in zip(*pairs, strict=True))
             ours.append(our)
             print(f"| {label} | {plain:.0f} | {our:.0f} | {our / plain:.1f}× | {packing:.0f} |", flush=True)

@@ -24,6 +24,7 @@ def text_size_px(tile_px: int) -> int:
     return max(12, min(32, round(tile_px / 9)))
 
 
+@lru_cache(maxsize=4096)
 def text_width(text: str, size_px: int) -> int:
     """Width in pixels."""
     return round(font(size_px).getlength(text) + 0.5)

@@ -125,6 +125,7 @@ class MovingSheet:
         self._line = round(self._text * 1.35)
         self._gap = max(2, self._tile // 16) if not captions else max(8, self._tile // 10)
         self._values: dict[str, NDArray[np.uint8]] = {}
+        self._accent = np.asarray(Image.new("L" if self._channels == 1 else "RGB", (1, 1), ACCENT)).reshape(1, 1, -1)
         self._left, self._right = panels(rendered) if captions else ([], [])
         self._measure_cells(peers or shown)
         self._layout()
@@ -227,8 +228,7 @@ class MovingSheet:
     def _draw_value(self, canvas: Pixels, cell: Cell, step: int, x: int, y: int) -> None:
         track = y + self._tile + self._gap // 2
         knob = x + round(step / (len(self) - 1) * (self._tile - 6))
-        accent = Image.new("L" if self._channels == 1 else "RGB", (1, 1), ACCENT)
-        canvas[track - 2 : track + 4, knob : knob + 6] = np.asarray(accent).reshape(1, 1, -1)
+        canvas[track - 2 : track + 4, knob : knob + 6] = self._accent
         text = self._value_picture(cell.value_text(step))
         top, left = y + self._tile + self._below_tile, x + text_width(cell.lead, self._text)
         canvas[top : top + len(text), left : left + text.shape[1]] = text

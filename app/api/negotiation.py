@@ -10,6 +10,8 @@ from starlette.responses import Response
 from app.problems import Problem
 
 DEFAULT_WAIT_SECONDS = 10.0
+FILE_WAIT_SECONDS = 60.0
+"""For who asked for a picture or a film: a 202 with JSON in place of it is seldom what a script expects."""
 MAX_WAIT_SECONDS = 60.0
 
 

@@ -14,7 +14,13 @@ from starlette.responses import JSONResponse, Response
 from app import problems
 from app.api.bodies import read_form
 from app.api.media import image_dimension_zip, read_upload
-from app.api.negotiation import accepted, bytes_response, wait_seconds
+from app.api.negotiation import (
+    DEFAULT_WAIT_SECONDS,
+    FILE_WAIT_SECONDS,
+    accepted,
+    bytes_response,
+    wait_seconds,
+)
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
 from app.problems import Problem
@@ -142,7 +148,8 @@ async def create_traversal(request: Request, services: Services_) -> Response:
 
     The id is a hash of model, pixels, parameters and renderer: the same request is the same traversal, answered from
     storage. `Accept`, or the field `format`, picks what comes back: JSON, the animated sheet (GIF, WebP, MP4), the
-    static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (10).
+    static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (10 for
+    JSON, 60 for a file); what is not done by then is answered with 202 and JSON.
     """
     async with read_form(request, {"model", *PARAMETERS}, set(IMAGE_FIELDS)) as form:
         asked = await anyio.to_thread.run_sync(
@@ -153,7 +160,8 @@ async def create_traversal(request: Request, services: Services_) -> Response:
         media_type = accepted(request.headers.get("accept"), OFFERED)
     format = FORMAT_OF[media_type]
     status = 200
-    deadline = anyio.current_time() + wait_seconds(request.headers.get("prefer"))
+    patience = DEFAULT_WAIT_SECONDS if format == "json" else FILE_WAIT_SECONDS
+    deadline = anyio.current_time() + wait_seconds(request.headers.get("prefer"), patience)
     while not await anyio.to_thread.run_sync(_is_stored, services, asked.id, format):
         status = 201
         job = await anyio.to_thread.run_sync(_start, services, asked, format)

@@ -89,17 +89,17 @@ def _evaluate_one(
     chosen = _dataset_of([info], dataset)
     pack = pack_of(stores, chosen, info.preprocessing)
     found = evaluate_pack(stores, _load(stores, folder), info, pack, metrics, seed)
-    if save:
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        show_evaluation(found, print)
+    if save:  # after the scores are shown: they took minutes
         from worker.evaluations import save_scores, with_scores
 
         if model_id is None:
             write_info(folder, with_scores(info, found, chosen))
         elif not save_scores(stores.models, model_id, found, chosen, info.weights_sha256):
             raise CliError(f"the model {model_id} was removed or replaced meanwhile")
-    if as_json:
-        print(json.dumps(found.to_json(), indent=2))
-    else:
-        show_evaluation(found, print)
 
 
 def _dataset_of(infos: Sequence[ModelInfo], dataset: str | None) -> str:

@@ -308,6 +308,11 @@ def test_warnings_come_once_and_in_words() -> None:
     metrics = {"loss": 4100.0, "kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
     warnings = watch.look(5_000, metrics)
     assert any("far from its capacity" in text for text in warnings)
-    assert any("dwarfs" in text for text in warnings)
+    assert any("more than half of the reconstruction loss" in text for text in warnings)
     assert any("collapsed" in text for text in warnings)
     assert watch.look(5_001, metrics) == []
+    # Swings about C cancel out of the mean KL, not out of the penalty.
+    swinging = metrics | {"kl": 4.0, "kl_per_dimension": [1.0] * 4}
+    config = replace(SMALL, num_steps=10_000, capacity_steps=100)
+    assert Watch(config).look(5_000, swinging | {"loss": 149.0}) == []
+    assert len(Watch(config).look(5_000, swinging | {"loss": 151.0})) == 1

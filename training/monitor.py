@@ -71,8 +71,8 @@ class Watch:
                 found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
             if step > 500 and penalty > 0.5 * rec:
                 found["dwarfed"] = (
-                    f"γ·|KL − C| ({penalty:.0f}) dwarfs the reconstruction loss ({rec:.0f}): the images may be "
-                    "learnt late; try a smaller γ or the annealed objective"
+                    f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss ({rec:.0f}): the images "
+                    "may be learnt late; try a smaller γ or the annealed objective"
                 )
         wanted = metrics.get("capacity", 1.0)
         if (

@@ -140,8 +140,8 @@ def check_zip(path: Path, limits: Limits) -> None:
             return
     if not names:
         raise DatasetError("no_images", f"{path.name}: there are no files")
-    # Of files that are called pictures, those that were not looked at may be some.
-    if not named or len(sample) == len(named):
+    # Those that were not looked at may be pictures.
+    if len(sample) == len(candidates):
         raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {sample[0]} for one")
 
 

@@ -33,7 +33,7 @@ PRESETS: dict[str, Preset] = {
         text=(
             "The shipped dsprites model. β falls from 150 to 1.2 in 3 000 steps, which sets x, y and scale apart; then "
             "a restart, in which the other factors join (objective annealed). `betavae train --preset dsprites`: 45 "
-            "minutes on one core; 29.4 nats at a KL of 23.7, MIG .23, BetaVAE .88, FactorVAE .82. Seed 1 of four that "
+            "minutes on one core; 29.4 nats at a KL of 23.7, MIG .23, BetaVAE .88, FactorVAE .82. Seed 1 of three that "
             "ran to step 3 000: the one whose latents follow the picture's axes best."
         ),
         config=TrainingConfig(

@@ -17,7 +17,7 @@ from worker.claims import Claim, ClaimKeeper
 from worker.dataset_registry import UnknownDataset, pack_job_id
 from worker.job_records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs import JobStore
-from worker.packing import pack_in_child
+from worker.packing import PackingDied, pack_in_child
 from worker.runtime import Runtime
 
 REPORT_SECONDS = 0.5
@@ -82,6 +82,9 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
         return None
     except UnknownDataset as error:
         claim.fail("unknown_dataset", str(error))
+        return None
+    except PackingDied as error:
+        claim.fail("packing_died", str(error))
         return None
     except OSError as error:
         claim.fail("storage_failed", f"The data set could not be stored: {error}")

@@ -135,7 +135,7 @@ def get_model(model_id: str, request: Request, services: Services_) -> Response:
             "dimension_labels": {"type": "array", "items": {"type": "string", "maxLength": MAX_LABEL_LENGTH}},
         },
         [],
-        {"name": "faces 2", "dimension_labels": ["smile", "", "hair"]},
+        {"name": "faces 2", "dimension_labels": ["smile", "", "hair", "", "", "", "", "", "", ""]},
     ),
     responses=problems.responses(
         "unknown_model", "read_only", "unsupported_media_type", "upload_too_large", "invalid_request"

@@ -1,7 +1,7 @@
 """Seconds that a running service takes over HTTP, as a client sees it.
 
     betavae serve                        # or docker compose up
-    python benchmarks/service_speed.py [URL]
+    python -m benchmarks.service_speed [URL]
 
 Uploads a model with random weights (64×64 RGB, 32 dimensions), asks for traversals of 32 × 30 frames that nobody asked
 for before, one at a time and eight at once, then for the same again, for encode and for decode; deletes the model.
@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 from PIL import Image
-from traversal_speed import random_model
 
+from benchmarks.traversal_speed import random_model
 from models.bundles import write_bundle
 from models.files import save_model
 

@@ -1,6 +1,6 @@
 """Images per second of our loop beside the plain PyTorch way, and of our step beside this machine's matrix products.
 
-    python benchmarks/training_speed.py [--steps 60] [--threads N]
+    python -m benchmarks.training_speed [--steps 60] [--threads N]
 
 (a) The same folder of JPEGs, the same network, batch 64, Adam: `training.loop.train` on the packed set, against
 ImageFolder, DataLoader and an eager step (its transforms resize as ours do), in a process of its own, since our loop

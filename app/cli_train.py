@@ -21,6 +21,7 @@ from training.packs import Pack
 from training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
+    from models.networks import VAE
     from training.loop import Progress
 
 PANEL = "Training settings"
@@ -94,6 +95,7 @@ def train(
 
     if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
         note(f"going on from step {checkpoint.step}")
+        del checkpoint  # its tensors
     with progress(run_name) as report, _stop_asked_by_ctrl_c() as should_stop:
 
         def on_progress(state: "Progress") -> None:
@@ -176,7 +178,7 @@ def _finish(
     model_id = stores.models.add(folder) if register else None
     try:
         if metrics is not None:
-            _evaluate(stores, folder, model_id, info, pack, metrics)
+            _evaluate(stores, network, folder, model_id, info, pack, metrics)
     except (KeyboardInterrupt, ValueError) as error:
         why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
         note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
@@ -184,13 +186,18 @@ def _finish(
 
 
 def _evaluate(
-    stores: Stores, folder: Path, model_id: str | None, info: ModelInfo, pack: Pack, metrics: tuple[str, ...]
+    stores: Stores,
+    network: "VAE",
+    folder: Path,
+    model_id: str | None,
+    info: ModelInfo,
+    pack: Pack,
+    metrics: tuple[str, ...],
 ) -> None:
     """Scores of a finished run, on standard error and in model.json, the run's and the registered model's."""
-    from models.files import load_model
     from worker.evaluations import save_scores, with_scores
 
-    found = evaluate_pack(stores, load_model(folder, stores.device()).network, info, pack, metrics, seed=0)
+    found = evaluate_pack(stores, network, info, pack, metrics, seed=0)
     show_evaluation(found, note)
     write_info(folder, with_scores(info, found, info.dataset["id"]))
     if model_id is not None:

@@ -96,13 +96,9 @@ def traverse(
 
 
 def _read_picture(path: Path, preprocessing: Preprocessing, max_pixels: int) -> Pixels:
-    """A picture as the model wants it. Raises CliError that names the file."""
+    """A picture as the model wants it. Raises OSError, and CliError that names the file."""
     try:
         return load_image(path.read_bytes(), preprocessing, max_pixels=max_pixels)
-    except FileNotFoundError:
-        raise CliError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CliError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except ImageError as error:
         raise CliError(f"{path}: {error.message}") from error
 

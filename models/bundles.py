@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,8 +86,8 @@ def write_bundle(folder: Path, target: Path | IO[bytes], *, card: str = "") -> N
     write_zip({**files, "README.md": card.encode()} if card else files, target)
 
 
-def write_zip(files: dict[str, bytes], target: Path | IO[bytes]) -> None:
-    """Files in a zip, uncompressed (weights do not shrink); equal files give equal bytes."""
+def write_zip(files: Mapping[str, bytes], target: Path | IO[bytes]) -> None:
+    """Files in a zip, uncompressed (weights and animations do not shrink); equal files give equal bytes."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name, _ZIP_DATE)

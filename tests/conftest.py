@@ -4,14 +4,17 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from app import cli
 from worker.connections import connect
 from worker.jobs import JobStore
 from worker.storage import LocalStorage
@@ -28,6 +31,24 @@ def _server_binary() -> str | None:
         return str(get_binary_path())
     except Exception:
         return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+@pytest.fixture
+def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs a command in this process, on a data folder of its own; returns the exit code."""
+    monkeypatch.setenv("BETAVAE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BETAVAE_DEVICE", "cpu")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["betavae", *map(str, arguments)])
+        with patch.dict(os.environ), pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from app import cli, cli_train
+from app import cli_train
 from app.cli_output import Report
 from training.config import TrainingConfig
 from worker.traversal_request import TraversalRequest
@@ -35,24 +34,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Betavae:
-    """Runs a command in this process, on a data folder of its own; returns the exit code."""
-    monkeypatch.setenv("BETAVAE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("BETAVAE_DEVICE", "cpu")
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["betavae", *map(str, arguments)])
-        with patch.dict(os.environ), pytest.raises(SystemExit) as end:
-            cli.main()
-        assert isinstance(end.value.code, int)
-        return end.value.code
-
-    return run
 
 
 @pytest.fixture(scope="session")

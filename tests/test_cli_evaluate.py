@@ -1,17 +1,13 @@
 """`betavae evaluate`, `train --evaluate` and `train --from`, without a server."""
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 
-from app import cli
 from models.config import NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info
@@ -29,24 +25,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture
-def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Betavae:
-    """Runs a command in this process, on a data folder of its own; returns the exit code."""
-    for name, value in {"HOME": str(tmp_path / "home"), "DEVICE": "cpu"}.items():
-        monkeypatch.setenv(f"BETAVAE_{name}", value)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setenv("NO_COLOR", "1")
-
-    def run(*arguments: str | Path) -> int:
-        monkeypatch.setattr(sys, "argv", ["betavae", *map(str, arguments)])
-        with patch.dict(os.environ), pytest.raises(SystemExit) as end:
-            cli.main()
-        assert isinstance(end.value.code, int)
-        return end.value.code
-
-    return run
 
 
 @pytest.fixture(scope="module")

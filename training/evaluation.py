@@ -1,6 +1,6 @@
 """What a trained network has learnt of a packed set: losses, active dimensions and disentanglement scores.
 
-No image is encoded twice; all scores are computed from the codes. Where no score is asked for that draws groups
+For the scores no image is encoded twice; all are computed from the codes. Where no score is asked for that draws groups
 (factor_vae, beta_vae), only the images that the others draw are encoded: 15 000 of dSprites' 737 280.
 """
 

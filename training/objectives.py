@@ -37,9 +37,14 @@ def bernoulli_floor(images: Tensor) -> Tensor:
 
     0 for black and white pictures; for grey ones it can be most of the loss. images (B, C, H, W) in [0, 1].
     """
-    entropy = -(torch.special.xlogy(images, images) + torch.special.xlogy(1 - images, 1 - images))
-    floor: Tensor = entropy.flatten(1).sum(1).mean()
+    floor: Tensor = pixel_entropy(images).flatten(1).sum(1).mean()
     return floor
+
+
+def pixel_entropy(values: Tensor) -> Tensor:
+    """Entropy of a Bernoulli variable with each of these means in [0, 1], elementwise, nats."""
+    entropy: Tensor = -(torch.special.xlogy(values, values) + torch.special.xlogy(1 - values, 1 - values))
+    return entropy
 
 
 def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from models.networks import VAE
 from training.inputs import to_input
-from training.objectives import kl_per_dimension, reconstruction_loss
+from training.objectives import kl_per_dimension, pixel_entropy, reconstruction_loss
 
 _BATCH = 256
-_LEVELS = np.arange(256) / 255
-_ENTROPY = -(_LEVELS * np.log(np.maximum(_LEVELS, 1e-9)) + (1 - _LEVELS) * np.log(np.maximum(1 - _LEVELS, 1e-9)))
+_ENTROPY = pixel_entropy(torch.arange(256, dtype=torch.float64) / 255).numpy()
 """Of a pixel of each value, nats."""
 SUMMARY_IMAGES = 10_000
 

@@ -7,7 +7,6 @@ them forward or ping-pong.
 import io
 import struct
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
+from models.bundles import write_zip
 from worker.palette import Palette, nearest_colors, refine_palette, shared_palette
 from worker.traversal_request import Pixels
 
@@ -267,9 +267,7 @@ def encode_mp4(frames: Frames, fps: float, loop: str) -> bytes:
 
 
 def zip_files(files: Mapping[str, bytes]) -> bytes:
-    """A zip of files by name, in that order, with a fixed date: equal files give equal bytes."""
+    """A zip of files by name, in that order: equal files give equal bytes."""
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0)), data)
+    write_zip(files, stream)
     return stream.getvalue()

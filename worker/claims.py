@@ -155,6 +155,17 @@ class ClaimKeeper:
             self._renew()
         return self.flags
 
+    def stop_reason(self, stopping: threading.Event) -> str | None:
+        """Why the work has to end now: lost, cancel, pause, or shutdown. Args: stopping, set when the worker ends."""
+        flags = self.look()
+        if self.lost:
+            return "lost"
+        if flags.cancel:
+            return "cancel"
+        if flags.pause:
+            return "pause"
+        return "shutdown" if stopping.is_set() else None
+
     def _run(self) -> None:
         # Twice a second, so that a cancellation is seen within a second.
         every_seconds = min(0.5, self._lease_seconds / 4)

@@ -23,7 +23,7 @@ _OPTIONS: dict[str, Any] = {
     "socket_timeout": 10,
     "health_check_interval": 10,
 }
-_IMPATIENT: dict[str, Any] = {**_OPTIONS, "socket_timeout": 4}
+IMPATIENT: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 4}
 """For whoever has a client of its own waiting: a server that takes the connection and is silent is given up soon."""
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError)
 BLOCK_SECONDS = 5.0
@@ -37,7 +37,9 @@ def connect(url: str, *, patient: bool = True) -> Any:
     """
     if patient:
         return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
-    return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError,)), **_IMPATIENT)
+    return redis.Redis.from_url(
+        url, retry=Retry(ConstantBackoff(0.05), 1, (RedisConnectionError,)), **{**_OPTIONS, **IMPATIENT}
+    )
 
 
 def connect_async(url: str, **options: Any) -> Any:

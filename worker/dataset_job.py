@@ -109,13 +109,8 @@ class _Watch:
 
     def check(self) -> None:
         """Whether the packing may go on."""
-        flags = self._keeper.look()
-        if self._keeper.lost:
-            raise Stopped("lost")
-        if flags.cancel:
-            raise Stopped("cancel")
-        if flags.pause or self._services.stopping.is_set():
-            raise Stopped("worker stopping")
+        if reason := self._keeper.stop_reason(self._services.stopping):
+            raise Stopped(reason if reason in ("lost", "cancel") else "worker stopping")
         self._on_packed(*self._counts)
 
     def __call__(self, done: int, total: int) -> None:

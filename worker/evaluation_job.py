@@ -80,12 +80,7 @@ class _Attempt:
         return found, info.weights_sha256
 
     def _should_stop(self) -> str | None:
-        flags = self.keeper.look()
-        if self.keeper.lost:
-            return "lost"
-        if flags.cancel:
-            return "cancel"
-        return "shutdown" if flags.pause or self.services.stopping.is_set() else None
+        return self.keeper.stop_reason(self.services.stopping)
 
     def _packing(self, done: int, total: int) -> None:
         if reason := self._should_stop():

@@ -4,7 +4,7 @@ Packed by threads of the render worker, dSprites left so little of the lock that
 behind it waited for minutes.
 
 The two processes speak in lines of JSON. The child tells how far it is and goes on when the parent says so: a parent
-that was frozen, or has died, or wants no pack any more, lets the child do nothing further.
+that was frozen, or has died, or wants no pack any more, lets the child begin nothing further.
 """
 
 import json
@@ -61,7 +61,10 @@ def pack_in_child(
     on_progress: OnProgress,
     check: Callable[[], None],
 ) -> None:
-    """As training.datasets.pack_dataset, in a process of lower priority, which is ended with this call.
+    """As training.datasets.pack_dataset, in a process of lower priority.
+
+    When this call ends early, the process is told to stop; it may finish the stretch that it is at, so that a complete
+    pack may still appear.
 
     Args: check, called a few times a second, however long the child is silent; raises to stop.
     Raises: what on_progress and check raise; DatasetError, OSError as pack_dataset does; PackingDied.

@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 
-from worker.connections import connect, reaching_redis
+from worker.connections import IMPATIENT, connect, reaching_redis
 from worker.job_records import QUEUES, Job
 from worker.job_scripts import PREFIX
 from worker.jobs import JobStore
@@ -76,8 +76,7 @@ class Sender:
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
         # Sending blocks on nothing; a broker that is silent is given up while the client still waits.
-        quick = {"socket_timeout": 4, "socket_connect_timeout": 2}
-        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **quick}
+        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **IMPATIENT}
 
     def __call__(self, job: Job) -> None:
         """The wake-up of a job."""

@@ -117,14 +117,7 @@ class _Training:
         return folder
 
     def _should_stop(self) -> str | None:
-        flags = self.keeper.look()
-        if self.keeper.lost:
-            return "lost"
-        if flags.cancel:
-            return "cancel"
-        if flags.pause:
-            return "pause"
-        return "shutdown" if self.services.stopping.is_set() else None
+        return self.keeper.stop_reason(self.services.stopping)
 
     def _packing(self, done: int, total: int) -> None:
         reason = self._should_stop()

@@ -4,8 +4,8 @@
 
 (a) The same folder of JPEGs, the same network, batch 64, Adam: `training.loop.train` on the packed set, against
 ImageFolder, DataLoader and an eager step (its transforms resize as ours do), in a process of its own, since our loop
-changes how the C library keeps memory. Once with 64×64 JPEGs, once with JPEGs of CelebA's size. Packing is paid once
-and is printed apart.
+changes how the C library keeps memory; with DataLoader's default of no processes, and with one a thread. Once with
+64×64 JPEGs, once with JPEGs of CelebA's size. Packing is paid once and is printed apart.
 (b) Multiply-adds of a step (forward, and twice that backward), as a share of the rate of 1024³ float32 products.
 Both sides of each ratio run in turn in this one run; medians over rounds.
 """
@@ -53,15 +53,12 @@ def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
         (folder / "class" / f"{i:06d}.jpg").write_bytes(data.getvalue())
 
 
-def plain_steps(folder: Path, steps: int) -> Iterator[None]:
+def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
     """The plain way: one optimizer step for every value that it yields."""
     transform = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor()])
     dataset = torchvision_datasets.ImageFolder(str(folder), transform)
-    loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=torch.get_num_threads())
-    network = VAE(NetworkConfig(num_channels=3))
-    for module in network.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
+    loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=num_workers)
+    network = plain_network()
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
     done = 0
     while True:
@@ -80,9 +77,21 @@ def plain_steps(folder: Path, steps: int) -> Iterator[None]:
                 return
 
 
-def plain_rate(folder: Path, steps: int) -> float:
+def plain_network() -> VAE:
+    """The network with torch's own layers in place of ours."""
+    network = VAE(NetworkConfig(num_channels=3))
+    for body in (network.encoder.body, network.decoder.body):
+        for i, layer in enumerate(body):
+            if isinstance(layer, nn.ReLU):
+                body[i] = nn.ReLU()
+            elif isinstance(layer, nn.ConvTranspose2d):
+                body[i] = nn.ConvTranspose2d(layer.in_channels, layer.out_channels, 4, 2, 1)
+    return network
+
+
+def plain_rate(folder: Path, steps: int, num_workers: int) -> float:
     """Images/s of the plain way, without its start."""
-    run = plain_steps(folder, steps + 5)
+    run = plain_steps(folder, steps + 5, num_workers)
     for _ in range(5):
         next(run)
     started = time.perf_counter()
@@ -91,10 +100,11 @@ def plain_rate(folder: Path, steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - started)
 
 
-def plain_rate_apart(folder: Path, steps: int) -> float:
+def plain_rate_apart(folder: Path, steps: int, num_workers: int) -> float:
     """As plain_rate, in a fresh process with the same number of threads."""
     command = [sys.executable, __file__, "--steps", str(steps), "--threads", str(torch.get_num_threads())]
-    done = subprocess.run([*command, "--plain", str(folder)], capture_output=True, text=True, check=True)
+    command += ["--plain", str(folder), "--workers", str(num_workers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
@@ -151,13 +161,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plain", type=Path, metavar="FOLDER", help="only the plain way on this folder")
+    parser.add_argument("--workers", type=int, default=0, help="processes of its loader")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.plain:
-        print(plain_rate(arguments.plain, arguments.steps))
+        print(plain_rate(arguments.plain, arguments.steps, arguments.workers))
         return
     print(f"torch {torch.__version__}, {arguments.threads} threads, batch {BATCH}, 3×64×64, Burgess network")
-    print("| pictures | plain, images/s | ours, images/s | ratio | packing, images/s |\n|---|---|---|---|---|")
+    print(
+        f"| pictures | plain, images/s | plain, {arguments.threads} loader processes | ours | ratios "
+        "| packing, images/s |\n|---|---|---|---|---|---|"
+    )
     ours = []
     for label, size in (("JPEG 64×64", (64, 64)), ("JPEG 178×218", (178, 218))):
         with tempfile.TemporaryDirectory() as temporary:
@@ -167,13 +181,19 @@ def main() -> None:
             pack_dataset(ImageFolder(folder), Path(temporary) / "pack", Preprocessing(num_channels=3))
             packing = 2048 / (time.perf_counter() - started)
             pack = open_pack(Path(temporary) / "pack")
-            # In turn, so that what else the machine does meets both.
-            pairs = [
-                (plain_rate_apart(folder, arguments.steps), our_rate(pack, arguments.steps)) for _ in range(ROUNDS)
+            # In turn, so that what else the machine does meets all.
+            rounds = [
+                (
+                    plain_rate_apart(folder, arguments.steps, 0),
+                    plain_rate_apart(folder, arguments.steps, arguments.threads),
+                    our_rate(pack, arguments.steps),
+                )
+                for _ in range(ROUNDS)
             ]
-            plain, our = (statistics.median(values) for values in zip(*pairs, strict=True))
+            alone, helped, our = (statistics.median(values) for values in zip(*rounds, strict=True))
             ours.append(our)
-            print(f"| {label} | {plain:.0f} | {our:.0f} | {our / plain:.1f}× | {packing:.0f} |", flush=True)
+            ratios = f"{our / alone:.1f}×, {our / helped:.1f}×"
+            print(f"| {label} | {alone:.0f} | {helped:.0f} | {our:.0f} | {ratios} | {packing:.0f} |", flush=True)
     rate = product_rate()
     needed = step_multiply_adds(NetworkConfig(num_channels=3))
     print(

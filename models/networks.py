@@ -1,11 +1,13 @@
 """The convolutional β-VAE networks of Burgess et al. 2018 and Higgins et al. 2017."""
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
+from models.training_layers import PhasedConvTranspose2d, ReLU
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1
 _HIDDEN = 256
@@ -27,10 +29,10 @@ class Encoder(nn.Module):
         channels = _layer_channels(config)
         layers: list[nn.Module] = []
         for before, after in zip([config.num_channels, *channels], channels, strict=False):
-            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), nn.ReLU(inplace=True)]
-        layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), nn.ReLU(inplace=True)]
+            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), ReLU()]
+        layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), ReLU()]
         if config.architecture == "burgess":
-            layers += [nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(inplace=True)]
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), ReLU()]
         self.body = nn.Sequential(*layers)
         self.mean = nn.Linear(_HIDDEN, config.latent_dim)
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
@@ -46,13 +48,13 @@ class Decoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         channels = _layer_channels(config)[::-1]
-        layers: list[nn.Module] = [nn.Linear(config.latent_dim, _HIDDEN), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [nn.Linear(config.latent_dim, _HIDDEN), ReLU()]
         if config.architecture == "burgess":
-            layers += [nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(inplace=True)]
-        layers += [nn.Linear(_HIDDEN, channels[0] * 16), nn.ReLU(inplace=True), nn.Unflatten(1, (channels[0], 4, 4))]
-        for before, after in zip(channels, [*channels[1:], config.num_channels], strict=True):
-            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), nn.ReLU(inplace=True)]
-        self.body = nn.Sequential(*layers[:-1])
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), ReLU()]
+        layers += [nn.Linear(_HIDDEN, channels[0] * 16), ReLU(), nn.Unflatten(1, (channels[0], 4, 4))]
+        for before, after in itertools.pairwise(channels):
+            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), ReLU()]
+        self.body = nn.Sequential(*layers, PhasedConvTranspose2d(channels[-1], config.num_channels))
 
     @property
     def output(self) -> nn.ConvTranspose2d:

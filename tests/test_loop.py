@@ -1,5 +1,6 @@
 """The training loop: resume equals never having stopped, capacity is met, ends are results."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from models.config import NetworkConfig
 from models.files import load_model
@@ -78,6 +80,9 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
         learning_rate=rate,
         learning_rate_schedule="plateau",
         gamma=10.0,
+        restart_step=6,
+        restart_steps=12,
+        restart_components=2,
     )
     whole = train(config, pack, run_folder=tmp_path / "whole")
     stops = set(np.random.default_rng([len(objective), len(optimizer)]).choice(np.arange(1, 24), 3).tolist())
@@ -116,6 +121,27 @@ def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_pla
     assert teacher.loss(images, after, 1.0) > 0
     assert teacher.loss(images, before, 1.0) == 0
     assert teacher.loss(images, after, 0.0) == 0
+
+
+def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(pack: Pack) -> None:
+    network = VAE(NetworkConfig(image_size=32, latent_dim=4))
+    images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
+    with torch.no_grad():
+        network.encoder.mean.weight[torch.tensor([1, 2])] *= 1000
+        network.encoder.mean.weight[3] *= 100
+        means, _ = network.encode(images)
+        left = functional.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()
+    teacher = restart(network, images, seed=5, num_components=2)
+    assert sorted(teacher.taught.tolist()) == [0, 3]
+    assert teacher.dimensions.tolist() == [1, 2]
+    scores, _, _ = np.linalg.svd(left - left.mean(0), full_matrices=False)
+    means[:, teacher.taught] = torch.from_numpy(scores[:, :2]) * 8  # Unit variance over 64 images.
+    distances = []
+    for signs in itertools.product((-1.0, 1.0), repeat=2):  # A component's sign is nobody's choice.
+        signed = means.clone()
+        signed[:, teacher.taught] *= torch.tensor(signs)
+        distances.append(teacher.loss(images, signed, 1.0).item())
+    assert min(distances) < 1e-3 < sorted(distances)[1]
 
 
 def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Shapes of the networks, and model files that come back as they were."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from models.config import ConfigError, NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info, validate_name, write_info
 from models.networks import VAE
+from training.objectives import kl_per_dimension, reconstruction_loss
 
 
 @pytest.mark.parametrize("architecture", ["burgess", "higgins"])
@@ -104,3 +107,42 @@ def test_a_model_json_of_the_wrong_length_is_refused(saved: tuple[Path, VAE]) ->
 def test_unusual_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         validate_name(name)
+
+
+def with_torch_layers(network: VAE) -> VAE:
+    """A copy with torch's own layers."""
+    plain = copy.deepcopy(network)
+    for body in (plain.encoder.body, plain.decoder.body):
+        for i, layer in enumerate(body):
+            if isinstance(layer, nn.ReLU):
+                body[i] = nn.ReLU()
+    output = network.decoder.output
+    plain.decoder.body[-1] = nn.ConvTranspose2d(output.in_channels, output.out_channels, 4, 2, 1)
+    plain.load_state_dict(network.state_dict())
+    return plain
+
+
+@pytest.mark.parametrize("architecture", ["burgess", "higgins"])
+@pytest.mark.parametrize("num_channels", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
+    architecture: str, num_channels: int, memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    ours = VAE(NetworkConfig(architecture=architecture, image_size=32, num_channels=num_channels))
+    plain = with_torch_layers(ours)
+    images = torch.rand(8, num_channels, 32, 32).to(memory_format=memory_format)
+    noise = torch.randn(8, 10)
+    losses = []
+    for network in (ours, plain):
+        network.to(memory_format=memory_format)
+        logits, mean, log_variance = network(images, noise)
+        kl = kl_per_dimension(mean, log_variance).sum()
+        loss = reconstruction_loss(logits, images, "bernoulli") + 4 * kl
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    torch.testing.assert_close(losses[0], losses[1])
+    for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-4), name

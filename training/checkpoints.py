@@ -32,7 +32,7 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, Tensor]
-    """network.<parameter>, optimizer.<parameter index>.<state name>, and teacher.<parameter> after a restart."""
+    """network.<parameter>, optimizer.<parameter index>.<state name>, and teacher… after a restart."""
     state: dict[str, Any] = field(default_factory=dict)
     """JSON-able: config, data set digest, learning-rate state, best validation loss."""
 

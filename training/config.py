@@ -86,6 +86,24 @@ class TrainingConfig:
     restart_steps: int = setting(
         600, text="Steps over which the old encoder's weight falls to 0 after a restart.", unit="steps", minimum=1
     )
+    restart_components: int = setting(
+        0,
+        text=(
+            "How many latents, those that carried least, learn principal components of what the old network could not "
+            "reproduce, for restart_steps: colours of small things, which training otherwise passes over."
+        ),
+        minimum=0,
+        maximum=64,
+    )
+
+    encoder_start: str = setting(
+        "quiet",
+        text=(
+            "Weights that the encoder begins with. quiet: latents carry next to nothing and grow out of the prior one "
+            "by one; alive: all carry something from the first step on, which leaves the mean image at once."
+        ),
+        choices=("quiet", "alive"),
+    )
 
     # Optimisation
     num_steps: int = setting(100_000, text="Length of the run.", unit="steps", minimum=1, maximum=100_000_000)

@@ -1,6 +1,5 @@
 """The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from models.files import load_model, save_model
 from models.info import ModelInfo
-from models.networks import VAE
+from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -36,7 +35,7 @@ from training.objectives import (
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
 from training.recorder import PREVIEW_IMAGES, Recorder
-from training.restart import Teacher, restart
+from training.restart import Teacher, below, restart
 from training.schedules import geometric_decay, linear_ramp
 from training.summary import SUMMARY_IMAGES, floor_of, summarise
 
@@ -89,7 +88,7 @@ class _Run:
         tensors = {f"network.{name}": tensor.clone() for name, tensor in self.network.state_dict().items()}
         tensors |= {name: tensor.clone() for name, tensor in optimizer_tensors(self.optimizer).items()}
         if self.teacher is not None:
-            tensors |= {f"teacher.{name}": t.clone() for name, t in self.teacher.encoder.state_dict().items()}
+            tensors |= {name: tensor.clone() for name, tensor in self.teacher.tensors().items()}
         state = {
             "config": config_to_json(config),
             "dataset_digest": digest,
@@ -107,22 +106,14 @@ class _Run:
             raise CheckpointError("the checkpoint belongs to a run with other settings")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")
-        self.network.load_state_dict(_below("network.", checkpoint.tensors))
+        self.network.load_state_dict(below("network.", checkpoint.tensors))
         if state["teacher_dimensions"] is not None:
-            encoder = copy.deepcopy(self.network.encoder)
-            encoder.load_state_dict(_below("teacher.", checkpoint.tensors))
-            dimensions = torch.tensor(state["teacher_dimensions"], device=encoder.mean.weight.device)
-            self.teacher = Teacher(encoder, dimensions)
+            self.teacher = Teacher.from_tensors(checkpoint.tensors, state["teacher_dimensions"], self.network)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
         self.step = checkpoint.step
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def train(
@@ -229,7 +220,8 @@ def train(
                 break
             # Step.
             if config.objective == "annealed" and run.step == config.restart_step:
-                run.teacher = restart(run.network, _spread(pack.images, _SAMPLE, device), config.seed + 1)
+                sample = _spread(pack.images, _SAMPLE, device)
+                run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
@@ -354,6 +346,8 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = VAE(config.network)
+        if config.encoder_start == "alive":
+            initialise_encoder_alive(network.encoder)
     mean_colour = _spread(pack.images, _SAMPLE, torch.device("cpu")).mean((0, 2, 3)).clamp(0.01, 0.99)
     network.decoder.output.bias = torch.nn.Parameter(torch.logit(mean_colour))
     if initial_weights is not None:

@@ -50,6 +50,30 @@ PRESETS: dict[str, Preset] = {
             seed=1,
         ),
     ),
+    "box_chairs": Preset(
+        dataset="chairs",
+        text=(
+            "The shipped chairs model, on the built-in box chairs. β falls from 30 to 2; at the restart two latents "
+            "learn what the first network left of the images, which is the hue. `betavae train --preset box_chairs`: "
+            "SCORES"
+        ),
+        config=TrainingConfig(
+            num_channels=3,
+            latent_dim=12,
+            objective="annealed",
+            encoder_start="alive",
+            beta_start=30.0,
+            beta=2.0,
+            anneal_steps=3_000,
+            restart_step=1_500,
+            restart_steps=4_000,
+            restart_components=2,
+            num_steps=10_000,
+            learning_rate=1e-3,
+            learning_rate_schedule="cosine",
+            validation_fraction=0.01,
+        ),
+    ),
     "dsprites_burgess": Preset(
         dataset="dsprites",
         text=(

@@ -4,47 +4,123 @@ Under a high β the first factors (x, y, scale of a sprite) settle cleanly, each
 dimensions are pruned: they carry nothing, so the decoder ignores them, so they carry nothing. Lowering β alone does
 not bring them back (training/NOTES.md has the runs). A fresh network, whose dimensions are all alive, finds the other
 factors at once, and the old encoder shows it where to put the first ones.
+
+Some factors no fresh network finds: the hue of a small thing in front of white is worth little as long as its place is
+unknown, and by the time that is known the code has lost the hue. It stands out in what the old network could not
+reproduce, whose principal components can therefore be taught to the dimensions that carried least.
 """
 
 import copy
+import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.info import ACTIVE_KL_NATS
-from models.networks import VAE, Encoder, initialise_encoder_alive
+from models.networks import VAE, initialise_encoder_alive
 from training.objectives import kl_per_dimension
 
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
+_CELLS = 8
+
+
+class Residual:
+    """Principal components of what a network leaves of its images: x - x̂, averaged over a grid of cells."""
+
+    def __init__(self, mean: Tensor, components: Tensor) -> None:
+        self.mean, self.components = mean, components
+        """(P,) and (K, P), with P = channels · cells; the scores of the images fitted to have unit variance."""
+
+    @classmethod
+    def fit(cls, residuals: Tensor, count: int) -> "Residual":
+        """The first `count` components of residuals (N, C, H, W)."""
+        cells = _cells(residuals)
+        mean = cells.mean(0)
+        _, singular, axes = torch.linalg.svd(cells - mean, full_matrices=False)
+        spread = (singular[:count] / math.sqrt(len(cells))).clamp_min(1e-6)
+        # Contiguous as a checkpoint returns it: a product with other strides differs in its last bits.
+        return cls(mean, (axes[:count] / spread[:, None]).contiguous())
+
+    def scores(self, residuals: Tensor) -> Tensor:
+        """Residuals (B, C, H, W) → (B, K)."""
+        return (_cells(residuals) - self.mean) @ self.components.T
 
 
 class Teacher:
-    """The encoder from before a restart, and the dimensions that were active in it."""
+    """The network from before a restart, the dimensions that it shows to the new one, and what other ones learn."""
 
-    def __init__(self, encoder: Encoder, dimensions: Tensor) -> None:
-        self.encoder, self.dimensions = encoder.requires_grad_(False), dimensions
+    def __init__(
+        self, network: VAE, dimensions: Tensor, taught: Tensor | None = None, residual: Residual | None = None
+    ) -> None:
+        self.network, self.dimensions = network.requires_grad_(False), dimensions
+        self.residual, self.taught = residual, dimensions[:0] if taught is None else taught
+        """Dimension taught[k] learns the residual's component k."""
 
     def loss(self, images: Tensor, mean: Tensor, strength: float) -> Tensor:
-        """Squared distance of the means (B, D) from the old ones in the active dimensions, nats an image.
+        """Squared distance of the means (B, D) from the old ones in `dimensions`, and in the taught ones from the
+        residual's scores; nats an image.
 
         strength falls from 1 to 0 over the steps after the restart.
         """
         with torch.no_grad():
-            target, _ = self.encoder(images)
-        distance: Tensor = (mean - target)[:, self.dimensions].square().sum(1).mean()
+            target, _ = self.network.encode(images)
+            if self.residual is not None:
+                target[:, self.taught] = self.residual.scores(images - torch.sigmoid(self.network.decoder(target)))
+        held = torch.cat([self.dimensions, self.taught])
+        distance: Tensor = (mean - target)[:, held].square().sum(1).mean()
         return _WEIGHT * strength * distance
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps beside `dimensions`."""
+        kept = {f"teacher.{name}": tensor for name, tensor in self.network.encoder.state_dict().items()}
+        if self.residual is not None:
+            kept |= {f"teacher_decoder.{name}": t for name, t in self.network.decoder.state_dict().items()}
+            kept["teacher_residual.taught"] = self.taught
+            kept["teacher_residual.mean"], kept["teacher_residual.components"] = (
+                self.residual.mean,
+                self.residual.components,
+            )
+        return kept
 
-def restart(network: VAE, images: Tensor, seed: int) -> Teacher:
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], dimensions: list[int], like: VAE) -> "Teacher":
+        """The teacher of a checkpoint, on the device of the network that it teaches."""
+        network = copy.deepcopy(like)
+        device = next(network.parameters()).device
+        network.encoder.load_state_dict(below("teacher.", tensors))
+        held = torch.tensor(dimensions, dtype=torch.int64, device=device)
+        if "teacher_residual.mean" not in tensors:
+            return cls(network, held)
+        network.decoder.load_state_dict(below("teacher_decoder.", tensors))
+        kept = {name: tensor.to(device) for name, tensor in below("teacher_residual.", tensors).items()}
+        return cls(network, held, kept["taught"], Residual(kept["mean"], kept["components"]))
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) -> Teacher:
     """Draws all weights of `network` anew, in place.
 
-    Args: images, a sample (N, C, H, W) in [0, 1] that tells which dimensions are active; seed, of the new weights.
-    Returns: the teacher that the old encoder becomes.
+    Args: images, a sample (N, C, H, W) in [0, 1] that tells which dimensions are active; seed, of the new weights;
+        num_components, how many dimensions learn principal components of the residual: those that carried least.
+    Returns: the teacher that the old network becomes.
     """
+    old = copy.deepcopy(network)
     with torch.no_grad():
-        kl = kl_per_dimension(*network.encode(images))
-    teacher = Teacher(copy.deepcopy(network.encoder), torch.nonzero(kl > ACTIVE_KL_NATS).flatten())
+        mean, log_variance = old.encode(images)
+        kl = kl_per_dimension(mean, log_variance)
+        # The dimensions that carried least make room; what they did carry, the new network finds again.
+        taught, residual = kl.argsort()[:num_components], None
+        if num_components:
+            residual = Residual.fit(images - torch.sigmoid(old.decoder(mean)), len(taught))
+        shown = kl > ACTIVE_KL_NATS
+        shown[taught] = False
+    teacher = Teacher(old, torch.nonzero(shown).flatten(), taught, residual)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = VAE(network.config)
@@ -52,3 +128,8 @@ def restart(network: VAE, images: Tensor, seed: int) -> Teacher:
     fresh.decoder.output.bias = network.decoder.output.bias  # It began at the mean colour; what it is now is no worse.
     network.load_state_dict(fresh.state_dict())
     return teacher
+
+
+def _cells(images: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, C · 64): means over 8 × 8 cells; finer detail says where edges are off."""
+    return functional.adaptive_avg_pool2d(images, _CELLS).contiguous().flatten(1)

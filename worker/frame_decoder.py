@@ -4,16 +4,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.networks import VAE
+from models.training_layers import phase_kernel
 from worker.rendered import Vector
 from worker.traversal_request import Pixels
 
 BATCH = 32
 """Latents in one call of the decoder. With more, the allocator gives each layer fresh pages: a quarter slower."""
-_LANES = 16
-"""Output channels of a convolution that is fast on every processor."""
 
 
 class FrameDecoder:
@@ -22,7 +21,8 @@ class FrameDecoder:
     def __init__(self, network: VAE) -> None:
         self._device = next(network.parameters()).device
         self._before = network.decoder.body[:-1]
-        self._kernel, self._bias = phase_kernel(network.decoder.output)
+        output = network.decoder.output
+        self._kernel, self._bias = phase_kernel(output.weight, output.bias, _stride(output.out_channels))
         size = network.config.image_size
         self._shape = (size, size, network.config.num_channels)
 
@@ -39,32 +39,6 @@ class FrameDecoder:
                 phases = _to_bytes(F.conv2d(hidden, self._kernel, self._bias, padding=1))
                 _interleave(phases, frames[begin : begin + BATCH])
         return frames
-
-
-def phase_kernel(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """The layer (kernel 4, stride 2, padding 1) as a convolution of kernel 2 and stride 1 with 4·C outputs.
-
-    Every second row and column of a transposed convolution's output is a convolution of its input: for output row
-    2i+a the input rows i−1+a and i+a, with kernel rows 3 and 1 (a = 0), 2 and 0 (a = 1). All four (row, column)
-    phases are computed together, since a convolution to C = 3 channels leaves most of the processor idle: half of
-    the decoder's time went into this layer.
-
-    Returns: kernel (4·S and a filling of zeros, C_in, 2, 2) and bias; channel (2a+b)·S + c holds phase (a, b). The
-    stride S is C, but 4 in colour.
-    """
-    channels = layer.out_channels
-    stride = _stride(channels)
-    weight = layer.weight.detach()
-    kernel = weight.new_zeros(-(-4 * stride // _LANES) * _LANES, layer.in_channels, 2, 2)
-    bias = weight.new_zeros(len(kernel))
-    for a in (0, 1):
-        for b in (0, 1):
-            phase = slice((2 * a + b) * stride, (2 * a + b) * stride + channels)
-            rows, columns = torch.tensor([3 - a, 1 - a]), torch.tensor([3 - b, 1 - b])
-            kernel[phase] = weight[:, :, rows][..., columns].transpose(0, 1)
-            if layer.bias is not None:
-                bias[phase] = layer.bias.detach()
-    return kernel.contiguous(memory_format=torch.channels_last), bias
 
 
 def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:

@@ -113,14 +113,14 @@ def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_pla
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
     with torch.no_grad():
         network.encoder.mean.weight[1] *= 200
-    before, _ = network.encode(images)
+    before, log_variance = network.encode(images)
     teacher = restart(network, images, seed=5)
     assert 1 in teacher.dimensions.tolist()
     after, _ = network.encode(images)
     assert not torch.equal(before, after)
-    assert teacher.loss(images, after, 1.0) > 0
-    assert teacher.loss(images, before, 1.0) == 0
-    assert teacher.loss(images, after, 0.0) == 0
+    assert teacher.loss(images, after, log_variance, 1.0) > 0
+    assert teacher.loss(images, before, log_variance, 1.0) == 0
+    assert teacher.loss(images, after, log_variance, 0.0) == 0
 
 
 def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(pack: Pack) -> None:
@@ -129,19 +129,22 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
     with torch.no_grad():
         network.encoder.mean.weight[torch.tensor([1, 2])] *= 1000
         network.encoder.mean.weight[3] *= 100
-        means, _ = network.encode(images)
+        means, log_variance = network.encode(images)
         left = functional.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()
     teacher = restart(network, images, seed=5, num_components=2)
     assert sorted(teacher.taught.tolist()) == [0, 3]
     assert teacher.dimensions.tolist() == [1, 2]
     scores, _, _ = np.linalg.svd(left - left.mean(0), full_matrices=False)
     means[:, teacher.taught] = torch.from_numpy(scores[:, :2]) * 8  # Unit variance over 64 images.
+    heard = log_variance.clone()
+    heard[:, teacher.taught] = -3
     distances = []
     for signs in itertools.product((-1.0, 1.0), repeat=2):  # A component's sign is nobody's choice.
         signed = means.clone()
         signed[:, teacher.taught] *= torch.tensor(signs)
-        distances.append(teacher.loss(images, signed, 1.0).item())
+        distances.append(teacher.loss(images, signed, heard, 1.0).item())
     assert min(distances) < 1e-3 < sorted(distances)[1]
+    assert teacher.loss(images, signed, log_variance, 1.0) > distances[-1]
 
 
 def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:

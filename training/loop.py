@@ -246,7 +246,7 @@ def train(
             if run.teacher is not None:
                 assert config.restart_step is not None
                 strength = linear_ramp(run.step - config.restart_step, 1.0, 0.0, config.restart_steps)
-                loss = loss + run.teacher.loss(images, mean, strength)
+                loss = loss + run.teacher.loss(images, mean, log_variance, strength)
                 if strength == 0:
                     run.teacher = None
             loss_value = loss.item()

@@ -23,6 +23,9 @@ from training.objectives import kl_per_dimension
 
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
+_TAUGHT_LOG_VARIANCE = -3.0
+_PRECISION_WEIGHT = 20.0
+"""Nats for a squared difference of 1 in the log-variance of a taught dimension, at the restart."""
 _CELLS = 8
 
 
@@ -58,10 +61,12 @@ class Teacher:
         self.residual, self.taught = residual, dimensions[:0] if taught is None else taught
         """Dimension taught[k] learns the residual's component k."""
 
-    def loss(self, images: Tensor, mean: Tensor, strength: float) -> Tensor:
+    def loss(self, images: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
         """Squared distance of the means (B, D) from the old ones in `dimensions`, and in the taught ones from the
         residual's scores; nats an image.
 
+        The taught ones also have a log-variance to keep to: under the noise of the prior the decoder would not hear
+        them, and what it does not hear it never uses.
         strength falls from 1 to 0 over the steps after the restart.
         """
         with torch.no_grad():
@@ -70,7 +75,8 @@ class Teacher:
                 target[:, self.taught] = self.residual.scores(images - torch.sigmoid(self.network.decoder(target)))
         held = torch.cat([self.dimensions, self.taught])
         distance: Tensor = (mean - target)[:, held].square().sum(1).mean()
-        return _WEIGHT * strength * distance
+        precision: Tensor = (log_variance[:, self.taught] - _TAUGHT_LOG_VARIANCE).square().sum(1).mean()
+        return strength * (_WEIGHT * distance + _PRECISION_WEIGHT * precision)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside `dimensions`."""

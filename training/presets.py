@@ -55,7 +55,8 @@ PRESETS: dict[str, Preset] = {
         text=(
             "The shipped chairs model, on the built-in box chairs. β falls from 30 to 2; at the restart two latents "
             "learn what the first network left of the images, which is the hue. `betavae train --preset box_chairs`: "
-            "SCORES"
+            "17 minutes on two cores; 92 nats above the images' entropy at a KL of 26.4, BetaVAE .91, "
+            "FactorVAE .71, MIG .09."
         ),
         config=TrainingConfig(
             num_channels=3,

@@ -57,7 +57,9 @@ def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
     """The plain way: one optimizer step for every value that it yields."""
     transform = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor()])
     dataset = torchvision_datasets.ImageFolder(str(folder), transform)
-    loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, num_workers=num_workers)
+    loader = DataLoader(
+        dataset, BATCH, shuffle=True, drop_last=True, num_workers=num_workers, persistent_workers=num_workers > 0
+    )
     network = plain_network()
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
     done = 0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
-from models.training_layers import PhasedConvTranspose2d, ReLU
+from models.training_layers import PhasedConvTranspose2d, SoleConsumerReLU
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1
 _HIDDEN = 256
@@ -29,10 +29,10 @@ class Encoder(nn.Module):
         channels = _layer_channels(config)
         layers: list[nn.Module] = []
         for before, after in zip([config.num_channels, *channels], channels, strict=False):
-            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), ReLU()]
-        layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), ReLU()]
+            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), SoleConsumerReLU()]
+        layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), SoleConsumerReLU()]
         if config.architecture == "burgess":
-            layers += [nn.Linear(_HIDDEN, _HIDDEN), ReLU()]
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), SoleConsumerReLU()]
         self.body = nn.Sequential(*layers)
         self.mean = nn.Linear(_HIDDEN, config.latent_dim)
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
@@ -48,12 +48,12 @@ class Decoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         channels = _layer_channels(config)[::-1]
-        layers: list[nn.Module] = [nn.Linear(config.latent_dim, _HIDDEN), ReLU()]
+        layers: list[nn.Module] = [nn.Linear(config.latent_dim, _HIDDEN), SoleConsumerReLU()]
         if config.architecture == "burgess":
-            layers += [nn.Linear(_HIDDEN, _HIDDEN), ReLU()]
-        layers += [nn.Linear(_HIDDEN, channels[0] * 16), ReLU(), nn.Unflatten(1, (channels[0], 4, 4))]
+            layers += [nn.Linear(_HIDDEN, _HIDDEN), SoleConsumerReLU()]
+        layers += [nn.Linear(_HIDDEN, channels[0] * 16), SoleConsumerReLU(), nn.Unflatten(1, (channels[0], 4, 4))]
         for before, after in itertools.pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), ReLU()]
+            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), SoleConsumerReLU()]
         self.body = nn.Sequential(*layers, PhasedConvTranspose2d(channels[-1], config.num_channels))
 
     @property

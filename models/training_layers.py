@@ -1,4 +1,7 @@
-"""Two layers with cheaper arithmetic for a training step on a CPU; results and parameters are those of torch's."""
+"""Two layers with cheaper arithmetic on a CPU while gradients are recorded; results are torch's up to rounding.
+
+Their gradients are of first order only, and know no torch.func and no autocast. Parameters have torch's names.
+"""
 
 from typing import Any
 
@@ -7,18 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ReLU(nn.ReLU):
+class SoleConsumerReLU(nn.ReLU):
     """ReLU in place, whose gradient is made in place as well: no fresh 8 MB for each layer and step.
 
-    The gradient that it overwrites must belong to it alone. After a convolution or a linear layer it does: their
-    backward passes return fresh tensors.
+    Its output may go only into one convolution or linear layer, or several, or views of it into them: their backward
+    passes return fresh tensors, which may be overwritten. With a sum (a skip connection) the gradients would be wrong.
     """
 
     def __init__(self) -> None:
         super().__init__(inplace=True)
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and input.requires_grad and not input.is_leaf and input.device.type == "cpu":
+        if torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu":
             output: Tensor = _InPlaceReLU.apply(input)
             return output
         return super().forward(input)
@@ -36,12 +39,14 @@ class _InPlaceReLU(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (values,) = ctx.saved_tensors
         gradient = gradients[0]
+        if 0 in gradient.stride():  # Expanded, as by sum(): its elements share memory.
+            gradient = gradient.clone()
         torch.ops.aten.threshold_backward.grad_input(gradient, values, 0, grad_input=gradient)
         return gradient
 
 
 class PhasedConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of kernel 4, stride 2, padding 1, whose forward pass in training is a 2×2 convolution.
+    """A transposed convolution of kernel 4, stride 2, padding 1, as a 2×2 convolution while gradients are recorded.
 
     For few output channels (a picture's 1 or 3) that is twice as fast on a CPU; the backward pass is torch's own.
     """
@@ -50,7 +55,8 @@ class PhasedConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 4, 2, 1)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if torch.is_grad_enabled() and input.requires_grad and input.device.type == "cpu":
+        plain = output_size is not None or input.dim() != 4 or input.device.type != "cpu"
+        if torch.is_grad_enabled() and input.requires_grad and not plain:
             output: Tensor = _Phased.apply(input, self.weight, self.bias)
             return output
         return super().forward(input, output_size)
@@ -62,19 +68,19 @@ class _Phased(torch.autograd.Function):
         ctx.save_for_backward(images, weight)
         kernel, offsets = phase_kernel(weight, bias, weight.shape[1])
         phases = F.conv2d(images, kernel, offsets, padding=1)
-        return interleave(phases, weight.shape[1], weight.shape[1])
+        return _interleave(phases, weight.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         images, weight = ctx.saved_tensors
         result: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
             gradients[0], images, weight, [weight.shape[1]], [2, 2], [1, 1], [1, 1], True, [0, 0], 1,
-            [ctx.needs_input_grad[0], True, True],
+            list(ctx.needs_input_grad),
         )  # fmt: skip
         return result
 
 
-def phase_kernel(weight: Tensor, bias: Tensor | None, stride: int) -> tuple[Tensor, Tensor]:
+def phase_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Tensor, Tensor]:
     """A transposed convolution (kernel 4, stride 2, padding 1) as a convolution of kernel 2 and stride 1.
 
     Every second row and column of a transposed convolution's output is a convolution of its input: for output row
@@ -82,16 +88,16 @@ def phase_kernel(weight: Tensor, bias: Tensor | None, stride: int) -> tuple[Tens
     phases are computed together, since a convolution to C = 3 channels leaves most of the processor idle: half of
     the decoder's time went into this layer.
 
-    Args: weight (C_in, C, 4, 4); bias (C,); stride S ≥ C, channels from one phase to the next.
+    Args: weight (C_in, C, 4, 4); bias (C,); spacing S ≥ C, channels from one phase to the next.
     Returns: kernel (4·S and a filling of zeros, C_in, 2, 2) and bias; channel (2a+b)·S + c holds phase (a, b).
     """
     weight = weight.detach()
     channels = weight.shape[1]
-    kernel = weight.new_zeros(-(-4 * stride // _LANES) * _LANES, len(weight), 2, 2)
+    kernel = weight.new_zeros(-(-4 * spacing // _LANES) * _LANES, len(weight), 2, 2)
     offsets = weight.new_zeros(len(kernel))
     for a in (0, 1):
         for b in (0, 1):
-            phase = slice((2 * a + b) * stride, (2 * a + b) * stride + channels)
+            phase = slice((2 * a + b) * spacing, (2 * a + b) * spacing + channels)
             rows, columns = torch.tensor([3 - a, 1 - a]), torch.tensor([3 - b, 1 - b])
             kernel[phase] = weight[:, :, rows][..., columns].transpose(0, 1)
             if bias is not None:
@@ -99,14 +105,14 @@ def phase_kernel(weight: Tensor, bias: Tensor | None, stride: int) -> tuple[Tens
     return kernel.contiguous(memory_format=torch.channels_last), offsets
 
 
-def interleave(phases: Tensor, stride: int, channels: int) -> Tensor:
-    """The four phases (B, 4·S …, H/2 + 1, W/2 + 1) → (B, C, H, W), channels last."""
+def _interleave(phases: Tensor, channels: int) -> Tensor:
+    """The four phases (B, 4·C …, H/2 + 1, W/2 + 1) → (B, C, H, W), channels last."""
     num, _, height, width = phases.shape
     height, width = height - 1, width - 1
     whole = phases.new_empty(num, height, 2, width, 2, channels)
     for a in (0, 1):
         for b in (0, 1):
-            begin = (2 * a + b) * stride
+            begin = (2 * a + b) * channels
             part = phases[:, begin : begin + channels, a : a + height, b : b + width]
             whole[:, :, a, :, b] = part.permute(0, 2, 3, 1)
     return whole.view(num, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)

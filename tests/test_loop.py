@@ -31,7 +31,7 @@ from training.loop import Progress, TrainingResult, train
 from training.monitor import Watch
 from training.objectives import bernoulli_floor
 from training.packs import Pack, open_pack, write_pack
-from training.restart import restart
+from training.restart import Teacher, restart
 
 SMALL = TrainingConfig(
     image_size=32,
@@ -86,6 +86,7 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
     )
     whole = train(config, pack, run_folder=tmp_path / "whole")
     stops = set(np.random.default_rng([len(objective), len(optimizer)]).choice(np.arange(1, 24), 3).tolist())
+    stops.add(10)  # In the middle of a restart's lesson.
     calls = 0
 
     def should_stop() -> str | None:
@@ -147,6 +148,30 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
         distances.append(teacher.loss(images, signed, heard, 1.0).item())
     assert min(distances) < 1e-3 < sorted(distances)[1]
     assert teacher.loss(images, signed, log_variance, 1.0) > distances[-1]
+
+
+def test_a_restart_teaches_no_more_components_than_its_images_have(pack: Pack) -> None:
+    torch.manual_seed(0)
+    for count in (1, 2, 3):
+        network = VAE(NetworkConfig(image_size=32, latent_dim=8))
+        images = to_input(pack.images[np.arange(count)], torch.device("cpu"))
+        teacher = restart(network, images, seed=5, num_components=6)
+        assert len(teacher.taught) <= count - 1
+        assert (teacher.residual is None) == (len(teacher.taught) == 0)
+        others = to_input(pack.images[np.arange(20, 40)], torch.device("cpu"))
+        with torch.no_grad():
+            assert teacher.loss(others, *network.encode(others), 1.0) < 1e5
+
+
+def test_a_teacher_comes_back_from_its_tensors(pack: Pack) -> None:
+    torch.manual_seed(0)
+    network = VAE(NetworkConfig(image_size=32, latent_dim=4))
+    images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
+    teacher = restart(network, images, seed=5, num_components=2)
+    back = Teacher.from_tensors(teacher.tensors(), teacher.dimensions.tolist(), network)
+    with torch.no_grad():
+        encoded = network.encode(images)
+        assert back.loss(images, *encoded, 0.5) == teacher.loss(images, *encoded, 0.5)
 
 
 def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:

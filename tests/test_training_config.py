@@ -43,6 +43,7 @@ def test_every_config_survives_json() -> None:
         ({"beta_start": 0.0}, "beta_start"),
         ({"latent_dim": True}, "latent_dim"),
         ({"seed": None}, "seed"),
+        ({"latent_dim": 4, "restart_components": 4}, "restart_components"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], field: str) -> None:

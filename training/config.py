@@ -90,7 +90,8 @@ class TrainingConfig:
         0,
         text=(
             "How many latents, those that carried least, learn principal components of what the old network could not "
-            "reproduce, for restart_steps: colours of small things, which training otherwise passes over."
+            "reproduce, for restart_steps: colours of small things, which training otherwise passes over. Fewer than "
+            "latent_dim (annealed, with restart_step)."
         ),
         minimum=0,
         maximum=64,
@@ -100,7 +101,8 @@ class TrainingConfig:
         "quiet",
         text=(
             "Weights that the encoder begins with. quiet: latents carry next to nothing and grow out of the prior one "
-            "by one; alive: all carry something from the first step on, which leaves the mean image at once."
+            "by one; alive: all carry something from the first step on, which leaves the mean image at once. "
+            "Without effect where a run starts from another model."
         ),
         choices=("quiet", "alive"),
     )
@@ -150,6 +152,8 @@ class TrainingConfig:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
         if self.crop_size is not None and self.crop_size < 8:
             raise ConfigError("crop_size", "must be at least 8")
+        if self.restart_components >= max(self.latent_dim, 1):
+            raise ConfigError("restart_components", f"must be fewer than the {self.latent_dim} latents")
 
     @property
     def network(self) -> NetworkConfig:

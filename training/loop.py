@@ -246,9 +246,10 @@ def train(
             if run.teacher is not None:
                 assert config.restart_step is not None
                 strength = linear_ramp(run.step - config.restart_step, 1.0, 0.0, config.restart_steps)
-                loss = loss + run.teacher.loss(images, mean, log_variance, strength)
                 if strength == 0:
                     run.teacher = None
+                else:
+                    loss = loss + run.teacher.loss(images, mean, log_variance, strength)
             loss_value = loss.item()
             if not abs(loss_value) < float("inf"):
                 message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"

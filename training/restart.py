@@ -24,9 +24,13 @@ from training.objectives import kl_per_dimension
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
 _TAUGHT_LOG_VARIANCE = -3.0
+"""σ ≈ .22. At the σ ≈ .7 that the means alone lead to, the decoder never took up a second component (NOTES.md)."""
 _PRECISION_WEIGHT = 20.0
 """Nats for a squared difference of 1 in the log-variance of a taught dimension, at the restart."""
 _CELLS = 8
+"""Cells along each side of a picture."""
+_LEAST_SHARE = 1e-3
+"""Of the first component's spread: below it a component is rounding."""
 
 
 class Residual:
@@ -34,20 +38,21 @@ class Residual:
 
     def __init__(self, mean: Tensor, components: Tensor) -> None:
         self.mean, self.components = mean, components
-        """(P,) and (K, P), with P = channels · cells; the scores of the images fitted to have unit variance."""
+        """(P,) and (K, P), with P = channels · cells; the scores of the images fitted have unit variance."""
 
     @classmethod
     def fit(cls, residuals: Tensor, count: int) -> "Residual":
-        """The first `count` components of residuals (N, C, H, W)."""
+        """The first `count` components of residuals (N, C, H, W), or as many as there are."""
         cells = _cells(residuals)
         mean = cells.mean(0)
         _, singular, axes = torch.linalg.svd(cells - mean, full_matrices=False)
-        spread = (singular[:count] / math.sqrt(len(cells))).clamp_min(1e-6)
+        count = min(count, len(cells) - 1, int((singular > _LEAST_SHARE * singular[0]).sum()))
+        spread = singular[:count] / math.sqrt(len(cells))
         # Contiguous as a checkpoint returns it: a product with other strides differs in its last bits.
         return cls(mean, (axes[:count] / spread[:, None]).contiguous())
 
     def scores(self, residuals: Tensor) -> Tensor:
-        """Residuals (B, C, H, W) → (B, K)."""
+        """(B, K) of residuals (B, C, H, W)."""
         return (_cells(residuals) - self.mean) @ self.components.T
 
 
@@ -62,17 +67,20 @@ class Teacher:
         """Dimension taught[k] learns the residual's component k."""
 
     def loss(self, images: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
-        """Squared distance of the means (B, D) from the old ones in `dimensions`, and in the taught ones from the
-        residual's scores; nats an image.
+        """Squared distance of the means from the old ones in `dimensions`, and in the taught ones from the residual's
+        scores.
 
         The taught ones also have a log-variance to keep to: under the noise of the prior the decoder would not hear
         them, and what it does not hear it never uses.
-        strength falls from 1 to 0 over the steps after the restart.
+
+        Args: images (B, C, H, W) in [0, 1]; mean, log_variance, each (B, D), of the new network; strength, which falls
+            from 1 to 0 over the steps after the restart.
+        Returns: scalar, nats an image.
         """
         with torch.no_grad():
             target, _ = self.network.encode(images)
             if self.residual is not None:
-                target[:, self.taught] = self.residual.scores(images - torch.sigmoid(self.network.decoder(target)))
+                target[:, self.taught] = self.residual.scores(images - self.network.decode(target))
         held = torch.cat([self.dimensions, self.taught])
         distance: Tensor = (mean - target)[:, held].square().sum(1).mean()
         precision: Tensor = (log_variance[:, self.taught] - _TAUGHT_LOG_VARIANCE).square().sum(1).mean()
@@ -92,7 +100,10 @@ class Teacher:
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], dimensions: list[int], like: VAE) -> "Teacher":
-        """The teacher of a checkpoint, on the device of the network that it teaches."""
+        """The teacher of a checkpoint, on the device of `like`, the network that it teaches.
+
+        Without a residual its decoder is a copy of that network's, and is never used.
+        """
         network = copy.deepcopy(like)
         device = next(network.parameters()).device
         network.encoder.load_state_dict(below("teacher.", tensors))
@@ -123,7 +134,9 @@ def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) ->
         # The dimensions that carried least make room; what they did carry, the new network finds again.
         taught, residual = kl.argsort()[:num_components], None
         if num_components:
-            residual = Residual.fit(images - torch.sigmoid(old.decoder(mean)), len(taught))
+            residual = Residual.fit(images - old.decode(mean), len(taught))
+            taught = taught[: len(residual.components)]
+            residual = residual if len(taught) else None
         shown = kl > ACTIVE_KL_NATS
         shown[taught] = False
     teacher = Teacher(old, torch.nonzero(shown).flatten(), taught, residual)

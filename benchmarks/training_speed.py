@@ -11,6 +11,7 @@ Both sides of each ratio run in turn in this one run; medians over rounds.
 """
 
 import argparse
+import copy
 import io
 import statistics
 import subprocess
@@ -60,7 +61,7 @@ def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
     loader = DataLoader(
         dataset, BATCH, shuffle=True, drop_last=True, num_workers=num_workers, persistent_workers=num_workers > 0
     )
-    network = plain_network()
+    network = with_torch_layers(VAE(NetworkConfig(num_channels=3)))
     optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
     done = 0
     while True:
@@ -79,16 +80,17 @@ def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
                 return
 
 
-def plain_network() -> VAE:
-    """The network with torch's own layers in place of ours."""
-    network = VAE(NetworkConfig(num_channels=3))
-    for body in (network.encoder.body, network.decoder.body):
+def with_torch_layers(network: VAE) -> VAE:
+    """A copy with torch's own layers in place of ours."""
+    plain = copy.deepcopy(network)
+    for body in (plain.encoder.body, plain.decoder.body):
         for i, layer in enumerate(body):
             if isinstance(layer, nn.ReLU):
                 body[i] = nn.ReLU()
             elif isinstance(layer, nn.ConvTranspose2d):
                 body[i] = nn.ConvTranspose2d(layer.in_channels, layer.out_channels, 4, 2, 1)
-    return network
+    plain.load_state_dict(network.state_dict())
+    return plain
 
 
 def plain_rate(folder: Path, steps: int, num_workers: int) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
-from models.training_layers import PhasedConvTranspose2d, SoleConsumerReLU
+from models.layers import PhasedConvTranspose2d, SoleConsumerReLU
 
 _KERNEL, _STRIDE, _PADDING = 4, 2, 1
 _HIDDEN = 256

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
-from torch.nn import functional
 
 from models.config import NetworkConfig
 from models.files import load_model
@@ -133,7 +133,7 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
         network.encoder.mean.weight[torch.tensor([1, 2])] *= 1000
         network.encoder.mean.weight[3] *= 10
         means, log_variance = network.encode(images)
-        left = functional.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()
+        left = F.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()
     teacher = restart(network, images, seed=5, num_components=2)
     assert sorted(teacher.taught.tolist()) == [0, 3]
     assert teacher.dimensions.tolist() == [1, 2]

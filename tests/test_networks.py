@@ -1,6 +1,5 @@
 """Shapes of the networks, and model files that come back as they were."""
 
-import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.training_speed import with_torch_layers
 from models.config import ConfigError, NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info, validate_name, write_info
+from models.layers import SoleConsumerReLU
 from models.networks import VAE
-from models.training_layers import SoleConsumerReLU
 from training.objectives import kl_per_dimension, reconstruction_loss
 
 
@@ -109,19 +109,6 @@ def test_a_model_json_of_the_wrong_length_is_refused(saved: tuple[Path, VAE]) ->
 def test_unusual_names_are_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         validate_name(name)
-
-
-def with_torch_layers(network: VAE) -> VAE:
-    """A copy with torch's own layers."""
-    plain = copy.deepcopy(network)
-    for body in (plain.encoder.body, plain.decoder.body):
-        for i, layer in enumerate(body):
-            if isinstance(layer, nn.ReLU):
-                body[i] = nn.ReLU()
-    output = network.decoder.output
-    plain.decoder.body[-1] = nn.ConvTranspose2d(output.in_channels, output.out_channels, 4, 2, 1)
-    plain.load_state_dict(network.state_dict())
-    return plain
 
 
 @pytest.mark.parametrize("architecture", ["burgess", "higgins"])

@@ -32,9 +32,14 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, Tensor]
-    """network.<parameter>, optimizer.<parameter index>.<state name>, and teacher… after a restart."""
+    """network.<parameter>, optimizer.<parameter index>.<state name>, and after a restart those of Teacher.tensors()."""
     state: dict[str, Any] = field(default_factory=dict)
     """JSON-able: config, data set digest, learning-rate state, best validation loss."""
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, keep: int = KEPT) -> Path:
@@ -105,12 +110,11 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     """Puts back what optimizer_tensors gave; the optimizer's own groups (rates and so on) stay."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            parameter = parameters[int(index)]
-            if tensor.shape == parameter.shape:
-                # Fused kernels walk parameter and state as flat memory: both must have the same (channels-last) order.
-                tensor = torch.empty_like(parameter).copy_(tensor)
-            state.setdefault(int(index), {})[name] = tensor
+    for key, tensor in below("optimizer.", tensors).items():
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            # Fused kernels walk parameter and state as flat memory: both must have the same (channels-last) order.
+            tensor = torch.empty_like(parameter).copy_(tensor)
+        state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -101,7 +101,7 @@ class TrainingConfig:
         "quiet",
         text=(
             "Weights that the encoder begins with. quiet: latents carry next to nothing and grow out of the prior one "
-            "by one; alive: all carry something from the first step on, which leaves the mean image at once. "
+            "by one; alive: all carry something from the first step on, which leaves the mean image early. "
             "Without effect where a run starts from another model."
         ),
         choices=("quiet", "alive"),
@@ -152,7 +152,7 @@ class TrainingConfig:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
         if self.crop_size is not None and self.crop_size < 8:
             raise ConfigError("crop_size", "must be at least 8")
-        if self.restart_components >= max(self.latent_dim, 1):
+        if self.restart_components >= self.latent_dim:
             raise ConfigError("restart_components", f"must be fewer than the {self.latent_dim} latents")
 
     @property

@@ -17,6 +17,7 @@ from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import (
     Checkpoint,
     CheckpointError,
+    below,
     load_optimizer_tensors,
     newest_checkpoint,
     optimizer_tensors,
@@ -35,7 +36,7 @@ from training.objectives import (
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
 from training.recorder import PREVIEW_IMAGES, Recorder
-from training.restart import Teacher, below, restart
+from training.restart import Teacher, restart
 from training.schedules import geometric_decay, linear_ramp
 from training.summary import SUMMARY_IMAGES, floor_of, summarise
 

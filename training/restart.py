@@ -14,11 +14,12 @@ import copy
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional
 
 from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
+from training.checkpoints import below
 from training.objectives import kl_per_dimension
 
 _WEIGHT = 200.0
@@ -65,6 +66,7 @@ class Teacher:
         self.network, self.dimensions = network.requires_grad_(False), dimensions
         self.residual, self.taught = residual, dimensions[:0] if taught is None else taught
         """Dimension taught[k] learns the residual's component k."""
+        self._held = torch.cat([self.dimensions, self.taught])
 
     def loss(self, images: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
         """Squared distance of the means from the old ones in `dimensions`, and in the taught ones from the residual's
@@ -81,8 +83,7 @@ class Teacher:
             target, _ = self.network.encode(images)
             if self.residual is not None:
                 target[:, self.taught] = self.residual.scores(images - self.network.decode(target))
-        held = torch.cat([self.dimensions, self.taught])
-        distance: Tensor = (mean - target)[:, held].square().sum(1).mean()
+        distance: Tensor = (mean - target)[:, self._held].square().sum(1).mean()
         precision: Tensor = (log_variance[:, self.taught] - _TAUGHT_LOG_VARIANCE).square().sum(1).mean()
         return strength * (_WEIGHT * distance + _PRECISION_WEIGHT * precision)
 
@@ -91,11 +92,8 @@ class Teacher:
         kept = {f"teacher.{name}": tensor for name, tensor in self.network.encoder.state_dict().items()}
         if self.residual is not None:
             kept |= {f"teacher_decoder.{name}": t for name, t in self.network.decoder.state_dict().items()}
-            kept["teacher_residual.taught"] = self.taught
-            kept["teacher_residual.mean"], kept["teacher_residual.components"] = (
-                self.residual.mean,
-                self.residual.components,
-            )
+            residual = {"taught": self.taught, "mean": self.residual.mean, "components": self.residual.components}
+            kept |= {f"teacher_residual.{name}": tensor for name, tensor in residual.items()}
         return kept
 
     @classmethod
@@ -113,11 +111,6 @@ class Teacher:
         network.decoder.load_state_dict(below("teacher_decoder.", tensors))
         kept = {name: tensor.to(device) for name, tensor in below("teacher_residual.", tensors).items()}
         return cls(network, held, kept["taught"], Residual(kept["mean"], kept["components"]))
-
-
-def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) -> Teacher:
@@ -151,4 +144,4 @@ def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) ->
 
 def _cells(images: Tensor) -> Tensor:
     """(N, C, H, W) → (N, C · 64): means over 8 × 8 cells; finer detail says where edges are off."""
-    return functional.adaptive_avg_pool2d(images, _CELLS).contiguous().flatten(1)
+    return F.adaptive_avg_pool2d(images, _CELLS).contiguous().flatten(1)

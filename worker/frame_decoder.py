@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.layers import phase_kernel
 from models.networks import VAE
-from models.training_layers import phase_kernel
 from worker.rendered import Vector
 from worker.traversal_request import Pixels
 

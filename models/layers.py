@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_LANES = 16
+"""Output channels of a convolution that is fast on every processor."""
+
 
 class SoleConsumerReLU(nn.ReLU):
     """ReLU in place, whose gradient is made in place as well: no fresh 8 MB for each layer and step.
@@ -116,7 +119,3 @@ def _interleave(phases: Tensor, channels: int) -> Tensor:
             part = phases[:, begin : begin + channels, a : a + height, b : b + width]
             whole[:, :, a, :, b] = part.permute(0, 2, 3, 1)
     return whole.view(num, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
-
-
-_LANES = 16
-"""Output channels of a convolution that is fast on every processor."""

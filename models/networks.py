@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
-from models.layers import PhasedConvTranspose2d, SoleConsumerReLU
+from models.layers import KERNEL, STRIDE, DownConv2d, SoleConsumerReLU, UpConv2d
 
-_KERNEL, _STRIDE, _PADDING = 4, 2, 1
 _HIDDEN = 256
 
 
@@ -29,7 +28,7 @@ class Encoder(nn.Module):
         channels = _layer_channels(config)
         layers: list[nn.Module] = []
         for before, after in zip([config.num_channels, *channels], channels, strict=False):
-            layers += [nn.Conv2d(before, after, _KERNEL, _STRIDE, _PADDING), SoleConsumerReLU()]
+            layers += [DownConv2d(before, after), SoleConsumerReLU()]
         layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), SoleConsumerReLU()]
         if config.architecture == "burgess":
             layers += [nn.Linear(_HIDDEN, _HIDDEN), SoleConsumerReLU()]
@@ -53,8 +52,8 @@ class Decoder(nn.Module):
             layers += [nn.Linear(_HIDDEN, _HIDDEN), SoleConsumerReLU()]
         layers += [nn.Linear(_HIDDEN, channels[0] * 16), SoleConsumerReLU(), nn.Unflatten(1, (channels[0], 4, 4))]
         for before, after in itertools.pairwise(channels):
-            layers += [nn.ConvTranspose2d(before, after, _KERNEL, _STRIDE, _PADDING), SoleConsumerReLU()]
-        self.body = nn.Sequential(*layers, PhasedConvTranspose2d(channels[-1], config.num_channels))
+            layers += [UpConv2d(before, after), SoleConsumerReLU()]
+        self.body = nn.Sequential(*layers, UpConv2d(channels[-1], config.num_channels))
 
     @property
     def output(self) -> nn.ConvTranspose2d:
@@ -125,9 +124,9 @@ def _he_normal(module: nn.Module) -> None:
     """Zero biases, and weights that keep the size of a signal through ReLU layers."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            fan_in = layer.in_channels * _KERNEL**2
+            fan_in = layer.in_channels * KERNEL**2
         elif isinstance(layer, nn.ConvTranspose2d):
-            fan_in = layer.in_channels * (_KERNEL // _STRIDE) ** 2
+            fan_in = layer.in_channels * (KERNEL // STRIDE) ** 2
         elif isinstance(layer, nn.Linear):
             fan_in = layer.in_features
         else:

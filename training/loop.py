@@ -155,6 +155,8 @@ def train(
     """
     device = torch.device(device)
     keep_freed_memory()
+    # Before this thread's first parallel work: the threads of OpenMP copy the state of the one that makes them.
+    torch.set_flush_denormal(True)
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
         raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
@@ -190,7 +192,6 @@ def train(
     reason: str | None = None
     message = ""
 
-    torch.set_flush_denormal(True)
     try:
         while True:
             last = run.step == config.num_steps

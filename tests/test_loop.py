@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -372,3 +374,28 @@ def test_warnings_come_once_and_in_words() -> None:
     config = replace(SMALL, num_steps=10_000, capacity_steps=100)
     assert Watch(config).look(5_000, swinging | {"loss": 149.0}) == []
     assert len(Watch(config).look(5_000, swinging | {"loss": 151.0})) == 1
+
+
+def test_every_thread_of_a_run_flushes_denormals(pack: Pack, tmp_path: Path) -> None:
+    # In a fresh process: OpenMP's threads keep the state that they were made with.
+    script = """
+import sys
+from pathlib import Path
+import torch
+from training.config import TrainingConfig
+from training.loop import train
+from training.packs import open_pack
+
+torch.set_num_threads(4)
+left = []
+
+def look(progress):
+    left.append(int((torch.full((1 << 22,), 1e-30) * 1e-10).count_nonzero()))
+
+config = TrainingConfig(image_size=32, num_steps=2, log_steps=1, preview_steps=0, validation_fraction=0.0)
+train(config, open_pack(Path(sys.argv[1])), run_folder=Path(sys.argv[2]), on_progress=look)
+print(left)
+"""
+    command = [sys.executable, "-c", script, str(pack.folder), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[0,", "0]"]

@@ -86,7 +86,7 @@ def train(
     run_name = validate_name(name or preset or Path(chosen).stem)
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
-    initial, origin = _initial_weights(stores, from_model, training_config, folder if resume else None)
+    initial = _initial_weights(stores, from_model, training_config, folder if resume else None)
     pack = pack_of(stores, chosen, training_config.preprocessing)
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
@@ -124,26 +124,24 @@ def train(
         raise CliError(f"stopped at step {result.step}; the same command goes on from there")
     if result.outcome == "diverged":
         raise CliError(result.message)
-    _finish(stores, folder / "model", chosen, pack, register, origin, wanted)
+    _finish(stores, folder / "model", chosen, pack, register, wanted)
 
 
-def _initial_weights(
-    stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None
-) -> tuple[Path | None, str]:
-    """The folder of the model that a run starts from, and where the new one comes from, in words.
+def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None) -> Path | None:
+    """The folder of the model that a run starts from.
 
     Args: resumed, the folder of a run that goes on where it holds a checkpoint.
     Raises: ConfigError where the model has another network.
     """
     if name is None:
-        return None, ""
+        return None
     info, folder = stores.model(name)
     check_initial_network(config, info.network)
     if resumed is not None and any((resumed / "checkpoints").glob("*.safetensors")):
         note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
     else:
         note(f"starting from the weights of {info.name} at step 0: optimizer and C begin anew, this is no resuming")
-    return folder, f"Trained from the weights of {info.name} (sha256 {info.weights_sha256[:16]})."
+    return folder
 
 
 def _finish(
@@ -152,19 +150,18 @@ def _finish(
     dataset: str,
     pack: Pack,
     register: bool,
-    origin: str,
     metrics: tuple[str, ...] | None,
 ) -> None:
     """Names the model's dimensions and says where it is; the last line on standard output is its id, or its folder.
 
-    Args: origin, for model.json; metrics, the scores to compute, None: no evaluation.
+    Args: metrics, the scores to compute, None: no evaluation.
     """
     from models.files import load_model
     from worker.latent_labels import label_model
 
     info = read_info(folder)
     # the pack knows its folder's name alone
-    info = replace(info, dataset={**info.dataset, "id": dataset}, source=info.source or origin)
+    info = replace(info, dataset={**info.dataset, "id": dataset})
     device = stores.device()
     network = load_model(folder, device).network
     info = label_model(network, info, pack, device=device)

@@ -4,6 +4,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic import Field as Aliased
 
 from models.config import field_types
 
@@ -88,6 +89,7 @@ class TrainJob(Answer):
     dataset: str
     preset: str | None
     config: dict[str, Any]
+    from_: str | None = Aliased(alias="from")
     evaluate: list[str]
     progress: Progress
     metrics: Metrics

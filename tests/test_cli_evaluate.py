@@ -145,8 +145,10 @@ def test_a_run_from_a_models_weights_says_that_it_is_no_resuming_and_is_scored(
     before, after = (load_model(folder).network.state_dict() for folder in (models["a"], tmp_path / "run" / "model"))
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, atol=1e-4, rtol=0)
-    assert betavae(*run) == 0
+    again = [models["b"] if part == models["a"] else part for part in run]
+    assert betavae(*again) == 0
     assert "goes on from its checkpoint" in capsys.readouterr().err
+    assert "from the weights of a" in read_info(tmp_path / "run" / "model").source
 
 
 def test_a_training_is_registered_though_its_evaluation_was_interrupted(

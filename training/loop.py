@@ -1,7 +1,8 @@
 """The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ class _Run:
     optimizer: torch.optim.Optimizer
     learning_rate: LearningRate
     teacher: Teacher | None = None
+    origin: str = ""
+    """The model whose weights it began with, in words."""
     step: int = 0
     best_loss: float = float("inf")
     validated_step: int = 0
@@ -95,6 +98,7 @@ class _Run:
             "dataset_digest": digest,
             "teacher_dimensions": None if self.teacher is None else self.teacher.dimensions.tolist(),
             "learning_rate": self.learning_rate.state(),
+            "origin": self.origin,
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
         }
@@ -111,12 +115,25 @@ class _Run:
         if state["teacher_dimensions"] is not None:
             self.teacher = Teacher.from_tensors(checkpoint.tensors, state["teacher_dimensions"], self.network)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
+        self.origin = state.get("origin", "")  # Checkpoints had none once.
         self.step = checkpoint.step
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
 
 
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Numbers under 1e-38 count as 0. Enter before a thread's first parallel work: OpenMP's threads copy its state."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        # It is a state of the processor, which other code of this thread may not expect.
+        torch.set_flush_denormal(False)
+
+
+@_denormals_flushed()
 def train(
     config: TrainingConfig,
     pack: Pack,
@@ -155,8 +172,6 @@ def train(
     """
     device = torch.device(device)
     keep_freed_memory()
-    # Before this thread's first parallel work: the threads of OpenMP copy the state of the one that makes them.
-    torch.set_flush_denormal(True)
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
         raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
@@ -279,8 +294,6 @@ def train(
                 window = Window()
     finally:
         recorder.close()
-        # It is a state of the processor, which other code of this thread may not expect.
-        torch.set_flush_denormal(False)
 
     if message:
         outcome, info = "diverged", None
@@ -327,6 +340,7 @@ def _finish(
         training=config_to_json(config),
         step=run.step,
         bernoulli_floor=floor,
+        source=run.origin,
         **summarise(run.network, pack.images, indices, config.likelihood, device),
     )
     return save_model(folder, run.network, info)
@@ -353,14 +367,16 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
             initialise_encoder_alive(network.encoder)
     mean_colour = _spread(pack.images, _SAMPLE, torch.device("cpu")).mean((0, 2, 3)).clamp(0.01, 0.99)
     network.decoder.output.bias = torch.nn.Parameter(torch.logit(mean_colour))
+    origin = ""
     if initial_weights is not None:
         source = load_model(initial_weights)
         if source.info.network != config.network:
             raise ValueError(f"initial weights: {source.info.network} is not the network of this run")
         network.load_state_dict(source.network.state_dict())
+        origin = f"Trained from the weights of {source.info.name} (sha256 {source.info.weights_sha256[:16]})."
     network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
-    return _Run(network, optimizer, LearningRate(config, optimizer))
+    return _Run(network, optimizer, LearningRate(config, optimizer), origin=origin)
 
 
 def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:

@@ -182,7 +182,7 @@ class _Training:
         info = replace(
             result.info,
             dataset={**result.info.dataset, "id": job.request["dataset"]},
-            source=result.info.source or _source(job),
+            source=_source(job),
         )
         self._event("", {}, phase="naming")
         info = self._with_labels(result, info, pack)

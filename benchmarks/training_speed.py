@@ -87,8 +87,6 @@ def with_torch_layers(network: VAE) -> VAE:
         for i, layer in enumerate(body):
             if isinstance(layer, nn.ReLU):
                 body[i] = nn.ReLU()
-            elif isinstance(layer, nn.Conv2d):
-                body[i] = nn.Conv2d(layer.in_channels, layer.out_channels, 4, 2, 1)
             elif isinstance(layer, nn.ConvTranspose2d):
                 body[i] = nn.ConvTranspose2d(layer.in_channels, layer.out_channels, 4, 2, 1)
     plain.load_state_dict(network.state_dict())

@@ -1,18 +1,15 @@
 """Shapes of the networks, and model files that come back as they were."""
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from benchmarks.training_speed import with_torch_layers
 from models.config import ConfigError, NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info, validate_name, write_info
-from models.layers import SoleConsumerReLU
 from models.networks import VAE
 from training.objectives import kl_per_dimension, reconstruction_loss
 
@@ -135,23 +132,3 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
         assert one.grad is not None
         assert other.grad is not None
         assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-4), name
-
-
-@pytest.mark.parametrize("architecture", ["burgess", "higgins"])
-def test_what_follows_a_relu_leaves_its_gradient_alone(architecture: str) -> None:
-    network = VAE(NetworkConfig(architecture=architecture))
-    # The encoder's last one feeds two linear layers.
-    bodies = ([*network.encoder.body, network.encoder.mean], list(network.decoder.body))
-    for layers in bodies:
-        for layer, following in itertools.pairwise(layers):
-            if isinstance(layer, nn.ReLU):
-                assert isinstance(following, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Flatten | nn.Unflatten)
-
-
-def test_a_relus_gradient_may_be_an_expanded_one() -> None:
-    torch.manual_seed(0)
-    linear, images = nn.Linear(5, 7), torch.randn(3, 5)
-    gradients = [
-        torch.autograd.grad(relu(linear(images)).sum(), linear.weight)[0] for relu in (SoleConsumerReLU(), nn.ReLU())
-    ]
-    assert torch.equal(*gradients)

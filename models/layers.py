@@ -72,7 +72,7 @@ def phase_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Ten
     weight = weight.detach()
     bias = weight.new_zeros(weight.shape[1]) if bias is None else bias.detach()
     # Kernel row 3 − (2k + a) is row k of phase a, and so with the columns.
-    phases = weight.flip(2, 3).unflatten(3, (2, 2)).unflatten(2, (2, 2)).permute(3, 5, 1, 0, 2, 4)
+    phases = weight.flip(2, 3).view(*weight.shape[:2], 2, 2, 2, 2).permute(3, 5, 1, 0, 2, 4)
     missing = spacing - len(bias)
     kernel = F.pad(phases, (0,) * 7 + (missing,)).flatten(0, 2)
     offsets = F.pad(bias, (0, missing)).repeat(4)

@@ -111,6 +111,19 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
         assert torch.equal(tensor, weights_of(result)[name]), name
 
 
+def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    config = replace(SMALL, objective="annealed", batch_size=48, restart_step=4, restart_steps=12, num_steps=12)
+    whole = train(config, pack, run_folder=tmp_path / "whole")
+    for stop in (3, 7):
+        reasons = iter([None] * (stop if stop == 3 else stop - 3) + ["shutdown"])
+        stopped = train(config, pack, run_folder=tmp_path / "parts", should_stop=lambda: next(reasons))  # noqa: B023
+        assert stopped.step == stop
+    result = train(config, pack, run_folder=tmp_path / "parts")
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(result)[name]), name
+
+
 def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_place(pack: Pack) -> None:
     torch.manual_seed(0)
     network = VAE(NetworkConfig(image_size=32, latent_dim=4))
@@ -120,11 +133,12 @@ def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_pla
     before, log_variance = network.encode(images)
     teacher = restart(network, images, seed=5)
     assert 1 in teacher.dimensions.tolist()
+    targets = teacher.targets(images)
     after, _ = network.encode(images)
     assert not torch.equal(before, after)
-    assert teacher.loss(images, after, log_variance, 1.0) > 0
-    assert teacher.loss(images, before, log_variance, 1.0) == 0
-    assert teacher.loss(images, after, log_variance, 0.0) == 0
+    assert teacher.loss(targets, after, log_variance, 1.0) > 0
+    assert teacher.loss(targets, before, log_variance, 1.0) == 0
+    assert teacher.loss(targets, after, log_variance, 0.0) == 0
 
 
 def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(pack: Pack) -> None:
@@ -143,13 +157,14 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
     means[:, teacher.taught] = torch.from_numpy(scores[:, :2]) * 8  # Unit variance over 64 images.
     heard = log_variance.clone()
     heard[:, teacher.taught] = -3
+    targets = teacher.targets(images)
     distances = []
     for signs in itertools.product((-1.0, 1.0), repeat=2):  # A component's sign is nobody's choice.
         signed = means.clone()
         signed[:, teacher.taught] *= torch.tensor(signs)
-        distances.append(teacher.loss(images, signed, heard, 1.0).item())
+        distances.append(teacher.loss(targets, signed, heard, 1.0).item())
     assert min(distances) < 1e-3 < sorted(distances)[1]
-    assert teacher.loss(images, signed, log_variance, 1.0) > distances[-1]
+    assert teacher.loss(targets, signed, log_variance, 1.0) > distances[-1]
 
 
 def test_a_restart_teaches_no_more_components_than_its_images_have(pack: Pack) -> None:
@@ -162,7 +177,7 @@ def test_a_restart_teaches_no_more_components_than_its_images_have(pack: Pack) -
         assert (teacher.residual is None) == (len(teacher.taught) == 0)
         others = to_input(pack.images[np.arange(20, 40)], torch.device("cpu"))
         with torch.no_grad():
-            assert teacher.loss(others, *network.encode(others), 1.0) < 1e5
+            assert teacher.loss(teacher.targets(others), *network.encode(others), 1.0) < 1e5
 
 
 def test_a_teacher_comes_back_from_its_tensors(pack: Pack) -> None:
@@ -173,7 +188,7 @@ def test_a_teacher_comes_back_from_its_tensors(pack: Pack) -> None:
     back = Teacher.from_tensors(teacher.tensors(), teacher.dimensions.tolist(), network)
     with torch.no_grad():
         encoded = network.encode(images)
-        assert back.loss(images, *encoded, 0.5) == teacher.loss(images, *encoded, 0.5)
+        assert back.loss(back.targets(images), *encoded, 0.5) == teacher.loss(teacher.targets(images), *encoded, 0.5)
 
 
 def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,11 @@ from training.monitor import Watch, Window
 from training.objectives import (
     capacity_penalty,
     kl_per_dimension,
-    reconstruction_loss,
     total_correlation_terms,
 )
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
+from training.parts import Parts
 from training.recorder import PREVIEW_IMAGES, Recorder
 from training.restart import Teacher, restart
 from training.schedules import geometric_decay, linear_ramp
@@ -207,13 +207,13 @@ def train(
     reason: str | None = None
     message = ""
 
-    try:
+    with closing(recorder), Parts(run.network, config.likelihood, device, batches.batch_size) as parts:
         while True:
             last = run.step == config.num_steps
             # Evaluate, on the whole validation split and with a C that does not move.
             due = run.step > run.validated_step and (last or run.step % config.validation_steps == 0)
             if due and len(validation_indices):
-                with window.paused():
+                with window.paused(), parts.paused():
                     validation = _validate(run, config, pack, validation_indices, device)
                     recorder.record(run.step, validation)
                     if validation["validation_loss"] < run.best_loss:
@@ -225,7 +225,7 @@ def train(
                 run.validated_step = run.step
             # Sample.
             if config.preview_steps and (last or run.step % config.preview_steps == 0):
-                with window.paused():
+                with window.paused(), parts.paused():
                     recorder.preview(run.step, run.network, preview_images)
             # Checkpoint and stop.
             reason = None if last or should_stop is None else should_stop()
@@ -244,10 +244,9 @@ def train(
             run.learning_rate.apply(run.step)
             capacity = linear_ramp(run.step, config.capacity_start, config.capacity_max, config.capacity_steps)
             beta = beta_at(run.step, config)
-            images = to_input(batches.at(run.step), device)
+            images = batches.at(run.step)
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
-            logits, mean, log_variance = run.network(images, noise)
-            rec = reconstruction_loss(logits, images, config.likelihood)
+            rec, mean, log_variance = parts.losses(images, noise)
             kls = kl_per_dimension(mean, log_variance)
             kl = kls.sum()
             if config.objective == "capacity":
@@ -266,7 +265,8 @@ def train(
                 if strength == 0:
                     run.teacher = None
                 else:
-                    loss = loss + run.teacher.loss(images, mean, log_variance, strength)
+                    targets = parts.apply(run.teacher.targets, images)
+                    loss = loss + run.teacher.loss(targets, mean, log_variance, strength)
             loss_value = loss.item()
             if not abs(loss_value) < float("inf"):
                 message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
@@ -292,8 +292,6 @@ def train(
                 if on_progress is not None:
                     on_progress(_progress(run.step, config, metrics | validation, watch))
                 window = Window()
-    finally:
-        recorder.close()
 
     if message:
         outcome, info = "diverged", None

@@ -68,22 +68,28 @@ class Teacher:
         """Dimension taught[k] learns the residual's component k."""
         self._held = torch.cat([self.dimensions, self.taught])
 
-    def loss(self, images: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
-        """Squared distance of the means from the old ones in `dimensions`, and in the taught ones from the residual's
-        scores.
+    @torch.no_grad()
+    def targets(self, images: Tensor) -> Tensor:
+        """Where the means belong that the teacher looks after: the old ones, and the residual's scores.
+
+        Args: images (B, C, H, W) in [0, 1].   Returns: (B, K), for `dimensions` and then those that are taught.
+        """
+        target, _ = self.network.encode(images)
+        if self.residual is not None:
+            target[:, self.taught] = self.residual.scores(images - self.network.decode(target))
+        return target[:, self._held]
+
+    def loss(self, targets: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
+        """Squared distance of the means from their targets.
 
         The taught ones also have a log-variance to keep to: under the noise of the prior the decoder would not hear
         them, and what it does not hear it never uses.
 
-        Args: images (B, C, H, W) in [0, 1]; mean, log_variance, each (B, D), of the new network; strength, which falls
+        Args: targets (B, K) of the images; mean, log_variance, each (B, D), of the new network; strength, which falls
             from 1 to 0 over the steps after the restart.
         Returns: scalar, nats an image.
         """
-        with torch.no_grad():
-            target, _ = self.network.encode(images)
-            if self.residual is not None:
-                target[:, self.taught] = self.residual.scores(images - self.network.decode(target))
-        distance: Tensor = (mean - target)[:, self._held].square().sum(1).mean()
+        distance: Tensor = (mean[:, self._held] - targets).square().sum(1).mean()
         precision: Tensor = (log_variance[:, self.taught] - _TAUGHT_LOG_VARIANCE).square().sum(1).mean()
         return strength * (_WEIGHT * distance + _PRECISION_WEIGHT * precision)
 

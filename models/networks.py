@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
-from models.layers import KERNEL, PADDING, STRIDE, UpConv2d
+from models.layers import KERNEL, PADDING, STRIDE, run_convolutions
 
 _HIDDEN = 256
 
@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         layers: list[nn.Module] = []
         for before, after in zip([config.num_channels, *channels], channels, strict=False):
             layers += [nn.Conv2d(before, after, KERNEL, STRIDE, PADDING), _relu()]
+        self._num_convolutional = len(layers)
         layers += [nn.Flatten(), nn.Linear(channels[-1] * 16, _HIDDEN), _relu()]
         if config.architecture == "burgess":
             layers += [nn.Linear(_HIDDEN, _HIDDEN), _relu()]
@@ -42,7 +43,8 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.body(images)
+        hidden = run_convolutions(images, self.body[: self._num_convolutional])
+        hidden = self.body[self._num_convolutional :](hidden)
         return self.mean(hidden), self.log_variance(hidden)
 
 
@@ -56,9 +58,10 @@ class Decoder(nn.Module):
         if config.architecture == "burgess":
             layers += [nn.Linear(_HIDDEN, _HIDDEN), _relu()]
         layers += [nn.Linear(_HIDDEN, channels[0] * 16), _relu(), nn.Unflatten(1, (channels[0], 4, 4))]
-        for before, after in itertools.pairwise(channels):
-            layers += [UpConv2d(before, after), _relu()]
-        self.body = nn.Sequential(*layers, UpConv2d(channels[-1], config.num_channels))
+        self._num_linear = len(layers)
+        for before, after in itertools.pairwise([*channels, config.num_channels]):
+            layers += [nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING), _relu()]
+        self.body = nn.Sequential(*layers[:-1])
 
     @property
     def output(self) -> nn.ConvTranspose2d:
@@ -68,8 +71,7 @@ class Decoder(nn.Module):
         return layer
 
     def forward(self, latents: Tensor) -> Tensor:
-        logits: Tensor = self.body(latents)
-        return logits
+        return run_convolutions(self.body[: self._num_linear](latents), self.body[self._num_linear :])
 
 
 class VAE(nn.Module):

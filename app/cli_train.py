@@ -209,6 +209,8 @@ def _line(state: "Progress") -> str:
     parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{known}", f"KL {metrics['kl']:.2f}"]
     if "capacity" in metrics:
         parts[-1] += f"/{metrics['capacity']:.2f}"
+    if "beta" in metrics:
+        parts.append(f"β {metrics['beta']:.3g} (normalised {metrics['normalised_beta']:.2g})")
     if state.images_per_second is not None:
         parts.append(f"{state.images_per_second:.0f} images/s")
     return ", ".join(parts)

@@ -77,6 +77,8 @@ class Metrics(Answer):
     kl: float | None = None
     kl_per_dimension: list[float] | None = None
     capacity: float | None = None
+    beta: float | None = None
+    normalised_beta: float | None = None
     bernoulli_floor: float | None = None
 
 

@@ -1,12 +1,12 @@
 """Our own bundle: a zip of model.safetensors and model.json, read under hard limits; free of torch."""
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from models import strict_json
 from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
@@ -69,7 +69,7 @@ def read_json_object(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
     if len(data) > max_bytes:
         raise ImportRefused("too_large", f"{name} has {len(data)} bytes, the limit is {max_bytes}")
     try:
-        value = json.loads(data, parse_constant=_refuse_constant)
+        value = strict_json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ImportRefused("invalid_description", f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -105,10 +105,6 @@ def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: 
     if len(data) > max_bytes:
         raise ImportRefused("too_large", f"{name} is larger than {max_bytes} bytes")
     return data
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a finite number")
 
 
 def _check_types(info: ModelInfo) -> None:

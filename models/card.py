@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from models.config import normalised_beta
 from models.info import ACTIVE_KL_NATS, ModelInfo
 
 
@@ -21,7 +22,7 @@ def model_card(info: ModelInfo) -> str:
     if info.metrics:
         parts += ["## Scores", _scores(info.metrics)]
     if info.training:
-        parts += ["## Training", _settings(info.training)]
+        parts += ["## Training", _settings(info)]
     parts += ["## Licence and origin", _origin(info)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -105,9 +106,13 @@ def _scores(metrics: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _settings(training: dict[str, Any]) -> str:
+def _settings(info: ModelInfo) -> str:
+    settings = dict(info.training)
+    beta = settings.get("beta")
+    if settings.get("objective") in ("beta", "annealed") and isinstance(beta, int | float):
+        settings["normalised β (β·D/(C·H·W))"] = normalised_beta(beta, info.network)
     rows = ["| setting | value |", "|---|---|"]
-    rows += [f"| {_plain(name)} | {_plain(_text(value))} |" for name, value in training.items() if value is not None]
+    rows += [f"| {_plain(name)} | {_plain(_text(value))} |" for name, value in settings.items() if value is not None]
     return "\n".join(rows)
 
 

@@ -108,3 +108,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+def normalised_beta(beta: float, network: NetworkConfig) -> float:
+    """β·D/(C·H·W): Higgins et al. 2017 compare data sets and latent sizes by it."""
+    return beta * network.latent_dim / (network.num_channels * network.image_size**2)

@@ -337,6 +337,6 @@ def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service)
         "maximum": 1e6,
         "default": 1000.0,
     }
-    assert schema["properties"]["objective"]["enum"][:2] == ["capacity", "beta"]
+    assert schema["properties"]["objective"]["enum"][:3] == ["controlled", "capacity", "beta"]
     assert schema["properties"]["learning_rate"]["exclusiveMinimum"] == 0
     json.dumps(schema, allow_nan=False)

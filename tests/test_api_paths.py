@@ -88,7 +88,7 @@ def test_a_job_makes_a_model(api: Service, trained: dict[str, Any]) -> None:
     assert trained["progress"]["fraction"] == 1.0
     assert trained["attempts"] == 1
     assert trained["config"]["num_steps"] == 20
-    assert trained["config"]["gamma"] == 1000.0
+    assert trained["config"]["objective"] == "controlled"
     assert len(trained["metrics"]["kl_per_dimension"]) == LATENT_DIM
     assert trained["metrics"]["kl"] == pytest.approx(sum(trained["metrics"]["kl_per_dimension"]), rel=1e-3)
     model = api.client.get(trained["links"]["model"]).json()
@@ -117,6 +117,12 @@ def test_metrics_and_previews(api: Service, trained: dict[str, Any]) -> None:
     image = api.client.get(previews[0])
     assert image.headers["content-type"] == "image/png"
     assert_problem(api.client.get(trained["links"]["previews"] + "/nope.png"), 404, "unknown_file")
+    for name, media in (("training_gif", "image/gif"), ("capacity_png", "image/png")):
+        figure = api.client.get(trained["links"][name])
+        assert figure.headers["content-type"] == media
+        Image.open(io.BytesIO(figure.content)).verify()
+        again = api.client.get(trained["links"][name], headers={"If-None-Match": figure.headers["etag"]})
+        assert again.status_code == 304
 
 
 def test_a_packed_data_set_reports_what_it_left_out(api: Service, trained: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,13 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
     assert refused.value.code == "invalid_description"
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"step": NaN}', b'{"step": 1e999}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"[]", b"{", b"\xff\xfe", b"[" * 100_000, b'{"step": NaN}', b'{"step": 1e999}',
+        b'{"metrics": {"mig": 1' + b"0" * 400 + b"}}",
+    ],
+)  # fmt: skip
 def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": text, "model.safetensors": b""}))
@@ -137,7 +144,10 @@ def test_what_is_no_json_object_is_refused(text: bytes) -> None:
 
 
 def test_a_card_tells_what_the_description_knows() -> None:
-    card = model_card(INFO)
+    info = replace(INFO, training={"objective": "beta", "beta": 4.0})
+    card = model_card(info)
+    expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)
+    assert f"normalised β (β·D/(C·H·W)) | {expected:g} |" in card
     for text in ("32×32 grey", "dsprites (100 images)", "41.50 nats", "moves right", "0.31", "r 0.99", "not stated"):
         assert text in card
     # The dimension that carries most comes first.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -27,7 +28,7 @@ from training.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from training.config import TrainingConfig
+from training.config import OBJECTIVES, TrainingConfig
 from training.inputs import Batches, noise_at, split_indices, to_input
 from training.loop import Progress, TrainingResult, train
 from training.monitor import Watch
@@ -71,7 +72,7 @@ def weights_of(result: TrainingResult) -> dict[str, torch.Tensor]:
     return result.network.state_dict()
 
 
-@pytest.mark.parametrize("objective", ["capacity", "beta", "btcvae", "annealed"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
 def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pack: Pack, tmp_path: Path) -> None:
     rate = 1e-6 if optimizer == "sgd" else 1e-3
@@ -201,7 +202,8 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if "kl" in r] == [4, 8, 12, 16, 20, 24]
     assert [r["step"] for r in records if "validation_loss" in r] == [6, 12, 18, 24]
-    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == ["00000000.png", "00000012.png", "00000024.png"]
+    assert sorted(p.name for p in (tmp_path / "previews").iterdir()) == [f"{step:08d}.png" for step in range(0, 25, 2)]
+    assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
     for name in ("training.gif", "capacity.png"):
         Image.open(tmp_path / name).verify()
     assert list((tmp_path / "tensorboard").glob("events.*"))
@@ -224,13 +226,18 @@ def test_the_entropy_of_grey_images_stands_beside_a_bernoulli_loss(pack: Pack, t
     info = train(config, grey, run_folder=tmp_path / "run").info
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert info is not None
-    assert [r.get("bernoulli_floor") for r in records if "kl" in r] == [info.bernoulli_floor]
+    logged = [r.get("bernoulli_floor") for r in records if "kl" in r]
     if likelihood == "gaussian":
-        assert info.bernoulli_floor is None
+        assert (logged, info.bernoulli_floor) == ([None], None)
         return
-    floor = bernoulli_floor(to_input(images[split_indices(grey, config)[1]], torch.device("cpu"))).item()
-    assert info.bernoulli_floor == pytest.approx(floor, rel=1e-5)
-    assert 0 < floor <= (info.reconstruction_loss or 0)
+    # Each beside the loss of the same images.
+    training, validation = (
+        bernoulli_floor(to_input(images[indices], torch.device("cpu"))).item()
+        for indices in split_indices(grey, config)
+    )
+    assert logged == [pytest.approx(training, rel=1e-5)]
+    assert info.bernoulli_floor == pytest.approx(validation, rel=1e-5)
+    assert 0 < validation <= (info.reconstruction_loss or 0)
 
 
 def test_records_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path) -> None:
@@ -280,8 +287,8 @@ def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp
 
 def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_path: Path) -> None:
     config = replace(
-        SMALL, num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0, learning_rate=1e-3, batch_size=32,
-        log_steps=50, preview_steps=0, validation_steps=None,
+        SMALL, objective="capacity", num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0,
+        learning_rate=1e-3, batch_size=32, log_steps=50, preview_steps=0, validation_steps=None,
     )  # fmt: skip
     seen: list[Progress] = []
     result = train(config, pack, run_folder=tmp_path, on_progress=seen.append)
@@ -290,6 +297,26 @@ def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_p
     # Not the mean over the last steps alone: the weights have come to rest there.
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.02)
+
+
+def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, num_steps=600, capacity_max=5.0, learning_rate=1e-3, batch_size=32, log_steps=50, preview_steps=0,
+        validation_steps=None, validation_fraction=0.0,
+    )  # fmt: skip
+    assert config.objective == "controlled"
+    seen: list[Progress] = []
+    result = train(config, pack, run_folder=tmp_path / "free", on_progress=seen.append)
+    assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.05)
+    assert seen[-1].metrics["normalised_beta"] == pytest.approx(seen[-1].metrics["beta"] * 4 / 32**2)
+    assert result.info is not None
+    assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.05)
+    # With a least β, C is an upper bound: here the images pay for far less.
+    bounded = replace(config, beta_least=100.0)
+    train(bounded, pack, run_folder=tmp_path / "bounded", on_progress=seen.append)
+    assert seen[-1].metrics["beta"] == 100
+    assert seen[-1].metrics["kl"] < 2.5
+    assert any("the images pay for no more" in text for progress in seen for text in progress.warnings)
 
 
 def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> None:
@@ -314,6 +341,22 @@ def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_pa
     del checkpoint.state["config"]["anneal_steps"]
     write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
     assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
+
+
+def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    shorter = replace(SMALL, num_steps=10, seed=1)
+    train(shorter, pack, run_folder=tmp_path / "run", resume=False, should_stop=stop_at(5))
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["00000005-0.json"]
+    assert not (tmp_path / "run" / "model").exists()
+    again = train(shorter, pack, run_folder=tmp_path / "run")
+    assert again.resumed_from_step == 5
+    train(shorter, pack, run_folder=tmp_path / "fresh")
+    for name in ("previews", "best"):
+        found, expected = (sorted(p.name for p in (tmp_path / run / name).iterdir()) for run in ("run", "fresh"))
+        assert found == expected
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:
@@ -377,7 +420,8 @@ def test_only_the_newest_checkpoints_are_kept_and_a_higher_fence_is_newer(tmp_pa
 
 
 def test_warnings_come_once_and_in_words() -> None:
-    watch = Watch(replace(SMALL, num_steps=10_000, capacity_steps=100))
+    capacity = replace(SMALL, objective="capacity", num_steps=10_000, capacity_steps=100)
+    watch = Watch(capacity)
     metrics = {"loss": 4100.0, "kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
     warnings = watch.look(5_000, metrics)
     assert any("far from its capacity" in text for text in warnings)
@@ -386,9 +430,10 @@ def test_warnings_come_once_and_in_words() -> None:
     assert watch.look(5_001, metrics) == []
     # Swings about C cancel out of the mean KL, not out of the penalty.
     swinging = metrics | {"kl": 4.0, "kl_per_dimension": [1.0] * 4}
-    config = replace(SMALL, num_steps=10_000, capacity_steps=100)
-    assert Watch(config).look(5_000, swinging | {"loss": 149.0}) == []
-    assert len(Watch(config).look(5_000, swinging | {"loss": 151.0})) == 1
+    assert Watch(capacity).look(5_000, swinging | {"loss": 149.0}) == []
+    assert len(Watch(capacity).look(5_000, swinging | {"loss": 151.0})) == 1
+    short = Watch(replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200))
+    assert "before β has fallen" in short.look(50, swinging)[0]
 
 
 def test_every_thread_of_a_run_flushes_denormals(pack: Pack, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from models.config import NetworkConfig
 from models.networks import VAE
 from training.inputs import to_input
 from training.objectives import kl_per_dimension, reconstruction_loss
-from training.parts import Parts
+from training.parts import Parts, num_parts
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def gradients_of(network: VAE, rec: Tensor, mean: Tensor, log_variance: Tensor) 
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-@pytest.mark.parametrize(("num_threads", "count"), [(1, 32), (2, 33), (4, 71), (9, 40)])
+@pytest.mark.parametrize(("num_threads", "count"), [(1, 32), (2, 33), (4, 71), (5, 64), (9, 40)])
 def test_losses_and_gradients_are_those_of_the_whole_batch(
     num_threads: int, count: int, likelihood: str, network: VAE
 ) -> None:
@@ -88,8 +88,14 @@ def test_the_calling_thread_has_one_thread_inside_and_all_while_parts_pause(netw
             assert torch.get_num_threads() == 4
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 4
-    with Parts(network, "bernoulli", CPU, 16):
+    with Parts(network, "bernoulli", CPU, 15):
         assert torch.get_num_threads() == 4, "a batch too small for parts is passed with all threads"
+
+
+def test_as_many_parts_as_leave_the_fewest_threads_idle() -> None:
+    assert [num_parts(threads, 64) for threads in (1, 2, 3, 4, 5, 6, 7, 8, 16)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert num_parts(6, 32) == 3, "of at least 8 images: three of two threads rather than four of one"
+    assert num_parts(5, 7) == 1
 
 
 def test_an_error_in_a_part_is_the_callers_and_the_next_batch_is_passed(network: VAE) -> None:
@@ -110,7 +116,7 @@ from models.networks import VAE
 from training.parts import Parts
 
 torch.set_num_threads(8)
-with Parts(VAE(NetworkConfig()), "bernoulli", torch.device("cpu"), 64) as parts:
+with Parts(VAE(NetworkConfig()), "bernoulli", torch.device("cpu"), 32) as parts:
     left = parts.each(lambda _: int((torch.full((1 << 22,), 1e-30) * 1e-10).count_nonzero()), range(4))
     print(left, parts.each(lambda _: torch.get_num_threads(), range(4)))
 """

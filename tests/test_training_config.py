@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import ConfigError
+from models.config import ConfigError, NetworkConfig, normalised_beta
 from training.config import TrainingConfig, config_from_json, config_to_json, with_lengths_in_steps
 from training.presets import PRESETS, resolve
-from training.schedules import cosine_decay, geometric_decay, linear_ramp
+from training.schedules import LEAST_BETA, cosine_decay, geometric_decay, linear_ramp, steered_beta
 
 
 def test_capacity_is_a_straight_line_and_then_stays() -> None:
@@ -44,12 +44,60 @@ def test_every_config_survives_json() -> None:
         ({"latent_dim": True}, "latent_dim"),
         ({"seed": None}, "seed"),
         ({"latent_dim": 4, "restart_components": 4}, "restart_components"),
+        ({"objective": "controlled", "beta_least": 200.0}, "beta_start"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], field: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve("dsprites", overrides)
     assert caught.value.field == field
+
+
+def test_a_length_of_ones_own_replaces_the_presets() -> None:
+    config = resolve("celeba", {"num_steps": 1_000})
+    assert (config.num_steps, config.num_epochs, config.capacity_epochs) == (1_000, None, None)
+    assert with_lengths_in_steps(config, 10).capacity_steps == 500
+    assert resolve("celeba", {"num_epochs": 3.0, "capacity_epochs": 1.0}).capacity_epochs == 1
+    assert resolve("celeba", {"capacity_steps": 70}).capacity_epochs is None
+    assert resolve("dsprites_burgess", {"num_epochs": 2.0}).capacity_steps is None
+    assert resolve("celeba", {"seed": 1}).num_epochs == 200
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "objective"),
+    [
+        (None, {}, "controlled"),
+        (None, {"gamma": 10.0}, "capacity"),
+        (None, {"beta": 4.0}, "beta"),
+        (None, {"beta": 4.0, "objective": "btcvae"}, "btcvae"),
+        (None, {"beta": 4.0, "gamma": 3.0, "objective": "controlled"}, "controlled"),
+        ("celeba", {"gamma": 100.0}, "capacity"),
+        ("dsprites", {"beta": 2.0}, "annealed"),
+        ("dsprites_burgess", {"gamma": 100.0}, "capacity"),
+    ],
+)
+def test_the_weight_that_is_given_says_which_objective_is_meant(
+    preset: str | None, overrides: dict[str, object], objective: str
+) -> None:
+    assert resolve(preset, overrides).objective == objective
+
+
+def test_two_weights_without_an_objective_are_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(None, {"gamma": 10.0, "beta": 4.0})
+    assert caught.value.field == "objective"
+
+
+@given(beta=st.floats(1e-4, 1e6), kl=st.floats(0, 1e6), capacity=st.floats(0, 1e4), least=st.floats(0, 100))
+def test_a_steered_beta_rises_above_its_capacity_and_falls_below_it(
+    beta: float, kl: float, capacity: float, least: float
+) -> None:
+    found = steered_beta(beta, kl, capacity, gain=0.05, least=least)
+    assert max(least, LEAST_BETA) <= found <= 1e6
+    if kl >= capacity:
+        assert found >= beta * (1 - 1e-12)
+    elif beta >= least:
+        assert found <= beta * (1 + 1e-12)
 
 
 def test_an_unknown_preset_is_refused() -> None:
@@ -68,4 +116,4 @@ def test_an_open_ramp_takes_half_of_the_run_and_at_most_the_papers() -> None:
 
 
 def test_normalised_beta_of_higgins() -> None:
-    assert TrainingConfig(beta=4.0).normalised_beta == pytest.approx(4 * 10 / 4096)
+    assert normalised_beta(4.0, NetworkConfig()) == pytest.approx(4 * 10 / 4096)

@@ -6,12 +6,16 @@ from typing import Any
 from models.config import ARCHITECTURES, IMAGE_SIZES, ConfigError, NetworkConfig, check, setting
 from models.info import Preprocessing
 
-OBJECTIVES = ("capacity", "beta", "btcvae", "annealed")
+OBJECTIVES = ("controlled", "capacity", "beta", "btcvae", "annealed")
+RESTARTING = ("controlled", "annealed")
+"""Objectives whose early pressure prunes latents, which a restart brings back."""
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta")
 LEARNING_RATE_SCHEDULES = ("cooldown", "constant", "cosine", "plateau")
 
 PAPER_CAPACITY_STEPS = 100_000
 """Burgess et al. 2018 raise C over this many steps."""
+LEAST_PREVIEWS = 10
+"""Pictures of a run, where it has so many steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +38,23 @@ class TrainingConfig:
 
     # Objective
     objective: str = setting(
-        "capacity",
+        "controlled",
         text=(
+            "controlled: reconstruction + β·KL, with β moved every step so that the KL follows C (as in Shao 2020); "
             "capacity: reconstruction + γ·|KL − C| (Burgess 2018); beta: reconstruction + β·KL (Higgins 2017); "
-            "btcvae: β on the total correlation alone (Chen 2018); annealed: as beta, with β falling from beta_start."
+            "btcvae: β on the total correlation alone (Chen 2018); annealed: as beta, with β falling from beta_start. "
+            "Where gamma or beta is given and no objective, capacity or beta is meant."
         ),
         choices=OBJECTIVES,
     )
     likelihood: str = setting("bernoulli", text="Likelihood of a pixel.", choices=("bernoulli", "gaussian"))
     gamma: float = setting(1000.0, text="Weight γ of |KL − C| (capacity).", minimum=0, maximum=1e6)
-    capacity_start: float = setting(0.0, text="C at step 0.", unit="nats", minimum=0, maximum=10_000)
+    capacity_start: float = setting(
+        0.0, text="C at step 0 (controlled, capacity).", unit="nats", minimum=0, maximum=10_000
+    )
     capacity_max: float = setting(
         25.0,
-        text="C at the end of its ramp; lower than capacity_start, C falls.",
+        text="C at the end of its ramp (controlled, capacity); lower than capacity_start, C falls.",
         unit="nats",
         minimum=0,
         maximum=10_000,
@@ -67,7 +75,19 @@ class TrainingConfig:
         minimum=0,
         maximum=1e6,
     )
-    beta_start: float = setting(150.0, text="β at step 0 (annealed).", minimum=0.01, maximum=1e6)
+    beta_start: float = setting(150.0, text="β at step 0 (annealed, controlled).", minimum=0.01, maximum=1e6)
+    beta_least: float = setting(
+        0.0,
+        text=(
+            "Least β (controlled). At 0 the KL meets C whatever that costs; at 1 C is an upper bound: no nat of KL is "
+            "bought that is worth less than one of reconstruction."
+        ),
+        minimum=0,
+        maximum=1e6,
+    )
+    beta_gain: float = setting(
+        0.05, text="Change of log β a step for a KL of 1 + 2·C nats (controlled).", above=0, maximum=10
+    )
     anneal_steps: int = setting(
         3_000,
         text="Steps over which β falls geometrically from beta_start to beta (annealed).",
@@ -144,12 +164,16 @@ class TrainingConfig:
     log_steps: int = setting(
         50, text="Steps between records; each holds the means since the last.", unit="steps", minimum=1, maximum=100_000
     )
-    preview_steps: int = setting(2_000, text="Steps between previews; 0: none.", unit="steps", minimum=0)
+    preview_steps: int = setting(
+        2_000, text="Steps between previews, of which a run makes ten at least; 0: none.", unit="steps", minimum=0
+    )
 
     def __post_init__(self) -> None:
         check(self)
         if self.objective == "btcvae" and self.batch_size < 2:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
+        if self.objective == "controlled" and self.beta_start < self.beta_least:
+            raise ConfigError("beta_start", f"must be at least beta_least, which is {self.beta_least:g}")
         if self.crop_size is not None and self.crop_size < 8:
             raise ConfigError("crop_size", "must be at least 8")
         if self.restart_components >= self.latent_dim:
@@ -169,11 +193,6 @@ class TrainingConfig:
         return Preprocessing(
             image_size=self.image_size, num_channels=self.num_channels, crop=self.crop, crop_size=self.crop_size
         )
-
-    @property
-    def normalised_beta(self) -> float:
-        """β·D/(C·H·W): Higgins et al. 2017 compare data sets and latent sizes by it."""
-        return self.beta * self.latent_dim / (self.num_channels * self.image_size**2)
 
 
 def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
@@ -197,6 +216,7 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
         capacity_steps=capacity_steps,
         capacity_epochs=None,
         validation_steps=config.validation_steps or max(1, steps_per_epoch),
+        preview_steps=min(config.preview_steps, max(1, num_steps // LEAST_PREVIEWS)),
     )
 
 

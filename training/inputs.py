@@ -50,6 +50,11 @@ def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64]
     return np.sort(order[num_validation:]), np.sort(order[:num_validation])
 
 
+def evenly_spaced(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """At most `count` of sorted indices, from all over a set: the first ones of dSprites are squares alone."""
+    return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
+
+
 def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
     """N(0, 1) noise of a step, a function of seed and step alone, equal on every device."""
     # Not torch's generator: on a CPU it takes only the low 32 bits of a seed, so that seed and step would run together.

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.config import normalised_beta
 from models.files import load_model, save_model
 from models.info import ModelInfo
 from models.networks import VAE, initialise_encoder_alive
@@ -24,8 +25,14 @@ from training.checkpoints import (
     optimizer_tensors,
     write_checkpoint,
 )
-from training.config import TrainingConfig, config_from_json, config_to_json, with_lengths_in_steps
-from training.inputs import Batches, noise_at, split_indices, to_input
+from training.config import (
+    RESTARTING,
+    TrainingConfig,
+    config_from_json,
+    config_to_json,
+    with_lengths_in_steps,
+)
+from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_input
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
 from training.objectives import (
@@ -36,9 +43,9 @@ from training.objectives import (
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
 from training.parts import Parts
-from training.recorder import PREVIEW_IMAGES, Recorder
+from training.recorder import PREVIEW_IMAGES, Recorder, clear_run
 from training.restart import Teacher, restart
-from training.schedules import geometric_decay, linear_ramp
+from training.schedules import geometric_decay, linear_ramp, steered_beta
 from training.summary import SUMMARY_IMAGES, floor_of, summarise
 
 _SAMPLE = 512
@@ -85,6 +92,8 @@ class _Run:
     origin: str = ""
     """The model whose weights it began with, in words."""
     step: int = 0
+    beta: float = 0.0
+    """β of the next step, where it is steered."""
     best_loss: float = float("inf")
     validated_step: int = 0
 
@@ -99,6 +108,7 @@ class _Run:
             "teacher_dimensions": None if self.teacher is None else self.teacher.dimensions.tolist(),
             "learning_rate": self.learning_rate.state(),
             "origin": self.origin,
+            "beta": self.beta,
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
         }
@@ -115,7 +125,7 @@ class _Run:
         if state["teacher_dimensions"] is not None:
             self.teacher = Teacher.from_tensors(checkpoint.tensors, state["teacher_dimensions"], self.network)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
-        self.origin = state.get("origin", "")  # Checkpoints had none once.
+        self.origin, self.beta = state.get("origin", ""), state.get("beta", self.beta)  # Checkpoints had none once.
         self.step = checkpoint.step
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
@@ -160,7 +170,8 @@ def train(
         run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/; at the end training.gif,
             capacity.png and model/.
         fence: part of the checkpoints' names; see training.checkpoints.
-        resume: go on from the newest whole checkpoint in run_folder, where there is one.
+        resume: go on from the newest whole checkpoint in run_folder, where there is one; else what an earlier run left
+            there is removed.
         initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
             so this is no resume.
         checkpoint_seconds: time between checkpoints.
@@ -183,6 +194,8 @@ def train(
 
     run = _new_run(config, pack, device, initial_weights)
     checkpoint_folder = run_folder / "checkpoints"
+    if not resume:
+        clear_run(run_folder)
     checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
     if checkpoint is not None:
         run.restore(checkpoint, config, pack.info.digest)
@@ -197,8 +210,8 @@ def train(
 
     recorder = Recorder(run_folder, run.step)
     shown = validation_indices if len(validation_indices) else train_indices
-    preview_images = to_input(pack.images[shown[np.linspace(0, len(shown) - 1, PREVIEW_IMAGES).astype(int)]], device)
-    floor = floor_of(pack.images, shown[:SUMMARY_IMAGES], config.likelihood)
+    preview_images = to_input(pack.images[evenly_spaced(shown, PREVIEW_IMAGES)], device)
+    floor = floor_of(pack.images, evenly_spaced(train_indices, SUMMARY_IMAGES), config.likelihood)
     window = Window()
     watch = Watch(config)
     saved_at = time.monotonic()
@@ -236,14 +249,14 @@ def train(
             if last or reason:
                 break
             # Step.
-            if config.objective == "annealed" and run.step == config.restart_step:
+            if config.objective in RESTARTING and run.step == config.restart_step:
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
             capacity = linear_ramp(run.step, config.capacity_start, config.capacity_max, config.capacity_steps)
-            beta = beta_at(run.step, config)
+            beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
             images = batches.at(run.step)
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
             rec, mean, log_variance = parts.losses(images, noise)
@@ -251,7 +264,7 @@ def train(
             kl = kls.sum()
             if config.objective == "capacity":
                 loss = rec + capacity_penalty(kl, capacity, config.gamma)
-            elif config.objective in ("beta", "annealed"):
+            elif config.objective in ("controlled", "beta", "annealed"):
                 loss = rec + beta * kl
             else:
                 latents = mean + torch.exp(0.5 * log_variance) * noise
@@ -267,24 +280,29 @@ def train(
                 else:
                     targets = parts.apply(run.teacher.targets, images)
                     loss = loss + run.teacher.loss(targets, mean, log_variance, strength)
-            loss_value = loss.item()
+            loss_value, rec_value, kl_value = torch.stack(
+                [loss, rec, kl]
+            ).tolist()  # The step's one wait for the device.
             if not abs(loss_value) < float("inf"):
                 message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
                 break
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             run.optimizer.step()
+            if config.objective == "controlled":
+                run.beta = steered_beta(beta, kl_value, capacity, gain=config.beta_gain, least=config.beta_least)
             run.step += 1
             # Log.
-            window.add(loss_value, rec.item(), kls.detach(), len(images))
+            window.add(loss_value, rec_value, kls.detach(), len(images))
             if run.step % config.log_steps == 0 or run.step == config.num_steps:
                 metrics = window.metrics()
-                if config.objective == "capacity":
+                if config.objective in ("controlled", "capacity"):
                     metrics["capacity"] = linear_ramp(
                         run.step, config.capacity_start, config.capacity_max, config.capacity_steps
                     )
-                else:
+                if config.objective != "capacity":
                     metrics["beta"] = beta
+                    metrics["normalised_beta"] = normalised_beta(beta, config.network)
                 metrics["learning_rate"] = run.learning_rate.current
                 if floor is not None:
                     metrics["bernoulli_floor"] = floor
@@ -300,7 +318,7 @@ def train(
     else:
         recorder.finish()
         outcome = "completed"
-        info = _finish(run, config, pack, shown[:SUMMARY_IMAGES], device, name, run_folder / "model", floor)
+        info = _finish(run, config, pack, evenly_spaced(shown, SUMMARY_IMAGES), device, name, run_folder / "model")
     return TrainingResult(
         outcome=outcome,
         step=run.step,
@@ -320,9 +338,8 @@ def _finish(
     device: torch.device,
     name: str,
     folder: Path,
-    floor: float | None,
 ) -> ModelInfo:
-    """Writes the trained model, with what it does on the given images, whose Bernoulli floor is `floor`."""
+    """Writes the trained model, with what it does on the given images."""
     run.network.eval()
     info = ModelInfo(
         name=name,
@@ -337,7 +354,7 @@ def _finish(
         },
         training=config_to_json(config),
         step=run.step,
-        bernoulli_floor=floor,
+        bernoulli_floor=floor_of(pack.images, indices, config.likelihood),
         source=run.origin,
         **summarise(run.network, pack.images, indices, config.likelihood, device),
     )
@@ -345,7 +362,7 @@ def _finish(
 
 
 def beta_at(step: int, config: TrainingConfig) -> float:
-    """β of a step: constant, or falling for the annealed objective."""
+    """β of a step where nothing steers it: constant, or falling for the annealed objective."""
     if config.objective == "annealed":
         return geometric_decay(step, config.beta_start, config.beta, config.anneal_steps)
     return config.beta
@@ -353,7 +370,7 @@ def beta_at(step: int, config: TrainingConfig) -> float:
 
 def _spread(images: NDArray[np.uint8], count: int, device: torch.device) -> Tensor:
     """Some images from all over a set, as a network's input."""
-    return to_input(images[np.linspace(0, len(images) - 1, min(len(images), count)).astype(int)], device)
+    return to_input(images[evenly_spaced(np.arange(len(images)), count)], device)
 
 
 def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_weights: Path | None) -> _Run:
@@ -374,7 +391,7 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
         origin = f"Trained from the weights of {source.info.name} (sha256 {source.info.weights_sha256[:16]})."
     network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
-    return _Run(network, optimizer, LearningRate(config, optimizer), origin=origin)
+    return _Run(network, optimizer, LearningRate(config, optimizer), origin=origin, beta=config.beta_start)
 
 
 def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
@@ -385,13 +402,18 @@ def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
 def _validate(
     run: _Run, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], device: torch.device
 ) -> dict[str, float]:
-    """Losses over a whole split, decoding the posterior mean; C is at capacity_max and β at its last."""
+    """Losses over a whole split, decoding the posterior mean, with weights that do not move.
+
+    C is at capacity_max and β at its last; where β is steered it is 1, and the loss the negative ELBO.
+    """
     run.network.eval()
     summary = summarise(run.network, pack.images, indices, config.likelihood, device)
     run.network.train()
     rec, kl = summary["reconstruction_loss"], sum(summary["kl_per_dimension"])
     if config.objective == "capacity":
         loss = rec + config.gamma * abs(kl - config.capacity_max)
+    elif config.objective == "controlled":
+        loss = rec + kl
     else:
         # The total correlation is no function of one image; β·KL bounds the btcvae objective from above for β ≥ 1.
         loss = rec + config.beta * kl

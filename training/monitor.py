@@ -63,17 +63,27 @@ class Watch:
         found: dict[str, str] = {}
         kl, rec = metrics["kl"], metrics["reconstruction_loss"]
         assert config.capacity_steps is not None
+        if step > config.capacity_steps and "capacity" in metrics:
+            distance = kl - metrics["capacity"]
+            if abs(distance) > 0.1 * (1 + metrics["capacity"]):
+                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
+                if config.objective == "controlled" and distance < 0:
+                    found["far"] += (
+                        f": at a β of {metrics['beta']:.3g} the images pay for no more; take a smaller capacity_max, "
+                        "or a longer run"
+                    )
         if config.objective == "capacity":
-            distance = abs(kl - metrics["capacity"])
             # The mean of the penalties, which the KL's swings about C do not cancel out of.
             penalty = metrics["loss"] - rec
-            if step > config.capacity_steps and distance > 0.1 * (1 + metrics["capacity"]):
-                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
             if step > 500 and penalty > 0.5 * rec:
                 found["dwarfed"] = (
                     f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss ({rec:.0f}): the images "
-                    "may be learnt late; try a smaller γ or the annealed objective"
+                    "may be learnt late; try the controlled objective, or a smaller γ"
                 )
+        if config.objective == "annealed" and config.num_steps < config.anneal_steps:
+            found["short"] = (
+                f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
+            )
         wanted = metrics.get("capacity", 1.0)
         if (
             step > min(2_000, config.num_steps // 2)

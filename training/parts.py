@@ -18,7 +18,7 @@ from models.networks import VAE
 from training.inputs import to_input
 from training.objectives import reconstruction_loss
 
-_LEAST_IMAGES = 16
+_LEAST_IMAGES = 8
 """Of a part: with fewer, to call an operation takes longer than its arithmetic."""
 
 _Result = TypeVar("_Result")
@@ -34,8 +34,8 @@ class Parts:
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
         self._network, self._likelihood, self._device = network, likelihood, device
         self._num_threads = torch.get_num_threads()
-        count = min(self._num_threads, batch_size // _LEAST_IMAGES) if device.type == "cpu" else 1
-        within = self._num_threads // max(1, count)
+        count = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
+        within = self._num_threads // count
         # An executor for each: a part's forward and backward pass are the same thread's, whose caches know it.
         self._executors = [ThreadPoolExecutor(1, "part", _begin, (within,)) for _ in range(count)] if count > 1 else []
 
@@ -87,6 +87,12 @@ class Parts:
         inputs = to_input(images, self._device)
         logits, mean, log_variance = self._network(inputs, noise)
         return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
+
+
+def num_parts(num_threads: int, batch_size: int) -> int:
+    """In how many parts a batch leaves the fewest threads idle, each part having equally many; many rather than few."""
+    most = max(1, min(num_threads, batch_size // _LEAST_IMAGES))
+    return max(range(1, most + 1), key=lambda count: (num_threads // count * count, count))
 
 
 class _InParts(torch.autograd.Function):

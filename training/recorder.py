@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,29 @@ from models.atomic import write_bytes
 from models.networks import VAE
 
 METRICS_FILE = "metrics.jsonl"
+LEFT_BY_A_RUN = (
+    METRICS_FILE,
+    "tensorboard",
+    "previews",
+    "training.gif",
+    "capacity.png",
+    "checkpoints",
+    "best",
+    "model",
+)
+"""In its folder, beside what others put there."""
 PREVIEW_IMAGES = 8
 PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
+
+
+def clear_run(folder: Path) -> None:
+    """Removes what an earlier run left in a folder, so that a new one cannot be mixed with it."""
+    for name in LEFT_BY_A_RUN:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 class Recorder:

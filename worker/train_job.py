@@ -329,6 +329,8 @@ def _line(progress: Progress) -> str:
     text += f", KL {metrics['kl']:.2f}"
     if "capacity" in metrics:
         text += f" (C {metrics['capacity']:.2f})"
+    if "beta" in metrics:
+        text += f", β {metrics['beta']:.3g}"
     if progress.images_per_second is not None:
         text += f", {progress.images_per_second:.0f} images/s"
     if progress.eta_seconds is not None:

@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 
 from app.problems import Problem, invalid
+from models import strict_json
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 256 * 1024
@@ -41,7 +42,7 @@ def parse_json_object(data: bytes | str, field: str) -> dict[str, Any]:
 def parse_json(data: bytes | str, field: str) -> Any:
     """Strict JSON: finite numbers, text that UTF-8 can hold. Raises Problem that names `field`."""
     try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
+        value = strict_json.loads(data)
         json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise invalid(field, "is nested too deeply") from error
@@ -52,24 +53,6 @@ def parse_json(data: bytes | str, field: str) -> Any:
 
 def _printable(error: ValueError) -> str:
     return "text that UTF-8 cannot hold" if isinstance(error, UnicodeError) else str(error)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _finite_float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _bounded_int(text: str) -> int:
-    value = int(text)
-    if abs(value) >= 2**63:
-        raise ValueError("a number is too large")
-    return value
 
 
 @dataclass(frozen=True)

@@ -205,6 +205,7 @@ def describe(job: Job, request: Request) -> dict[str, Any]:
     url = f"{root}/train-jobs/{job.id}"
     links = {"self": url}
     links |= {name: f"{url}/{name}" for name in ("events", "metrics", "previews", *ACTIONS)}
+    links |= {name.replace(".", "_"): f"{url}/{name}" for name in FIGURES}
     if job.model:
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
@@ -358,6 +359,45 @@ def get_preview(job_id: str, name: str, request: Request, services: Services_) -
     if name not in _previews(services, job):
         raise Problem("unknown_file", f"The job has no preview {name[:64]}.")
     return bytes_response(request, services.storage.read_bytes(f"jobs/{job.id}/previews/{name}"), "image/png")
+
+
+FIGURES = {
+    "training.gif": ("image/gif", "The previews as an animation", "There when the training is done."),
+    "capacity.png": (
+        "image/png",
+        "KL per dimension against C",
+        "The figure of Burgess et al. 2018; against the step alone where C does not move. "
+        "There when the training is done.",
+    ),
+}
+
+
+def _add_figure(name: str, media: str, summary: str, text: str) -> None:
+    def get(job_id: str, request: Request, services: Services_) -> Response:
+        job = _get(services, job_id)
+        try:
+            data = services.storage.read_bytes(f"jobs/{job.id}/{name}")
+        except NotStored:
+            raise Problem("unknown_file", f"The job has no {name}; a training makes it at its end.") from None
+        return bytes_response(request, data, media, immutable=False)
+
+    router.add_api_route(
+        f"/train-jobs/{{job_id}}/{name}",
+        get,
+        methods=["GET"],
+        response_class=Response,
+        summary=summary,
+        description=text,
+        operation_id=f"get_{name.replace('.', '_')}",
+        responses={
+            200: {"description": "The picture.", "content": {media: {}}},
+            **problems.responses("unknown_job", "unknown_file", "range_not_satisfiable", "job_store_unavailable"),
+        },
+    )
+
+
+for _name, _figure in FIGURES.items():
+    _add_figure(_name, *_figure)
 
 
 ACTIONS = {

@@ -79,7 +79,7 @@ def train(
     """Train a β-VAE. Ctrl-C writes a checkpoint; the same command goes on from there."""
     stores = open_stores(device)
     overrides = {**parse_pairs(TrainingConfig, config or ()), **settings}
-    training_config = resolve(preset, overrides)
+    training_config = resolve(preset, overrides, from_model=from_model is not None)
     chosen = dataset or (PRESETS[preset].dataset if preset else None)
     if chosen is None:
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")

@@ -127,6 +127,8 @@ def _check_types(info: ModelInfo) -> None:
         raise TypeError("dimension_effects: must be a list of objects")
     if not (info.reconstruction_loss is None or _is_number(info.reconstruction_loss)):
         raise TypeError("reconstruction_loss: must be a number")
+    if not (info.steered_beta is None or _is_number(info.steered_beta)):
+        raise TypeError("steered_beta: must be a number")
     if isinstance(info.step, bool) or not isinstance(info.step, int) or info.step < 0:
         raise TypeError("step: must be a whole number")
     if info.preprocessing.image_size != info.network.image_size:

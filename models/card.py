@@ -6,6 +6,22 @@ from typing import Any
 from models.config import normalised_beta
 from models.info import ACTIVE_KL_NATS, ModelInfo
 
+_OBJECTIVES_OF = {
+    "gamma": ("capacity",),
+    "capacity_start": ("controlled", "capacity"),
+    "capacity_max": ("controlled", "capacity"),
+    "capacity_steps": ("controlled", "capacity"),
+    "beta": ("beta", "btcvae", "annealed"),
+    "beta_start": ("controlled", "annealed"),
+    "beta_least": ("controlled",),
+    "beta_gain": ("controlled",),
+    "anneal_steps": ("annealed",),
+    "restart_step": ("controlled", "annealed"),
+    "restart_steps": ("controlled", "annealed"),
+    "restart_components": ("controlled", "annealed"),
+}
+"""Settings that only some objectives read; the others have no row in the card."""
+
 
 def model_card(info: ModelInfo) -> str:
     """The card of a model. Everything in it comes from its model.json; what is unknown is left out or said so."""
@@ -107,9 +123,14 @@ def _scores(metrics: dict[str, Any]) -> str:
 
 
 def _settings(info: ModelInfo) -> str:
-    settings = dict(info.training)
+    objective = info.training.get("objective")
+    settings = {
+        name: value for name, value in info.training.items() if objective in _OBJECTIVES_OF.get(name, (objective,))
+    }
     beta = settings.get("beta")
-    if settings.get("objective") in ("beta", "annealed") and isinstance(beta, int | float):
+    if info.steered_beta is not None:
+        beta = settings["β at the end"] = info.steered_beta
+    if isinstance(beta, int | float):
         settings["normalised β (β·D/(C·H·W))"] = normalised_beta(beta, info.network)
     rows = ["| setting | value |", "|---|---|"]
     rows += [f"| {_plain(name)} | {_plain(_text(value))} |" for name, value in settings.items() if value is not None]

@@ -68,6 +68,8 @@ class ModelInfo:
     """Mean KL to the prior per latent dimension, (D,) nats, over a sample of the data set."""
     reconstruction_loss: float | None = None
     """Nats per image, decoding the posterior mean."""
+    steered_beta: float | None = None
+    """β of the last step, where the objective steers it."""
     bernoulli_floor: float | None = None
     """The part of it that no network can avoid: the images' own entropy. None where the likelihood has no such floor,
     or it was not measured."""

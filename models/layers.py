@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
 """Of every convolution of the networks."""
@@ -57,6 +58,7 @@ class _Stack(torch.autograd.Function):
         return outputs[-1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         count = len(ctx.rectified)
         weights, outputs = ctx.saved_tensors[:count], ctx.saved_tensors[count:]

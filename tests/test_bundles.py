@@ -148,6 +148,9 @@ def test_a_card_tells_what_the_description_knows() -> None:
     card = model_card(info)
     expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)
     assert f"normalised β (β·D/(C·H·W)) | {expected:g} |" in card
+    steered = replace(INFO, training={"objective": "controlled", "beta": 4.0, "gamma": 7.0}, steered_beta=2.0)
+    assert f"normalised β (β·D/(C·H·W)) | {expected / 2:g} |" in model_card(steered)
+    assert "| gamma |" not in model_card(steered)
     for text in ("32×32 grey", "dsprites (100 images)", "41.50 nats", "moves right", "0.31", "r 0.99", "not stated"):
         assert text in card
     # The dimension that carries most comes first.

@@ -301,7 +301,8 @@ def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_p
 
 def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Path) -> None:
     config = replace(
-        SMALL, num_steps=600, capacity_max=5.0, learning_rate=1e-3, batch_size=32, log_steps=50, preview_steps=0,
+        SMALL, restart_fraction=0.0, beta_least=0.0, num_steps=600, capacity_max=5.0, learning_rate=1e-3,
+        batch_size=32, log_steps=50, preview_steps=0,
         validation_steps=None, validation_fraction=0.0,
     )  # fmt: skip
     assert config.objective == "controlled"

@@ -94,6 +94,7 @@ def test_the_calling_thread_has_one_thread_inside_and_all_while_parts_pause(netw
 
 def test_as_many_parts_as_leave_the_fewest_threads_idle() -> None:
     assert [num_parts(threads, 64) for threads in (1, 2, 3, 4, 5, 6, 7, 8, 16)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
+    assert [num_parts(threads, 64) for threads in (11, 13, 32)] == [5, 6, 8]
     assert num_parts(6, 32) == 3, "of at least 8 images: three of two threads rather than four of one"
     assert num_parts(5, 7) == 1
 

@@ -54,13 +54,18 @@ def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], fi
 
 
 def test_a_length_of_ones_own_replaces_the_presets() -> None:
-    config = resolve("celeba", {"num_steps": 1_000})
-    assert (config.num_steps, config.num_epochs, config.capacity_epochs) == (1_000, None, None)
-    assert with_lengths_in_steps(config, 10).capacity_steps == 500
-    assert resolve("celeba", {"num_epochs": 3.0, "capacity_epochs": 1.0}).capacity_epochs == 1
-    assert resolve("celeba", {"capacity_steps": 70}).capacity_epochs is None
-    assert resolve("dsprites_burgess", {"num_epochs": 2.0}).capacity_steps is None
-    assert resolve("celeba", {"seed": 1}).num_epochs == 200
+    def lengths(preset: str, overrides: dict[str, object]) -> tuple[int, int | None]:
+        config = with_lengths_in_steps(resolve(preset, overrides), 10)
+        return config.num_steps, config.capacity_steps
+
+    assert lengths("celeba", {"seed": 1}) == (2_000, 1_500)
+    assert lengths("celeba", {"num_steps": 1_000}) == (1_000, 750)
+    assert lengths("celeba", {"num_steps": 1_000, "num_epochs": 4.0}) == (40, 30)
+    assert lengths("celeba", {"num_epochs": None}) == (100_000, 75_000)
+    assert lengths("celeba", {"num_epochs": 3.0, "capacity_epochs": 1.0}) == (30, 10)
+    assert lengths("celeba", {"capacity_steps": 70}) == (2_000, 70)
+    assert lengths("dsprites_burgess", {"num_steps": 150_000}) == (150_000, 100_000)
+    assert lengths("dsprites_burgess", {"num_epochs": 3.0}) == (30, 20)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +87,10 @@ def test_the_weight_that_is_given_says_which_objective_is_meant(
     assert resolve(preset, overrides).objective == objective
 
 
-def test_two_weights_without_an_objective_are_refused() -> None:
+@pytest.mark.parametrize("other", ["gamma", "capacity_max"])
+def test_settings_of_two_objectives_without_an_objective_are_refused(other: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        resolve(None, {"gamma": 10.0, "beta": 4.0})
+        resolve(None, {other: 10.0, "beta": 4.0})
     assert caught.value.field == "objective"
 
 

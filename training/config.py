@@ -43,12 +43,18 @@ class TrainingConfig:
             "controlled: reconstruction + β·KL, with β moved every step so that the KL follows C (as in Shao 2020); "
             "capacity: reconstruction + γ·|KL − C| (Burgess 2018); beta: reconstruction + β·KL (Higgins 2017); "
             "btcvae: β on the total correlation alone (Chen 2018); annealed: as beta, with β falling from beta_start. "
-            "Where gamma or beta is given and no objective, capacity or beta is meant."
+            "Where gamma or beta is given and no objective, capacity or beta is meant, unless the preset has another "
+            "than controlled."
         ),
         choices=OBJECTIVES,
     )
     likelihood: str = setting("bernoulli", text="Likelihood of a pixel.", choices=("bernoulli", "gaussian"))
-    gamma: float = setting(1000.0, text="Weight γ of |KL − C| (capacity).", minimum=0, maximum=1e6)
+    gamma: float = setting(
+        1000.0,
+        text="Weight γ of |KL − C| (capacity, which is meant where gamma is given and no objective).",
+        minimum=0,
+        maximum=1e6,
+    )
     capacity_start: float = setting(
         0.0, text="C at step 0 (controlled, capacity).", unit="nats", minimum=0, maximum=10_000
     )
@@ -71,13 +77,16 @@ class TrainingConfig:
     )
     beta: float = setting(
         4.0,
-        text="Weight β of the KL (beta; annealed: at the end) or of the total correlation (btcvae).",
+        text=(
+            "Weight β of the KL (beta, which is meant where beta is given and no objective; annealed: at the end) or "
+            "of the total correlation (btcvae)."
+        ),
         minimum=0,
         maximum=1e6,
     )
     beta_start: float = setting(150.0, text="β at step 0 (annealed, controlled).", minimum=0.01, maximum=1e6)
     beta_least: float = setting(
-        0.0,
+        1.0,
         text=(
             "Least β (controlled). At 0 the KL meets C whatever that costs; at 1 C is an upper bound: no nat of KL is "
             "bought that is worth less than one of reconstruction."
@@ -86,7 +95,10 @@ class TrainingConfig:
         maximum=1e6,
     )
     beta_gain: float = setting(
-        0.05, text="Change of log β a step for a KL of 1 + 2·C nats (controlled).", above=0, maximum=10
+        0.05,
+        text="How fast β is steered: log β moves by this much times (KL − C)/(1 + C) a step (controlled).",
+        above=0,
+        maximum=1,
     )
     anneal_steps: int = setting(
         3_000,
@@ -98,20 +110,30 @@ class TrainingConfig:
         None,
         text=(
             "Step at which the network is drawn anew, with every latent alive, and for restart_steps learns from the "
-            "old encoder where the active dimensions lie: latents that early pressure pruned come back (annealed)."
+            "old encoder where the active dimensions lie: latents that early pressure pruned come back. C is at its "
+            "end from then on. Empty: by restart_fraction (controlled, annealed)."
         ),
         unit="steps",
         minimum=1,
     )
-    restart_steps: int = setting(
-        600, text="Steps over which the old encoder's weight falls to 0 after a restart.", unit="steps", minimum=1
+    restart_fraction: float = setting(
+        0.25,
+        text="Share of the run at which the network is drawn anew, where restart_step is empty; 0: never (controlled).",
+        minimum=0,
+        maximum=1,
+    )
+    restart_steps: int | None = setting(
+        None,
+        text="Steps over which the old encoder's weight falls to 0 after a restart; empty: half of num_steps.",
+        unit="steps",
+        minimum=1,
     )
     restart_components: int = setting(
         0,
         text=(
             "How many latents, those that carried least, learn principal components of what the old network could not "
             "reproduce, for restart_steps: colours of small things, which training otherwise passes over. Fewer than "
-            "latent_dim (annealed, with restart_step)."
+            "latent_dim (controlled and annealed, with a restart)."
         ),
         minimum=0,
         maximum=64,
@@ -209,8 +231,13 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
         capacity_steps = config.capacity_steps
     else:
         capacity_steps = min(PAPER_CAPACITY_STEPS, num_steps // 2)
+    restart_step = config.restart_step
+    if restart_step is None and config.objective == "controlled" and config.restart_fraction > 0:
+        restart_step = max(1, round(config.restart_fraction * num_steps))
     return replace(
         config,
+        restart_step=restart_step,
+        restart_steps=config.restart_steps or max(1, num_steps // 2),
         num_steps=num_steps,
         num_epochs=None,
         capacity_steps=capacity_steps,

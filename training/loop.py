@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ _SAMPLE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands; `metrics` are means over the steps since the last report."""
+    """Where a run stands; losses in `metrics` are means over the steps since the last report, weights the newest."""
 
     step: int
     num_steps: int
@@ -94,6 +94,8 @@ class _Run:
     step: int = 0
     beta: float = 0.0
     """β of the next step, where it is steered."""
+    least_capacity: float = 0.0
+    """What the model that it began with holds, where β is steered: C begins there, or the KL would be pressed to 0."""
     best_loss: float = float("inf")
     validated_step: int = 0
 
@@ -109,6 +111,7 @@ class _Run:
             "learning_rate": self.learning_rate.state(),
             "origin": self.origin,
             "beta": self.beta,
+            "least_capacity": self.least_capacity,
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
         }
@@ -116,8 +119,8 @@ class _Run:
 
     def restore(self, checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
         state = checkpoint.state
-        # Settings that a later version added have their defaults in an older checkpoint.
-        if config_from_json(state["config"]) != config:
+        # Settings that a later version added have their defaults in an older checkpoint, and previews decide nothing.
+        if replace(config_from_json(state["config"]), preview_steps=config.preview_steps) != config:
             raise CheckpointError("the checkpoint belongs to a run with other settings")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")
@@ -125,7 +128,8 @@ class _Run:
         if state["teacher_dimensions"] is not None:
             self.teacher = Teacher.from_tensors(checkpoint.tensors, state["teacher_dimensions"], self.network)
         load_optimizer_tensors(self.optimizer, checkpoint.tensors)
-        self.origin, self.beta = state.get("origin", ""), state.get("beta", self.beta)  # Checkpoints had none once.
+        self.origin = state.get("origin", "")  # Checkpoints had these not always.
+        self.beta, self.least_capacity = state.get("beta", self.beta), state.get("least_capacity", 0.0)
         self.step = checkpoint.step
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
@@ -170,16 +174,16 @@ def train(
         run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/; at the end training.gif,
             capacity.png and model/.
         fence: part of the checkpoints' names; see training.checkpoints.
-        resume: go on from the newest whole checkpoint in run_folder, where there is one; else what an earlier run left
-            there is removed.
+        resume: go on from the newest whole checkpoint in run_folder. Without it, or where there is none, what an
+            earlier run left in the folder is removed.
         initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
-            so this is no resume.
+            so this is no resume. Only where β is steered, C starts at the KL that the model has.
         checkpoint_seconds: time between checkpoints.
         on_progress: called with every record. should_stop: called before every step; a reason ends the run after a
             checkpoint. save_checkpoint: replaces the writing of checkpoints into run_folder.
     Returns: the result; cancelling and divergence are results, not exceptions.
     Raises: CheckpointError when the checkpoint belongs to other settings or images; ValueError when the pack or the
-        initial weights do not fit the network.
+        initial weights do not fit the network, or those lie in the run's folder, which is cleared.
     """
     device = torch.device(device)
     keep_freed_memory()
@@ -192,16 +196,20 @@ def train(
     assert config.capacity_steps is not None
     assert config.validation_steps is not None
 
-    run = _new_run(config, pack, device, initial_weights)
     checkpoint_folder = run_folder / "checkpoints"
-    if not resume:
-        clear_run(run_folder)
     checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
+    run = _new_run(config, pack, device, initial_weights if checkpoint is None else None)
     if checkpoint is not None:
         run.restore(checkpoint, config, pack.info.digest)
-    resumed_from_step = checkpoint.step if checkpoint is not None else None
+    else:
+        if initial_weights is not None and initial_weights.resolve().is_relative_to(run_folder.resolve()):
+            raise ValueError("initial weights: they lie in the folder of the run, which is cleared for a new one")
+        clear_run(run_folder)
+    resumed_from_step = saved_step = checkpoint.step if checkpoint is not None else None
 
     def save() -> None:
+        nonlocal saved_step
+        saved_step = run.step
         state = run.to_checkpoint(config, pack.info.digest)
         if save_checkpoint is not None:
             save_checkpoint(state)
@@ -232,7 +240,9 @@ def train(
                     if validation["validation_loss"] < run.best_loss:
                         run.best_loss = validation["validation_loss"]
                         write_checkpoint(run_folder / "best", _weights_only(run, validation), fence, keep=1)
-                    run.learning_rate.validated(validation["validation_loss"])
+                    if config.objective != "controlled" or run.step >= config.capacity_steps:
+                        # While C moves, a loss at its end tells how far C is, not what the network learns.
+                        run.learning_rate.validated(validation["validation_loss"])
                     if last and metrics and on_progress is not None:
                         on_progress(_progress(run.step, config, metrics | validation, watch))
                 run.validated_step = run.step
@@ -255,7 +265,7 @@ def train(
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
-            capacity = linear_ramp(run.step, config.capacity_start, config.capacity_max, config.capacity_steps)
+            capacity = max(capacity_at(run.step, config), run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
             images = batches.at(run.step)
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
@@ -274,6 +284,7 @@ def train(
                 loss = rec + information + config.beta * correlation + dimension_wise
             if run.teacher is not None:
                 assert config.restart_step is not None
+                assert config.restart_steps is not None
                 strength = linear_ramp(run.step - config.restart_step, 1.0, 0.0, config.restart_steps)
                 if strength == 0:
                     run.teacher = None
@@ -284,7 +295,8 @@ def train(
                 [loss, rec, kl]
             ).tolist()  # The step's one wait for the device.
             if not abs(loss_value) < float("inf"):
-                message = f"the loss became {loss_value} at step {run.step}; the last checkpoint is intact"
+                left = "there is no checkpoint yet" if saved_step is None else f"the one of step {saved_step} is intact"
+                message = f"the loss became {loss_value} at step {run.step}; of its checkpoints, {left}"
                 break
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -297,9 +309,7 @@ def train(
             if run.step % config.log_steps == 0 or run.step == config.num_steps:
                 metrics = window.metrics()
                 if config.objective in ("controlled", "capacity"):
-                    metrics["capacity"] = linear_ramp(
-                        run.step, config.capacity_start, config.capacity_max, config.capacity_steps
-                    )
+                    metrics["capacity"] = max(capacity_at(run.step, config), run.least_capacity)
                 if config.objective != "capacity":
                     metrics["beta"] = beta
                     metrics["normalised_beta"] = normalised_beta(beta, config.network)
@@ -316,9 +326,9 @@ def train(
     elif reason:
         outcome, info = "stopped", None
     else:
-        recorder.finish()
         outcome = "completed"
         info = _finish(run, config, pack, evenly_spaced(shown, SUMMARY_IMAGES), device, name, run_folder / "model")
+        recorder.finish()
     return TrainingResult(
         outcome=outcome,
         step=run.step,
@@ -354,11 +364,20 @@ def _finish(
         },
         training=config_to_json(config),
         step=run.step,
+        steered_beta=run.beta if config.objective == "controlled" else None,
         bernoulli_floor=floor_of(pack.images, indices, config.likelihood),
         source=run.origin,
         **summarise(run.network, pack.images, indices, config.likelihood, device),
     )
     return save_model(folder, run.network, info)
+
+
+def capacity_at(step: int, config: TrainingConfig) -> float:
+    """C of a step, nats: its ramp. Where β is steered it ends at a restart, whose network says at once what it can."""
+    assert config.capacity_steps is not None
+    if config.objective == "controlled" and config.restart_step is not None and step >= config.restart_step:
+        return config.capacity_max
+    return linear_ramp(step, config.capacity_start, config.capacity_max, config.capacity_steps)
 
 
 def beta_at(step: int, config: TrainingConfig) -> float:
@@ -391,7 +410,12 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
         origin = f"Trained from the weights of {source.info.name} (sha256 {source.info.weights_sha256[:16]})."
     network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
-    return _Run(network, optimizer, LearningRate(config, optimizer), origin=origin, beta=config.beta_start)
+    run = _Run(network, optimizer, LearningRate(config, optimizer), origin=origin, beta=config.beta_start)
+    if initial_weights is not None and config.objective == "controlled":
+        with torch.no_grad():
+            kl = kl_per_dimension(*network.encode(_spread(pack.images, _SAMPLE, device))).sum().item()
+        run.beta, run.least_capacity = max(1.0, config.beta_least), min(kl, config.capacity_max)
+    return run
 
 
 def _weights_only(run: _Run, validation: dict[str, float]) -> Checkpoint:
@@ -404,7 +428,8 @@ def _validate(
 ) -> dict[str, float]:
     """Losses over a whole split, decoding the posterior mean, with weights that do not move.
 
-    C is at capacity_max and β at its last; where β is steered it is 1, and the loss the negative ELBO.
+    C is at capacity_max and β at its last. Where β is steered, the distance from C counts as if γ were 1: no nat of
+    KL is to be bought that is worth less than one of reconstruction.
     """
     run.network.eval()
     summary = summarise(run.network, pack.images, indices, config.likelihood, device)
@@ -413,7 +438,7 @@ def _validate(
     if config.objective == "capacity":
         loss = rec + config.gamma * abs(kl - config.capacity_max)
     elif config.objective == "controlled":
-        loss = rec + kl
+        loss = rec + abs(kl - config.capacity_max)
     else:
         # The total correlation is no function of one image; β·KL bounds the btcvae objective from above for β ≥ 1.
         loss = rec + config.beta * kl

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.info import active_dimensions
 from training.config import TrainingConfig
+from training.schedules import LEAST_BETA
 
 
 class Window:
@@ -69,8 +70,9 @@ class Watch:
                 found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
                 if config.objective == "controlled" and distance < 0:
                     found["far"] += (
-                        f": at a β of {metrics['beta']:.3g} the images pay for no more; take a smaller capacity_max, "
-                        "or a longer run"
+                        f": at β {metrics['beta']:.3g} the images pay for no more"
+                        if metrics["beta"] <= max(config.beta_least, LEAST_BETA)
+                        else f": β ({metrics['beta']:.3g}) is still falling; take a longer run or a smaller beta_start"
                     )
         if config.objective == "capacity":
             # The mean of the penalties, which the KL's swings about C do not cancel out of.

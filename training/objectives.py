@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
@@ -37,6 +38,7 @@ class _BernoulliLoss(torch.autograd.Function):
         return torch.addcmul(F.softplus(logits), logits, images, value=-1).sum() / len(logits)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         logits, images = ctx.saved_tensors
         return torch.sigmoid(logits).sub_(images).mul_(gradients[0] / len(logits)), None

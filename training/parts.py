@@ -1,7 +1,7 @@
 """A step's passes over a batch, in parts: each thread takes its share of the images through the whole network.
 
 With the threads inside every operation instead, as torch has them, they meet some two hundred times a step and wait for
-the slowest each time; training/NOTES.md has what that costs. Here they meet twice.
+the slowest each time (training/NOTES.md, Speed). Here they meet twice.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from models.networks import VAE
 from training.inputs import to_input
@@ -20,6 +21,9 @@ from training.objectives import reconstruction_loss
 
 _LEAST_IMAGES = 8
 """Of a part: with fewer, to call an operation takes longer than its arithmetic."""
+
+_WITHIN = 0.8
+"""n threads inside the operations of one part do the work of n to this power; n parts do that of n."""
 
 _Result = TypeVar("_Result")
 _Losses = tuple[Tensor, Tensor, Tensor]
@@ -65,7 +69,8 @@ class Parts:
         """
         if not self._executors:
             return self._forward(images, noise)
-        losses: _Losses = _InParts.apply(self, images, noise, *self._network.parameters())
+        parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
+        losses: _Losses = _InParts.apply(self, images, noise, *parameters)
         return losses
 
     def apply(self, function: Callable[[Tensor], Tensor], images: NDArray[np.uint8]) -> Tensor:
@@ -90,9 +95,9 @@ class Parts:
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
-    """In how many parts a batch leaves the fewest threads idle, each part having equally many; many rather than few."""
+    """In how many parts to take a batch, each with equally many threads: many parts, but few threads idle."""
     most = max(1, min(num_threads, batch_size // _LEAST_IMAGES))
-    return max(range(1, most + 1), key=lambda count: (num_threads // count * count, count))
+    return max(range(1, most + 1), key=lambda count: (count * (num_threads // count) ** _WITHIN, count))
 
 
 class _InParts(torch.autograd.Function):
@@ -108,6 +113,7 @@ class _InParts(torch.autograd.Function):
         return torch.stack(reconstructions) @ ctx.shares, torch.cat(means), torch.cat(log_variances)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         reconstruction, mean, log_variance = gradients
         count = len(ctx.graphs)

@@ -132,29 +132,48 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def resolve(preset: str | None, overrides: dict[str, Any]) -> TrainingConfig:
+def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool = False) -> TrainingConfig:
     """A preset's config, or the defaults, with `overrides` in their place.
 
+    Args: from_model, whether the run starts from a model's weights, which a restart would throw away: then there is
+        one only where overrides ask for it.
     Raises: ConfigError for an unknown preset, an unknown field, or a value outside its limits.
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
     base = PRESETS[preset].config if preset else TrainingConfig()
     values = asdict(base)
-    if overrides.get("num_steps") is not None or overrides.get("num_epochs") is not None:
-        # The preset's own length, and its ramp, which was a part of that length.
-        values |= {"num_epochs": None, "capacity_steps": None, "capacity_epochs": None}
+    if from_model:
+        values |= {"restart_step": None, "restart_fraction": 0.0}
+    if overrides.get("num_steps") is not None:
+        values["num_epochs"] = None
     if overrides.get("capacity_steps") is not None:
         values["capacity_epochs"] = None
-    objective = _meant_objective(base, overrides)
-    return config_from_json({**values, "objective": objective, **overrides})
+    config = config_from_json({**values, "objective": _meant_objective(base, overrides), **overrides})
+    has_ramp = any(overrides.get(name) is not None for name in ("capacity_steps", "capacity_epochs"))
+    return config if has_ramp else _with_ramp_of(base, config)
+
+
+def _with_ramp_of(base: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
+    """The config, with a ramp of C that takes the same share of the run as the preset's, whose length may differ."""
+    if (config.num_steps, config.num_epochs) == (base.num_steps, base.num_epochs):
+        return config
+    if base.num_epochs is not None and base.capacity_epochs is not None:
+        share = base.capacity_epochs / base.num_epochs
+    elif base.num_epochs is None and base.capacity_steps is not None:
+        share = base.capacity_steps / base.num_steps
+    else:
+        return config
+    if config.num_epochs is not None:
+        return replace(config, capacity_steps=None, capacity_epochs=share * config.num_epochs)
+    return replace(config, capacity_steps=round(share * config.num_steps), capacity_epochs=None)
 
 
 def _meant_objective(base: TrainingConfig, overrides: dict[str, Any]) -> str:
     """The objective whose weight is given, where none is named. Raises ConfigError where that is not clear."""
-    has_gamma, has_beta = (overrides.get(name) is not None for name in ("gamma", "beta"))
+    has_gamma, has_beta, has_capacity = (overrides.get(name) is not None for name in ("gamma", "beta", "capacity_max"))
     if base.objective != "controlled" or "objective" in overrides or not (has_gamma or has_beta):
         return base.objective
-    if has_gamma and has_beta:
-        raise ConfigError("objective", "is missing: gamma is of capacity, beta of beta, btcvae and annealed")
+    if has_beta and (has_gamma or has_capacity):
+        raise ConfigError("objective", "is missing: beta is of beta, btcvae and annealed, gamma and C of others")
     return "capacity" if has_gamma else "beta"

@@ -34,10 +34,15 @@ PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
 
 
 def clear_run(folder: Path) -> None:
-    """Removes what an earlier run left in a folder, so that a new one cannot be mixed with it."""
+    """Removes what an earlier run left in a folder, so that a new one cannot be mixed with it.
+
+    Where no metrics tell that it is the folder of a run, nothing is removed.
+    """
+    if not (folder / METRICS_FILE).exists():
+        return
     for name in LEFT_BY_A_RUN:
         path = folder / name
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -46,7 +51,7 @@ def clear_run(folder: Path) -> None:
 class Recorder:
     """Writes a run's records below one folder; a resumed run goes on in the same files.
 
-    Records of steps after `step`, written by a worker that died before its next checkpoint, are dropped.
+    Records and previews of steps after `step`, made by a worker that died before its next checkpoint, are dropped.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -56,6 +61,9 @@ class Recorder:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         write_bytes(path, "".join(line + "\n" for line in kept).encode())
+        for preview in (folder / "previews").glob("*.png"):
+            if int(preview.stem) > step:
+                preview.unlink()
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 

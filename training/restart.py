@@ -17,11 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import below
 from training.objectives import kl_per_dimension
 
+_SETTLED_KL_NATS = 0.5
+"""A dimension under it holds no factor that is worth its place: under a low β idle ones have some hundredths of a nat,
+and held where they were, all of them stayed idle (NOTES.md)."""
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
 _TAUGHT_LOG_VARIANCE = -3.0
@@ -122,7 +124,7 @@ class Teacher:
 def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) -> Teacher:
     """Draws all weights of `network` anew, in place.
 
-    Args: images, a sample (N, C, H, W) in [0, 1] that tells which dimensions are active; seed, of the new weights;
+    Args: images, a sample (N, C, H, W) in [0, 1] that tells which dimensions have settled; seed, of the new weights;
         num_components, how many dimensions learn principal components of the residual: those that carried least.
     Returns: the teacher that the old network becomes.
     """
@@ -136,7 +138,7 @@ def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) ->
             residual = Residual.fit(images - old.decode(mean), len(taught))
             taught = taught[: len(residual.components)]
             residual = residual if len(taught) else None
-        shown = kl > ACTIVE_KL_NATS
+        shown = kl > _SETTLED_KL_NATS
         shown[taught] = False
     teacher = Teacher(old, torch.nonzero(shown).flatten(), taught, residual)
     with torch.random.fork_rng(devices=[]):

@@ -330,7 +330,7 @@ def _line(progress: Progress) -> str:
     if "capacity" in metrics:
         text += f" (C {metrics['capacity']:.2f})"
     if "beta" in metrics:
-        text += f", β {metrics['beta']:.3g}"
+        text += f", β {metrics['beta']:.3g} (normalised {metrics['normalised_beta']:.2g})"
     if progress.images_per_second is not None:
         text += f", {progress.images_per_second:.0f} images/s"
     if progress.eta_seconds is not None:

@@ -144,7 +144,7 @@ def _read_body(body: dict[str, Any]) -> dict[str, Any]:
     preset = body.get("preset")
     try:
         metrics = check_metrics(False if body.get("evaluate") is None else body["evaluate"], "evaluate")
-        config = resolve(preset, overrides)
+        config = resolve(preset, overrides, from_model=bool(body.get("from")))
     except ConfigError as error:
         field = error.field if error.field in ("preset", "evaluate") else f"config.{error.field}"
         raise problems.invalid(field, error.message) from None
@@ -205,8 +205,8 @@ def describe(job: Job, request: Request) -> dict[str, Any]:
     url = f"{root}/train-jobs/{job.id}"
     links = {"self": url}
     links |= {name: f"{url}/{name}" for name in ("events", "metrics", "previews", *ACTIONS)}
-    links |= {name.replace(".", "_"): f"{url}/{name}" for name in FIGURES}
     if job.model:
+        links |= {"training_gif": f"{url}/training.gif", "capacity_png": f"{url}/capacity.png"}
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
     request_body = body.pop("request")
@@ -319,7 +319,7 @@ def _server_sent(event: Event) -> ServerSentEvent:
     },
 )
 def get_metrics(job_id: str, request: Request, services: Services_) -> Response:
-    """JSON lines: losses in nats, KL per dimension, capacity, learning rate; empty before the first record."""
+    """JSON lines: losses in nats, KL per dimension, capacity, β, learning rate; empty before the first record."""
     job = _get(services, job_id)
     try:
         data = services.storage.read_bytes(f"jobs/{job.id}/metrics.jsonl")
@@ -361,43 +361,42 @@ def get_preview(job_id: str, name: str, request: Request, services: Services_) -
     return bytes_response(request, services.storage.read_bytes(f"jobs/{job.id}/previews/{name}"), "image/png")
 
 
-FIGURES = {
-    "training.gif": ("image/gif", "The previews as an animation", "There when the training is done."),
-    "capacity.png": (
-        "image/png",
-        "KL per dimension against C",
-        "The figure of Burgess et al. 2018; against the step alone where C does not move. "
-        "There when the training is done.",
-    ),
-}
+def _figure_responses(media: str) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {"description": "The picture.", "content": {media: {}}},
+        **problems.responses("unknown_job", "unknown_file", "range_not_satisfiable", "job_store_unavailable"),
+    }
 
 
-def _add_figure(name: str, media: str, summary: str, text: str) -> None:
-    def get(job_id: str, request: Request, services: Services_) -> Response:
-        job = _get(services, job_id)
-        try:
-            data = services.storage.read_bytes(f"jobs/{job.id}/{name}")
-        except NotStored:
-            raise Problem("unknown_file", f"The job has no {name}; a training makes it at its end.") from None
-        return bytes_response(request, data, media, immutable=False)
-
-    router.add_api_route(
-        f"/train-jobs/{{job_id}}/{name}",
-        get,
-        methods=["GET"],
-        response_class=Response,
-        summary=summary,
-        description=text,
-        operation_id=f"get_{name.replace('.', '_')}",
-        responses={
-            200: {"description": "The picture.", "content": {media: {}}},
-            **problems.responses("unknown_job", "unknown_file", "range_not_satisfiable", "job_store_unavailable"),
-        },
-    )
+@router.get(
+    "/train-jobs/{job_id}/training.gif",
+    summary="The previews as an animation",
+    response_class=Response,
+    responses=_figure_responses("image/gif"),
+)
+def get_training_gif(job_id: str, request: Request, services: Services_) -> Response:
+    """What the network had learnt when; there when the training is done."""
+    return _figure(services, job_id, request, "training.gif", "image/gif")
 
 
-for _name, _figure in FIGURES.items():
-    _add_figure(_name, *_figure)
+@router.get(
+    "/train-jobs/{job_id}/capacity.png",
+    summary="KL per dimension against C",
+    response_class=Response,
+    responses=_figure_responses("image/png"),
+)
+def get_capacity_figure(job_id: str, request: Request, services: Services_) -> Response:
+    """The figure of Burgess et al. 2018, of the step too; there when the training is done."""
+    return _figure(services, job_id, request, "capacity.png", "image/png")
+
+
+def _figure(services: Services, job_id: str, request: Request, name: str, media: str) -> Response:
+    job = _get(services, job_id)
+    try:
+        data = services.storage.read_bytes(f"jobs/{job.id}/{name}")
+    except NotStored:
+        raise Problem("unknown_file", f"The job has no {name}; a training makes it at its end.") from None
+    return bytes_response(request, data, media, immutable=False)
 
 
 ACTIONS = {

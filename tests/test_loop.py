@@ -28,9 +28,9 @@ from training.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from training.config import OBJECTIVES, TrainingConfig
+from training.config import OBJECTIVES, TrainingConfig, with_lengths_in_steps
 from training.inputs import Batches, noise_at, split_indices, to_input
-from training.loop import Progress, TrainingResult, train
+from training.loop import Progress, TrainingResult, capacity_at, train
 from training.monitor import Watch
 from training.objectives import bernoulli_floor
 from training.packs import Pack, open_pack, write_pack
@@ -320,6 +320,37 @@ def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Pat
     assert any("the images pay for no more" in text for progress in seen for text in progress.warnings)
 
 
+def test_c_is_at_its_end_after_a_restart_where_beta_is_steered() -> None:
+    config = with_lengths_in_steps(replace(SMALL, num_steps=100, restart_fraction=0.2), 10)
+    assert (config.restart_step, config.restart_steps) == (20, 50)
+    assert [capacity_at(step, config) for step in (0, 10, 19, 20, 60)] == pytest.approx([0, 0.8, 1.52, 4, 4])
+    assert capacity_at(20, replace(config, objective="capacity")) == pytest.approx(1.6)
+    assert with_lengths_in_steps(replace(SMALL, restart_fraction=0.0), 10).restart_step is None
+    assert with_lengths_in_steps(replace(SMALL, objective="annealed"), 10).restart_step is None
+
+
+@pytest.mark.parametrize("stop", [None, 40])
+def test_a_steered_run_from_a_model_keeps_what_it_knows(pack: Pack, tmp_path: Path, stop: int | None) -> None:
+    config = replace(
+        SMALL, num_steps=400, objective="beta", beta=1.0, learning_rate=1e-3, batch_size=32, preview_steps=0,
+        validation_steps=None, validation_fraction=0.0,
+    )  # fmt: skip
+    first = train(config, pack, run_folder=tmp_path / "first").info
+    assert first is not None
+    known = sum(first.kl_per_dimension)
+    assert known > 4
+    again = replace(config, objective="controlled", restart_fraction=0.0, num_steps=80, capacity_max=known + 5)
+    seen: list[Progress] = []
+    folder, weights = tmp_path / "again", tmp_path / "first" / "model"
+    if stop is not None:
+        train(again, pack, run_folder=folder, initial_weights=weights, should_stop=stop_at(stop))
+    train(again, pack, run_folder=folder, initial_weights=weights, on_progress=seen.append)
+    for progress in seen:
+        assert progress.metrics["capacity"] >= known * 0.9
+        assert progress.metrics["kl"] > known * 0.5  # A fresh Adam's first steps are long.
+    assert seen[-1].metrics["kl"] > known * 0.8
+
+
 def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> None:
     seen: list[Progress] = []
     train(replace(SMALL, validation_fraction=0.2), pack, run_folder=tmp_path, on_progress=seen.append)
@@ -333,6 +364,57 @@ def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> N
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
     with pytest.raises(CheckpointError, match="other settings"):
         train(replace(SMALL, beta=3.0), pack, run_folder=tmp_path)
+
+
+def test_a_checkpoint_with_another_rhythm_of_previews_goes_on(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    checkpoint.state["config"]["preview_steps"] = 2_000
+    write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
+    assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
+
+
+def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(pack: Pack, tmp_path: Path) -> None:
+    def die(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, pack, run_folder=tmp_path, on_progress=die)
+    assert list((tmp_path / "previews").iterdir())
+    # Pictures of another size, which would not fit into one animation.
+    result = train(replace(SMALL, latent_dim=6), pack, run_folder=tmp_path)
+    assert result.outcome == "completed"
+    assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
+
+
+def test_previews_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(10))
+    (tmp_path / "previews" / "00000013.png").write_bytes(b"of a worker that died")
+    train(SMALL, pack, run_folder=tmp_path)
+    assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
+
+
+def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "mine.txt").write_text("mine")
+    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path / "run", resume=False)
+    assert (tmp_path / "run" / "model" / "mine.txt").exists()
+    # A link is removed, what it leads to stays.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept.txt").write_text("kept")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "metrics.jsonl").touch()
+    (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path / "linked", resume=False)
+    assert (tmp_path / "elsewhere" / "kept.txt").exists()
+
+
+def test_a_model_in_the_folder_of_the_run_is_not_started_from(pack: Pack, tmp_path: Path) -> None:
+    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path)
+    with pytest.raises(ValueError, match="initial weights"):
+        train(SMALL, pack, run_folder=tmp_path, resume=False, initial_weights=tmp_path / "model")
+    assert (tmp_path / "model" / "model.json").exists()
 
 
 def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_path: Path) -> None:

@@ -87,6 +87,14 @@ def test_the_weight_that_is_given_says_which_objective_is_meant(
     assert resolve(preset, overrides).objective == objective
 
 
+def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to() -> None:
+    assert resolve(None, {}).restart_fraction == 0.25
+    assert resolve(None, {}, from_model=True).restart_fraction == 0
+    assert resolve("dsprites", {}, from_model=True).restart_step is None
+    assert resolve("dsprites", {"restart_step": 7}, from_model=True).restart_step == 7
+    assert resolve(None, {"restart_fraction": 0.5}, from_model=True).restart_fraction == 0.5
+
+
 @pytest.mark.parametrize("other", ["gamma", "capacity_max"])
 def test_settings_of_two_objectives_without_an_objective_are_refused(other: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -332,7 +332,7 @@ def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service)
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
     assert schema["properties"]["gamma"] == {
         "type": "number",
-        "description": "Weight γ of |KL − C| (capacity).",
+        "description": "Weight γ of |KL − C| (capacity, which is meant where gamma is given and no objective).",
         "minimum": 0,
         "maximum": 1e6,
         "default": 1000.0,

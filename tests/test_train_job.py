@@ -17,8 +17,9 @@ from PIL import Image
 
 from models.files import load_model
 from models.info import Preprocessing
-from training.config import config_from_json, config_to_json
+from training.config import config_to_json
 from training.device import DeviceError, pick_device
+from training.presets import resolve
 from worker.dataset_job import request_pack
 from worker.job_records import Job
 from worker.queue import workers_alive
@@ -76,7 +77,7 @@ def create(services: Runtime) -> Create:
             "preview_steps": 0,
             "validation_fraction": 0.0,
         }
-        config = config_to_json(config_from_json(defaults | settings))
+        config = config_to_json(resolve(None, defaults | settings, from_model=start is not None))
         request = {"dataset": dataset, "preset": None, "config": config, "from": start, "evaluate": list(evaluate)}
         return services.jobs.create("train", request, name="Squares")
 

@@ -55,7 +55,13 @@ def train(
         list[str] | None,
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="A training setting by its name; may be repeated."),
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint in the folder of the run.")] = True,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            help="Go on from the newest checkpoint in the folder of the run, or begin anew: what the run left there is "
+            "removed then, its model too."
+        ),
+    ] = True,
     from_model: Annotated[
         str | None,
         typer.Option(
@@ -117,7 +123,9 @@ def train(
                 should_stop=should_stop,
             )
         except CheckpointError as error:
-            raise CliError(f"{folder}: {error}; choose another --output, or --no-resume to begin anew") from error
+            raise CliError(
+                f"{folder}: {error}; choose another --output, or --no-resume to begin anew, without what is there"
+            ) from error
         except ValueError as error:
             raise CliError(str(error)) from error
     if result.outcome == "stopped":

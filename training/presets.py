@@ -114,7 +114,7 @@ PRESETS: dict[str, Preset] = {
         text=(
             "K13's CelebA run: C from 0 to 50 nats over 150 of 200 epochs, 32 latents, Adam 5e-4, batch 64, rate × 0.1 "
             "after 5 validations without progress, a fifth of the images for validation. The KL is led along C by "
-            "`controlled`; K13's own objective is `--objective capacity`, with its γ of 1000. "
+            "`controlled`, with its restart; K13's own objective is `--objective capacity`, with its γ of 1000. "
             "`betavae train img_align_celeba --preset celeba`; 506 000 steps, 10 hours on two cores. Not run by us: "
             "the images cannot be had here."
         ),

@@ -175,5 +175,8 @@ def _meant_objective(base: TrainingConfig, overrides: dict[str, Any]) -> str:
     if base.objective != "controlled" or "objective" in overrides or not (has_gamma or has_beta):
         return base.objective
     if has_beta and (has_gamma or has_capacity):
-        raise ConfigError("objective", "is missing: beta is of beta, btcvae and annealed, gamma and C of others")
+        raise ConfigError(
+            "objective",
+            "is missing: beta belongs to beta, btcvae and annealed, gamma to capacity, C to controlled and capacity",
+        )
     return "capacity" if has_gamma else "beta"

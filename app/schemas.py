@@ -198,6 +198,7 @@ class Model(Answer):
     kl_per_dimension: list[float]
     active_dimensions: list[int]
     reconstruction_loss: float | None
+    steered_beta: float | None
     bernoulli_floor: float | None
     metrics: dict[str, Any]
     dimension_labels: list[str]

@@ -142,12 +142,26 @@ def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_pla
     assert teacher.loss(targets, after, log_variance, 0.0) == 0
 
 
+def test_a_restart_holds_no_dimension_that_is_next_to_idle(pack: Pack) -> None:
+    torch.manual_seed(0)
+    network = VAE(NetworkConfig(image_size=32, latent_dim=4))
+    images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
+    with torch.no_grad():
+        # KLs of 4.1, .1, .4 and 0: the second is active by its nats, and idle beside the first.
+        for layer in (network.encoder.mean, network.encoder.log_variance):
+            layer.weight.zero_()
+        network.encoder.log_variance.bias.zero_()
+        network.encoder.mean.bias.copy_(torch.tensor([8.2, 0.2, 0.8, 0.0]).sqrt())
+    assert restart(network, images, seed=5).dimensions.tolist() == [0, 2]
+
+
 def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(pack: Pack) -> None:
     torch.manual_seed(0)
     network = VAE(NetworkConfig(image_size=32, latent_dim=4))
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
     with torch.no_grad():
-        network.encoder.mean.weight[torch.tensor([1, 2])] *= 1000
+        network.encoder.mean.weight[2] *= 1000
+        network.encoder.mean.weight[1] = -network.encoder.mean.weight[2]  # Both carry as much.
         network.encoder.mean.weight[3] *= 10
         means, log_variance = network.encode(images)
         left = F.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()

@@ -291,9 +291,8 @@ def train(
                 else:
                     targets = parts.apply(run.teacher.targets, images)
                     loss = loss + run.teacher.loss(targets, mean, log_variance, strength)
-            loss_value, rec_value, kl_value = torch.stack(
-                [loss, rec, kl]
-            ).tolist()  # The step's one wait for the device.
+            # The step's one wait for the device.
+            loss_value, rec_value, kl_value = torch.stack([loss, rec, kl]).tolist()
             if not abs(loss_value) < float("inf"):
                 left = "there is no checkpoint yet" if saved_step is None else f"the one of step {saved_step} is intact"
                 message = f"the loss became {loss_value} at step {run.step}; of its checkpoints, {left}"

@@ -17,13 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import below
 from training.objectives import kl_per_dimension
 
-_SETTLED_KL_NATS = 0.5
-"""A dimension under it holds no factor that is worth its place: under a low β idle ones have some hundredths of a nat,
-and held where they were, all of them stayed idle (NOTES.md)."""
+_SETTLED_SHARE = 0.05
+"""Of the largest KL of a dimension. Under a β near 1 idle ones too have some hundredths of a nat, and held where they
+were, all of them stayed idle (NOTES.md)."""
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
 _TAUGHT_LOG_VARIANCE = -3.0
@@ -138,7 +139,7 @@ def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) ->
             residual = Residual.fit(images - old.decode(mean), len(taught))
             taught = taught[: len(residual.components)]
             residual = residual if len(taught) else None
-        shown = kl > _SETTLED_KL_NATS
+        shown = kl > max(ACTIVE_KL_NATS, _SETTLED_SHARE * kl.max().item())
         shown[taught] = False
     teacher = Teacher(old, torch.nonzero(shown).flatten(), taught, residual)
     with torch.random.fork_rng(devices=[]):

@@ -82,7 +82,8 @@ PRESETS: dict[str, Preset] = {
         text=(
             "Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64; here with a "
             "rate that cools down at the end. `betavae train --preset dsprites_burgess`; 2.5 hours on two cores. Not "
-            "run to its end by us."
+            "run to its end by us; the best-known public model of this objective has 78.3 nats at a KL of 25.0 on 100 "
+            "images of the original set."
         ),
         config=TrainingConfig(
             objective="capacity",
@@ -97,7 +98,8 @@ PRESETS: dict[str, Preset] = {
         dataset="dsprites",
         text=(
             "Higgins et al. 2017's β 4 with the network of Locatello et al. 2019: Adam 1e-4, 300 000 steps. "
-            "`betavae train --preset dsprites_higgins`; 6 hours on two cores. Not run to its end by us."
+            "`betavae train --preset dsprites_higgins`; 6 hours on two cores. Not run to its end by us; published for "
+            "β-VAEs on dSprites: FactorVAE .63, DCI .41, MIG .21."
         ),
         config=TrainingConfig(
             architecture="higgins",

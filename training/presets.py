@@ -118,7 +118,8 @@ PRESETS: dict[str, Preset] = {
             "after 5 validations without progress, a fifth of the images for validation. The KL is led along C by "
             "`controlled`, with its restart; K13's own objective is `--objective capacity`, with its γ of 1000. "
             "`betavae train img_align_celeba --preset celeba`; 506 000 steps, 10 hours on two cores. Not run by us: "
-            "the images cannot be had here."
+            "the images cannot be had here. 5 000 of its steps on 8 000 drawn faces: 232 nats above the images' "
+            "entropy at a KL of 45.3."
         ),
         config=replace(_K13, latent_dim=32, crop="none"),
     ),

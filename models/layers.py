@@ -1,6 +1,6 @@
 """Stacks of convolutions whose gradients cost less on a CPU; results are torch's up to rounding."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,14 +16,13 @@ _GEOMETRY = [STRIDE] * 2, [PADDING] * 2, [1, 1]
 """Stride, padding and dilation."""
 
 
-def run_convolutions(images: Tensor, layers: Iterable[nn.Module]) -> Tensor:
+def run_convolutions(images: Tensor, layers: Sequence[nn.Module]) -> Tensor:
     """Convolutions, all of them plain or all transposed (kernel 4, stride 2, padding 1), and ReLUs behind any of them.
 
     Where gradients are recorded on a CPU, the whole stack is one function of autograd. Its gradients are of first order
     only, and know no torch.func and no autocast.
     Args: images (B, C, H, W); layers, in order, as they stand in an nn.Sequential.
     """
-    layers = list(layers)
     convolutions = [layer for layer in layers if not isinstance(layer, nn.ReLU)]
     parameters = [parameter for layer in convolutions for parameter in (layer.weight, layer.bias)]
     records = torch.is_grad_enabled() and all(p.requires_grad and p.device.type == "cpu" for p in parameters)

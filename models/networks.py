@@ -43,8 +43,10 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = run_convolutions(images, self.body[: self._num_convolutional])
-        hidden = self.body[self._num_convolutional :](hidden)
+        layers = list(self.body)  # A slice of a Sequential is a new Sequential, made in every step.
+        hidden = run_convolutions(images, layers[: self._num_convolutional])
+        for layer in layers[self._num_convolutional :]:
+            hidden = layer(hidden)
         return self.mean(hidden), self.log_variance(hidden)
 
 
@@ -71,7 +73,11 @@ class Decoder(nn.Module):
         return layer
 
     def forward(self, latents: Tensor) -> Tensor:
-        return run_convolutions(self.body[: self._num_linear](latents), self.body[self._num_linear :])
+        layers = list(self.body)
+        hidden = latents
+        for layer in layers[: self._num_linear]:
+            hidden = layer(hidden)
+        return run_convolutions(hidden, layers[self._num_linear :])
 
 
 class VAE(nn.Module):

@@ -17,6 +17,7 @@ _OBJECTIVES_OF = {
     "beta_gain": ("controlled",),
     "anneal_steps": ("annealed",),
     "restart_step": ("controlled", "annealed"),
+    "restart_fraction": ("controlled",),
     "restart_steps": ("controlled", "annealed"),
     "restart_components": ("controlled", "annealed"),
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -405,7 +406,9 @@ def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(
 def test_previews_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(10))
     (tmp_path / "previews" / "00000013.png").write_bytes(b"of a worker that died")
+    shutil.copy(tmp_path / "previews" / "00000000.png", tmp_path / "previews" / "mine.png")
     train(SMALL, pack, run_folder=tmp_path)
+    (tmp_path / "previews" / "mine.png").unlink()
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
 
 

@@ -61,7 +61,7 @@ class Recorder:
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         write_bytes(path, "".join(line + "\n" for line in kept).encode())
-        for preview in (folder / "previews").glob("*.png"):
+        for preview in self._previews():
             if int(preview.stem) > step:
                 preview.unlink()
         self._file = path.open("a", encoding="utf-8", buffering=1)
@@ -95,7 +95,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Draws training.gif out of the previews, and capacity.png: Burgess' figure of KL per dimension against C."""
-        previews = sorted((self.folder / "previews").glob("*.png"))
+        previews = self._previews()
         if previews:
             frames = [iio.imread(path) for path in previews]
             data = iio.imwrite("<bytes>", np.stack(frames), extension=".gif", duration=200, loop=0)
@@ -104,6 +104,10 @@ class Recorder:
         records = [record for record in records if "kl_per_dimension" in record]
         if records:
             write_bytes(self.folder / "capacity.png", capacity_figure(records))
+
+    def _previews(self) -> list[Path]:
+        """The run's own, oldest first."""
+        return sorted(path for path in (self.folder / "previews").glob("*.png") if path.stem.isdigit())
 
 
 def _step_of(line: str) -> float:

@@ -265,7 +265,7 @@ def train(
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
-            capacity = max(capacity_at(run.step, config), run.least_capacity)
+            capacity = capacity_at(run.step, config, run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
             images = batches.at(run.step)
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
@@ -308,7 +308,7 @@ def train(
             if run.step % config.log_steps == 0 or run.step == config.num_steps:
                 metrics = window.metrics()
                 if config.objective in ("controlled", "capacity"):
-                    metrics["capacity"] = max(capacity_at(run.step, config), run.least_capacity)
+                    metrics["capacity"] = capacity_at(run.step, config, run.least_capacity)
                 if config.objective != "capacity":
                     metrics["beta"] = beta
                     metrics["normalised_beta"] = normalised_beta(beta, config.network)
@@ -371,12 +371,15 @@ def _finish(
     return save_model(folder, run.network, info)
 
 
-def capacity_at(step: int, config: TrainingConfig) -> float:
-    """C of a step, nats: its ramp. Where β is steered it ends at a restart, whose network says at once what it can."""
+def capacity_at(step: int, config: TrainingConfig, least: float = 0.0) -> float:
+    """C of a step, nats: its ramp, but at least `least`.
+
+    Where β is steered the ramp ends at a restart, whose network says at once what it can.
+    """
     assert config.capacity_steps is not None
     if config.objective == "controlled" and config.restart_step is not None and step >= config.restart_step:
-        return config.capacity_max
-    return linear_ramp(step, config.capacity_start, config.capacity_max, config.capacity_steps)
+        return max(config.capacity_max, least)
+    return max(linear_ramp(step, config.capacity_start, config.capacity_max, config.capacity_steps), least)
 
 
 def beta_at(step: int, config: TrainingConfig) -> float:

@@ -100,7 +100,7 @@ def open_services(settings: Settings) -> Services:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Uploads are spooled into the data folder: the system's temporary folder may be in memory."""
     services: Services = app.state.services
-    folder = services.settings.home / "tmp"
+    folder = services.settings.temporary_folder
     folder.mkdir(parents=True, exist_ok=True)
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)

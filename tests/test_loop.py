@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from benchmarks.training_speed import PlainVAE
 from models.config import NetworkConfig
 from models.files import load_model
 from models.info import Preprocessing
@@ -457,6 +458,35 @@ def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp
         found, expected = (sorted(p.name for p in (tmp_path / run / name).iterdir()) for run in ("run", "fresh"))
         assert found == expected
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, objective="capacity", capacity_start=2.0, capacity_max=2.0, num_steps=12, batch_size=32, log_steps=1,
+        preview_steps=0, validation_fraction=0.0, learning_rate_schedule="constant",
+    )  # fmt: skip
+    plain = PlainVAE(train(config, pack, run_folder=tmp_path / "begun", should_stop=stop_at(0)).network)
+    torch.set_num_threads(num_threads)
+    run = train(config, pack, run_folder=tmp_path / "run")
+
+    optimizer = torch.optim.Adam(plain.parameters(), lr=config.learning_rate)
+    batches = Batches(pack.images, np.arange(len(pack.images)), config.batch_size, config.seed)
+    losses = []
+    for step in range(config.num_steps):
+        images = torch.from_numpy(batches.at(step)).permute(0, 3, 1, 2) / 255
+        logits, mean, log_variance = plain(images, noise_at(step, config.seed, (32, 4), torch.device("cpu")))
+        rec = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum() / len(images)
+        loss = rec + config.gamma * (kl - 2.0).abs()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["loss"] for record in records] == pytest.approx(losses, rel=1e-5)
+    for (name, one), other in zip(run.network.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:

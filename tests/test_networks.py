@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks.training_speed import with_torch_layers
+from benchmarks.training_speed import PlainVAE
 from models.config import ConfigError, NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info, validate_name, write_info
@@ -116,10 +117,11 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
 ) -> None:
     torch.manual_seed(0)
     ours = VAE(NetworkConfig(architecture=architecture, image_size=32, num_channels=num_channels))
-    plain = with_torch_layers(ours)
+    plain = PlainVAE(ours)
     images = torch.rand(8, num_channels, 32, 32).to(memory_format=memory_format)
     noise = torch.randn(8, 10)
-    losses = []
+    losses, kinds = [], []
+    network: nn.Module
     for network in (ours, plain):
         network.to(memory_format=memory_format)
         logits, mean, log_variance = network(images, noise)
@@ -127,6 +129,8 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
         loss = reconstruction_loss(logits, images, "bernoulli") + 4 * kl
         loss.backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
+        kinds.append(type(logits.grad_fn).__name__)
+    assert kinds == ["_StackBackward", "ConvolutionBackward0"], "one of each"
     torch.testing.assert_close(losses[0], losses[1])
     for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
         assert one.grad is not None

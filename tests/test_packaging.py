@@ -54,3 +54,12 @@ def test_the_images_pin_every_requirement() -> None:
     pinned = {line.split("==")[0] for line in lines if "==" in line}
     wanted = distributions([*PROJECT["dependencies"], *EXTRAS["worker"]])
     assert wanted - pinned == {"torch", "torchvision"}
+
+
+def test_the_images_data_folder_is_empty() -> None:
+    """Containers that are created at once all fill a new volume with what their images have in its folder, and one of
+    them then fails, now and then: "mkdir …: file exists"."""
+    lines = (ROOT / "docker" / "Dockerfile").read_text("utf-8").splitlines()
+    made = [word for line in lines if "install -d" in line for word in line.split() if word.startswith("/data")]
+    assert made == ["/data"]
+    assert not [line for line in lines if line.startswith(("COPY", "ADD")) and "/data" in line]

@@ -103,6 +103,11 @@ class Settings(BaseSettings):
         return self.home / "cache"
 
     @property
+    def temporary_folder(self) -> Path:
+        """For uploads on their way and the like; TMPDIR in the service. The system's may be in memory, and small."""
+        return self.home / "tmp"
+
+    @property
     def broker_url(self) -> str:
         """redis_url as Celery writes it."""
         if self.redis_url is None:

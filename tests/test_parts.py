@@ -117,6 +117,7 @@ from models.networks import VAE
 from training.parts import Parts
 
 torch.set_num_threads(8)
+torch.set_flush_denormal(True)  # The calling thread's own, as a run does first.
 with Parts(VAE(NetworkConfig()), "bernoulli", torch.device("cpu"), 32) as parts:
     left = parts.each(lambda _: int((torch.full((1 << 22,), 1e-30) * 1e-10).count_nonzero()), range(4))
     print(left, parts.each(lambda _: torch.get_num_threads(), range(4)))

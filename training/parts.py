@@ -4,9 +4,12 @@ With the threads inside every operation instead, as torch has them, they meet so
 the slowest each time (training/NOTES.md, Speed). Here they meet twice.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -25,33 +28,40 @@ _LEAST_IMAGES = 8
 _WITHIN = 0.8
 """n threads inside the operations of one part do the work of n to this power; n parts do that of n."""
 
+_POLL_SECONDS = 0.01
+"""How long a thread looks for work, or for another part's result, before it sleeps: longer than what lies between two
+passes of a step. A virtual processor that sleeps is put anywhere by its host, often beside another busy one."""
+
 _Result = TypeVar("_Result")
 _Losses = tuple[Tensor, Tensor, Tensor]
 
 
 class Parts:
-    """Passes of a network over batches. A context, in which the calling thread's own operations use one thread.
+    """Passes of a network over batches. A context, in which the calling thread's operations use a part's threads.
 
-    On a GPU, with one thread or for a small batch there is one part, which the calling thread passes as ever.
+    The calling thread takes the first part. On a GPU, with one thread or for a small batch there is no other.
     """
 
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
         self._network, self._likelihood, self._device = network, likelihood, device
         self._num_threads = torch.get_num_threads()
-        count = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
-        within = self._num_threads // count
-        # An executor for each: a part's forward and backward pass are the same thread's, whose caches know it.
-        self._executors = [ThreadPoolExecutor(1, "part", _begin, (within,)) for _ in range(count)] if count > 1 else []
+        self.count = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
+        self._within = self._num_threads // self.count
+        # The calling thread has the first part; a part's forward and backward pass are the same thread's.
+        self._others = [_Other(self._within) for _ in range(self.count - 1)]
 
     def __enter__(self) -> Self:
-        for executor in self._executors:
-            executor.submit(int).result()  # _begin has changed the number for all threads to come.
-        torch.set_num_threads(1 if self._executors else self._num_threads)
+        for other in self._others:
+            other.start()
+            other.begin(int)
+            other.result()  # It has changed the number for all threads to come.
+        torch.set_num_threads(self._within)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for executor in self._executors:
-            executor.shutdown()
+        for other in self._others:
+            other.begin(None)
+            other.join()
         torch.set_num_threads(self._num_threads)
 
     @contextmanager
@@ -59,7 +69,7 @@ class Parts:
         """All threads for the calling thread's operations, while no part has work."""
         torch.set_num_threads(self._num_threads)
         yield
-        torch.set_num_threads(1 if self._executors else self._num_threads)
+        torch.set_num_threads(self._within)
 
     def losses(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
         """Takes a batch through the network; gradients flow back to its parameters.
@@ -67,7 +77,7 @@ class Parts:
         Args: images, (B, H, W, C) uint8; noise, (B, D), that draws the latents.
         Returns: the reconstruction loss, scalar, nats an image; posterior mean and log-variance, each (B, D).
         """
-        if not self._executors:
+        if not self._others:
             return self._forward(images, noise)
         parameters = [parameter for parameter in self._network.parameters() if parameter.requires_grad]
         losses: _Losses = _InParts.apply(self, images, noise, *parameters)
@@ -75,23 +85,30 @@ class Parts:
 
     def apply(self, function: Callable[[Tensor], Tensor], images: NDArray[np.uint8]) -> Tensor:
         """`function` of images as a network takes them: (B, …) of (B, H, W, C) uint8. No gradients flow through it."""
-        if not self._executors:
+        if not self._others:
             return function(to_input(images, self._device))
         return torch.cat(self.each(lambda part: function(to_input(part, self._device)), self.split(images))).detach()
 
     def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts' shares of a batch, in order; they differ by one image at most, as those of Tensor.tensor_split."""
-        return np.array_split(images, len(self._executors))
+        return np.array_split(images, self.count)
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:
         """Calls a function in each part's thread; each column holds one argument, a value for each part."""
-        futures = [e.submit(function, *row) for e, *row in zip(self._executors, *columns, strict=True)]
-        return [future.result() for future in futures]
+        first, *rest = (partial(function, *row) for row in zip(*columns, strict=True))
+        for other, call in zip(self._others, rest, strict=True):
+            other.begin(call)
+        outcomes = [_outcome(first), *(other.result() for other in self._others)]
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return [result for result, _ in outcomes]
 
     def _forward(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
         inputs = to_input(images, self._device)
-        logits, mean, log_variance = self._network(inputs, noise)
-        return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
+        with torch.enable_grad():  # The calling thread comes here out of a function of autograd.
+            logits, mean, log_variance = self._network(inputs, noise)
+            return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
@@ -105,9 +122,8 @@ class _InParts(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, parts: Parts, images: NDArray[np.uint8], noise: Tensor, *parameters: Tensor) -> _Losses:
-        count = len(parts.split(images))
         ctx.parts, ctx.parameters = parts, parameters
-        ctx.graphs = parts.each(parts._forward, parts.split(images), noise.tensor_split(count))
+        ctx.graphs = parts.each(parts._forward, parts.split(images), noise.tensor_split(parts.count))
         reconstructions, means, log_variances = zip(*ctx.graphs, strict=True)
         ctx.shares = torch.tensor([len(mean) for mean in means]) / len(images)
         return torch.stack(reconstructions) @ ctx.shares, torch.cat(means), torch.cat(log_variances)
@@ -116,7 +132,7 @@ class _InParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         reconstruction, mean, log_variance = gradients
-        count = len(ctx.graphs)
+        count = ctx.parts.count
 
         def back(graph: _Losses, *outer: Tensor) -> tuple[Tensor, ...]:
             found: tuple[Tensor, ...] = torch.autograd.grad(graph, ctx.parameters, outer)
@@ -135,8 +151,43 @@ class _InParts(torch.autograd.Function):
         return None, None, None, *first
 
 
-def _begin(num_threads: int) -> None:
-    """What a part's thread begins with; both settings are a thread's own."""
-    torch.get_num_threads()  # The first call in a thread takes over the number of the whole process.
-    torch.set_num_threads(num_threads)
-    torch.set_flush_denormal(True)
+class _Other(Thread):
+    """A part's thread that is not the calling one. Takes one call after the other."""
+
+    def __init__(self, num_threads: int) -> None:
+        super().__init__(name="part", daemon=True)
+        self._num_threads = num_threads
+        self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def begin(self, call: Callable[[], Any] | None) -> None:
+        """Begins with a call; None ends the thread."""
+        self._calls.put(call)
+
+    def result(self) -> tuple[Any, BaseException | None]:
+        """What the call that was begun has come to: its result, or the exception that it raised."""
+        return _take(self._outcomes)
+
+    def run(self) -> None:
+        # Both settings are a thread's own.
+        torch.get_num_threads()  # The first call in a thread takes over the number of the whole process.
+        torch.set_num_threads(self._num_threads)
+        torch.set_flush_denormal(True)
+        while (call := _take(self._calls)) is not None:
+            self._outcomes.put(_outcome(call))
+            del call  # Or its tensors would live until the next one.
+
+
+def _outcome(call: Callable[[], _Result]) -> tuple[Any, BaseException | None]:
+    try:
+        return call(), None
+    except BaseException as error:
+        return None, error
+
+
+def _take(queue: SimpleQueue[_Result]) -> _Result:
+    """The next item of a queue. Looks for it for a while before it sleeps."""
+    end = time.perf_counter() + _POLL_SECONDS
+    while queue.empty() and time.perf_counter() < end:
+        time.sleep(0)
+    return queue.get()

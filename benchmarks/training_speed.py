@@ -44,6 +44,8 @@ from training.packs import Pack, open_pack
 BATCH = 64
 GAMMA, CAPACITY = 1000, 5
 ROUNDS = 6
+START = 20
+"""Steps before the first that are timed."""
 
 
 def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
@@ -108,8 +110,8 @@ def _plain(body: nn.Sequential) -> nn.Sequential:
 
 def plain_rate(folder: Path, steps: int, num_workers: int) -> float:
     """Images/s of the plain way, without its start."""
-    run = plain_steps(folder, steps + 5, num_workers)
-    for _ in range(5):
+    run = plain_steps(folder, steps + START, num_workers)
+    for _ in range(START):
         next(run)
     started = time.perf_counter()
     for _ in run:
@@ -137,9 +139,9 @@ def our_rate(pack: Pack, steps: int, objective: str) -> float:
         capacity_start=CAPACITY,
         capacity_max=CAPACITY,
         num_channels=3,
-        num_steps=steps + 5,
+        num_steps=steps + START,
         batch_size=BATCH,
-        log_steps=5,
+        log_steps=START,
         preview_steps=0,
         validation_fraction=0.0,
     )
@@ -183,7 +185,7 @@ def step_multiply_adds(config: NetworkConfig) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="timed, a multiple of 20")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plain", type=Path, metavar="FOLDER", help="only the plain way on this folder")
     parser.add_argument("--workers", type=int, default=0, help="processes of its loader")

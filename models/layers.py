@@ -47,7 +47,7 @@ class _Stack(torch.autograd.Function):
         outputs, weights = [images], parameters[::2]
         for weight, bias, relu in zip(weights, parameters[1::2], rectified, strict=True):
             if transposed and 4 * weight.shape[1] <= _LANES:
-                output = _phased(outputs[-1], weight, bias)
+                output = _blockwise(outputs[-1], weight, bias)
             else:
                 output = torch.convolution(outputs[-1], weight, bias, *_GEOMETRY, transposed, [0, 0], 1)
             outputs.append(output.relu_() if relu else output)
@@ -78,43 +78,37 @@ class _Stack(torch.autograd.Function):
         return None, None, gradient, *reversed(found)
 
 
-def _phased(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A transposed convolution to few channels, as one of kernel 2 to all four phases: half the time."""
-    kernel, offsets = phase_kernel(weight, bias, weight.shape[1])
-    return _interleave(F.conv2d(images, kernel, offsets, padding=1), weight.shape[1])
+def _blockwise(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A transposed convolution to few channels, as one of kernel 2 to blocks of 2×2 pixels: half the time."""
+    channels = weight.shape[1]
+    kernel, offsets = block_kernel(weight, bias, channels)
+    blocks = F.conv2d(images, kernel, offsets, padding=1).permute(0, 2, 3, 1).contiguous()
+    num, height, width, _ = blocks.shape
+    # Two pixels of a row are moved as so many doubles: half the numbers, to the same bytes.
+    rows = blocks.view(torch.float64)[..., : 2 * channels].unflatten(3, (2, channels)).transpose(2, 3).contiguous()
+    pixels = rows.view(torch.float32).view(num, 2 * height, 2 * width, channels)
+    return pixels[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
 
 
-def phase_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Tensor, Tensor]:
-    """A transposed convolution (kernel 4, stride 2, padding 1) as a convolution of kernel 2 and stride 1.
+def block_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Tensor, Tensor]:
+    """A transposed convolution (kernel 4, stride 2, padding 1) as a convolution of kernel 2, stride 1 and padding 1.
 
-    Every second row and column of a transposed convolution's output is a convolution of its input: for output row
-    2i+a the input rows i−1+a and i+a, with kernel rows 3 and 1 (a = 0), 2 and 0 (a = 1). All four (row, column)
-    phases are computed together, since a convolution to C = 3 channels leaves most of the processor idle: half of
-    the decoder's time went into this layer.
+    Of a transposed convolution's output, the 2×2 pixels at rows 2i−1 and 2i and columns 2j−1 and 2j depend on the
+    2×2 pixels of its input at rows i−1 and i and columns j−1 and j: row 2i−1 by kernel rows 2 and 0, row 2i by 3 and 1,
+    and so with the columns. They are computed together, since a convolution to C = 3 channels leaves most of the
+    processor idle: half of the decoder's time went into this layer.
 
-    Args: weight (C_in, C, 4, 4); bias (C,); spacing S ≥ C, channels from one phase to the next.
-    Returns: kernel (4·S and a filling of zeros, C_in, 2, 2) and bias; channel (2a+b)·S + c holds phase (a, b).
+    Args: weight (C_in, C, 4, 4); bias (C,); spacing S ≥ C, channels from one pixel to the next.
+    Returns: kernel (4·S and a filling of zeros, C_in, 2, 2) and bias; at (i, j) channel (2r+s)·S + c of the result is
+        channel c of the output at row 2i−1+r and column 2j−1+s. The outermost rows and columns lie outside of it.
     """
     weight = weight.detach()
     bias = weight.new_zeros(weight.shape[1]) if bias is None else bias.detach()
-    # Kernel row 3 − (2k + a) is row k of phase a, and so with the columns.
-    phases = weight.flip(2, 3).view(*weight.shape[:2], 2, 2, 2, 2).permute(3, 5, 1, 0, 2, 4)
+    # Kernel row 2·(1−k) + r is row k of block row r.
+    blocks = weight.view(*weight.shape[:2], 2, 2, 2, 2).flip(2, 4).permute(3, 5, 1, 0, 2, 4)
     missing = spacing - len(bias)
-    kernel = F.pad(phases, (0,) * 7 + (missing,)).flatten(0, 2)
+    kernel = F.pad(blocks, (0,) * 7 + (missing,)).flatten(0, 2)
     offsets = F.pad(bias, (0, missing)).repeat(4)
     filling = -len(kernel) % _LANES
     kernel = F.pad(kernel, (0,) * 7 + (filling,)).contiguous(memory_format=torch.channels_last)
     return kernel, F.pad(offsets, (0, filling))
-
-
-def _interleave(phases: Tensor, channels: int) -> Tensor:
-    """The four phases (B, 4·C …, H/2 + 1, W/2 + 1) → (B, C, H, W), channels last."""
-    num, _, height, width = phases.shape
-    height, width = height - 1, width - 1
-    whole = phases.new_empty(num, height, 2, width, 2, channels)
-    for a in (0, 1):
-        for b in (0, 1):
-            begin = (2 * a + b) * channels
-            part = phases[:, begin : begin + channels, a : a + height, b : b + width]
-            whole[:, :, a, :, b] = part.permute(0, 2, 3, 1)
-    return whole.view(num, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)

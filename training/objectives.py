@@ -35,7 +35,7 @@ class _BernoulliLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, images: Tensor) -> Tensor:
         ctx.save_for_backward(logits, images)
-        return torch.addcmul(F.softplus(logits), logits, images, value=-1).sum() / len(logits)
+        return F.softplus(logits).addcmul_(logits, images, value=-1).sum() / len(logits)
 
     @staticmethod
     @once_differentiable

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.layers import phase_kernel
+from models.layers import block_kernel
 from models.networks import VAE
 from worker.rendered import Vector
 from worker.traversal_request import Pixels
@@ -22,7 +22,7 @@ class FrameDecoder:
         self._device = next(network.parameters()).device
         self._before = network.decoder.body[:-1]
         output = network.decoder.output
-        self._kernel, self._bias = phase_kernel(output.weight, output.bias, _stride(output.out_channels))
+        self._kernel, self._bias = block_kernel(output.weight, output.bias, _stride(output.out_channels))
         size = network.config.image_size
         self._shape = (size, size, network.config.num_channels)
 
@@ -36,8 +36,8 @@ class FrameDecoder:
             for begin in range(0, len(latents), BATCH):
                 batch = torch.from_numpy(np.ascontiguousarray(latents[begin : begin + BATCH], np.float32))
                 hidden = self._before(batch.to(self._device)).contiguous(memory_format=torch.channels_last)
-                phases = _to_bytes(F.conv2d(hidden, self._kernel, self._bias, padding=1))
-                _interleave(phases, frames[begin : begin + BATCH])
+                blocks = _to_bytes(F.conv2d(hidden, self._kernel, self._bias, padding=1))
+                _interleave(blocks, frames[begin : begin + BATCH])
         return frames
 
 
@@ -52,18 +52,20 @@ def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:
 
 
 def _stride(channels: int) -> int:
-    """Bytes from one phase to the next. A pixel in colour takes a whole word: words move several times faster."""
+    """Bytes from one pixel of a block to the next. One in colour takes a whole word: words move several times faster.
+    """
     return 4 if channels == 3 else channels
 
 
-def _interleave(phases: NDArray[np.uint8], frames: Pixels) -> None:
-    """Puts the four phases (B, H/2 + 1, W/2 + 1, 4·S …) into frames (B, H, W, C)."""
+def _interleave(blocks: NDArray[np.uint8], frames: Pixels) -> None:
+    """Puts blocks of 2×2 pixels (B, H/2 + 1, W/2 + 1, 4·S …), as block_kernel has them, into frames (B, H, W, C)."""
     num, height, width, channels = frames.shape
-    pixels = phases.view(np.uint32) if _stride(channels) == 4 else phases
+    pixels = blocks.view(np.uint32) if _stride(channels) == 4 else blocks
     whole = np.empty((num, height, width), pixels.dtype)
     for a in (0, 1):
         for b in (0, 1):
-            whole[:, a::2, b::2] = pixels[:, a : a + height // 2, b : b + width // 2, 2 * a + b]
+            # Every second row from a is the blocks' row 1 − a.
+            whole[:, a::2, b::2] = pixels[:, a : a + height // 2, b : b + width // 2, 3 - 2 * a - b]
     parts = whole.view(np.uint8).reshape(num, height, width, -1)
     for channel in range(channels):
         frames[..., channel] = parts[..., channel]

@@ -184,7 +184,7 @@ def _finish(
     try:
         if metrics is not None:
             _evaluate(stores, network, folder, model_id, info, pack, metrics)
-    except (KeyboardInterrupt, ValueError) as error:
+    except (KeyboardInterrupt, ValueError, MemoryError, RuntimeError) as error:  # torch's out of memory is the last
         why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
         note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
     print(model_id or folder)

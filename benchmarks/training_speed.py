@@ -78,7 +78,7 @@ def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
             kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum() / len(images)
             loss = rec + GAMMA * (kl - CAPACITY).abs()
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             yield
             done += 1

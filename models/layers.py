@@ -85,9 +85,10 @@ def _blockwise(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     blocks = F.conv2d(images, kernel, offsets, padding=1).permute(0, 2, 3, 1).contiguous()
     num, height, width, _ = blocks.shape
     # Two pixels of a row are moved as so many doubles: half the numbers, to the same bytes.
-    rows = blocks.view(torch.float64)[..., : 2 * channels].unflatten(3, (2, channels)).transpose(2, 3).contiguous()
-    pixels = rows.view(torch.float32).view(num, 2 * height, 2 * width, channels)
-    return pixels[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+    rows = blocks.view(torch.float64)[..., : 2 * channels].reshape(num, height, width, 2, channels)
+    pixels = rows.transpose(2, 3).contiguous().view(torch.float32).view(num, 2 * height, 2 * width, channels)
+    inner: Tensor = pixels[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+    return inner
 
 
 def block_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Tensor, Tensor]:

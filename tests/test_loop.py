@@ -480,7 +480,7 @@ def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, t
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum() / len(images)
         loss = rec + config.gamma * (kl - 2.0).abs()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         losses.append(loss.item())
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

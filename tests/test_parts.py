@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -106,6 +107,15 @@ def test_an_error_in_a_part_is_the_callers_and_the_next_batch_is_passed(network:
         with pytest.raises(RuntimeError, match="size"):
             parts.losses(images, noise[:, :3])
         assert parts.losses(images, noise)[0].isfinite()
+
+
+def test_threads_that_sleep_after_a_long_pause_pass_the_next_batch(network: VAE) -> None:
+    torch.set_num_threads(2)
+    images, noise = batch_of(64)
+    with Parts(network, "bernoulli", CPU, 64) as parts:
+        before = gradients_of(network, *parts.losses(images, noise))
+        time.sleep(0.1)
+        assert all(map(torch.equal, before, gradients_of(network, *parts.losses(images, noise))))
 
 
 def test_every_thread_of_every_part_flushes_denormals() -> None:

@@ -275,6 +275,7 @@ def test_a_training_that_starts_from_a_model_says_so_and_begins_at_step_0(servic
     assert "started_from" in [event.type for event in services.jobs.events(other.id)]
     old, new = (load_model(services.models.get(model or "")[1]) for model in (source, done.model))
     assert source is not None and source in new.info.source
+    assert old.info.weights_sha256[:16] in new.info.source
     for name, tensor in old.network.state_dict().items():
         torch.testing.assert_close(new.network.state_dict()[name], tensor, atol=1e-4, rtol=0)
     errors = [services.jobs.get(job.id).error or {} for job in (wrong, gone)]

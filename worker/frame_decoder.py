@@ -52,8 +52,7 @@ def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:
 
 
 def _stride(channels: int) -> int:
-    """Bytes from one pixel of a block to the next. One in colour takes a whole word: words move several times faster.
-    """
+    """Bytes from one pixel of a block to the next. In colour each has a whole word: words move several times faster."""
     return 4 if channels == 3 else channels
 
 

@@ -182,7 +182,7 @@ class _Training:
         info = replace(
             result.info,
             dataset={**result.info.dataset, "id": job.request["dataset"]},
-            source=_source(job),
+            source=_source(job, result.info.source),
         )
         self._event("", {}, phase="naming")
         info = self._with_labels(result, info, pack)
@@ -293,10 +293,10 @@ class _Training:
                 storage.delete(f"{prefix}/checkpoints/{name}")
 
 
-def _source(job: Job) -> str:
-    """Where the model comes from, in words."""
-    start = f", starting from the weights of {job.request['from']}" if job.request.get("from") else ""
-    return f"Trained by job {job.id}{start}."
+def _source(job: Job, origin: str) -> str:
+    """Where the model comes from, in words; origin, the loop's own, names the model whose weights it began with."""
+    start = f", starting from the model {job.request['from']}" if job.request.get("from") else ""
+    return f"Trained by job {job.id}{start}. {origin}".strip()
 
 
 def _patiently(claim: Claim) -> None:

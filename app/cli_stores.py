@@ -54,6 +54,8 @@ def open_stores(device: str | None = None) -> Stores:
     if device is not None:
         os.environ["BETAVAE_DEVICE"] = device
     settings = load_settings()
+    if os.environ.get("TMPDIR") == str(settings.temporary_folder):  # as in a container, whose volume may be new
+        settings.make_temporary_folder()
     logging.basicConfig(level="WARNING", format="%(message)s")
     storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
     return Stores(

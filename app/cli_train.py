@@ -184,8 +184,8 @@ def _finish(
     try:
         if metrics is not None:
             _evaluate(stores, network, folder, model_id, info, pack, metrics)
-    except (KeyboardInterrupt, ValueError, MemoryError, RuntimeError) as error:  # torch's out of memory is the last
-        why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error}"
+    except (KeyboardInterrupt, ValueError, MemoryError) as error:
+        why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error or 'out of memory'}"
         note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
     print(model_id or folder)
 

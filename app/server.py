@@ -7,26 +7,16 @@ import argparse
 import logging
 import socket
 import sys
-import tempfile
 
 import uvicorn
 
 from app.main import create_app
-from worker.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
+from worker.settings import SettingsError, load_settings, set_up_logging, without_password
 
 log = logging.getLogger("app.server")  # not __main__
 
 STOP_SECONDS = 3
 """How long open answers (an event stream, for one) may go on once the process is told to stop."""
-
-
-def _check_writable(settings: Settings) -> None:
-    """Raises OSError, one line, when uploads could not be kept."""
-    try:
-        settings.temporary_folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=settings.temporary_folder).close()
-    except OSError as error:
-        raise OSError(f"the data folder {settings.home} cannot be written: {error.strerror}") from error
 
 
 def main() -> None:
@@ -38,7 +28,7 @@ def main() -> None:
         settings = load_settings()
         set_up_logging(settings)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        _check_writable(settings)
+        settings.make_temporary_folder()
         application = create_app(settings)
     except (SettingsError, OSError) as error:
         print(f"api: {error}", file=sys.stderr)

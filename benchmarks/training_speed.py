@@ -7,7 +7,7 @@
 transforms resize as ours do), in a process of its own, since our loop changes how the C library keeps memory; with
 DataLoader's default of no processes, and with one a thread. Once with 64×64 JPEGs, once with JPEGs of CelebA's size.
 Packing is paid once and is printed apart, and so is our loop with the default objective, whose restart falls into the
-time measured and whose teacher looks at the images too for half of it.
+time measured and whose teacher then looks at the images too.
 (b) Multiply-adds of a step (forward, and twice that backward), as a share of the rate of 1024³ float32 products.
 All sides run in turn, round by round. Of each, the median over the rounds, and the best: what else a machine does only
 takes speed away, so that the best of each is the one that says least about the machine's other work.
@@ -136,6 +136,7 @@ def our_rate(pack: Pack, steps: int, objective: str) -> float:
 
     config = TrainingConfig(
         objective=objective,
+        gamma=GAMMA,
         capacity_start=CAPACITY,
         capacity_max=CAPACITY,
         num_channels=3,
@@ -185,7 +186,7 @@ def step_multiply_adds(config: NetworkConfig) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60, help="timed, a multiple of 20")
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plain", type=Path, metavar="FOLDER", help="only the plain way on this folder")
     parser.add_argument("--workers", type=int, default=0, help="processes of its loader")

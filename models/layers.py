@@ -46,7 +46,7 @@ class _Stack(torch.autograd.Function):
     def forward(ctx: Any, transposed: bool, rectified: list[bool], images: Tensor, *parameters: Tensor) -> Tensor:
         outputs, weights = [images], parameters[::2]
         for weight, bias, relu in zip(weights, parameters[1::2], rectified, strict=True):
-            if transposed and 4 * weight.shape[1] <= _LANES:
+            if transposed and 4 * weight.shape[1] <= _LANES and images.dtype == torch.float32 and len(images):
                 output = _blockwise(outputs[-1], weight, bias)
             else:
                 output = torch.convolution(outputs[-1], weight, bias, *_GEOMETRY, transposed, [0, 0], 1)

@@ -476,9 +476,9 @@ def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, t
     for step in range(config.num_steps):
         images = torch.from_numpy(batches.at(step)).permute(0, 3, 1, 2) / 255
         logits, mean, log_variance = plain(images, noise_at(step, config.seed, (32, 4), torch.device("cpu")))
-        rec = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
+        reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum() / len(images)
-        loss = rec + config.gamma * (kl - 2.0).abs()
+        loss = reconstruction + config.gamma * (kl - 2.0).abs()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -486,7 +486,7 @@ def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, t
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [record["loss"] for record in records] == pytest.approx(losses, rel=1e-5)
     for (name, one), other in zip(run.network.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -109,13 +108,24 @@ def test_an_error_in_a_part_is_the_callers_and_the_next_batch_is_passed(network:
         assert parts.losses(images, noise)[0].isfinite()
 
 
-def test_threads_that_sleep_after_a_long_pause_pass_the_next_batch(network: VAE) -> None:
+def test_threads_that_sleep_between_the_passes_wake_for_the_next(network: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.parts._POLL_SECONDS", 0.0)
     torch.set_num_threads(2)
     images, noise = batch_of(64)
     with Parts(network, "bernoulli", CPU, 64) as parts:
-        before = gradients_of(network, *parts.losses(images, noise))
-        time.sleep(0.1)
-        assert all(map(torch.equal, before, gradients_of(network, *parts.losses(images, noise))))
+        first, second = (gradients_of(network, *parts.losses(images, noise)) for _ in range(2))
+    assert all(map(torch.equal, first, second))
+
+
+def test_outside_of_their_context_parts_refuse_a_batch(network: VAE) -> None:
+    torch.set_num_threads(2)
+    images, noise = batch_of(64)
+    with Parts(network, "bernoulli", CPU, 64) as parts:
+        rec, *_ = parts.losses(images, noise)
+    with pytest.raises(RuntimeError, match="context"):
+        parts.losses(images, noise)
+    with pytest.raises(RuntimeError, match="context"):
+        rec.backward()  # type: ignore[no-untyped-call]
 
 
 def test_every_thread_of_every_part_flushes_denormals() -> None:
@@ -127,7 +137,8 @@ from models.networks import VAE
 from training.parts import Parts
 
 torch.set_num_threads(8)
-torch.set_flush_denormal(True)  # The calling thread's own, as a run does first.
+torch.ones(1 << 22).exp()  # The calling thread's others are of before.
+torch.set_flush_denormal(True)  # As a run does.
 with Parts(VAE(NetworkConfig()), "bernoulli", torch.device("cpu"), 32) as parts:
     left = parts.each(lambda _: int((torch.full((1 << 22,), 1e-30) * 1e-10).count_nonzero()), range(4))
     print(left, parts.each(lambda _: torch.get_num_threads(), range(4)))

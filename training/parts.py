@@ -1,7 +1,7 @@
 """A step's passes over a batch, in parts: each thread takes its share of the images through the whole network.
 
 With the threads inside every operation instead, as torch has them, they meet some two hundred times a step and wait for
-the slowest each time (training/NOTES.md, Speed). Here they meet twice.
+the slowest each time (training/NOTES.md, Speed). Here they meet two or three times.
 """
 
 import time
@@ -39,29 +39,29 @@ _Losses = tuple[Tensor, Tensor, Tensor]
 class Parts:
     """Passes of a network over batches. A context, in which the calling thread's operations use a part's threads.
 
-    The calling thread takes the first part. On a GPU, with one thread or for a small batch there is no other.
+    The calling thread takes the first part, unless a part has several threads: those of the calling thread may be from
+    before denormals were flushed. On a GPU, with one thread or for a small batch there is one part.
     """
 
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
         self._network, self._likelihood, self._device = network, likelihood, device
         self._num_threads = torch.get_num_threads()
-        self.count = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
-        self._within = self._num_threads // self.count
-        # The calling thread has the first part; a part's forward and backward pass are the same thread's.
-        self._others = [_Other(self._within) for _ in range(self.count - 1)]
+        self.num_parts = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
+        within = self._num_threads // self.num_parts
+        # A part's forward and backward pass are the same thread's, whose caches know it.
+        num_others = self.num_parts - 1 if self.num_parts == 1 or within == 1 else self.num_parts
+        self._others = [_Other(within) for _ in range(num_others)]
 
     def __enter__(self) -> Self:
         for other in self._others:
             other.start()
-            other.begin(int)
-            other.result()  # It has changed the number for all threads to come.
-        torch.set_num_threads(self._within)
+            _take(other.begin(int))  # It has changed the number for all threads to come.
+        torch.set_num_threads(1 if self._others else self._num_threads)
         return self
 
     def __exit__(self, *_: object) -> None:
         for other in self._others:
-            other.begin(None)
-            other.join()
+            other.end()
         torch.set_num_threads(self._num_threads)
 
     @contextmanager
@@ -69,7 +69,7 @@ class Parts:
         """All threads for the calling thread's operations, while no part has work."""
         torch.set_num_threads(self._num_threads)
         yield
-        torch.set_num_threads(self._within)
+        torch.set_num_threads(1 if self._others else self._num_threads)
 
     def losses(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
         """Takes a batch through the network; gradients flow back to its parameters.
@@ -91,14 +91,14 @@ class Parts:
 
     def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts' shares of a batch, in order; they differ by one image at most, as those of Tensor.tensor_split."""
-        return np.array_split(images, self.count)
+        return np.array_split(images, self.num_parts)
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:
         """Calls a function in each part's thread; each column holds one argument, a value for each part."""
-        first, *rest = (partial(function, *row) for row in zip(*columns, strict=True))
-        for other, call in zip(self._others, rest, strict=True):
-            other.begin(call)
-        outcomes = [_outcome(first), *(other.result() for other in self._others)]
+        calls = [partial(function, *row) for row in zip(*columns, strict=True)]
+        num_own = self.num_parts - len(self._others)
+        pending = [other.begin(call) for other, call in zip(self._others, calls[num_own:], strict=True)]
+        outcomes = [*map(_outcome, calls[:num_own]), *map(_take, pending)]
         for _, error in outcomes:
             if error is not None:
                 raise error
@@ -123,7 +123,7 @@ class _InParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Parts, images: NDArray[np.uint8], noise: Tensor, *parameters: Tensor) -> _Losses:
         ctx.parts, ctx.parameters = parts, parameters
-        ctx.graphs = parts.each(parts._forward, parts.split(images), noise.tensor_split(parts.count))
+        ctx.graphs = parts.each(parts._forward, parts.split(images), noise.tensor_split(parts.num_parts))
         reconstructions, means, log_variances = zip(*ctx.graphs, strict=True)
         ctx.shares = torch.tensor([len(mean) for mean in means]) / len(images)
         return torch.stack(reconstructions) @ ctx.shares, torch.cat(means), torch.cat(log_variances)
@@ -132,7 +132,7 @@ class _InParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         reconstruction, mean, log_variance = gradients
-        count = ctx.parts.count
+        count = ctx.parts.num_parts
 
         def back(graph: _Losses, *outer: Tensor) -> tuple[Tensor, ...]:
             found: tuple[Tensor, ...] = torch.autograd.grad(graph, ctx.parameters, outer)
@@ -151,34 +151,43 @@ class _InParts(torch.autograd.Function):
         return None, None, None, *first
 
 
+_Outcome = tuple[Any, BaseException | None]
+"""Of a call: its result, or the exception that it raised."""
+
+
 class _Other(Thread):
     """A part's thread that is not the calling one. Takes one call after the other."""
 
     def __init__(self, num_threads: int) -> None:
         super().__init__(name="part", daemon=True)
         self._num_threads = num_threads
-        self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[_Outcome]] | None] = SimpleQueue()
 
-    def begin(self, call: Callable[[], Any] | None) -> None:
-        """Begins with a call; None ends the thread."""
-        self._calls.put(call)
+    def begin(self, call: Callable[[], Any]) -> SimpleQueue[_Outcome]:
+        """Begins with a call; its outcome will be in the queue returned. Raises RuntimeError where nobody takes it."""
+        if not self.is_alive():
+            raise RuntimeError("parts: outside of their context no thread takes a part")
+        outcome: SimpleQueue[_Outcome] = SimpleQueue()
+        self._calls.put((call, outcome))
+        return outcome
 
-    def result(self) -> tuple[Any, BaseException | None]:
-        """What the call that was begun has come to: its result, or the exception that it raised."""
-        return _take(self._outcomes)
+    def end(self) -> None:
+        """Ends the thread, after the calls that it was given."""
+        self._calls.put(None)
+        self.join()
 
     def run(self) -> None:
         # Both settings are a thread's own.
         torch.get_num_threads()  # The first call in a thread takes over the number of the whole process.
         torch.set_num_threads(self._num_threads)
         torch.set_flush_denormal(True)
-        while (call := _take(self._calls)) is not None:
-            self._outcomes.put(_outcome(call))
-            del call  # Or its tensors would live until the next one.
+        while (given := _take(self._calls)) is not None:
+            call, outcome = given
+            outcome.put(_outcome(call))
+            del given, call, outcome  # Or the tensors would live until the next call.
 
 
-def _outcome(call: Callable[[], _Result]) -> tuple[Any, BaseException | None]:
+def _outcome(call: Callable[[], Any]) -> _Outcome:
     try:
         return call(), None
     except BaseException as error:
@@ -189,5 +198,5 @@ def _take(queue: SimpleQueue[_Result]) -> _Result:
     """The next item of a queue. Looks for it for a while before it sleeps."""
     end = time.perf_counter() + _POLL_SECONDS
     while queue.empty() and time.perf_counter() < end:
-        time.sleep(0)
+        time.sleep(0)  # Some 55 µs, in which Python's lock and the processor are free for others.
     return queue.get()

@@ -37,8 +37,8 @@ def run_worker(queue: str) -> int:
         if settings.redis_url is None:
             raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
         set_up_logging(settings)
-        # TMPDIR names it in a container, and Python would settle for /tmp if it were made later.
-        settings.temporary_folder.mkdir(parents=True, exist_ok=True)
+        settings.make_temporary_folder()  # Before anyone asks for a temporary file: Python would settle for /tmp.
+        os.environ["TMPDIR"] = str(settings.temporary_folder)
         # A container's home may be read-only and its /tmp new: the fonts would be looked for in each one.
         os.environ.setdefault("MPLCONFIGDIR", str(settings.cache_folder / "matplotlib"))
         device = _prepare_torch(queue, settings)

@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
@@ -106,6 +107,14 @@ class Settings(BaseSettings):
     def temporary_folder(self) -> Path:
         """For uploads on their way and the like; TMPDIR in the service. The system's may be in memory, and small."""
         return self.home / "tmp"
+
+    def make_temporary_folder(self) -> None:
+        """Raises OSError, one line, when the data folder cannot be written."""
+        try:
+            self.temporary_folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.temporary_folder).close()
+        except OSError as error:
+            raise OSError(f"the data folder {self.home} cannot be written: {error.strerror}") from error
 
     @property
     def broker_url(self) -> str:

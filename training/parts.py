@@ -37,10 +37,10 @@ _Losses = tuple[Tensor, Tensor, Tensor]
 
 
 class Parts:
-    """Passes of a network over batches. A context, in which the calling thread's operations use a part's threads.
+    """Passes of a network over batches. A context, in which the calling thread's own operations use one thread.
 
     The calling thread takes the first part, unless a part has several threads: those of the calling thread may be from
-    before denormals were flushed. On a GPU, with one thread or for a small batch there is one part.
+    before denormals were flushed. On a GPU, with one thread or for a small batch there is one part, passed as ever.
     """
 
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:

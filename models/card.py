@@ -20,6 +20,7 @@ _OBJECTIVES_OF = {
     "restart_fraction": ("controlled",),
     "restart_steps": ("controlled", "annealed"),
     "restart_components": ("controlled", "annealed"),
+    "restart_axes": ("controlled", "annealed"),
 }
 """Settings that only some objectives read; the others have no row in the card."""
 

@@ -197,11 +197,49 @@ def test_a_restart_teaches_no_more_components_than_its_images_have(pack: Pack) -
             assert teacher.loss(teacher.targets(others), *network.encode(others), 1.0) < 1e5
 
 
+def with_sprites_position_at_an_angle(network: VAE) -> None:
+    """An encoder whose latents 0 and 2 are the sprite's x and y, turned by 30° against each other; 1 and 3 are idle."""
+
+    class Position(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            weights = images.sum(1) / images.sum((1, 2, 3))[:, None, None]
+            along = torch.linspace(-5, 5, images.shape[-1])
+            x, y = (weights.sum(1) * along).sum(1), (weights.sum(2) * along).sum(1)
+            mean = torch.stack([0.866 * x - 0.5 * y, 0 * x, 0.5 * x + 0.866 * y, 0 * x], 1)
+            return mean, torch.zeros_like(mean)
+
+    network.encoder = Position()  # type: ignore[assignment]
+
+
+def test_a_teacher_shows_its_latents_turned_to_independence() -> None:
+    classes = np.random.default_rng(0).integers(0, dsprites.FACTOR_SIZES, (3000, 5))
+    sprites = dsprites.render(classes, 32)[..., None]
+    network = VAE(NetworkConfig(image_size=32, latent_dim=4))
+    with_sprites_position_at_an_angle(network)
+    teacher = Teacher(network, torch.tensor([0, 2]))
+    images = to_input(sprites[:500], torch.device("cpu"))
+    places = classes[:500, 3:]
+
+    def crosstalk() -> float:
+        found = np.abs(np.corrcoef(teacher.targets(images).numpy(), places, rowvar=False)[:2, 2:])
+        return float(found.min(1).max())
+
+    assert crosstalk() > 0.4
+    teacher.turn(sprites)
+    assert crosstalk() < 0.1
+    assert teacher.targets(images).shape == (500, 2)
+
+
 def test_a_teacher_comes_back_from_its_tensors(pack: Pack) -> None:
     torch.manual_seed(0)
     network = VAE(NetworkConfig(image_size=32, latent_dim=4))
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
+    with torch.no_grad():
+        network.encoder.mean.weight[2] *= 1000
+        network.encoder.mean.weight[1] = -network.encoder.mean.weight[2]
     teacher = restart(network, images, seed=5, num_components=2)
+    assert teacher.dimensions.tolist() == [1, 2]
+    teacher.rotation = torch.tensor([[0.6, 0.8], [-0.8, 0.6]])
     back = Teacher.from_tensors(teacher.tensors(), teacher.dimensions.tolist(), network)
     with torch.no_grad():
         encoded = network.encode(images)

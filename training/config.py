@@ -138,6 +138,15 @@ class TrainingConfig:
         minimum=0,
         maximum=64,
     )
+    restart_axes: str = setting(
+        "independent",
+        text=(
+            "At which angle the old encoder shows its latents at a restart. found: its own; independent: those that "
+            "carry equally much, whose angle is luck, turned to where they are independent of each other (controlled "
+            "and annealed, with a restart)."
+        ),
+        choices=("independent", "found"),
+    )
 
     encoder_start: str = setting(
         "quiet",

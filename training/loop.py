@@ -50,6 +50,8 @@ from training.summary import SUMMARY_IMAGES, floor_of, summarise
 
 _SAMPLE = 512
 """Images that a start and a restart look at."""
+_TURNING_SAMPLE = 8192
+"""Images by which a restart turns what it has: fourth moments ask for many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +264,11 @@ def train(
             if config.objective in RESTARTING and run.step == config.restart_step:
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
+                if config.restart_axes == "independent":
+                    rng = np.random.default_rng([config.seed, run.step])
+                    many = rng.choice(train_indices, min(_TURNING_SAMPLE, len(train_indices)), replace=False)
+                    with window.paused(), parts.paused():
+                        run.teacher.turn(pack.images[np.sort(many)])
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)

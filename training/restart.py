@@ -5,6 +5,9 @@ dimensions are pruned: they carry nothing, so the decoder ignores them, so they 
 not bring them back (training/NOTES.md has the runs). A fresh network, whose dimensions are all alive, finds the other
 factors at once, and the old encoder shows it where to put the first ones.
 
+The old encoder may show it at another angle than its own: where two dimensions carry equally much, their angle is luck,
+and the new network can as well learn the one at which they are independent (training/independence.py).
+
 Some factors no fresh network finds: the hue of a small thing in front of white is worth little as long as its place is
 unknown, and by the time that is known the code has lost the hue. It stands out in what the old network could not
 reproduce, whose principal components can therefore be taught to the dimensions that carried least.
@@ -13,13 +16,17 @@ reproduce, whose principal components can therefore be taught to the dimensions 
 import copy
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import below
+from training.independence import rotation_to_independence
+from training.inputs import to_input
 from training.objectives import kl_per_dimension
 
 _SETTLED_SHARE = 0.05
@@ -31,6 +38,7 @@ _TAUGHT_LOG_VARIANCE = -3.0
 """σ ≈ .22. At the σ ≈ .7 that the means alone lead to, the decoder never took up a second component (NOTES.md)."""
 _PRECISION_WEIGHT = 20.0
 """Nats for a squared difference of 1 in the log-variance of a taught dimension, at the restart."""
+_BATCH = 512
 _CELLS = 8
 """Cells along each side of a picture."""
 _LEAST_SHARE = 1e-3
@@ -67,19 +75,38 @@ class Teacher:
         self, network: VAE, dimensions: Tensor, taught: Tensor | None = None, residual: Residual | None = None
     ) -> None:
         self.network, self.dimensions = network.requires_grad_(False), dimensions
+        self.rotation: Tensor | None = None
+        """Of the old means of `dimensions`, (K, K)."""
         self.residual, self.taught = residual, dimensions[:0] if taught is None else taught
         """Dimension taught[k] learns the residual's component k."""
         self._held = torch.cat([self.dimensions, self.taught])
 
     @torch.no_grad()
+    def turn(self, images: NDArray[np.uint8]) -> None:
+        """Turns what it shows to the angle at which dimensions that carry equally much are independent.
+
+        Args: images (N, H, W, C) uint8, a sample of some thousands.
+        """
+        device = next(self.network.parameters()).device
+        codes, kls = [], []
+        for batch in np.array_split(images, math.ceil(len(images) / _BATCH)):
+            mean, log_variance = self.network.encode(to_input(batch, device))
+            codes.append(mean[:, self.dimensions].cpu())
+            kls.append(len(batch) * kl_per_dimension(mean, log_variance)[self.dimensions].cpu())
+        rotation = rotation_to_independence(torch.cat(codes).numpy(), torch.stack(kls).sum(0).numpy() / len(images))
+        self.rotation = torch.from_numpy(rotation).float().to(device)
+
+    @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:
-        """Where the means belong that the teacher looks after: the old ones, and the residual's scores.
+        """Where the means belong that the teacher looks after: the old ones, turned, and the residual's scores.
 
         Args: images (B, C, H, W) in [0, 1].   Returns: (B, K), for `dimensions` and then those that are taught.
         """
         target, _ = self.network.encode(images)
         if self.residual is not None:
             target[:, self.taught] = self.residual.scores(images - self.network.decode(target))
+        if self.rotation is not None:
+            target[:, self.dimensions] = target[:, self.dimensions] @ self.rotation.T
         return target[:, self._held]
 
     def loss(self, targets: Tensor, mean: Tensor, log_variance: Tensor, strength: float) -> Tensor:
@@ -99,6 +126,8 @@ class Teacher:
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps beside `dimensions`."""
         kept = {f"teacher.{name}": tensor for name, tensor in self.network.encoder.state_dict().items()}
+        if self.rotation is not None:
+            kept["teacher_rotation"] = self.rotation
         if self.residual is not None:
             kept |= {f"teacher_decoder.{name}": t for name, t in self.network.decoder.state_dict().items()}
             residual = {"taught": self.taught, "mean": self.residual.mean, "components": self.residual.components}
@@ -115,11 +144,15 @@ class Teacher:
         device = next(network.parameters()).device
         network.encoder.load_state_dict(below("teacher.", tensors))
         held = torch.tensor(dimensions, dtype=torch.int64, device=device)
-        if "teacher_residual.mean" not in tensors:
-            return cls(network, held)
-        network.decoder.load_state_dict(below("teacher_decoder.", tensors))
-        kept = {name: tensor.to(device) for name, tensor in below("teacher_residual.", tensors).items()}
-        return cls(network, held, kept["taught"], Residual(kept["mean"], kept["components"]))
+        if "teacher_residual.mean" in tensors:
+            network.decoder.load_state_dict(below("teacher_decoder.", tensors))
+            kept = {name: tensor.to(device) for name, tensor in below("teacher_residual.", tensors).items()}
+            teacher = cls(network, held, kept["taught"], Residual(kept["mean"], kept["components"]))
+        else:
+            teacher = cls(network, held)
+        if "teacher_rotation" in tensors:
+            teacher.rotation = tensors["teacher_rotation"].to(device)
+        return teacher
 
 
 def restart(network: VAE, images: Tensor, seed: int, num_components: int = 0) -> Teacher:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.training_speed import PlainVAE
@@ -74,13 +75,24 @@ def weights_of(result: TrainingResult) -> dict[str, torch.Tensor]:
     return result.network.state_dict()
 
 
+def turned_anyhow(codes: NDArray[np.floating], kl: NDArray[np.floating]) -> NDArray[np.float64]:
+    """In place of rotation_to_independence, which turns nothing by so few images as these tests have."""
+    rotation, _ = np.linalg.qr(np.random.default_rng(len(kl)).normal(size=(len(kl), len(kl))))
+    return np.asfortranarray(rotation)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pack: Pack, tmp_path: Path) -> None:
-    rate = 1e-6 if optimizer == "sgd" else 1e-3
+def test_stopping_and_resuming_changes_no_bit(
+    objective: str, optimizer: str, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.restart.rotation_to_independence", turned_anyhow)
+    rate = {"adam": 1e-2, "sgd": 1e-6, "rmsprop": 1e-3}[optimizer]
     config = replace(
         SMALL,
         objective=objective,
+        beta_start=0.01,  # With an encoder that is alive, latents that a restart can show.
+        beta_least=0.0,
         optimizer=optimizer,
         learning_rate=rate,
         learning_rate_schedule="plateau",
@@ -88,6 +100,7 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
         restart_step=6,
         restart_steps=12,
         restart_components=2,
+        encoder_start="alive",
     )
     whole = train(config, pack, run_folder=tmp_path / "whole")
     stops = set(np.random.default_rng([len(objective), len(optimizer)]).choice(np.arange(1, 24), 3).tolist())
@@ -112,6 +125,25 @@ def test_stopping_and_resuming_changes_no_bit(objective: str, optimizer: str, pa
     assert parts >= 2
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(result)[name]), name
+
+
+@pytest.mark.parametrize(("axes", "turns"), [("independent", True), ("found", False)])
+def test_a_restart_turns_what_it_shows_where_it_is_asked_to(
+    axes: str, turns: bool, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.restart.rotation_to_independence", turned_anyhow)
+    config = replace(SMALL, objective="annealed", restart_step=4, restart_steps=12, restart_axes=axes)
+    config = replace(config, encoder_start="alive", beta_start=0.01, learning_rate=1e-2)
+    reasons = iter([*[None] * 6, "shutdown"])
+    train(config, pack, run_folder=tmp_path, should_stop=lambda: next(reasons))
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    assert ("teacher_rotation" in checkpoint.tensors) == turns
+    if turns:
+        num_shown = len(checkpoint.state["teacher_dimensions"])
+        assert num_shown >= 2
+        expected = turned_anyhow(np.zeros((0, num_shown)), np.ones(num_shown))
+        assert np.allclose(checkpoint.tensors["teacher_rotation"].numpy(), expected, atol=1e-6)
 
 
 def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp_path: Path) -> None:
@@ -225,7 +257,7 @@ def test_a_teacher_shows_its_latents_turned_to_independence() -> None:
         return float(found.min(1).max())
 
     assert crosstalk() > 0.4
-    teacher.turn(sprites)
+    teacher.turn(sprites, np.arange(len(sprites)))
     assert crosstalk() < 0.1
     assert teacher.targets(images).shape == (500, 2)
 

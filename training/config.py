@@ -142,8 +142,8 @@ class TrainingConfig:
         "independent",
         text=(
             "At which angle the old encoder shows its latents at a restart. found: its own; independent: those that "
-            "carry equally much, whose angle is luck, turned to where they are independent of each other (controlled "
-            "and annealed, with a restart)."
+            "carry equally much, whose angle is luck, turned to where they are independent of each other; with fewer "
+            "than 2 000 images they stay as found (controlled and annealed, with a restart)."
         ),
         choices=("independent", "found"),
     )

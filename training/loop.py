@@ -265,12 +265,8 @@ def train(
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
                 if config.restart_axes == "independent":
-                    rng = np.random.default_rng([config.seed, run.step])
-                    many = rng.choice(train_indices, min(_TURNING_SAMPLE, len(train_indices)), replace=False)
                     with window.paused(), parts.paused():
-                        run.teacher.turn(pack.images[np.sort(many)])
-                run.optimizer = make_optimizer(config, run.network.parameters())
-                run.learning_rate.optimizer = run.optimizer
+                        run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
             run.learning_rate.apply(run.step)
             capacity = capacity_at(run.step, config, run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
@@ -399,6 +395,12 @@ def beta_at(step: int, config: TrainingConfig) -> float:
 def _spread(images: NDArray[np.uint8], count: int, device: torch.device) -> Tensor:
     """Some images from all over a set, as a network's input."""
     return to_input(images[evenly_spaced(np.arange(len(images)), count)], device)
+
+
+def _turning_sample(indices: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """By chance: even steps through a grid of factors can pass over some of their values."""
+    rng = np.random.default_rng([seed, 0x7E_A0_1E])
+    return np.sort(rng.choice(indices, min(_TURNING_SAMPLE, len(indices)), replace=False))
 
 
 def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_weights: Path | None) -> _Run:

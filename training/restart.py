@@ -82,19 +82,21 @@ class Teacher:
         self._held = torch.cat([self.dimensions, self.taught])
 
     @torch.no_grad()
-    def turn(self, images: NDArray[np.uint8]) -> None:
+    def turn(self, images: NDArray[np.uint8], indices: NDArray[np.int64]) -> None:
         """Turns what it shows to the angle at which dimensions that carry equally much are independent.
 
-        Args: images (N, H, W, C) uint8, a sample of some thousands.
+        Args: images (N, H, W, C) uint8; indices, of a sample of some thousands.
         """
         device = next(self.network.parameters()).device
-        codes, kls = [], []
-        for batch in np.array_split(images, math.ceil(len(images) / _BATCH)):
-            mean, log_variance = self.network.encode(to_input(batch, device))
-            codes.append(mean[:, self.dimensions].cpu())
-            kls.append(len(batch) * kl_per_dimension(mean, log_variance)[self.dimensions].cpu())
-        rotation = rotation_to_independence(torch.cat(codes).numpy(), torch.stack(kls).sum(0).numpy() / len(images))
-        self.rotation = torch.from_numpy(rotation).float().to(device)
+        means, kls = [], []
+        for rows in np.array_split(indices, math.ceil(len(indices) / _BATCH)):
+            mean, log_variance = self.network.encode(to_input(images[rows], device))
+            means.append(mean[:, self.dimensions].cpu())
+            kls.append(kl_per_dimension(mean, log_variance)[self.dimensions].cpu() * len(rows))
+        kl = torch.stack(kls).sum(0) / len(indices)
+        rotation = rotation_to_independence(torch.cat(means).numpy(), kl.numpy())
+        # Contiguous as a checkpoint returns it, as the residual's components.
+        self.rotation = torch.from_numpy(np.ascontiguousarray(rotation)).float().to(device)
 
     @torch.no_grad()
     def targets(self, images: Tensor) -> Tensor:

@@ -141,9 +141,9 @@ class TrainingConfig:
     restart_axes: str = setting(
         "independent",
         text=(
-            "At which angle the old encoder shows its latents at a restart. found: its own; independent: those that "
-            "carry equally much, whose angle is luck, turned to where they are independent of each other; with fewer "
-            "than 2 000 images they stay as found (controlled and annealed, with a restart)."
+            "At which angle the old encoder shows its latents at a restart. found: its own, which is luck in part; "
+            "independent: turned to where they are as independent as can be; with fewer than 2 000 images "
+            "they stay as found (controlled and annealed, with a restart)."
         ),
         choices=("independent", "found"),
     )

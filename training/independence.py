@@ -1,21 +1,18 @@
-"""The angle at which latents are independent, where the objective leaves it open.
+"""The angle at which latents are independent.
 
 Two latents that carry equally much may stand at any angle: turned against each other they cost the same KL and
-reconstruct the same images. So the angle at which x and y of a sprite settle is luck (training/NOTES.md, The angle of
-two latents), though at one of them each latent is x or y alone. There the two are independent; at any other each is a
-mixture, which is closer to a Gaussian. Comon 1994, "Independent component analysis, a new concept?", therefore turns
-pair after pair to the angle at which their squared fourth cumulants have the largest sum.
+reconstruct the same images. So the angle at which x and y of a sprite settle is luck, and so is, early in a run, much
+of what other latents mix (training/NOTES.md, The angle of latents). At one angle each is x or y alone, and there the
+two are independent; at any other each is a mixture, which is closer to a Gaussian. Comon 1994, "Independent component
+analysis, a new concept?", therefore turns pair after pair to the angle at which their squared fourth cumulants have the
+largest sum.
 """
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-_ALIKE = 0.8
-"""Least KL, as a share of the largest in a group of latents, at which their angle is open; otherwise the objective has
-a say in it."""
 _ANGLES = np.deg2rad(np.arange(-44.5, 45.1, 0.5))
 """A turn by 90° only exchanges two latents."""
 _LEAST_IMAGES = 2000
@@ -31,10 +28,10 @@ _SWEEPS = 20
 Floats = NDArray[np.float64]
 
 
-def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floating]) -> Floats:
-    """The rotation after which latents that carry equally much are independent of each other.
+def rotation_to_independence(codes: NDArray[np.floating]) -> Floats:
+    """The rotation after which latents are as independent of each other as a rotation makes them.
 
-    Args: codes (N, K), posterior means of N images; kl (K,), each latent's mean KL, nats.
+    Args: codes (N, K), posterior means of N images.
     Returns: orthogonal (K, K), for codes @ rotation.T; the identity where no turn gains more than chance could, and for
         fewer than 2 000 images.
     """
@@ -44,7 +41,7 @@ def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floatin
         return rotation
     rows = np.asarray(codes.T, dtype=np.float64)
     rows = rows - rows.mean(axis=1, keepdims=True)
-    pairs = [list(pair) for group in _groups(kl) for pair in itertools.combinations(group, 2)]
+    pairs = [list(pair) for pair in itertools.combinations(range(num_latents), 2)]
     least_gain = _LEAST_GAIN + _NOISE / num_images
     least = np.full(num_latents, least_gain)
     moved = np.ones(num_latents, dtype=bool)
@@ -63,17 +60,6 @@ def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floatin
         if not moved.any():
             break
     return rotation
-
-
-def _groups(kl: NDArray[np.floating]) -> Iterator[list[int]]:
-    """Latents that carry about as much as the first of their group, which carries most."""
-    group: list[int] = []
-    for latent in np.argsort(-kl, kind="stable").tolist():
-        if group and kl[latent] < _ALIKE * kl[group[0]]:
-            yield group
-            group = []
-        group.append(latent)
-    yield group
 
 
 def _best_turn(a: Floats, b: Floats) -> tuple[float, float]:

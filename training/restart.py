@@ -5,8 +5,8 @@ dimensions are pruned: they carry nothing, so the decoder ignores them, so they 
 not bring them back (training/NOTES.md has the runs). A fresh network, whose dimensions are all alive, finds the other
 factors at once, and the old encoder shows it where to put the first ones.
 
-The old encoder may show it at another angle than its own: where two dimensions carry equally much, their angle is luck,
-and the new network can as well learn the one at which they are independent (training/independence.py).
+The old encoder may show them at another angle than its own, which is luck in part: the new network can as well learn
+the one at which they are independent (training/independence.py).
 
 Some factors no fresh network finds: the hue of a small thing in front of white is worth little as long as its place is
 unknown, and by the time that is known the code has lost the hue. It stands out in what the old network could not
@@ -83,18 +83,16 @@ class Teacher:
 
     @torch.no_grad()
     def turn(self, images: NDArray[np.uint8], indices: NDArray[np.int64]) -> None:
-        """Turns what it shows to the angle at which dimensions that carry equally much are independent.
+        """Turns what it shows to the angle at which the dimensions are independent.
 
         Args: images (N, H, W, C) uint8; indices, of a sample of some thousands.
         """
         device = next(self.network.parameters()).device
-        means, kls = [], []
+        means = []
         for rows in np.array_split(indices, math.ceil(len(indices) / _BATCH)):
-            mean, log_variance = self.network.encode(to_input(images[rows], device))
-            means.append(mean[:, self.dimensions].cpu())
-            kls.append(kl_per_dimension(mean, log_variance)[self.dimensions].cpu() * len(rows))
-        kl = torch.stack(kls).sum(0) / len(indices)
-        rotation = rotation_to_independence(torch.cat(means).numpy(), kl.numpy())
+            mean, _ = self.network.encode(to_input(images[rows], device))
+            means.append(mean[:, self.dimensions].cpu().numpy())
+        rotation = rotation_to_independence(np.concatenate(means))
         # Contiguous as a checkpoint returns it, as the residual's components.
         self.rotation = torch.from_numpy(np.ascontiguousarray(rotation)).float().to(device)
 

@@ -14,7 +14,7 @@ def test_mixed_uniform_latents_come_apart(num_latents: int, seed: int) -> None:
     sources = rng.uniform(-2, 2, (8192, num_latents))
     mixing = ortho_group.rvs(num_latents, random_state=seed)
     codes = sources @ mixing.T + rng.normal(size=num_latents)
-    rotation = rotation_to_independence(codes)
+    rotation = rotation_to_independence(codes, np.ones(num_latents))
     assert rotation @ rotation.T == pytest.approx(np.eye(num_latents), abs=1e-12)
     found = np.abs(np.corrcoef(codes @ rotation.T, sources, rowvar=False)[:num_latents, num_latents:])
     assert found.max(0).min() > 0.99
@@ -26,8 +26,14 @@ def test_a_turn_of_less_than_45_degrees_leaves_each_latent_in_its_place() -> Non
     for degrees in (-40, -10, 10, 40):
         angle = np.deg2rad(degrees)
         mixing = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        rotation = rotation_to_independence(sources @ mixing.T)
+        rotation = rotation_to_independence(sources @ mixing.T, np.ones(2))
         assert rotation == pytest.approx(mixing.T, abs=0.04)
+
+
+def test_a_latent_is_not_mixed_with_a_much_weaker_one() -> None:
+    codes = np.random.default_rng(0).uniform(-1, 1, (8192, 2)) @ np.array([[0.8, 0.6], [-0.6, 0.8]])
+    assert not np.array_equal(rotation_to_independence(codes, np.array([2.0, 0.9])), np.eye(2))
+    assert np.array_equal(rotation_to_independence(codes, np.array([2.0, 0.7])), np.eye(2))
 
 
 @pytest.mark.parametrize("kind", ["normal", "laplace", "sparse"])
@@ -41,13 +47,18 @@ def test_independent_latents_of_any_width_are_left_alone(kind: str, deviation: f
         "sparse": normal * (rng.random(8192) < 0.2) * 5**0.5,
     }
     codes = np.stack([rng.uniform(-(3**0.5), 3**0.5, 8192), deviation * drawn[kind]], axis=1)
-    assert rotation_to_independence(codes) == pytest.approx(np.eye(2), abs=0.03)
+    assert rotation_to_independence(codes, np.ones(2)) == pytest.approx(np.eye(2), abs=0.03)
+
+
+def test_heavy_tails_turn_nothing() -> None:
+    codes = np.random.default_rng(0).laplace(size=(8192, 2)) @ np.array([[0.8, 0.6], [-0.6, 0.8]])
+    assert np.array_equal(rotation_to_independence(codes, np.ones(2)), np.eye(2))
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_of_two_latents_that_are_one_nothing_is_made_up(sign: int) -> None:
     values = np.random.default_rng(0).uniform(-1, 1, 4000)
-    rotation = rotation_to_independence(np.stack([values, sign * values], axis=1))
+    rotation = rotation_to_independence(np.stack([values, sign * values], axis=1), np.ones(2))
     assert np.isfinite(rotation).all()
     assert rotation @ rotation.T == pytest.approx(np.eye(2))
 
@@ -55,7 +66,7 @@ def test_of_two_latents_that_are_one_nothing_is_made_up(sign: int) -> None:
 @pytest.mark.parametrize("num_images", [1, 2, 1999])
 def test_few_images_turn_nothing(num_images: int) -> None:
     codes = np.random.default_rng(0).uniform(-1, 1, (num_images, 2)) @ np.array([[0.8, 0.6], [-0.6, 0.8]])
-    assert np.array_equal(rotation_to_independence(codes), np.eye(2))
+    assert np.array_equal(rotation_to_independence(codes, np.ones(2)), np.eye(2))
 
 
 @pytest.mark.parametrize("num_images", [2000, 3000, 8192])
@@ -63,5 +74,5 @@ def test_few_images_turn_nothing(num_images: int) -> None:
 def test_chance_turns_nothing(num_images: int, num_latents: int) -> None:
     for seed in range(10):
         codes = np.random.default_rng(seed).normal(size=(num_images, num_latents))
-        assert np.array_equal(rotation_to_independence(codes), np.eye(num_latents))
-    assert np.array_equal(rotation_to_independence(np.zeros_like(codes)), np.eye(num_latents))
+        assert np.array_equal(rotation_to_independence(codes, np.ones(num_latents)), np.eye(num_latents))
+    assert np.array_equal(rotation_to_independence(np.zeros_like(codes), np.ones(num_latents)), np.eye(num_latents))

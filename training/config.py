@@ -139,13 +139,13 @@ class TrainingConfig:
         maximum=64,
     )
     restart_axes: str = setting(
-        "independent",
+        "found",
         text=(
             "At which angle the old encoder shows its latents at a restart. found: its own, which is luck in part; "
-            "independent: turned to where they are as independent as can be; with fewer than 2 000 images "
-            "they stay as found (controlled and annealed, with a restart)."
+            "independent: turned to where they are as independent as can be, which sets apart the factors of rendered "
+            "things; with fewer than 2 000 images they stay as found (controlled and annealed, with a restart)."
         ),
-        choices=("independent", "found"),
+        choices=("found", "independent"),
     )
 
     encoder_start: str = setting(

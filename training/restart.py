@@ -88,11 +88,12 @@ class Teacher:
         Args: images (N, H, W, C) uint8; indices, of a sample of some thousands.
         """
         device = next(self.network.parameters()).device
-        means = []
+        means, kls = [], []
         for rows in np.array_split(indices, math.ceil(len(indices) / _BATCH)):
-            mean, _ = self.network.encode(to_input(images[rows], device))
+            mean, log_variance = self.network.encode(to_input(images[rows], device))
             means.append(mean[:, self.dimensions].cpu().numpy())
-        rotation = rotation_to_independence(np.concatenate(means))
+            kls.append(kl_per_dimension(mean, log_variance)[self.dimensions].cpu().numpy() * len(rows))
+        rotation = rotation_to_independence(np.concatenate(means), np.sum(kls, axis=0) / len(indices))
         # Contiguous as a checkpoint returns it, as the residual's components.
         self.rotation = torch.from_numpy(np.ascontiguousarray(rotation)).float().to(device)
 

@@ -148,6 +148,20 @@ def test_a_restart_turns_what_it_shows_where_it_is_asked_to(
         assert np.allclose(checkpoint.tensors["teacher_rotation"].numpy(), expected, atol=1e-6)
 
 
+def test_a_restart_begins_with_a_fresh_optimizer(pack: Pack, tmp_path: Path) -> None:
+    config = replace(SMALL, objective="annealed", restart_step=4, restart_steps=12)
+    reasons = iter([*[None] * 6, "shutdown"])
+    train(config, pack, run_folder=tmp_path, should_stop=lambda: next(reasons))
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint is not None
+    steps = [
+        t.item() for name, t in checkpoint.tensors.items() if name.startswith("optimizer.") and name.endswith("step")
+    ]
+    assert checkpoint.step == 6
+    assert steps
+    assert set(steps) == {2}  # Of Adam: those since the restart.
+
+
 def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp_path: Path) -> None:
     torch.set_num_threads(2)
     config = replace(SMALL, objective="annealed", batch_size=48, restart_step=4, restart_steps=12, num_steps=12)

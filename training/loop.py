@@ -267,6 +267,8 @@ def train(
                 if config.restart_axes == "independent":
                     with window.paused(), parts.paused():
                         run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
+                run.optimizer = make_optimizer(config, run.network.parameters())
+                run.learning_rate.optimizer = run.optimizer
             run.learning_rate.apply(run.step)
             capacity = capacity_at(run.step, config, run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)

@@ -143,8 +143,7 @@ class TrainingConfig:
         text=(
             "At which angle the old encoder shows its latents at a restart. found: its own, which is luck in part; "
             "independent: turned to where they are as independent as can be, which sets x and y of a sprite apart "
-            "(experimental: on drawn faces it cost error); with fewer than 2 000 images they stay as found "
-            "(controlled and annealed, with a restart)."
+            "(experimental); with fewer than 2 000 images they stay as found (controlled and annealed, with a restart)."
         ),
         choices=("found", "independent"),
     )

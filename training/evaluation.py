@@ -20,11 +20,10 @@ from models.networks import VAE
 from training import metrics as m
 from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, full_grid
 from training.information import compact, correlation, factor_entropy, information_between, mutual_information
-from training.inputs import VALIDATION_SPLIT, to_input
+from training.inputs import VALIDATION_SPLIT
 from training.metric_names import METRICS
-from training.objectives import kl_per_dimension
 from training.packs import Pack
-from training.summary import SUMMARY_IMAGES, floor_of, summarise
+from training.summary import SUMMARY_IMAGES, Progress, encode, floor_of, summarise
 
 __all__ = ["METRICS", "Evaluation", "Score", "encode_images", "evaluate_agreement", "evaluate_model"]
 
@@ -34,10 +33,7 @@ MAX_DEPENDENCE = 0.05
 
 _MIN_ROWS_PER_VALUE = 64
 _MIN_POINTS = 100
-_BATCH = 512
 _NEED_GROUPS = ("factor_vae", "beta_vae")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -168,31 +164,7 @@ def encode_images(
     on_progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Posterior means (N, D) of images (N, H, W, C) uint8, or of those at `indices`, in batches."""
-    return _encode(network, images, indices, torch.device(device), on_progress)[0]
-
-
-@torch.inference_mode()
-def _encode(
-    network: VAE,
-    images: NDArray[np.uint8],
-    indices: NDArray[np.int64] | None,
-    device: torch.device,
-    on_progress: Progress | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Posterior means (N, D) and the mean KL of each dimension (D,), nats."""
-    count = len(images) if indices is None else len(indices)
-    codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
-    kl = np.zeros(network.config.latent_dim)
-    for begin in range(0, count, _BATCH):
-        rows = slice(begin, min(begin + _BATCH, count))
-        # A slice of a mapped file is read-only, which torch does not take; an index has made a copy already.
-        batch = images[rows].copy() if indices is None else images[indices[rows]]
-        mean, log_variance = network.encode(to_input(batch, device))
-        codes[rows] = mean.float().cpu().numpy()
-        kl += kl_per_dimension(mean, log_variance).double().cpu().numpy() * len(batch)
-        if on_progress is not None:
-            on_progress("encoding", rows.stop, count)
-    return codes, kl / count
+    return encode(network, images, indices, torch.device(device), on_progress)[0]
 
 
 def evaluate_agreement(
@@ -214,7 +186,7 @@ def evaluate_agreement(
     rows = np.sort(_rng(seed, "agreement").permutation(count)[:num_images])
     found = []
     for done, network in enumerate(networks, 1):
-        found.append(_encode(network, pack.images, rows, torch.device(device), None))
+        found.append(encode(network, pack.images, rows, torch.device(device)))
         if on_progress is not None:
             on_progress("agreement", done, len(networks))
     return m.udr([codes for codes, _ in found], [kl for _, kl in found], similarity=similarity)

@@ -26,8 +26,8 @@ from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import below
 from training.independence import rotation_to_independence
-from training.inputs import to_input
 from training.objectives import kl_per_dimension
+from training.summary import encode
 
 _SETTLED_SHARE = 0.05
 """Of the largest KL of a dimension. Under a β near 1 idle ones too have some hundredths of a nat, and held where they
@@ -38,7 +38,6 @@ _TAUGHT_LOG_VARIANCE = -3.0
 """σ ≈ .22. At the σ ≈ .7 that the means alone lead to, the decoder never took up a second component (NOTES.md)."""
 _PRECISION_WEIGHT = 20.0
 """Nats for a squared difference of 1 in the log-variance of a taught dimension, at the restart."""
-_BATCH = 512
 _CELLS = 8
 """Cells along each side of a picture."""
 _LEAST_SHARE = 1e-3
@@ -81,19 +80,15 @@ class Teacher:
         """Dimension taught[k] learns the residual's component k."""
         self._held = torch.cat([self.dimensions, self.taught])
 
-    @torch.no_grad()
     def turn(self, images: NDArray[np.uint8], indices: NDArray[np.int64]) -> None:
         """Turns what it shows to the angle at which the dimensions are independent.
 
         Args: images (N, H, W, C) uint8; indices, of a sample of some thousands.
         """
         device = next(self.network.parameters()).device
-        means, kls = [], []
-        for rows in np.array_split(indices, math.ceil(len(indices) / _BATCH)):
-            mean, log_variance = self.network.encode(to_input(images[rows], device))
-            means.append(mean[:, self.dimensions].cpu().numpy())
-            kls.append(kl_per_dimension(mean, log_variance)[self.dimensions].cpu().numpy() * len(rows))
-        rotation = rotation_to_independence(np.concatenate(means), np.sum(kls, axis=0) / len(indices))
+        codes, kl = encode(self.network, images, indices, device)
+        shown = self.dimensions.cpu().numpy()
+        rotation = rotation_to_independence(codes[:, shown], kl[shown])
         # Contiguous as a checkpoint returns it, as the residual's components.
         self.rotation = torch.from_numpy(np.ascontiguousarray(rotation)).float().to(device)
 

@@ -15,6 +15,9 @@ _BATCH = 256
 _ENTROPY = pixel_entropy(torch.arange(256, dtype=torch.float64) / 255).numpy()
 """Of a pixel of each value, nats."""
 SUMMARY_IMAGES = 10_000
+_ENCODING_BATCH = 512
+
+Progress = Callable[[str, int, int], None]
 
 
 @torch.no_grad()
@@ -51,6 +54,30 @@ def summarise(
         "aggregate_mean": all_means.mean(0).tolist(),
         "aggregate_std": all_means.std(0, correction=0).tolist(),
     }
+
+
+@torch.inference_mode()
+def encode(
+    network: VAE,
+    images: NDArray[np.uint8],
+    indices: NDArray[np.int64] | None,
+    device: torch.device,
+    on_progress: Progress | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Posterior means (N, D) of images, or of those at `indices`, and the mean KL of each dimension (D,), nats."""
+    count = len(images) if indices is None else len(indices)
+    codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
+    kl = np.zeros(network.config.latent_dim)
+    for begin in range(0, count, _ENCODING_BATCH):
+        rows = slice(begin, min(begin + _ENCODING_BATCH, count))
+        # A slice of a mapped file is read-only, which torch does not take; an index has made a copy already.
+        batch = images[rows].copy() if indices is None else images[indices[rows]]
+        mean, log_variance = network.encode(to_input(batch, device))
+        codes[rows] = mean.float().cpu().numpy()
+        kl += kl_per_dimension(mean, log_variance).double().cpu().numpy() * len(batch)
+        if on_progress is not None:
+            on_progress("encoding", rows.stop, count)
+    return codes, kl / count
 
 
 def floor_of(images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str) -> float | None:

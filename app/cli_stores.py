@@ -61,13 +61,16 @@ def open_stores(device: str | None = None) -> Stores:
     return Stores(
         settings=settings,
         models=ModelRegistry(storage),
-        datasets=DatasetRegistry(storage, cache_folder=settings.cache_folder),
+        datasets=DatasetRegistry(
+            storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels
+        ),
     )
 
 
 def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing) -> Pack:
-    """The packed images of a data set (an id), or of a folder or archive (a path), packed now where need be.
+    """The packed images of a data set (an id), or of a folder or archive (a path), packed now where there is no pack.
 
+    One of a folder or file that has changed since does not count.
     Raises: CliError for an unknown data set; DatasetError and PackError.
     """
     try:
@@ -77,7 +80,7 @@ def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing) -> Pack:
             return _pack_of_path(stores, Path(dataset), preprocessing)
         known = ", ".join(record.id for record in stores.datasets.list())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
-    pack = stores.datasets.open(dataset, preprocessing)
+    pack = stores.datasets.open(dataset, preprocessing, check_source=True)
     if pack is not None:
         return pack
     with progress(f"packing {dataset}") as report:
@@ -94,5 +97,5 @@ def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing) -> P
     except PackError:
         pass
     with progress(f"packing {path.name}") as report:
-        pack_dataset(source, folder, preprocessing, on_progress=report)
+        pack_dataset(source, folder, preprocessing, on_progress=report, limits=stores.datasets.limits)
     return open_pack(folder, preprocessing=preprocessing)

@@ -91,7 +91,9 @@ def open_services(settings: Settings) -> Services:
         jobs=open_job_store(settings, storage, patient=False),
         send_call=Sender(settings).call,
         models=ModelRegistry(storage),
-        datasets=DatasetRegistry(storage, cache_folder=settings.cache_folder),
+        datasets=DatasetRegistry(
+            storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels
+        ),
         monitoring=Monitoring(),
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -124,7 +125,7 @@ def test_every_setting_is_an_option(
         (["train", "SQUARES", "--seed", "2147483648"], 2, "seed: must be at most 2147483647, not 2147483648"),
         (["traverse", "--seed", "1", "-m", "MODEL", "--dimensions", "7"], 2, "dimensions"),
         (["traverse", "--seed", "1", "-m", "MODEL", "-o", "a.doc"], 1, "suffixes"),
-        (["datasets", "add", "empty", "EMPTY"], 1, "no pictures"),
+        (["datasets", "add", "empty", "EMPTY"], 1, "no files"),
         (["datasets", "add", "/", "SQUARES"], 2, "name"),
         (["models", "delete", "nothing"], 1, "no model with the id nothing"),
         (["models", "import", "EMPTY"], 1, "model.json"),
@@ -169,9 +170,10 @@ def test_an_unknown_setting_is_one_line(
 
 
 def test_a_folder_is_registered_packed_and_listed(
-    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
-    assert betavae("datasets", "add", "My squares", squares) == 0
+    folder = shutil.copytree(squares, tmp_path / "folder")
+    assert betavae("datasets", "add", "My squares", folder) == 0
     dataset_id = capsys.readouterr().out.strip()
     assert betavae("datasets", "pack", dataset_id, "--image-size", "32") == 0
     assert "broken.png" in capsys.readouterr().err
@@ -180,6 +182,9 @@ def test_a_folder_is_registered_packed_and_listed(
     assert records[dataset_id]["num_images"] == 40
     assert records[dataset_id]["num_rejected"] == 1
     assert "dsprites" in records
+    shutil.copy(folder / "00.png", folder / "later.png")
+    assert betavae("datasets", "pack", dataset_id, "--image-size", "32") == 0
+    assert capsys.readouterr().out.startswith("41 images")
 
 
 @contextmanager

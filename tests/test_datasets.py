@@ -32,7 +32,7 @@ from training.datasets import (
 from training.images import FORMATS, Preprocessing, load_image, looks_like_picture
 from training.layouts import split_by_group
 from training.packs import Pack, PackError, open_pack, read_rejected
-from training.picture_files import check_zip
+from training.picture_files import check_folder, check_zip
 
 GREY = Preprocessing(image_size=16, num_channels=1)
 RGB = Preprocessing(image_size=16, num_channels=3)
@@ -190,6 +190,71 @@ def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
     source = as_zip(tmp_path, {"a.png": picture(1), "b.png": picture(2)})
     source.path.write_bytes(source.path.read_bytes()[:-30])
     assert code_of(source, tmp_path) == "not_a_zip"
+
+
+def changed_zip(path: Path, find: bytes, put: bytes) -> Path:
+    """A zip of two pictures, in which some bytes are others."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("broken.png", picture(1), zipfile.ZIP_LZMA)
+        archive.writestr("fine.png", picture(2))
+    data = path.read_bytes()
+    assert find in data
+    path.write_bytes(data.replace(find, put))
+    return path
+
+
+def test_a_damaged_entry_costs_itself_alone_however_it_is_compressed(tmp_path: Path) -> None:
+    path = changed_zip(tmp_path / "a.zip", b"broken.png", b"broken.png")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"broken.png") + len(b"broken.png") + 9  # behind LZMA's own heading
+    data[at : at + 20] = b"\xff" * 20
+    path.write_bytes(data)
+    pack = packed(ZipFile(path), tmp_path)
+    assert (pack.info.num_images, [r.file for r in read_rejected(pack.folder)]) == (1, ["broken.png"])
+
+
+@pytest.mark.parametrize(("find", "put"), [(b"PK\1\2\x3f\3\x3f", b"PK\1\2\x3f\3\x63"), (b"fine.png", b"f\xffne.png")])
+def test_a_directory_that_cannot_be_read_is_no_zip(tmp_path: Path, find: bytes, put: bytes) -> None:
+    """A version that is not known yet; a name that is said to be UTF-8 and is not."""
+    path = changed_zip(tmp_path / "a.zip", find, put)
+    if find == b"fine.png":
+        data = bytearray(path.read_bytes())
+        for mark, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+            at = data.rindex(mark)
+            data[at + offset + 1] |= 0x08  # UTF-8
+        path.write_bytes(data)
+    assert code_of(ZipFile(path), tmp_path) == "not_a_zip"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_of_a_zip_that_no_folder_could_have(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, name in enumerate(("twice.png", "twice.png", "a:b.png", "C:/boot.png")):
+            archive.writestr(name, picture(i))
+        nameless = zipfile.ZipInfo("x")
+        nameless.filename = ""
+        archive.writestr(nameless, picture(5))
+    pack = packed(ZipFile(path), tmp_path)
+    assert pack.info.num_images == 2
+    found = {r.file: (r.code, r.reason) for r in read_rejected(pack.folder)}
+    assert {name: code for name, (code, _) in found.items()} == {
+        "twice.png": "unreadable",
+        "": "unreadable",
+        "C:/boot.png": "unsafe_path",
+    }
+
+
+def test_a_link_that_leads_nowhere_and_a_name_of_any_bytes_are_reported(tmp_path: Path) -> None:
+    source = as_folder(tmp_path, {"a.png": picture(1), "empty.png": b""})
+    (source.path / "gone.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(source.path / "pipe.png")
+    Path(os.fsdecode(bytes(source.path) + b"/b\xff.png")).write_bytes(b"")
+    pack = packed(source, tmp_path)
+    names = {r.file for r in read_rejected(pack.folder)}
+    assert names == {"empty.png", "gone.png", "pipe.png", os.fsdecode(b"b\xff.png")}
+    lines = (pack.folder / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    assert {json.loads(line)["file"] for line in lines} == names
 
 
 def test_entries_that_lead_out_are_refused_and_nothing_is_written_there(tmp_path: Path) -> None:
@@ -351,6 +416,11 @@ def test_a_layout_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
     assert packed(ImageFolder(celeba_folder, layout="images"), tmp_path).info.kind == "images"
 
 
+def test_plain_pictures_have_no_identities_to_split_by(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path, {"a.png": picture(1)}).path
+    assert code_of(ImageFolder(folder, split="identity"), tmp_path) == "bad_labels"
+
+
 def test_a_group_keeps_its_place_whatever_the_order_of_the_files() -> None:
     groups = [f"model-{i % 40}" for i in range(400)]
     forwards = dict(zip(groups, split_by_group(groups).tolist(), strict=True))
@@ -496,6 +566,11 @@ def _cut(path: Path) -> None:
     os.truncate(path, 5000)
 
 
+def _damaged_header(path: Path) -> None:
+    np.save(path, np.zeros((2, 16, 16), np.uint8))
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+
+
 def _declares_too_much(path: Path) -> None:
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": (10**6, 10**5, 10**5)}
@@ -518,6 +593,7 @@ def _declares_too_much(path: Path) -> None:
         (_cut, "not_an_archive"),
         (lambda path: path.write_bytes(b"hello"), "not_an_archive"),
         (_declares_too_much, "unsupported_array"),
+        (_damaged_header, "not_an_archive"),
     ],
 )
 def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, write: Callable[[Path], Any], code: str) -> None:
@@ -656,6 +732,27 @@ def test_a_zip_that_only_packing_can_tell_passes(tmp_path: Path, place: int | No
         for i in range(200):
             archive.writestr(f"{i}.png", buffer.getvalue() if i == place else b"no picture")
     check_zip(path, Limits())
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "none", "linked/deep.png"])
+def test_a_folder_of_pictures_is_known_by_what_they_are(tmp_path: Path, name: str) -> None:
+    real = as_folder(tmp_path / "real", {name: picture(1, format="JPEG")}).path
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for entry in real.iterdir():
+        (folder / entry.name).symlink_to(entry)
+    check_folder(folder, Limits())
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    for files in ({}, {"a.png": b"text", "b.txt": b"text"}):
+        folder = tmp_path / str(len(files))
+        folder.mkdir()
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        with pytest.raises(DatasetError) as error:
+            check_folder(folder, Limits())
+        assert error.value.code == "no_images"
 
 
 def test_a_zip_whose_pictures_have_no_suffix_passes(tmp_path: Path) -> None:

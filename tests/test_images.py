@@ -74,6 +74,20 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
     assert np.abs(pixels - np.asarray(upright)).mean() < 3
 
 
+@pytest.mark.parametrize("tag", [256, 296, 258])
+@pytest.mark.parametrize("odd", [(2, 4, b"40\0\0"), (11, 1, struct.pack("<f", 2))])
+def test_odd_tags_beside_the_orientation_cost_nothing(tag: int, odd: tuple[int, int, bytes]) -> None:
+    """A width or a resolution's unit as text or as a float: Pillow reads such a block and cannot write it again."""
+    kind, count, value = odd
+    entries = [(tag, kind, count, value), (0x0112, 3, 1, struct.pack("<HH", 6, 0))]
+    block = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2)
+    block += b"".join(struct.pack("<HHL", *entry[:3]) + entry[3] for entry in sorted(entries)) + bytes(4)
+    stored = quadrants(64).transpose(Image.Transpose.ROTATE_90)
+    data = encode(stored, "JPEG", exif=block, quality=95, subsampling=0)
+    pixels = load_image(data, Preprocessing(image_size=64, num_channels=3)).astype(int)
+    assert np.abs(pixels - np.asarray(quadrants(64))).mean() < 3
+
+
 def test_transparency_shows_white() -> None:
     assert load_image(encode(flat("RGBA", (255, 0, 0, 0))), RGB8).min() == 255
     assert load_image(encode(flat("LA", (0, 0))), GREY8).min() == 255

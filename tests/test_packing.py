@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from models.info import Preprocessing
-from training.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, Source, ZipFile, pack_dataset
+from training.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, Limits, Source, ZipFile, pack_dataset
 from training.packs import open_pack
 from worker import packing
 from worker.dataset_job import request_pack
@@ -68,6 +68,19 @@ def test_the_child_makes_the_pack_that_this_process_makes(pictures: Path, tmp_pa
         assert (its.digest, its.name, its.num_rejected) == (ours.digest, "set", ours.num_rejected)
         assert its.source_fingerprint == ours.source_fingerprint
         assert counts[-1][0] == counts[-1][1]
+
+
+def test_the_limits_reach_the_child(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="pixels, the limit is 1"):
+        pack_in_child(
+            ImageFolder(pictures, "images", "none"),
+            tmp_path / "pack",
+            GREY,
+            name="",
+            on_progress=lambda *_: None,
+            check=nothing,
+            limits=Limits(max_pixels=1),
+        )
 
 
 def test_what_fails_in_the_child_fails_as_it_does_here(tmp_path: Path) -> None:

@@ -132,6 +132,24 @@ def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: Data
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
+def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRegistry, tmp_path: Path) -> None:
+    path = tmp_path / "pictures.npy"
+    np.save(path, np.zeros((3, 32, 32), np.uint8))
+    record = datasets.add_path("array", path)
+    assert datasets.pack(record.id, GREY).info.num_images == 3
+    assert datasets.open(record.id, GREY, check_source=True) is not None
+    np.save(path, np.zeros((4, 32, 32), np.uint8))
+    assert datasets.open(record.id, GREY, check_source=True) is None
+
+
+def test_pictures_above_the_limit_of_pixels_are_left_out(storage: LocalStorage, pictures: Path) -> None:
+    Image.new("L", (50, 50)).save(pictures / "large.png")
+    datasets = DatasetRegistry(storage, max_image_pixels=1600)
+    record = datasets.add_path("limited", pictures)
+    assert datasets.pack(record.id, GREY).info.num_images == 6
+    assert b"large.png" in datasets.rejected(record.id)
+
+
 def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegistry, pictures: Path) -> None:
     record = datasets.add_path("My pictures", pictures)
     assert (record.id, record.kind, record.status, record.num_images) == ("my-pictures", "folder", "unpacked", None)

@@ -4,7 +4,9 @@ Arrays are streamed in blocks, also out of compressed archives. Nothing is unpic
 and the members that are not asked for (dSprites' metadata) are not read.
 """
 
+import lzma
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,7 +41,22 @@ SHAPES3D_FACTORS = {
 _MPI3D_NAMES = ("object_color", "object_shape", "object_size", "camera_height", "background_color", "axis_1", "axis_2")
 _MPI3D_SIZES = ((6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40))
 
-_BROKEN = (OSError, ValueError, EOFError, KeyError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    SyntaxError,
+    EOFError,
+    KeyError,
+    IndexError,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What zipfile, h5py and the header of a .npy file, which is parsed as Python, raise where bytes are damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)

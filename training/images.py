@@ -5,10 +5,12 @@ is decoded.
 """
 
 import io
+import struct
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from models.info import Preprocessing
 
@@ -33,8 +35,30 @@ _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0
 DEFAULT_MAX_BYTES = 64 * 2**20
 DEFAULT_MAX_PIXELS = 50_000_000
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, ArithmeticError)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    ArithmeticError,
+    struct.error,
+)
 """What Pillow's decoders are known to raise on damaged files, beside its own UnidentifiedImageError (an OSError)."""
+
+_TURNS: dict[Any, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF orientation."""
 
 
 class ImageError(ValueError):
@@ -176,10 +200,12 @@ def _to_plain(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    """Turned as EXIF says. ImageOps.exif_transpose also writes the EXIF block anew, which fails on odd ones."""
     try:
-        return ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
     except _DAMAGED:  # A damaged EXIF block says nothing about the pixels.
         return image
+    return image if turn is None else image.transpose(turn)
 
 
 def _flatten_colour_key(image: Image.Image) -> Image.Image:

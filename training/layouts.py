@@ -65,6 +65,8 @@ def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout
         return _chairs(names, split)
     if kind == "celeba":
         return _celeba(names, read_text, split)
+    if split == "identity":
+        raise DatasetError("bad_labels", "plain pictures name no identities to split by")
     return Layout(kind="images", names=names, unlabelled=[], label=lambda _: Labels())
 
 

@@ -230,8 +230,7 @@ class PackWriter:
             arrays=arrays,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        lines = (json.dumps(vars(r), ensure_ascii=False) + "\n" for r in self.rejected)
-        write_bytes(self._work / REJECTED_FILE, "".join(lines).encode("utf-8", "surrogateescape"))
+        write_bytes(self._work / REJECTED_FILE, "".join(map(_json_line, self.rejected)).encode())
         _write_stamp(self._work, info)
         write_bytes(self._work / INFO_FILE, (json.dumps(info.to_json(), indent=2) + "\n").encode())
         _move_into_place(self._work, self.folder)
@@ -274,6 +273,16 @@ def read_pack_info(folder: Path) -> PackInfo:
     if not isinstance(data, dict):
         raise PackError(f"{folder}: {INFO_FILE} is damaged: not an object")
     return PackInfo.from_json(data)
+
+
+def _json_line(rejected: Rejected) -> str:
+    """Readable where it can be; a name of bytes that are no UTF-8 has escapes in their place."""
+    line = json.dumps(vars(rejected), ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(vars(rejected))
+    return line + "\n"
 
 
 def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:

@@ -1,6 +1,7 @@
 """Packing of picture files, from a folder or a zip, decoded by several threads; free of torch."""
 
 import hashlib
+import lzma
 import os
 import stat
 import struct
@@ -21,7 +22,7 @@ from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
 from training.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
 
-PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
+_PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 _CHUNK = 64
 _NUM_PEEKS = 64
 _HEAD_BYTES = 32
@@ -30,7 +31,16 @@ _END_OF_ZIP = struct.Struct("<4s4H2LH")
 _MIN_ENTRY_BYTES = 46
 """Size of a zip entry's heading without its name."""
 
-_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_UNREADABLE = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 """What zipfile raises for an entry that is damaged or packed in a way that it does not know."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -99,7 +109,7 @@ def pack_pictures(
 def folder_fingerprint(folder: Path) -> str:
     """sha256 over the name, size and time of every file: differs when one was added, removed or changed."""
     digest = hashlib.sha256()
-    for name, entry in sorted(_walk(folder)):
+    for name, entry in sorted(pair for pair in _walk(folder) if pair[1].is_file()):
         status = entry.stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -118,12 +128,19 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
     """The files in a zip. Raises: DatasetError not_found, not_a_zip, zip_bomb or too_many_files."""
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file")
+    _check_directory_size(path, limits)
     try:
-        _check_directory_size(path, limits)
-        with zipfile.ZipFile(path) as archive:
-            yield _ZipFiles(archive, path.stat().st_size, limits)
-    except zipfile.BadZipFile as error:
+        archive = zipfile.ZipFile(path)
+    except _UNREADABLE as error:
         raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
+    with archive:
+        yield _ZipFiles(archive, path.stat().st_size, limits)
+
+
+def check_folder(folder: Path, limits: Limits) -> None:
+    """As check_zip, for a folder. Raises: as open_folder does; DatasetError no_images."""
+    with open_folder(folder, limits) as files:
+        _check_sample(files, folder)
 
 
 def check_zip(path: Path, limits: Limits) -> None:
@@ -132,12 +149,16 @@ def check_zip(path: Path, limits: Limits) -> None:
     Raises: as open_zip does; DatasetError no_images.
     """
     with open_zip(path, limits) as files:
-        names = files.names()
-        named = [name for name in names if PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES]
-        candidates = named or names
-        sample = candidates[:: max(1, -(-len(candidates) // _NUM_PEEKS))]
-        if any(looks_like_picture(files.head(name)) for name in sample):
-            return
+        _check_sample(files, path)
+
+
+def _check_sample(files: Files, path: Path) -> None:
+    names = files.names()
+    named = [name for name in names if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES]
+    candidates = named or names
+    sample = candidates[:: max(1, -(-len(candidates) // _NUM_PEEKS))]
+    if any(looks_like_picture(files.head(name)) for name in sample):
+        return
     if not names:
         raise DatasetError("no_images", f"{path.name}: there are no files")
     # Those that were not looked at may be pictures.
@@ -150,7 +171,10 @@ class _FolderFiles:
         self.refused: list[tuple[str, str, str]] = []
         self._paths: dict[str, str] = {}
         for name, entry in _walk(folder):
-            self._paths[name] = entry.path
+            if entry.is_file():
+                self._paths[name] = entry.path
+            else:
+                self.refused.append((name, "unreadable", "no file: a link that leads nowhere, or a device"))
             if len(self._paths) > limits.max_files:
                 raise DatasetError("too_many_files", f"{folder}: more than {limits.max_files} files")
 
@@ -180,7 +204,8 @@ class _ZipFiles:
         self.refused: list[tuple[str, str, str]] = []
         self._archive = archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        # is_dir() fails on an empty name.
+        entries = [entry for entry in archive.infolist() if not entry.filename or not entry.is_dir()]
         if len(entries) > limits.max_files:
             raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
         total = sum(entry.file_size for entry in entries)
@@ -189,6 +214,8 @@ class _ZipFiles:
         for entry in entries:
             if reason := _unsafe(entry):
                 self.refused.append((entry.filename, *reason))
+            elif entry.filename in self._entries:
+                self.refused.append((entry.filename, "unreadable", "a second file of this name"))
             elif not _is_ignored(PurePosixPath(entry.filename)):
                 self._entries[entry.filename] = entry
 
@@ -214,7 +241,10 @@ class _ZipFiles:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every file below a folder that is not hidden, with its relative POSIX path. Links are followed, loops are not."""
+    """All below a folder that is no folder and not hidden, with its relative POSIX path.
+
+    Links are followed, loops are not.
+    """
     waiting = [("", str(folder))]
     seen = {os.path.realpath(folder)}
     while waiting:
@@ -223,9 +253,9 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             for entry in entries:
                 if _is_ignored(PurePosixPath(entry.name)):
                     continue
-                if entry.is_file():
+                if not entry.is_dir():
                     yield prefix + entry.name, entry
-                elif entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
+                elif (real := os.path.realpath(entry.path)) not in seen:
                     seen.add(real)
                     waiting.append((f"{prefix}{entry.name}/", entry.path))
 
@@ -238,7 +268,9 @@ def _is_ignored(name: PurePosixPath) -> bool:
 def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
     """Code and reason where an entry of a zip is refused, though nothing is ever extracted."""
     name = entry.filename.replace("\\", "/")
-    if name.startswith("/") or ".." in name.split("/") or (len(name) > 1 and name[1] == ":"):
+    if not name:
+        return "unreadable", "it has no name"
+    if name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/":
         return "unsafe_path", "the path leads out of the archive"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "unsafe_path", "a symbolic link"

@@ -18,14 +18,16 @@ from training.datasets import (
     BuiltIn,
     DatasetError,
     ImageFolder,
+    Limits,
     OnProgress,
     Source,
     ZipFile,
     fingerprint,
     pack_dataset,
 )
+from training.images import DEFAULT_MAX_PIXELS
 from training.packs import Pack, PackError, PackInfo, open_pack
-from training.picture_files import PICTURE_SUFFIXES
+from training.picture_files import check_folder
 from worker.storage import LocalStorage, NotStored, Storage
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -92,9 +94,12 @@ def pack_job_id(dataset_id: str, preprocessing: Preprocessing) -> str:
 class DatasetRegistry:
     """Data sets by id."""
 
-    def __init__(self, storage: Storage, *, cache_folder: Path | None = None) -> None:
-        """Args: cache_folder, where packs are made when the storage is remote."""
+    def __init__(
+        self, storage: Storage, *, cache_folder: Path | None = None, max_image_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> None:
+        """Args: cache_folder, where packs are made when the storage is remote; max_image_pixels, limit of packing."""
         self.storage = storage
+        self.limits = Limits(max_pixels=max_image_pixels)
         self.cache_folder = cache_folder or Path("betavae-data/cache").absolute()
 
     def list(self) -> list[DatasetRecord]:
@@ -120,8 +125,7 @@ class DatasetRegistry:
         name, path = validate_name(name), path.expanduser().absolute()
         if path.is_dir():
             ImageFolder(path, layout, split)
-            if not any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
-                raise DatasetError("no_images", f"{path}: no pictures in this folder")
+            check_folder(path, self.limits)
             return self._add(name, "folder", str(path), layout, split)
         _check_archive(path)
         return self._add(name, "file", str(path), layout, split)
@@ -163,13 +167,13 @@ class DatasetRegistry:
     def open(self, dataset_id: str, preprocessing: Preprocessing, *, check_source: bool = False) -> Pack | None:
         """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset.
 
-        Args: check_source, whether a pack counts only when a registered folder or a built-in renderer is still as it
-        was when the pack was made; uploads cannot change.
+        Args: check_source, whether a pack counts only when what was packed is still as it was then, a registered
+        folder or file or a built-in renderer; uploads cannot change.
         """
         record = self.get(dataset_id)
         try:
             folder = self.storage.local_folder(self._pack_prefix(dataset_id, preprocessing))
-            changes = check_source and record.kind in ("builtin", "folder")
+            changes = check_source and record.kind != "upload"
             expected = fingerprint(self.source(dataset_id)) if changes else None
             return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
         except NotStored:
@@ -195,7 +199,14 @@ class DatasetRegistry:
         prefix = self._pack_prefix(dataset_id, preprocessing)
         try:
             folder = self.storage.path(prefix) if isinstance(self.storage, LocalStorage) else self.cache_folder / prefix
-            packer(self.source(dataset_id), folder, preprocessing, name=record.name, on_progress=on_progress)
+            packer(
+                self.source(dataset_id),
+                folder,
+                preprocessing,
+                name=record.name,
+                on_progress=on_progress,
+                limits=self.limits,
+            )
         except DatasetError as error:
             self.storage.write_json(self._failure_key(dataset_id), {"code": error.code, "message": error.message})
             raise

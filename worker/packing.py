@@ -27,6 +27,7 @@ from training.datasets import (
     BuiltIn,
     DatasetError,
     ImageFolder,
+    Limits,
     OnProgress,
     Source,
     ZipFile,
@@ -60,6 +61,7 @@ def pack_in_child(
     name: str,
     on_progress: OnProgress,
     check: Callable[[], None],
+    limits: Limits | None = None,
 ) -> None:
     """As training.datasets.pack_dataset, in a process of lower priority.
 
@@ -78,7 +80,7 @@ def pack_in_child(
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        _say(child.stdin, _request(source, target_folder, preprocessing, name))
+        _say(child.stdin, _request(source, target_folder, preprocessing, name, limits or Limits()))
         for message in _messages(child.stdout, check):
             if "error" in message:
                 raise _error(message["error"])
@@ -100,12 +102,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: str) -> dict[str, Any]:
+def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: str, limits: Limits) -> dict[str, Any]:
     return {
         "source": {"kind": type(source).__name__, **asdict(source)},
         "folder": folder,
         "preprocessing": asdict(preprocessing),
         "name": name,
+        "limits": asdict(limits),
     }
 
 
@@ -178,6 +181,7 @@ def main() -> int:
             Preprocessing(**request["preprocessing"]),
             name=request["name"],
             on_progress=progress,
+            limits=Limits(**request["limits"]),
         )
         _say(answers, {"packed": True})
     except (_NotWanted, BrokenPipeError):

@@ -42,7 +42,7 @@ def open_runtime(settings: Settings) -> Runtime:
         storage,
         open_job_store(settings, storage),
         ModelRegistry(storage),
-        DatasetRegistry(storage, cache_folder=settings.cache_folder),
+        DatasetRegistry(storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels),
         worker_name(),
     )
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.training_speed import PlainVAE
-from models.config import NetworkConfig
+from models.config import ConfigError, NetworkConfig
 from models.files import load_model
 from models.info import Preprocessing
 from models.networks import VAE
@@ -36,6 +36,7 @@ from training.inputs import Batches, noise_at, split_indices, to_input
 from training.loop import Progress, TrainingResult, capacity_at, train
 from training.monitor import Watch
 from training.objectives import bernoulli_floor
+from training.optimizers import LearningRate
 from training.packs import Pack, open_pack, write_pack
 from training.restart import Teacher, restart
 
@@ -387,6 +388,80 @@ def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp
         assert tensor.isfinite().all()
 
 
+def test_nothing_is_kept_of_a_network_that_the_last_update_broke(pack: Pack, tmp_path: Path) -> None:
+    config = replace(SMALL, objective="beta", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant")
+    step = train(config, pack, run_folder=tmp_path / "long").step
+    assert 0 < step < config.num_steps
+    # The same course, of which the broken network is the end; validated, shown and saved at every step.
+    config = replace(config, num_steps=step, validation_steps=1, preview_steps=1, log_steps=1)
+    result = train(config, pack, run_folder=tmp_path / "short", checkpoint_seconds=0)
+    assert (result.outcome, result.step, result.info) == ("diverged", step, None)
+    assert not (tmp_path / "short" / "model").exists()
+    checkpoint = newest_checkpoint(tmp_path / "short" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.step == step - 1
+    assert f"the one of step {step - 1} is intact" in result.message
+    assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
+    lines = (tmp_path / "short" / "metrics.jsonl").read_text()
+    assert "NaN" not in lines
+    assert "Infinity" not in lines
+
+
+def test_a_set_without_images_for_training_is_refused(tmp_path: Path) -> None:
+    images = np.zeros((3, 32, 32, 1), np.uint8)
+    for split, objective, field in (([2, 2, 1], "beta", "dataset"), ([0, 2, 1], "btcvae", "objective")):
+        folder = tmp_path / field
+        write_pack(
+            folder, [images], name="x", kind="array", source="test", preprocessing=Preprocessing(image_size=32),
+            split=np.array(split, np.uint8),
+        )  # fmt: skip
+        with pytest.raises(ConfigError) as error:
+            train(replace(SMALL, objective=objective), open_pack(folder), run_folder=tmp_path / "run")
+        assert error.value.field == field
+
+
+def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path) -> None:
+    """The plateaus that the old network came to say nothing about one that is drawn anew."""
+    config = replace(
+        SMALL, objective="annealed", learning_rate_schedule="plateau", plateau_patience=1, learning_rate=1e-3,
+        num_steps=40, restart_step=20, validation_steps=1, log_steps=1, beta=1.0, beta_start=1000.0, anneal_steps=1000,
+    )  # fmt: skip
+    rates: dict[int, float] = {}
+    train(config, pack, run_folder=tmp_path, on_progress=lambda p: rates.setdefault(p.step, p.metrics["learning_rate"]))
+    assert rates[20] < 1e-3
+    assert rates[21] == 1e-3
+
+
+def test_the_rate_falls_after_as_many_validations_as_said() -> None:
+    config = replace(SMALL, learning_rate_schedule="plateau", plateau_patience=3)
+    rate = LearningRate(config, torch.optim.SGD([torch.zeros(1)], lr=1.0))
+    rate.validated(1.0)
+    for expected in (1.0, 1.0, 0.1):
+        rate.validated(2.0)
+        rate.apply(0)
+        assert rate.current == pytest.approx(expected * config.learning_rate)
+
+
+def test_plateaus_count_once_a_restart_has_ended_the_ramp(pack: Pack, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, learning_rate_schedule="plateau", plateau_patience=1, num_steps=30, restart_step=4, capacity_steps=29,
+        validation_steps=1, log_steps=1, learning_rate=1e-12,
+    )  # fmt: skip
+    rates: list[float] = []
+    train(config, pack, run_folder=tmp_path, on_progress=lambda p: rates.append(p.metrics["learning_rate"]))
+    assert rates[4] == 1e-12
+    assert rates[20] < 1e-12
+
+
+def test_the_time_left_counts_the_images_that_a_batch_has(pack: Pack, tmp_path: Path) -> None:
+    config = replace(SMALL, batch_size=4096, num_steps=8)
+    seen: list[Progress] = []
+    train(config, pack, run_folder=tmp_path, on_progress=seen.append)
+    first = seen[0]
+    assert first.images_per_second is not None
+    assert first.eta_seconds == pytest.approx((8 - first.step) * 96 / first.images_per_second)
+
+
 def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_path: Path) -> None:
     config = replace(
         SMALL, objective="capacity", num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0,
@@ -637,7 +712,7 @@ def test_only_the_newest_checkpoints_are_kept_and_a_higher_fence_is_newer(tmp_pa
 
 def test_warnings_come_once_and_in_words() -> None:
     capacity = replace(SMALL, objective="capacity", num_steps=10_000, capacity_steps=100)
-    watch = Watch(capacity)
+    watch = Watch(capacity, num_validation_images=1)
     metrics = {"loss": 4100.0, "kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
     warnings = watch.look(5_000, metrics)
     assert any("far from its capacity" in text for text in warnings)
@@ -646,10 +721,17 @@ def test_warnings_come_once_and_in_words() -> None:
     assert watch.look(5_001, metrics) == []
     # Swings about C cancel out of the mean KL, not out of the penalty.
     swinging = metrics | {"kl": 4.0, "kl_per_dimension": [1.0] * 4}
-    assert Watch(capacity).look(5_000, swinging | {"loss": 149.0}) == []
-    assert len(Watch(capacity).look(5_000, swinging | {"loss": 151.0})) == 1
-    short = Watch(replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200))
+    assert Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 149.0}) == []
+    assert len(Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 151.0})) == 1
+    short = Watch(
+        replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
+    )
     assert "before β has fallen" in short.look(50, swinging)[0]
+    late = replace(SMALL, restart_step=24, capacity_steps=1, learning_rate_schedule="plateau")
+    said = Watch(late, num_validation_images=0).look(4, swinging)
+    assert any("before its restart" in text for text in said)
+    assert any("without images for validation" in text for text in said)
+    assert Watch(replace(late, restart_step=23), num_validation_images=1).look(4, swinging) == []
 
 
 def test_every_thread_of_a_run_flushes_denormals(pack: Pack, tmp_path: Path) -> None:

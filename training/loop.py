@@ -1,5 +1,6 @@
 """The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.config import normalised_beta
+from models.config import ConfigError, normalised_beta
 from models.files import load_model, save_model
 from models.info import ModelInfo
 from models.networks import VAE, initialise_encoder_alive
@@ -193,6 +194,7 @@ def train(
     if pack.images.shape[1:] != expected:
         raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
     train_indices, validation_indices = split_indices(pack, config)
+    _check_batches(config, len(train_indices), len(pack.images))
     batches = Batches(pack.images, train_indices, config.batch_size, config.seed)
     config = with_lengths_in_steps(config, batches.steps_per_epoch)
     assert config.capacity_steps is not None
@@ -223,7 +225,7 @@ def train(
     preview_images = to_input(pack.images[evenly_spaced(shown, PREVIEW_IMAGES)], device)
     floor = floor_of(pack.images, evenly_spaced(train_indices, SUMMARY_IMAGES), config.likelihood)
     window = Window()
-    watch = Watch(config)
+    watch = Watch(config, num_validation_images=len(validation_indices))
     saved_at = time.monotonic()
     metrics: dict[str, Any] = {}
     validation: dict[str, float] = {}
@@ -233,8 +235,18 @@ def train(
     with closing(recorder), Parts(run.network, config.likelihood, device, batches.batch_size) as parts:
         while True:
             last = run.step == config.num_steps
-            # Evaluate, on the whole validation split and with a C that does not move.
             due = run.step > run.validated_step and (last or run.step % config.validation_steps == 0)
+            shows = config.preview_steps and (last or run.step % config.preview_steps == 0)
+            reason = None if last or should_stop is None else should_stop()
+            saves = last or reason or time.monotonic() - saved_at >= checkpoint_seconds
+            # Nothing is kept of a network that its last update broke, which only the next loss tells.
+            if due or shows or saves:
+                with window.paused():
+                    loss_value = _next_loss(run, config, batches, parts, device)
+                if not math.isfinite(loss_value):
+                    message = _divergence(loss_value, run.step, saved_step)
+                    break
+            # Evaluate, on the whole validation split and with a C that does not move.
             if due and len(validation_indices):
                 with window.paused(), parts.paused():
                     validation = _validate(run, config, pack, validation_indices, device)
@@ -242,19 +254,22 @@ def train(
                     if validation["validation_loss"] < run.best_loss:
                         run.best_loss = validation["validation_loss"]
                         write_checkpoint(run_folder / "best", _weights_only(run, validation), fence, keep=1)
-                    if config.objective != "controlled" or run.step >= config.capacity_steps:
+                    at_its_end = capacity_at(config.num_steps, config, run.least_capacity)
+                    if (
+                        config.objective != "controlled"
+                        or capacity_at(run.step, config, run.least_capacity) == at_its_end
+                    ):
                         # While C moves, a loss at its end tells how far C is, not what the network learns.
                         run.learning_rate.validated(validation["validation_loss"])
                     if last and metrics and on_progress is not None:
-                        on_progress(_progress(run.step, config, metrics | validation, watch))
+                        on_progress(_progress(run.step, config, batches.batch_size, metrics | validation, watch))
                 run.validated_step = run.step
             # Sample.
-            if config.preview_steps and (last or run.step % config.preview_steps == 0):
+            if shows:
                 with window.paused(), parts.paused():
                     recorder.preview(run.step, run.network, preview_images)
             # Checkpoint and stop.
-            reason = None if last or should_stop is None else should_stop()
-            if last or reason or time.monotonic() - saved_at >= checkpoint_seconds:
+            if saves:
                 with window.paused():
                     save()
                 saved_at = time.monotonic()
@@ -268,7 +283,7 @@ def train(
                     with window.paused(), parts.paused():
                         run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
                 run.optimizer = make_optimizer(config, run.network.parameters())
-                run.learning_rate.optimizer = run.optimizer
+                run.learning_rate = LearningRate(config, run.optimizer)
             run.learning_rate.apply(run.step)
             capacity = capacity_at(run.step, config, run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
@@ -298,9 +313,8 @@ def train(
                     loss = loss + run.teacher.loss(targets, mean, log_variance, strength)
             # The step's one wait for the device.
             loss_value, rec_value, kl_value = torch.stack([loss, rec, kl]).tolist()
-            if not abs(loss_value) < float("inf"):
-                left = "there is no checkpoint yet" if saved_step is None else f"the one of step {saved_step} is intact"
-                message = f"the loss became {loss_value} at step {run.step}; of its checkpoints, {left}"
+            if not math.isfinite(loss_value):
+                message = _divergence(loss_value, run.step, saved_step)
                 break
             run.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -322,7 +336,7 @@ def train(
                     metrics["bernoulli_floor"] = floor
                 recorder.record(run.step, metrics)
                 if on_progress is not None:
-                    on_progress(_progress(run.step, config, metrics | validation, watch))
+                    on_progress(_progress(run.step, config, batches.batch_size, metrics | validation, watch))
                 window = Window()
 
     if message:
@@ -342,6 +356,30 @@ def train(
         stop_reason=reason,
         message=message,
     )
+
+
+def _check_batches(config: TrainingConfig, num_training: int, num_images: int) -> None:
+    """Raises ConfigError where the images leave nothing to train on."""
+    if num_training == 0:
+        raise ConfigError(
+            "dataset", f"its own split leaves none of its {num_images} images for training; register it with split none"
+        )
+    if config.objective == "btcvae" and num_training < 2:
+        raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")
+
+
+def _next_loss(run: _Run, config: TrainingConfig, batches: Batches, parts: Parts, device: torch.device) -> float:
+    """Reconstruction and KL of the batch that comes next, nats; no weight moves."""
+    images = batches.at(run.step)
+    noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
+    with torch.no_grad():
+        rec, mean, log_variance = parts.losses(images, noise)
+        return (rec + kl_per_dimension(mean, log_variance).sum()).item()
+
+
+def _divergence(loss: float, step: int, saved_step: int | None) -> str:
+    left = "there is no checkpoint yet" if saved_step is None else f"the one of step {saved_step} is intact"
+    return f"the loss became {loss} at step {step}; of its checkpoints, {left}"
 
 
 def _finish(
@@ -458,13 +496,13 @@ def _validate(
     return {"validation_loss": loss, "validation_reconstruction_loss": rec, "validation_kl": kl}
 
 
-def _progress(step: int, config: TrainingConfig, metrics: dict[str, Any], watch: Watch) -> Progress:
+def _progress(step: int, config: TrainingConfig, batch_size: int, metrics: dict[str, Any], watch: Watch) -> Progress:
     speed = metrics["images_per_second"]
     return Progress(
         step=step,
         num_steps=config.num_steps,
         images_per_second=speed,
-        eta_seconds=(config.num_steps - step) * config.batch_size / speed,
+        eta_seconds=(config.num_steps - step) * batch_size / speed,
         metrics=metrics,
         warnings=watch.look(step, metrics),
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.info import active_dimensions
-from training.config import TrainingConfig
+from training.config import RESTARTING, TrainingConfig
 from training.schedules import LEAST_BETA
 
 
@@ -54,8 +54,8 @@ class Window:
 class Watch:
     """Says in words, once each, what is wrong with a run."""
 
-    def __init__(self, config: TrainingConfig) -> None:
-        self._config = config
+    def __init__(self, config: TrainingConfig, *, num_validation_images: int) -> None:
+        self._config, self._num_validation_images = config, num_validation_images
         self._said: set[str] = set()
 
     def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
@@ -86,6 +86,10 @@ class Watch:
             found["short"] = (
                 f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
             )
+        if config.objective in RESTARTING and (config.restart_step or 0) >= config.num_steps:
+            found["no restart"] = f"the run ends before its restart: restart_step is {config.restart_step}"
+        if config.learning_rate_schedule == "plateau" and not self._num_validation_images:
+            found["no plateau"] = "without images for validation the learning rate's plateau schedule does nothing"
         wanted = metrics.get("capacity", 1.0)
         if (
             step > min(2_000, config.num_steps // 2)

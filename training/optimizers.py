@@ -52,7 +52,7 @@ class LearningRate:
             self._best, self._waited = loss, 0
             return
         self._waited += 1
-        if self._waited > self._config.plateau_patience:
+        if self._waited >= self._config.plateau_patience:
             self._factor *= self._config.plateau_factor
             self._waited = 0
 

@@ -427,7 +427,7 @@ def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path)
         num_steps=40, restart_step=20, validation_steps=1, log_steps=1, beta=1.0, beta_start=1000.0, anneal_steps=1000,
     )  # fmt: skip
     rates: dict[int, float] = {}
-    train(config, pack, run_folder=tmp_path, on_progress=lambda p: rates.setdefault(p.step, p.metrics["learning_rate"]))
+    train(config, pack, run_folder=tmp_path, on_progress=lambda p: rates.update({p.step: p.metrics["learning_rate"]}))
     assert rates[20] < 1e-3
     assert rates[21] == 1e-3
 

@@ -96,6 +96,32 @@ def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
     return kept
 
 
+def test_a_factor_that_only_the_test_images_show_is_left_out(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    """As a rare attribute of CelebA in a small set: to classifiers that never saw it, it has one value."""
+    factors = many_rows()
+    _, test_rows = evaluation._own_rows(len(factors), 0)
+    factors[:, 1] = 0
+    factors[test_rows[0], 1] = 1
+    result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
+    assert result.factor_names == ["shape", "y"]
+    assert all(score.value is not None for score in result.scores.values())
+    assert any("the images drawn to train on: x" in note for note in result.notes)
+
+
+def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    _, test_rows = evaluation._own_rows(500, 0)
+    factors = np.zeros((500, 3), np.int64)
+    factors[test_rows[0]] = (1, 1, 0)
+    factors[test_rows[1]] = (1, 0, 1)
+    result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig"])
+    assert (result.scores, result.factor_names) == ({}, [])
+    assert any("no scores" in note for note in result.notes)
+
+
 def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
     result = evaluate_model(network, make_pack(np.repeat(grid_factors(), 2, axis=0)), device="cpu")
 

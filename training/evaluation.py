@@ -119,7 +119,7 @@ def evaluate_model(
         network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
     )
 
-    factors, names, notes = _varying_factors(pack)
+    factors, names, notes = _varying_factors(pack, seed)
     points: _Points | None = None
     scores: dict[str, Score] = {}
     if factors is not None:
@@ -232,19 +232,38 @@ def _loss_indices(pack: Pack, validation: NDArray[np.int64] | None, seed: int) -
     return np.sort(_rng(seed, "losses").permutation(count)[:SUMMARY_IMAGES]), "sample"
 
 
-def _varying_factors(pack: Pack) -> tuple[NDArray[np.int64] | None, list[str], list[str]]:
-    """The factors that have more than one value, renumbered; their names; notes about the others."""
+def _varying_factors(pack: Pack, seed: int) -> tuple[NDArray[np.int64] | None, list[str], list[str]]:
+    """The factors of which a score can be computed, renumbered; their names; notes about the others."""
     if pack.factors is None or pack.factors.shape[1] == 0:
         return None, [], []
-    factors = compact(pack.factors)
+    factors, names, notes = compact(pack.factors), np.array(pack.info.factor_names), []
     varies = factors.max(0) > 0
-    names = list(pack.info.factor_names)
-    constant = [name for name, v in zip(names, varies, strict=True) if not v]
-    notes = [f"left out, having one value only: {', '.join(constant)}"] if constant else []
-    if not varies.any() or len(factors) < _MIN_POINTS:
+    if not varies.all():
+        notes.append(f"left out, having one value only: {', '.join(names[~varies])}")
+    factors, names = factors[:, varies], names[varies]
+    if len(names) and not _is_grid(factors):
+        rows, _ = _own_rows(len(factors), seed)
+        varies = np.array([len(np.unique(column)) > 1 for column in factors[rows].T])
+        if not varies.all():
+            notes.append(
+                f"left out, having one value only in the images drawn to train on: {', '.join(names[~varies])}"
+            )
+        factors, names = factors[:, varies], names[varies]
+    if not len(names) or len(factors) < _MIN_POINTS:
         notes.append(f"no scores: they need a factor that varies and at least {_MIN_POINTS} images")
         return None, [], notes
-    return factors[:, varies], [name for name, v in zip(names, varies, strict=True) if v], notes
+    return factors, names.tolist(), notes
+
+
+def _is_grid(factors: NDArray[np.int64]) -> bool:
+    return full_grid(np.empty((len(factors), 0)), factors, (factors.max(0) + 1).tolist()) is not None
+
+
+def _own_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of a set that is no grid, the rows to train on and others to test."""
+    order = _rng(seed, "points").permutation(count)
+    num_test = min(NUM_TEST, count // 3)
+    return order[num_test : num_test + NUM_TRAIN], order[:num_test]
 
 
 def _draw_points(
@@ -262,13 +281,11 @@ def _draw_points(
         if count > math.prod(sizes):
             notes = ["several images have the same factors: each draw takes one of them at random"]
     else:
-        order = rng.permutation(count)
-        num_test = min(NUM_TEST, count // 3)
-        test_rows, rows = order[:num_test], order[num_test : num_test + NUM_TRAIN]
+        rows, test_rows = _own_rows(count, seed)
         obstacle = _obstacle(RowFactors(places, factors), factors)
         notes = [
             "not every combination of the factors occurs: scores are of the set's own images "
-            f"({len(rows)} to train on, {num_test} others to test), not of factors drawn independently; "
+            f"({len(rows)} to train on, {len(test_rows)} others to test), not of factors drawn independently; "
             "compare them only with scores on this set"
         ]
     groups: FactorSamples | None = None

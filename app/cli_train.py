@@ -180,7 +180,7 @@ def _finish(
         f"KL {sum(info.kl_per_dimension):.2f} nats, "
         f"{len(info.active_dimensions)} of {info.network.latent_dim} dimensions active"
     )
-    model_id = stores.models.add(folder) if register else None
+    model_id = (_registered(stores, info) or stores.models.add(folder)) if register else None
     try:
         if metrics is not None:
             _evaluate(stores, network, folder, model_id, info, pack, metrics)
@@ -188,6 +188,15 @@ def _finish(
         why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error or 'out of memory'}"
         note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
     print(model_id or folder)
+
+
+def _registered(stores: Stores, info: ModelInfo) -> str | None:
+    """The id of this very model, where the same command has finished before."""
+    for record in stores.models.list():
+        same = (record.info.name, record.info.weights_sha256) == (info.name, info.weights_sha256)
+        if same and not record.shipped:
+            return record.id
+    return None
 
 
 def _evaluate(

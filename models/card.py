@@ -3,26 +3,8 @@
 import re
 from typing import Any
 
-from models.config import normalised_beta
+from models.config import OBJECTIVES_OF, normalised_beta
 from models.info import ACTIVE_KL_NATS, ModelInfo
-
-_OBJECTIVES_OF = {
-    "gamma": ("capacity",),
-    "capacity_start": ("controlled", "capacity"),
-    "capacity_max": ("controlled", "capacity"),
-    "capacity_steps": ("controlled", "capacity"),
-    "beta": ("beta", "btcvae", "annealed"),
-    "beta_start": ("controlled", "annealed"),
-    "beta_least": ("controlled",),
-    "beta_gain": ("controlled",),
-    "anneal_steps": ("annealed",),
-    "restart_step": ("controlled", "annealed"),
-    "restart_fraction": ("controlled",),
-    "restart_steps": ("controlled", "annealed"),
-    "restart_components": ("controlled", "annealed"),
-    "restart_axes": ("controlled", "annealed"),
-}
-"""Settings that only some objectives read; the others have no row in the card."""
 
 
 def model_card(info: ModelInfo) -> str:
@@ -127,7 +109,7 @@ def _scores(metrics: dict[str, Any]) -> str:
 def _settings(info: ModelInfo) -> str:
     objective = info.training.get("objective")
     settings = {
-        name: value for name, value in info.training.items() if objective in _OBJECTIVES_OF.get(name, (objective,))
+        name: value for name, value in info.training.items() if objective in OBJECTIVES_OF.get(name, (objective,))
     }
     beta = settings.get("beta")
     if info.steered_beta is not None:

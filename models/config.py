@@ -7,6 +7,24 @@ README's tables all read what stands here.
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args
 
+OBJECTIVES_OF = {
+    "gamma": ("capacity",),
+    "capacity_start": ("controlled", "capacity"),
+    "capacity_max": ("controlled", "capacity"),
+    "capacity_steps": ("controlled", "capacity"),
+    "beta": ("beta", "btcvae", "annealed"),
+    "beta_start": ("controlled", "annealed"),
+    "beta_least": ("controlled",),
+    "beta_gain": ("controlled",),
+    "anneal_steps": ("annealed",),
+    "restart_step": ("controlled", "annealed"),
+    "restart_fraction": ("controlled",),
+    "restart_steps": ("controlled", "annealed"),
+    "restart_components": ("controlled", "annealed"),
+    "restart_axes": ("controlled", "annealed"),
+}
+"""Settings of a training that only some objectives read."""
+
 
 class ConfigError(ValueError):
     """A setting has a value that it cannot have. `field` names it."""

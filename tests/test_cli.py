@@ -221,6 +221,8 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     weights = "model.safetensors"
     whole = tmp_path / "whole" / "model" / weights
     assert (tmp_path / "home" / "models" / model_id / weights).read_bytes() == whole.read_bytes()
+    assert betavae(*train) == 0  # Once more, when all is done: the same model, not a second one.
+    assert capsys.readouterr().out.strip() == model_id
 
 
 def test_another_run_in_the_same_folder_is_refused(

@@ -489,11 +489,16 @@ def test_shapes3d(tmp_path: Path) -> None:
             assert len(set(column.tolist())) == len(set(values.tolist()))
 
 
-def test_mpi3d_with_one_axis_per_factor(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_mpi3d_with_one_axis_per_factor(tmp_path: Path, suffix: str) -> None:
     sizes = (2, 1, 2, 3, 1, 2, 2)
     images = np.random.default_rng(0).integers(0, 256, (*sizes, 64, 64, 3), dtype=np.uint8)
-    np.savez(tmp_path / "mpi3d_toy.npz", images=images)
-    pack = packed(ArrayFile(tmp_path / "mpi3d_toy.npz"), tmp_path, Preprocessing(image_size=64, num_channels=3))
+    path = tmp_path / f"mpi3d_toy{suffix}"
+    if suffix == ".npz":
+        np.savez(path, images=images)
+    else:
+        np.save(path, images)
+    pack = packed(ArrayFile(path), tmp_path, Preprocessing(image_size=64, num_channels=3))
     assert (pack.info.kind, pack.info.factor_sizes, pack.info.full_grid) == ("mpi3d", sizes, True)
     assert pack.factors is not None
     for i in (0, 7, 47):

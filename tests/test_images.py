@@ -119,7 +119,8 @@ def test_modes_become_rgb(mode: str, colour: Any, expected: list[int]) -> None:
 @pytest.mark.parametrize(("value", "expected"), [(0, 0), (32768, 128), (65535, 255)])
 def test_sixteen_bits_span_the_whole_range(value: int, expected: int) -> None:
     pixels = np.full((8, 8), value, np.uint16)
-    assert (load_image(encode(Image.fromarray(pixels)), GREY8) == expected).all()
+    for format in ("PNG", "PPM", "TIFF"):
+        assert (load_image(encode(Image.fromarray(pixels), format), GREY8) == expected).all(), format
 
 
 def test_float_pictures_within_one_span_the_whole_range_and_nan_is_refused() -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import imageio.v3 as iio
 import numpy as np
@@ -405,6 +406,18 @@ def test_nothing_is_kept_of_a_network_that_the_last_update_broke(pack: Pack, tmp
     lines = (tmp_path / "short" / "metrics.jsonl").read_text()
     assert "NaN" not in lines
     assert "Infinity" not in lines
+
+
+def test_a_folder_whose_clearing_was_killed_is_cleared_by_the_next_run(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(SMALL, pack, run_folder=tmp_path)
+    with monkeypatch.context() as context:
+        context.setattr("shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(SMALL, seed=1), pack, run_folder=tmp_path, resume=False)
+    assert train(replace(SMALL, seed=1), pack, run_folder=tmp_path, resume=False).outcome == "completed"
+    assert train(replace(SMALL, seed=1), pack, run_folder=tmp_path).resumed_from_step == SMALL.num_steps
 
 
 def test_a_set_without_images_for_training_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.config import ConfigError, NetworkConfig, normalised_beta
-from training.config import TrainingConfig, config_from_json, config_to_json, with_lengths_in_steps
+from training.config import (
+    OBJECTIVES,
+    TrainingConfig,
+    config_from_json,
+    config_to_json,
+    unread_settings,
+    with_lengths_in_steps,
+)
 from training.presets import PRESETS, resolve
 from training.schedules import LEAST_BETA, cosine_decay, geometric_decay, linear_ramp, steered_beta
 
@@ -45,6 +52,9 @@ def test_every_config_survives_json() -> None:
         ({"seed": None}, "seed"),
         ({"latent_dim": 4, "restart_components": 4}, "restart_components"),
         ({"objective": "controlled", "beta_least": 200.0}, "beta_start"),
+        ({"objective": "annealed", "beta": 0.0}, "beta"),
+        ({"num_steps": 10, "num_epochs": 2.0}, "num_epochs"),
+        ({"capacity_steps": 10, "capacity_epochs": 2.0}, "capacity_epochs"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], field: str) -> None:
@@ -60,7 +70,7 @@ def test_a_length_of_ones_own_replaces_the_presets() -> None:
 
     assert lengths("celeba", {"seed": 1}) == (2_000, 1_500)
     assert lengths("celeba", {"num_steps": 1_000}) == (1_000, 750)
-    assert lengths("celeba", {"num_steps": 1_000, "num_epochs": 4.0}) == (40, 30)
+    assert lengths("celeba", {"num_epochs": 4.0}) == (40, 30)
     assert lengths("celeba", {"num_epochs": None}) == (100_000, 75_000)
     assert lengths("celeba", {"num_epochs": 3.0, "capacity_epochs": 1.0}) == (30, 10)
     assert lengths("celeba", {"capacity_steps": 70}) == (2_000, 70)
@@ -85,6 +95,25 @@ def test_the_weight_that_is_given_says_which_objective_is_meant(
     preset: str | None, overrides: dict[str, object], objective: str
 ) -> None:
     assert resolve(preset, overrides).objective == objective
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "unread"),
+    [
+        ("dsprites", {"gamma": 10.0}, ["gamma"]),
+        ("dsprites_burgess", {"beta": 2.0, "restart_step": 5}, ["beta", "restart_step"]),
+        (None, {"beta": 2.0, "beta_start": 30.0, "anneal_steps": 100}, ["beta_start", "anneal_steps"]),
+        (None, {"objective": "btcvae", "beta": 6.0}, []),
+        *((name, {}, []) for name in PRESETS),
+        *((None, {"objective": objective}, []) for objective in OBJECTIVES),
+    ],
+)
+def test_settings_that_do_nothing_are_known(
+    preset: str | None, overrides: dict[str, object], unread: list[str]
+) -> None:
+    for from_model in (False, True):
+        config = resolve(preset, overrides, from_model=from_model)
+        assert unread_settings(with_lengths_in_steps(config, 10)) == unread
 
 
 def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to() -> None:

@@ -159,15 +159,16 @@ def _wrap_errors(path: Path, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray
 
 def _from_npy(path: Path) -> _Arrays:
     with path.open("rb") as file:
-        shape, dtype = _npy_header(file, path.name)
-    shape = _fold_grid(shape)
+        full_shape, dtype = _npy_header(file, path.name)
+    shape = _fold_grid(full_shape)
 
     def blocks() -> Iterator[NDArray[Any]]:
         with path.open("rb") as file:
             _npy_header(file, path.name)
             yield from _stream(file, shape, dtype)
 
-    return _Arrays(shape=shape, dtype=dtype, blocks=blocks)
+    arrays = _Arrays(shape=shape, dtype=dtype, blocks=blocks)
+    return _with_grid(arrays, full_shape[:-3]) if len(full_shape) > 5 else arrays
 
 
 def _from_npz(path: Path, stack: ExitStack) -> _Arrays:

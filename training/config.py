@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from models.config import ARCHITECTURES, IMAGE_SIZES, ConfigError, NetworkConfig, check, setting
+from models.config import ARCHITECTURES, IMAGE_SIZES, OBJECTIVES_OF, ConfigError, NetworkConfig, check, setting
 from models.info import Preprocessing
 
 OBJECTIVES = ("controlled", "capacity", "beta", "btcvae", "annealed")
@@ -111,7 +111,7 @@ class TrainingConfig:
         text=(
             "Step at which the network is drawn anew, with every latent alive, and for restart_steps learns from the "
             "old encoder where the active dimensions lie: latents that early pressure pruned come back. C is at its "
-            "end from then on. Empty: by restart_fraction (controlled, annealed)."
+            "end from then on. Empty: by restart_fraction (controlled), none (annealed)."
         ),
         unit="steps",
         minimum=1,
@@ -205,6 +205,8 @@ class TrainingConfig:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
         if self.objective == "controlled" and self.beta_start < self.beta_least:
             raise ConfigError("beta_start", f"must be at least beta_least, which is {self.beta_least:g}")
+        if self.objective == "annealed" and self.beta == 0:
+            raise ConfigError("beta", "must be above 0 for annealed, which falls to it by the same factor every step")
         if self.crop_size is not None and self.crop_size < 8:
             raise ConfigError("crop_size", "must be at least 8")
         if self.restart_components >= self.latent_dim:
@@ -254,6 +256,21 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
         validation_steps=config.validation_steps or max(1, steps_per_epoch),
         preview_steps=min(config.preview_steps, max(1, num_steps // LEAST_PREVIEWS)),
     )
+
+
+def unread_settings(config: TrainingConfig) -> list[str]:
+    """Settings with a value of their own that the objective does not read.
+
+    Args: config, whose lengths may be in steps already: a restart or a ramp that others have counts for nothing here.
+    """
+    resolved = ("capacity_steps", "restart_steps")
+    return [
+        f.name
+        for f in fields(TrainingConfig)
+        if f.name not in resolved
+        and getattr(config, f.name) not in (f.default, 0)
+        and config.objective not in OBJECTIVES_OF.get(f.name, (config.objective,))
+    ]
 
 
 def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> None:

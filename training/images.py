@@ -227,7 +227,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise ImageError("unsupported_image", "the picture holds values that are not finite")
     if image.mode == "F":
         values = values * 255 if values.max(initial=0) <= 1 else values
-    elif image.mode.startswith("I;16") or values.max(initial=0) > 255:
+    elif image.mode.startswith("I;16") or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / 257
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
 

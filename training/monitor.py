@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.info import active_dimensions
-from training.config import RESTARTING, TrainingConfig
+from training.config import RESTARTING, TrainingConfig, unread_settings
 from training.schedules import LEAST_BETA
 
 
@@ -86,6 +86,8 @@ class Watch:
             found["short"] = (
                 f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
             )
+        if unread := unread_settings(config):
+            found["unread"] = f"the objective {config.objective} does not read {', '.join(unread)}"
         if config.objective in RESTARTING and (config.restart_step or 0) >= config.num_steps:
             found["no restart"] = f"the run ends before its restart: restart_step is {config.restart_step}"
         if config.learning_rate_schedule == "plateau" and not self._num_validation_images:

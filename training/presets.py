@@ -145,6 +145,9 @@ def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool =
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
+    for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
+        if overrides.get(steps) is not None and overrides.get(epochs) is not None:
+            raise ConfigError(epochs, f"and {steps} are both given: one length too many")
     base = PRESETS[preset].config if preset else TrainingConfig()
     values = asdict(base)
     if from_model:

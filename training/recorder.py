@@ -19,7 +19,6 @@ from models.networks import VAE
 
 METRICS_FILE = "metrics.jsonl"
 LEFT_BY_A_RUN = (
-    METRICS_FILE,
     "tensorboard",
     "previews",
     "training.gif",
@@ -27,8 +26,9 @@ LEFT_BY_A_RUN = (
     "checkpoints",
     "best",
     "model",
+    METRICS_FILE,
 )
-"""In its folder, beside what others put there."""
+"""In its folder, beside what others put there. The metrics last: while they are there, it is known to be a run's."""
 PREVIEW_IMAGES = 8
 PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
 

@@ -147,7 +147,7 @@ def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool =
         raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
     for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
         if overrides.get(steps) is not None and overrides.get(epochs) is not None:
-            raise ConfigError(epochs, f"and {steps} are both given: one length too many")
+            raise ConfigError(epochs, f"excludes {steps}; give one of the two")
     base = PRESETS[preset].config if preset else TrainingConfig()
     values = asdict(base)
     if from_model:

@@ -87,7 +87,7 @@ def _evaluate_one(
     if save and model_id and stores.models.record(model_id).shipped:
         raise CliError(str(ShippedModel(model_id)))  # now, not after minutes
     chosen = _dataset_of([info], dataset)
-    pack = pack_of(stores, chosen, info.preprocessing)
+    pack = pack_of(stores, chosen, info.preprocessing, as_it_was=dataset is None)
     found = evaluate_pack(stores, _load(stores, folder), info, pack, metrics, seed)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
@@ -174,7 +174,7 @@ def _evaluate_agreement(
                 "UDR compares models on the same images"
             )
     chosen = _dataset_of(infos, dataset)
-    pack = pack_of(stores, chosen, infos[0].preprocessing)
+    pack = pack_of(stores, chosen, infos[0].preprocessing, as_it_was=dataset is None)
     networks = [_load(stores, folder) for _, folder in found]
 
     from training.evaluation import NUM_TRAIN, evaluate_agreement

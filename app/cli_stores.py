@@ -67,33 +67,34 @@ def open_stores(device: str | None = None) -> Stores:
     )
 
 
-def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing) -> Pack:
+def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it_was: bool = False) -> Pack:
     """The packed images of a data set (an id), or of a folder or archive (a path), packed now where there is no pack.
 
-    One of a folder or file that has changed since does not count.
+    Args: as_it_was, whether a pack counts too of a folder or file that has changed since: for those who go on with it.
     Raises: CliError for an unknown data set; DatasetError and PackError.
     """
     try:
         stores.datasets.get(dataset)
     except UnknownDataset as error:
         if Path(dataset).exists():
-            return _pack_of_path(stores, Path(dataset), preprocessing)
+            return _pack_of_path(stores, Path(dataset), preprocessing, as_it_was)
         known = ", ".join(record.id for record in stores.datasets.list())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
-    pack = stores.datasets.open(dataset, preprocessing, check_source=True)
+    pack = stores.datasets.open(dataset, preprocessing, check_source=not as_it_was)
     if pack is not None:
         return pack
     with progress(f"packing {dataset}") as report:
         return stores.datasets.pack(dataset, preprocessing, on_progress=report)
 
 
-def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing) -> Pack:
+def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing, as_it_was: bool) -> Pack:
     """Packs what is no registered data set into the cache, under a name made from its place and the preprocessing."""
     source = source_for(path)
     digest = hashlib.sha256(f"{path.resolve()} {preprocessing}".encode()).hexdigest()[:12]
     folder = stores.settings.cache_folder / "packs" / f"{path.stem}-{digest}"
     try:
-        return open_pack(folder, preprocessing=preprocessing, source_fingerprint=fingerprint(source))
+        expected = None if as_it_was else fingerprint(source)
+        return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
     except PackError:
         pass
     with progress(f"packing {path.name}") as report:

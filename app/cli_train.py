@@ -93,7 +93,9 @@ def train(
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
     initial = _initial_weights(stores, from_model, training_config, folder if resume else None)
-    pack = pack_of(stores, chosen, training_config.preprocessing)
+    # A run that goes on keeps the images that it began with.
+    goes_on = resume and _has_checkpoints(folder)
+    pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=goes_on)
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
     from training.checkpoints import CheckpointError, newest_checkpoint
@@ -145,11 +147,15 @@ def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, r
         return None
     info, folder = stores.model(name)
     check_initial_network(config, info.network)
-    if resumed is not None and any((resumed / "checkpoints").glob("*.safetensors")):
+    if resumed is not None and _has_checkpoints(resumed):
         note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
     else:
         note(f"starting from the weights of {info.name} at step 0: optimizer and C begin anew, this is no resuming")
     return folder
+
+
+def _has_checkpoints(folder: Path) -> bool:
+    return any((folder / "checkpoints").glob("*.safetensors"))
 
 
 def _finish(
@@ -193,8 +199,7 @@ def _finish(
 def _registered(stores: Stores, info: ModelInfo) -> str | None:
     """The id of this very model, where the same command has finished before."""
     for record in stores.models.list():
-        same = (record.info.name, record.info.weights_sha256) == (info.name, info.weights_sha256)
-        if same and not record.shipped:
+        if record.info.weights_sha256 == info.weights_sha256 and not record.shipped:
             return record.id
     return None
 

@@ -1,4 +1,4 @@
-"""Settings of a network, defined once, with bounds, unit and text; free of torch.
+"""Settings of a network, defined once, with bounds, unit and text, and what reads those of a training; free of torch.
 
 `setting` and `checked` serve every configuration of the project: the HTTP schema, the command line and the
 README's tables all read what stands here.

@@ -225,6 +225,26 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     assert capsys.readouterr().out.strip() == model_id
 
 
+def test_a_run_goes_on_with_the_images_it_began_with(
+    betavae: Betavae,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    squares: Path,
+    tmp_path: Path,
+) -> None:
+    folder = shutil.copytree(squares, tmp_path / "folder")
+    assert betavae("datasets", "add", "registered", folder) == 0
+    dataset_id = capsys.readouterr().out.strip()
+    for dataset in (dataset_id, folder):
+        train = ("train", dataset, "--name", f"from {Path(dataset).name}", "--no-register", *SMALL)
+        with monkeypatch.context() as context:
+            context.setattr(cli_train, "progress", _interrupted_at_first_report)
+            assert betavae(*train) == 1
+        shutil.copy(folder / "00.png", folder / f"later {Path(dataset).name}.png")
+        assert betavae(*train) == 0
+        assert "going on from step 4" in capsys.readouterr().err
+
+
 def test_another_run_in_the_same_folder_is_refused(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
 ) -> None:

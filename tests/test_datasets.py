@@ -192,20 +192,17 @@ def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
     assert code_of(source, tmp_path) == "not_a_zip"
 
 
-def changed_zip(path: Path, find: bytes, put: bytes) -> Path:
-    """A zip of two pictures, in which some bytes are others."""
-    with zipfile.ZipFile(path, "w") as archive:
+def two_pictures() -> bytearray:
+    """A zip of them."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("broken.png", picture(1), zipfile.ZIP_LZMA)
         archive.writestr("fine.png", picture(2))
-    data = path.read_bytes()
-    assert find in data
-    path.write_bytes(data.replace(find, put))
-    return path
+    return bytearray(stream.getvalue())
 
 
 def test_a_damaged_entry_costs_itself_alone_however_it_is_compressed(tmp_path: Path) -> None:
-    path = changed_zip(tmp_path / "a.zip", b"broken.png", b"broken.png")
-    data = bytearray(path.read_bytes())
+    path, data = tmp_path / "a.zip", two_pictures()
     at = data.index(b"broken.png") + len(b"broken.png") + 9  # behind LZMA's own heading
     data[at : at + 20] = b"\xff" * 20
     path.write_bytes(data)
@@ -213,16 +210,18 @@ def test_a_damaged_entry_costs_itself_alone_however_it_is_compressed(tmp_path: P
     assert (pack.info.num_images, [r.file for r in read_rejected(pack.folder)]) == (1, ["broken.png"])
 
 
-@pytest.mark.parametrize(("find", "put"), [(b"PK\1\2\x3f\3\x3f", b"PK\1\2\x3f\3\x63"), (b"fine.png", b"f\xffne.png")])
-def test_a_directory_that_cannot_be_read_is_no_zip(tmp_path: Path, find: bytes, put: bytes) -> None:
-    """A version that is not known yet; a name that is said to be UTF-8 and is not."""
-    path = changed_zip(tmp_path / "a.zip", find, put)
-    if find == b"fine.png":
-        data = bytearray(path.read_bytes())
-        for mark, offset in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
-            at = data.rindex(mark)
-            data[at + offset + 1] |= 0x08  # UTF-8
-        path.write_bytes(data)
+def test_a_zip_of_a_version_that_is_not_known_yet_is_refused(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.zip", two_pictures()
+    data[data.index(b"PK\1\2") + 6] = 99  # the version that reading it needs: 9.9
+    path.write_bytes(data)
+    assert code_of(ZipFile(path), tmp_path) == "not_a_zip"
+
+
+def test_a_name_that_is_said_to_be_utf_8_and_is_not_is_no_zip(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.zip", two_pictures().replace(b"fine.png", b"f\xffne.png")
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.rindex(mark) + flags + 1] |= 0x08  # the name is UTF-8
+    path.write_bytes(data)
     assert code_of(ZipFile(path), tmp_path) == "not_a_zip"
 
 
@@ -248,13 +247,25 @@ def test_names_of_a_zip_that_no_folder_could_have(tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_and_a_name_of_any_bytes_are_reported(tmp_path: Path) -> None:
     source = as_folder(tmp_path, {"a.png": picture(1), "empty.png": b""})
     (source.path / "gone.png").symlink_to(tmp_path / "nothing")
+    (source.path / "round.png").symlink_to("and_round.png")
+    (source.path / "and_round.png").symlink_to("round.png")
     os.mkfifo(source.path / "pipe.png")
     Path(os.fsdecode(bytes(source.path) + b"/b\xff.png")).write_bytes(b"")
     pack = packed(source, tmp_path)
     names = {r.file for r in read_rejected(pack.folder)}
-    assert names == {"empty.png", "gone.png", "pipe.png", os.fsdecode(b"b\xff.png")}
+    assert names == {"empty.png", "gone.png", "round.png", "and_round.png", "pipe.png", os.fsdecode(b"b\xff.png")}
     lines = (pack.folder / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)["file"] for line in lines} == names
+
+
+def test_a_message_is_utf_8_whatever_a_file_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    Path(os.fsdecode(bytes(folder) + b"/b\xff.png")).write_bytes(b"no picture")
+    for refuse in (lambda: packed(ImageFolder(folder), tmp_path), lambda: check_folder(folder, Limits())):
+        with pytest.raises(DatasetError, match="udcff") as error:
+            refuse()
+        error.value.message.encode()
 
 
 def test_entries_that_lead_out_are_refused_and_nothing_is_written_there(tmp_path: Path) -> None:
@@ -582,6 +593,12 @@ def _declares_too_much(path: Path) -> None:
         np.lib.format.write_array_header_1_0(file, header)
 
 
+def _declares_a_grid_that_is_too_large(path: Path) -> None:
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (1000, 1000, 1000, 64, 64, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+
 @pytest.mark.parametrize(
     ("write", "code"),
     [
@@ -598,6 +615,7 @@ def _declares_too_much(path: Path) -> None:
         (_cut, "not_an_archive"),
         (lambda path: path.write_bytes(b"hello"), "not_an_archive"),
         (_declares_too_much, "unsupported_array"),
+        (_declares_a_grid_that_is_too_large, "too_many_files"),
         (_damaged_header, "not_an_archive"),
     ],
 )

@@ -116,7 +116,7 @@ def test_modes_become_rgb(mode: str, colour: Any, expected: list[int]) -> None:
     assert load_image(data, RGB8)[3, 4].tolist() == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0, 0), (32768, 128), (65535, 255)])
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (200, 1), (32768, 128), (65535, 255)])
 def test_sixteen_bits_span_the_whole_range(value: int, expected: int) -> None:
     pixels = np.full((8, 8), value, np.uint16)
     for format in ("PNG", "PPM", "TIFF"):

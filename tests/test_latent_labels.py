@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.config import NetworkConfig
-from models.info import ModelInfo, Preprocessing
+from models.info import PRETRAINED, ModelInfo, Preprocessing, read_info
 from models.networks import VAE
 from worker.latent_labels import best_factors, describe_frames, label_model
 
@@ -189,3 +190,11 @@ def test_a_persons_label_stays_and_a_measured_one_is_replaced() -> None:
     measured = [{**effect, "label": "old"} for effect in labelled.dimension_effects]
     before = replace(labelled, dimension_labels=["smile", "old", "old"], dimension_effects=measured)
     assert label_model(network, before).dimension_labels == ["smile", *labelled.dimension_labels[1:]]
+
+
+@pytest.mark.parametrize("folder", sorted(PRETRAINED.iterdir()), ids=lambda folder: folder.name)
+def test_the_dimensions_of_every_shipped_model_are_named(folder: Path) -> None:
+    info = read_info(folder)
+    assert len(info.dimension_labels) == len(info.dimension_effects) == info.network.latent_dim
+    assert sum(map(bool, info.dimension_labels)) > info.network.latent_dim // 2
+    assert info.metrics

@@ -142,6 +142,18 @@ def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRe
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
+def test_of_a_source_that_is_gone_the_pack_is_used(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
+    array = tmp_path / "pictures.npy"
+    np.save(array, np.zeros((3, 32, 32), np.uint8))
+    for path in (pictures, array):
+        record = datasets.add_path(path.name, path)
+        datasets.pack(record.id, GREY)
+        path.rename(tmp_path / f"moved-{path.name}")
+        assert datasets.open(record.id, GREY, check_source=True) is not None
+        with pytest.raises(DatasetError, match="no such"):
+            datasets.pack(record.id, GREY)
+
+
 def test_pictures_above_the_limit_of_pixels_are_left_out(storage: LocalStorage, pictures: Path) -> None:
     Image.new("L", (50, 50)).save(pictures / "large.png")
     datasets = DatasetRegistry(storage, max_image_pixels=1600)

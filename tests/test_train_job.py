@@ -77,6 +77,8 @@ def create(services: Runtime) -> Create:
             "preview_steps": 0,
             "validation_fraction": 0.0,
         }
+        if "num_epochs" in settings:
+            del defaults["num_steps"]
         config = config_to_json(resolve(None, defaults | settings, from_model=start is not None))
         request = {"dataset": dataset, "preset": None, "config": config, "from": start, "evaluate": list(evaluate)}
         return services.jobs.create("train", request, name="Squares")

@@ -71,6 +71,7 @@ def test_a_length_of_ones_own_replaces_the_presets() -> None:
     assert lengths("celeba", {"seed": 1}) == (2_000, 1_500)
     assert lengths("celeba", {"num_steps": 1_000}) == (1_000, 750)
     assert lengths("celeba", {"num_epochs": 4.0}) == (40, 30)
+    assert lengths("dsprites", {"num_epochs": 4.0})[0] == 40
     assert lengths("celeba", {"num_epochs": None}) == (100_000, 75_000)
     assert lengths("celeba", {"num_epochs": 3.0, "capacity_epochs": 1.0}) == (30, 10)
     assert lengths("celeba", {"capacity_steps": 70}) == (2_000, 70)
@@ -129,6 +130,14 @@ def test_settings_of_two_objectives_without_an_objective_are_refused(other: str)
     with pytest.raises(ConfigError) as caught:
         resolve(None, {other: 10.0, "beta": 4.0})
     assert caught.value.field == "objective"
+
+
+@pytest.mark.parametrize("overrides", [{}, {"num_epochs": 3.0}, {"num_steps": 7}, {"capacity_epochs": 2.0}])
+@pytest.mark.parametrize("preset", [None, *PRESETS])
+def test_the_config_of_a_job_may_be_given_again(preset: str | None, overrides: dict[str, object]) -> None:
+    config = resolve(preset, overrides)
+    assert resolve(None, config_to_json(config)) == config
+    assert resolve(preset, config_to_json(config)) == config
 
 
 @given(beta=st.floats(1e-4, 1e6), kl=st.floats(0, 1e6), capacity=st.floats(0, 1e4), least=st.floats(0, 100))

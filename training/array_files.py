@@ -120,9 +120,9 @@ def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Arrays:
     try:
         suffix = path.suffix.lower()
         if suffix == ".npy":
-            arrays = _from_npy(path)
+            arrays = _from_npy(path, limits)
         elif suffix == ".npz":
-            arrays = _from_npz(path, stack)
+            arrays = _from_npz(path, stack, limits)
         elif suffix in (".h5", ".hdf5"):
             arrays = _from_hdf5(path, stack)
         else:
@@ -140,8 +140,7 @@ def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Arrays:
         raise DatasetError("unsupported_array", f"{path.name}: expected (N, H, W[, C]) pixels, found {arrays.shape}")
     if 0 in arrays.shape:
         raise DatasetError("no_images", f"{path.name}: the array is empty")
-    if arrays.shape[0] > limits.max_files:
-        raise DatasetError("too_many_files", f"{path.name}: {arrays.shape[0]} images, the limit is {limits.max_files}")
+    _check_count(arrays.shape[0], path.name, limits)
     row_bytes = math.prod(arrays.shape[1:]) * arrays.dtype.itemsize
     if row_bytes > _MAX_ROW_BYTES or math.prod(arrays.shape[1:]) > 4 * limits.max_pixels:
         raise DatasetError("unsupported_array", f"{path.name}: one image of {row_bytes} bytes")
@@ -157,7 +156,7 @@ def _wrap_errors(path: Path, blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray
         raise DatasetError("not_an_archive", f"{path.name}: damaged: {error}") from error
 
 
-def _from_npy(path: Path) -> _Arrays:
+def _from_npy(path: Path, limits: Limits) -> _Arrays:
     with path.open("rb") as file:
         full_shape, dtype = _npy_header(file, path.name)
     shape = _fold_grid(full_shape)
@@ -167,11 +166,10 @@ def _from_npy(path: Path) -> _Arrays:
             _npy_header(file, path.name)
             yield from _stream(file, shape, dtype)
 
-    arrays = _Arrays(shape=shape, dtype=dtype, blocks=blocks)
-    return _with_grid(arrays, full_shape[:-3]) if len(full_shape) > 5 else arrays
+    return _unfolded(_Arrays(shape=shape, dtype=dtype, blocks=blocks), full_shape, path.name, limits)
 
 
-def _from_npz(path: Path, stack: ExitStack) -> _Arrays:
+def _from_npz(path: Path, stack: ExitStack, limits: Limits) -> _Arrays:
     archive = stack.enter_context(zipfile.ZipFile(path))
     keys = [name.removesuffix(".npy") for name in archive.namelist()]
     key = _images_key(keys, path.name)
@@ -184,9 +182,9 @@ def _from_npz(path: Path, stack: ExitStack) -> _Arrays:
             _npy_header(file, key)
             yield from _stream(file, shape, dtype)
 
-    arrays = _Arrays(shape=shape, dtype=dtype, blocks=blocks)
-    if len(full_shape) > 5:
-        return _with_grid(arrays, full_shape[:-3])
+    arrays = _unfolded(_Arrays(shape=shape, dtype=dtype, blocks=blocks), full_shape, path.name, limits)
+    if arrays.factors is not None:
+        return arrays
     label_key = next((k for k in _FACTOR_KEYS if k in keys and k != key), None)
     if label_key is None:
         return arrays
@@ -286,6 +284,19 @@ def _rows_per_block(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
 def _fold_grid(shape: tuple[int, ...]) -> tuple[int, ...]:
     """MPI3D also comes as one axis per factor; three axes (H, W, C) remain."""
     return (math.prod(shape[:-3]), *shape[-3:]) if len(shape) > 5 else shape
+
+
+def _unfolded(arrays: _Arrays, full_shape: tuple[int, ...], name: str, limits: Limits) -> _Arrays:
+    """With the labels that the axes of its file stand for, where it has one for each factor."""
+    if len(full_shape) <= 5:
+        return arrays
+    _check_count(arrays.shape[0], name, limits)
+    return _with_grid(arrays, full_shape[:-3])
+
+
+def _check_count(num_images: int, name: str, limits: Limits) -> None:
+    if num_images > limits.max_files:
+        raise DatasetError("too_many_files", f"{name}: {num_images} images, the limit is {limits.max_files}")
 
 
 def _with_grid(arrays: _Arrays, sizes: tuple[int, ...], names: tuple[str, ...] = ()) -> _Arrays:

@@ -177,7 +177,7 @@ class TrainingConfig:
     )
     plateau_factor: float = setting(0.1, text="Factor of the plateau schedule.", above=0, maximum=1)
     plateau_patience: int = setting(
-        5, text="Validations without progress before the rate falls.", minimum=0, maximum=1000
+        5, text="Validations without progress before the rate falls; 0 is as 1.", minimum=0, maximum=1000
     )
     weight_decay: float = setting(0.0, text="Weight decay (L2, or decoupled for adamw).", minimum=0, maximum=1)
     seed: int = setting(0, text="Decides weights, data order and noise.", minimum=0, maximum=2**31 - 1)

@@ -119,7 +119,7 @@ def evaluate_model(
         network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
     )
 
-    factors, names, notes = _varying_factors(pack, seed)
+    factors, names, notes, is_grid = _varying_factors(pack, seed)
     points: _Points | None = None
     scores: dict[str, Score] = {}
     if factors is not None:
@@ -127,6 +127,7 @@ def evaluate_model(
             lambda rows: encode_images(network, pack.images, rows, device=device, on_progress=report),
             factors,
             seed,
+            is_grid=is_grid,
             with_groups=any(name in metrics for name in _NEED_GROUPS),
         )
         notes += points.notes
@@ -232,31 +233,29 @@ def _loss_indices(pack: Pack, validation: NDArray[np.int64] | None, seed: int) -
     return np.sort(_rng(seed, "losses").permutation(count)[:SUMMARY_IMAGES]), "sample"
 
 
-def _varying_factors(pack: Pack, seed: int) -> tuple[NDArray[np.int64] | None, list[str], list[str]]:
-    """The factors of which a score can be computed, renumbered; their names; notes about the others."""
+def _varying_factors(pack: Pack, seed: int) -> tuple[NDArray[np.int64] | None, list[str], list[str], bool]:
+    """The factors of which a score can be computed, renumbered; their names; notes about the others; whether every
+    combination of those that vary occurs, so that they can be drawn as in the papers."""
     if pack.factors is None or pack.factors.shape[1] == 0:
-        return None, [], []
+        return None, [], [], False
     factors, names, notes = compact(pack.factors), np.array(pack.info.factor_names), []
     varies = factors.max(0) > 0
     if not varies.all():
         notes.append(f"left out, having one value only: {', '.join(names[~varies])}")
     factors, names = factors[:, varies], names[varies]
-    if len(names) and not _is_grid(factors):
+    no_codes = np.empty((len(factors), 0))
+    is_grid = len(names) > 0 and full_grid(no_codes, factors, (factors.max(0) + 1).tolist()) is not None
+    if len(names) and not is_grid:
         rows, _ = _own_rows(len(factors), seed)
         varies = np.array([len(np.unique(column)) > 1 for column in factors[rows].T])
         if not varies.all():
-            notes.append(
-                f"left out, having one value only in the images drawn to train on: {', '.join(names[~varies])}"
-            )
+            left_out = ", ".join(names[~varies])
+            notes.append(f"left out, having one value only in the images drawn to train on: {left_out}")
         factors, names = factors[:, varies], names[varies]
     if not len(names) or len(factors) < _MIN_POINTS:
         notes.append(f"no scores: they need a factor that varies and at least {_MIN_POINTS} images")
-        return None, [], notes
-    return factors, names.tolist(), notes
-
-
-def _is_grid(factors: NDArray[np.int64]) -> bool:
-    return full_grid(np.empty((len(factors), 0)), factors, (factors.max(0) + 1).tolist()) is not None
+        return None, [], notes, False
+    return factors, names.tolist(), notes, is_grid
 
 
 def _own_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -267,14 +266,20 @@ def _own_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _draw_points(
-    encode: Callable[[NDArray[np.int64] | None], Codes], factors: NDArray[np.int64], seed: int, *, with_groups: bool
+    encode: Callable[[NDArray[np.int64] | None], Codes],
+    factors: NDArray[np.int64],
+    seed: int,
+    *,
+    is_grid: bool,
+    with_groups: bool,
 ) -> _Points:
-    """Args: encode, codes of the given rows, or of all; with_groups, whether groups are wanted: they need all codes."""
+    """Args: encode, codes of the given rows, or of all; is_grid, whether every combination of the factors occurs;
+    with_groups, whether groups are wanted: they need all codes."""
     rng = _rng(seed, "points")
     count, sizes = len(factors), [int(size) for size in factors.max(0) + 1]
     # What is drawn here are rows, in the place of their codes.
     places = np.arange(count, dtype=np.float64)[:, None]
-    grid = full_grid(places, factors, sizes)
+    grid = full_grid(places, factors, sizes) if is_grid else None
     notes, obstacle = [], ""
     if grid is not None:
         rows, test_rows = (grid.draw(num, rng)[0][:, 0].astype(np.int64) for num in (NUM_TRAIN, NUM_TEST))

@@ -185,8 +185,9 @@ def train(
         on_progress: called with every record. should_stop: called before every step; a reason ends the run after a
             checkpoint. save_checkpoint: replaces the writing of checkpoints into run_folder.
     Returns: the result; cancelling and divergence are results, not exceptions.
-    Raises: CheckpointError when the checkpoint belongs to other settings or images; ValueError when the pack or the
-        initial weights do not fit the network, or those lie in the run's folder, which is cleared.
+    Raises: CheckpointError when the checkpoint belongs to other settings or images; ConfigError when the set leaves
+        no images to train on, or one for btcvae; ValueError when the pack or the initial weights do not fit the
+        network, or those lie in the run's folder, which is cleared.
     """
     device = torch.device(device)
     keep_freed_memory()
@@ -236,18 +237,19 @@ def train(
         while True:
             last = run.step == config.num_steps
             due = run.step > run.validated_step and (last or run.step % config.validation_steps == 0)
+            validates = due and len(validation_indices)
             shows = config.preview_steps and (last or run.step % config.preview_steps == 0)
             reason = None if last or should_stop is None else should_stop()
             saves = last or reason or time.monotonic() - saved_at >= checkpoint_seconds
             # Nothing is kept of a network that its last update broke, which only the next loss tells.
-            if due or shows or saves:
+            if validates or shows or saves:
                 with window.paused():
                     loss_value = _next_loss(run, config, batches, parts, device)
                 if not math.isfinite(loss_value):
                     message = _divergence(loss_value, run.step, saved_step)
                     break
             # Evaluate, on the whole validation split and with a C that does not move.
-            if due and len(validation_indices):
+            if validates:
                 with window.paused(), parts.paused():
                     validation = _validate(run, config, pack, validation_indices, device)
                     recorder.record(run.step, validation)
@@ -353,7 +355,7 @@ def train(
         resumed_from_step=resumed_from_step,
         network=run.network,
         info=info,
-        stop_reason=reason,
+        stop_reason=None if message else reason,
         message=message,
     )
 

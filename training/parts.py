@@ -106,9 +106,8 @@ class Parts:
 
     def _forward(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
         inputs = to_input(images, self._device)
-        with torch.enable_grad():  # The calling thread comes here out of a function of autograd.
-            logits, mean, log_variance = self._network(inputs, noise)
-            return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
+        logits, mean, log_variance = self._network(inputs, noise)
+        return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
@@ -123,7 +122,9 @@ class _InParts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parts: Parts, images: NDArray[np.uint8], noise: Tensor, *parameters: Tensor) -> _Losses:
         ctx.parts, ctx.parameters = parts, parameters
-        ctx.graphs = parts.each(parts._forward, parts.split(images), noise.tensor_split(parts.num_parts))
+        # No function of autograd records gradients on its own.
+        recorded = torch.enable_grad()(parts._forward)
+        ctx.graphs = parts.each(recorded, parts.split(images), noise.tensor_split(parts.num_parts))
         reconstructions, means, log_variances = zip(*ctx.graphs, strict=True)
         ctx.shares = torch.tensor([len(mean) for mean in means]) / len(images)
         return torch.stack(reconstructions) @ ctx.shares, torch.cat(means), torch.cat(log_variances)

@@ -109,7 +109,7 @@ def pack_pictures(
 def folder_fingerprint(folder: Path) -> str:
     """sha256 over the name, size and time of every file: differs when one was added, removed or changed."""
     digest = hashlib.sha256()
-    for name, entry in sorted(pair for pair in _walk(folder) if pair[1].is_file()):
+    for name, entry in sorted(pair for pair in _walk(folder) if os.path.isfile(pair[1].path)):
         status = entry.stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -163,7 +163,8 @@ def _check_sample(files: Files, path: Path) -> None:
         raise DatasetError("no_images", f"{path.name}: there are no files")
     # Those that were not looked at may be pictures.
     if len(sample) == len(candidates):
-        raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {sample[0]} for one")
+        first = _shown(sample[0])
+        raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {first} for one")
 
 
 class _FolderFiles:
@@ -171,10 +172,10 @@ class _FolderFiles:
         self.refused: list[tuple[str, str, str]] = []
         self._paths: dict[str, str] = {}
         for name, entry in _walk(folder):
-            if entry.is_file():
+            if os.path.isfile(entry.path):
                 self._paths[name] = entry.path
             else:
-                self.refused.append((name, "unreadable", "no file: a link that leads nowhere, or a device"))
+                self.refused.append((name, "unreadable", "no file: a link to nothing, or a device"))
             if len(self._paths) > limits.max_files:
                 raise DatasetError("too_many_files", f"{folder}: more than {limits.max_files} files")
 
@@ -253,7 +254,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
             for entry in entries:
                 if _is_ignored(PurePosixPath(entry.name)):
                     continue
-                if not entry.is_dir():
+                if not os.path.isdir(entry.path):  # entry.is_dir() fails where links lead in a circle.
                     yield prefix + entry.name, entry
                 elif (real := os.path.realpath(entry.path)) not in seen:
                     seen.add(real)
@@ -343,5 +344,10 @@ def _decode_all(
 def _no_images(path: Path, writer: PackWriter) -> str:
     if not writer.rejected:
         return f"{path.name}: there are no files"
-    first = writer.rejected[0]
-    return f"{path.name}: none of {len(writer.rejected)} files is a readable picture; {first.file}: {first.reason}"
+    first, count = writer.rejected[0], len(writer.rejected)
+    return f"{path.name}: none of {count} files is a readable picture; {_shown(first.file)}: {first.reason}"
+
+
+def _shown(name: str) -> str:
+    """A file's name for a message, which is UTF-8 whatever the name is."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -136,6 +136,9 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+_DEFAULTS = TrainingConfig()
+
+
 def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool = False) -> TrainingConfig:
     """A preset's config, or the defaults, with `overrides` in their place.
 
@@ -145,17 +148,18 @@ def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool =
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
-    for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
-        if overrides.get(steps) is not None and overrides.get(epochs) is not None:
-            raise ConfigError(epochs, f"excludes {steps}; give one of the two")
-    base = PRESETS[preset].config if preset else TrainingConfig()
+    base = PRESETS[preset].config if preset else _DEFAULTS
     values = asdict(base)
     if from_model:
         values |= {"restart_step": None, "restart_fraction": 0.0}
-    if overrides.get("num_steps") is not None:
-        values["num_epochs"] = None
-    if overrides.get("capacity_steps") is not None:
-        values["capacity_epochs"] = None
+    for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
+        if overrides.get(epochs) is not None:
+            values[steps] = getattr(_DEFAULTS, steps)
+            # As a job's config has it, which may be posted again.
+            if overrides.get(steps) not in (None, values[steps]):
+                raise ConfigError(epochs, f"excludes {steps}; give one of the two")
+        elif overrides.get(steps) is not None:
+            values[epochs] = None
     config = config_from_json({**values, "objective": _meant_objective(base, overrides), **overrides})
     has_ramp = any(overrides.get(name) is not None for name in ("capacity_steps", "capacity_epochs"))
     return config if has_ramp else _with_ramp_of(base, config)

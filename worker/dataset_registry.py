@@ -168,13 +168,13 @@ class DatasetRegistry:
         """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset.
 
         Args: check_source, whether a pack counts only when what was packed is still as it was then, a registered
-        folder or file or a built-in renderer; uploads cannot change.
+        folder or file or a built-in renderer; uploads cannot change, and of what is gone the pack is all there is.
         """
         record = self.get(dataset_id)
         try:
             folder = self.storage.local_folder(self._pack_prefix(dataset_id, preprocessing))
             changes = check_source and record.kind != "upload"
-            expected = fingerprint(self.source(dataset_id)) if changes else None
+            expected = self._fingerprint(dataset_id) if changes else None
             return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
         except NotStored:
             return None
@@ -234,6 +234,14 @@ class DatasetRegistry:
             except NotStored:
                 continue
         return b""
+
+    def _fingerprint(self, dataset_id: str) -> str | None:
+        """What the source looks like now; None where it is not there."""
+        try:
+            return fingerprint(self.source(dataset_id))
+        except DatasetError as error:
+            log.warning("data set %s: %s", dataset_id, error.message)
+            return None
 
     def _add(
         self, name: str, kind: str, source: str, layout: str, split: str, dataset_id: str | None = None

@@ -139,7 +139,8 @@ class _Training:
         now = time.monotonic()
         last = progress.step == progress.num_steps
         try:
-            for text in progress.warnings:
+            # An attempt that goes on with a run says again what it sees.
+            for text in (text for text in progress.warnings if text not in self.warnings):
                 log.warning("%s %s", self.claim.log_prefix, text)
                 self.warnings.append(text)
                 self.claim.event("warning", {"message": text}, warnings=self.warnings)

@@ -120,6 +120,24 @@ def test_paler_and_more_colourful() -> None:
     assert describe_frames(colour[:, ::-1]).label.startswith("paler")
 
 
+def dyed(n: int, hue: float) -> Picture:
+    """A disc of a bright colour on black."""
+    colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    return (disc(*base(n)) * np.array(colour)).astype(np.float32)
+
+
+def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:
+    """Red to cyan: by green from two of the starts, by violet from the others."""
+    circle = frames(lambda t, n: dyed(n, (t + 1) / 2 * np.pi * (-1) ** n))
+    assert describe_frames(circle).label.split(", ")[0] == "turns cyan"
+    assert describe_frames(circle[:, ::-1]).label.split(", ")[0] == "turns red"
+
+
+def test_colours_that_end_apart_have_no_name() -> None:
+    """Each start's own hue, turned by the same angle."""
+    assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
+
+
 def test_nothing_moves_nothing_is_said() -> None:
     effect = describe_frames(frames(lambda t, n: disc(*base(n))))
     assert (effect.label, effect.strength, np.max(effect.heat_map)) == ("", 0.0, 0.0)

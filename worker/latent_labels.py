@@ -50,6 +50,8 @@ _STEADY = 0.5
 _VISIBLE_HEAT = 0.03
 _HALF_STRENGTH = 3.0
 _MIN_CHROMA = 0.06
+_AGREEING = 0.8
+"""Ends are of one colour where the mean of their hues, as unit vectors, is at least so long."""
 _SMALL_OBJECT = 0.3
 _HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "sky blue", "blue", "violet", "magenta", "pink")
 _WINDOWS = {
@@ -256,9 +258,15 @@ def _colour(features: Features, scores: dict[str, float], changes: dict[str, flo
         return []
     clauses = [_Clause("more colourful" if changes["saturation"] > 0 else "paler", "colour", scores["saturation"])]
     if features.values["chroma"][:, [0, -1]].mean(0).min() >= _MIN_CHROMA:
-        end = np.exp(1j * features.values["hue"][:, -1]).mean()
-        name = _HUES[round(float(np.angle(end)) / (2 * np.pi) * len(_HUES)) % len(_HUES)]
-        clauses.append(_Clause(f"turns {name}", "colour", scores["hue"]))
+        # From red to cyan leads one way by green and one by violet: what counts is where it begins and ends.
+        first, last = np.exp(1j * features.values["hue"][:, [0, -1]]).T
+        turned = float(np.abs(np.angle(last / first)).mean()) / _UNITS["hue"]
+        end = last.mean()
+        if abs(end) >= _AGREEING:
+            name = _HUES[round(float(np.angle(end)) / (2 * np.pi) * len(_HUES)) % len(_HUES)]
+            clauses.append(_Clause(f"turns {name}", "colour", turned))
+        else:
+            clauses.append(_Clause("hue changes", "colour", max(scores["hue"], turned / 2)))
     return clauses
 
 

@@ -123,7 +123,8 @@ def test_paler_and_more_colourful() -> None:
 def dyed(n: int, hue: float) -> Picture:
     """A disc of a bright colour on black."""
     colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
-    return (disc(*base(n)) * np.array(colour)).astype(np.float32)
+    picture: Picture = disc(*base(n)) * np.array(colour, np.float32)
+    return picture
 
 
 def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:

@@ -82,9 +82,9 @@ PRESETS: dict[str, Preset] = {
         dataset="dsprites",
         text=(
             "Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64; here with a "
-            "rate that cools down at the end. `betavae train --preset dsprites_burgess`; 1.7 hours on two cores. Ends at "
-            "568 nats, the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (training/NOTES.md says why); the best-known "
-            "public model of this objective has 78.3 nats at 25.0 on 100 images of the original set."
+            "rate that cools down at the end. `betavae train --preset dsprites_burgess`; 1.7 hours on two cores. It "
+            "ends at 568 nats, the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (see training/NOTES.md); the "
+            "best-known public model of this objective has 78.3 nats at 25.0 on 100 images of the original set."
         ),
         config=TrainingConfig(
             objective="capacity",

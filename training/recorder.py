@@ -156,6 +156,7 @@ def capacity_figure(records: list[dict[str, Any]]) -> bytes:
         for k in range(kl.shape[1]):
             axes.plot(x, kl[:, k], linewidth=1, label=f"z{k}")
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=5)  # With more, the steps of a long run write over each other.
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("KL per dimension (nats)")
     if kl.shape[1] <= 16:

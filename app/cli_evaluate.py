@@ -150,8 +150,8 @@ def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:
     say(f"reconstruction_loss {found.reconstruction_loss:.2f} nats{floor}")
     say(f"kl {found.kl:.2f} nats, active dimensions {', '.join(map(str, found.active_dimensions)) or 'none'}")
     for name, score in found.scores.items():
-        value = "not defined" if score.value is None else f"{score.value:.3f}"
-        interval = f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else ""
+        value = "not defined" if score.value is None else f"{score.value:z.3f}"
+        interval = f" [{score.interval[0]:z.3f}, {score.interval[1]:z.3f}]" if score.interval else ""
         say(f"{name} {value}{interval} {score.note}".rstrip())
     for remark in found.notes:
         note(remark)

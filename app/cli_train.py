@@ -92,10 +92,10 @@ def train(
     run_name = validate_name(name or preset or Path(chosen).stem)
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
-    initial = _initial_weights(stores, from_model, training_config, folder if resume else None)
+    resumed = folder if resume and any((folder / "checkpoints").glob("*.safetensors")) else None
+    initial = _initial_weights(stores, from_model, training_config, resumed)
     # A run that goes on keeps the images that it began with.
-    goes_on = resume and _has_checkpoints(folder)
-    pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=goes_on)
+    pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
     from training.checkpoints import CheckpointError, newest_checkpoint
@@ -140,22 +140,18 @@ def train(
 def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None) -> Path | None:
     """The folder of the model that a run starts from.
 
-    Args: resumed, the folder of a run that goes on where it holds a checkpoint.
+    Args: resumed, the folder of a run that goes on; None: a new one.
     Raises: ConfigError where the model has another network.
     """
     if name is None:
         return None
     info, folder = stores.model(name)
     check_initial_network(config, info.network)
-    if resumed is not None and _has_checkpoints(resumed):
+    if resumed is not None:
         note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
     else:
         note(f"starting from the weights of {info.name} at step 0: optimizer and C begin anew, this is no resuming")
     return folder
-
-
-def _has_checkpoints(folder: Path) -> bool:
-    return any((folder / "checkpoints").glob("*.safetensors"))
 
 
 def _finish(

@@ -7,7 +7,7 @@ README's tables all read what stands here.
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_args
 
-OBJECTIVES_OF = {
+_OBJECTIVES_OF = {
     "gamma": ("capacity",),
     "capacity_start": ("controlled", "capacity"),
     "capacity_max": ("controlled", "capacity"),
@@ -24,6 +24,11 @@ OBJECTIVES_OF = {
     "restart_axes": ("controlled", "annealed"),
 }
 """Settings of a training that only some objectives read."""
+
+
+def is_read(name: str, objective: object) -> bool:
+    """Whether a training with this objective reads the setting."""
+    return name not in _OBJECTIVES_OF or objective in _OBJECTIVES_OF[name]
 
 
 class ConfigError(ValueError):

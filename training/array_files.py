@@ -4,11 +4,9 @@ Arrays are streamed in blocks, also out of compressed archives. Nothing is unpic
 and the members that are not asked for (dSprites' metadata) are not read.
 """
 
-import lzma
 import math
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from training import dsprites
 from training.images import ImageError, Preprocessing, preprocess_array
 from training.packs import PackInfo, PackWriter
-from training.sources import ArrayFile, DatasetError, Limits, OnProgress
+from training.sources import DAMAGED_ARCHIVE, ArrayFile, DatasetError, Limits, OnProgress
 
 _BLOCK_BYTES = 2**24
 _MAX_ROW_BYTES = 2**28
@@ -41,21 +39,7 @@ SHAPES3D_FACTORS = {
 _MPI3D_NAMES = ("object_color", "object_shape", "object_size", "camera_height", "background_color", "axis_1", "axis_2")
 _MPI3D_SIZES = ((6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40))
 
-_BROKEN = (
-    OSError,
-    ValueError,
-    TypeError,
-    SyntaxError,
-    EOFError,
-    KeyError,
-    IndexError,
-    zlib.error,
-    lzma.LZMAError,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    RuntimeError,
-)
+_BROKEN = (*DAMAGED_ARCHIVE, TypeError, SyntaxError, KeyError, IndexError, tokenize.TokenError)
 """What zipfile, h5py and the header of a .npy file, which is parsed as Python, raise where bytes are damaged."""
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from models.config import ARCHITECTURES, IMAGE_SIZES, OBJECTIVES_OF, ConfigError, NetworkConfig, check, setting
+from models.config import ARCHITECTURES, IMAGE_SIZES, ConfigError, NetworkConfig, check, is_read, setting
 from models.info import Preprocessing
 
 OBJECTIVES = ("controlled", "capacity", "beta", "btcvae", "annealed")
@@ -269,7 +269,7 @@ def unread_settings(config: TrainingConfig) -> list[str]:
         for f in fields(TrainingConfig)
         if f.name not in resolved
         and getattr(config, f.name) not in (f.default, 0)
-        and config.objective not in OBJECTIVES_OF.get(f.name, (config.objective,))
+        and not is_read(f.name, config.objective)
     ]
 
 

@@ -1,12 +1,10 @@
 """Packing of picture files, from a folder or a zip, decoded by several threads; free of torch."""
 
 import hashlib
-import lzma
 import os
 import stat
 import struct
 import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from training.images import ImageError, Preprocessing, load_image, looks_like_picture
 from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
-from training.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
+from training.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile
 
 _PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 _CHUNK = 64
@@ -30,18 +28,6 @@ _MAX_LIST_BYTES = 256 * 2**20
 _END_OF_ZIP = struct.Struct("<4s4H2LH")
 _MIN_ENTRY_BYTES = 46
 """Size of a zip entry's heading without its name."""
-
-_UNREADABLE = (
-    OSError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-)
-"""What zipfile raises for an entry that is damaged or packed in a way that it does not know."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -131,7 +117,7 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
     _check_directory_size(path, limits)
     try:
         archive = zipfile.ZipFile(path)
-    except _UNREADABLE as error:
+    except DAMAGED_ARCHIVE as error:
         raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
     with archive:
         yield _ZipFiles(archive, path.stat().st_size, limits)
@@ -230,14 +216,14 @@ class _ZipFiles:
         try:
             with self._archive.open(entry) as file:
                 return file.read(max_bytes + 1)[:max_bytes]
-        except _UNREADABLE as error:
+        except DAMAGED_ARCHIVE as error:
             raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
 
     def head(self, name: str) -> bytes:
         try:
             with self._archive.open(self._entries[name]) as file:
                 return file.read(_HEAD_BYTES)
-        except _UNREADABLE:
+        except DAMAGED_ARCHIVE:
             return b""
 
 

@@ -1,12 +1,27 @@
 """Where images come from, and what may go wrong with it; free of torch."""
 
+import lzma
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, total) images. What it raises ends the packing and leaves nothing behind."""
+
+DAMAGED_ARCHIVE = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+"""What zipfile raises for an entry that is damaged or packed in a way that it does not know."""
 
 LAYOUTS = ("auto", "images", "chairs3d", "celeba")
 SPLIT_POLICIES = ("official", "identity", "none")

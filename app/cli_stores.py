@@ -10,7 +10,7 @@ from app.cli_output import CliError, progress
 from models.info import ModelInfo, Preprocessing, read_info
 from training.datasets import fingerprint, pack_dataset, source_for
 from training.packs import Pack, PackError, open_pack
-from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel
+from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import Settings, load_settings
 from worker.storage import open_storage
 
@@ -61,9 +61,7 @@ def open_stores(device: str | None = None) -> Stores:
     return Stores(
         settings=settings,
         models=ModelRegistry(storage),
-        datasets=DatasetRegistry(
-            storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels
-        ),
+        datasets=open_dataset_registry(settings, storage),
     )
 
 

@@ -21,7 +21,7 @@ from training.config import TrainingConfig
 from training.images import ImageError
 from worker.jobs import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.queue import Sender, open_job_store
-from worker.registry import DatasetRegistry, ModelRegistry, ShippedModel, UnknownDataset, UnknownModel
+from worker.registry import ModelRegistry, ShippedModel, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import PREFIX, Settings, load_settings
 from worker.storage import open_storage
 
@@ -91,9 +91,7 @@ def open_services(settings: Settings) -> Services:
         jobs=open_job_store(settings, storage, patient=False),
         send_call=Sender(settings).call,
         models=ModelRegistry(storage),
-        datasets=DatasetRegistry(
-            storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels
-        ),
+        datasets=open_dataset_registry(settings, storage),
         monitoring=Monitoring(),
     )
 

@@ -28,6 +28,7 @@ from training.datasets import (
 from training.images import DEFAULT_MAX_PIXELS
 from training.packs import Pack, PackError, PackInfo, open_pack
 from training.picture_files import check_folder
+from worker.settings import Settings
 from worker.storage import LocalStorage, NotStored, Storage
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -306,6 +307,11 @@ class DatasetRegistry:
         ):
             number += 1
         return dataset_id
+
+
+def open_dataset_registry(settings: Settings, storage: Storage) -> DatasetRegistry:
+    """The data sets of a storage, packed within the settings' limits."""
+    return DatasetRegistry(storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels)
 
 
 def _summary(pack: PackInfo) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.info import INFO_FILE, PRETRAINED, WEIGHTS_FILE, ModelInfo, read_info, validate_name, write_info
-from worker.dataset_registry import DatasetRecord, DatasetRegistry, UnknownDataset
+from worker.dataset_registry import DatasetRecord, DatasetRegistry, UnknownDataset, open_dataset_registry
 from worker.storage import NotStored, Storage
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ShippedModel",
     "UnknownDataset",
     "UnknownModel",
+    "open_dataset_registry",
     "slug",
 ]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from worker.jobs import JobStore
 from worker.queue import open_job_store
-from worker.registry import DatasetRegistry, ModelRegistry
+from worker.registry import DatasetRegistry, ModelRegistry, open_dataset_registry
 from worker.settings import Settings, load_settings
 from worker.storage import Storage, open_storage
 
@@ -42,7 +42,7 @@ def open_runtime(settings: Settings) -> Runtime:
         storage,
         open_job_store(settings, storage),
         ModelRegistry(storage),
-        DatasetRegistry(storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels),
+        open_dataset_registry(settings, storage),
         worker_name(),
     )
 

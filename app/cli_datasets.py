@@ -1,6 +1,7 @@
 """`betavae datasets`: what there is to train on."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +11,8 @@ from rich.table import Table
 
 from app.cli_output import note
 from app.cli_settings import with_options_of
-from app.cli_stores import open_stores, pack_of
-from models.info import Preprocessing
+from app.cli_stores import num_channels, open_stores, pack_of
+from models.info import Preprocessing, PreprocessingRequest
 from training.packs import read_rejected
 
 app = typer.Typer(help="List, register and pack data sets.", invoke_without_command=True)
@@ -51,15 +52,17 @@ def add(
 
 
 @app.command()
-@with_options_of(Preprocessing, "Preprocessing")
+@with_options_of(PreprocessingRequest, "Preprocessing")
 def pack(
     dataset: Annotated[str, typer.Argument(help="Data set (an id), or a folder or archive.")],
     *,
     settings: dict[str, object],
 ) -> None:
     """Decode every image once, as the first training on the data set would; names the files that can't be read."""
-    preprocessing = Preprocessing(**settings)  # type: ignore[arg-type]
-    packed = pack_of(open_stores(), dataset, preprocessing)
+    stores = open_stores()
+    asked = PreprocessingRequest(**settings)  # type: ignore[arg-type]
+    channels = asked.num_channels or num_channels(stores, dataset)
+    packed = pack_of(stores, dataset, Preprocessing(**{**asdict(asked), "num_channels": channels}))
     for rejected in read_rejected(packed.folder, limit=20):
         note(f"left out: {rejected.file}: {rejected.reason}")
     if packed.info.num_rejected > 20:

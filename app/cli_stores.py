@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.cli_output import CliError, progress
 from models.info import ModelInfo, Preprocessing, read_info
-from training.datasets import fingerprint, pack_dataset, source_for
+from training.datasets import fingerprint, num_channels_of, pack_dataset, source_for
 from training.packs import Pack, PackError, open_pack
 from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import Settings, load_settings
@@ -65,24 +65,43 @@ def open_stores(device: str | None = None) -> Stores:
     )
 
 
+def num_channels(stores: Stores, dataset: str) -> int:
+    """3 where the pictures of a data set (an id), or of a folder or archive (a path), have colours, otherwise 1.
+
+    Raises: CliError for an unknown data set; DatasetError.
+    """
+    path = _path_of(stores, dataset)
+    if path is not None:
+        return num_channels_of(source_for(path), stores.datasets.limits)
+    return stores.datasets.num_channels(dataset)
+
+
 def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it_was: bool = False) -> Pack:
     """The packed images of a data set (an id), or of a folder or archive (a path), packed now where there is no pack.
 
     Args: as_it_was, whether a pack counts too of a folder or file that has changed since: for those who go on with it.
     Raises: CliError for an unknown data set; DatasetError and PackError.
     """
-    try:
-        stores.datasets.get(dataset)
-    except UnknownDataset as error:
-        if Path(dataset).exists():
-            return _pack_of_path(stores, Path(dataset), preprocessing, as_it_was)
-        known = ", ".join(record.id for record in stores.datasets.list())
-        raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
+    path = _path_of(stores, dataset)
+    if path is not None:
+        return _pack_of_path(stores, path, preprocessing, as_it_was)
     pack = stores.datasets.open(dataset, preprocessing, check_source=not as_it_was)
     if pack is not None:
         return pack
     with progress(f"packing {dataset}") as report:
         return stores.datasets.pack(dataset, preprocessing, on_progress=report)
+
+
+def _path_of(stores: Stores, dataset: str) -> Path | None:
+    """The folder or file that is meant; None: a data set in the registry. Raises CliError where it is neither."""
+    try:
+        stores.datasets.get(dataset)
+    except UnknownDataset as error:
+        if Path(dataset).exists():
+            return Path(dataset)
+        known = ", ".join(record.id for record in stores.datasets.list())
+        raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
+    return None
 
 
 def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing, as_it_was: bool) -> Pack:

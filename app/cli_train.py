@@ -13,10 +13,10 @@ import typer
 from app.cli_evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
 from app.cli_output import CliError, note, progress
 from app.cli_settings import parse_pairs, with_options_of
-from app.cli_stores import Stores, open_stores, pack_of
+from app.cli_stores import Stores, num_channels, open_stores, pack_of
 from models.config import ConfigError
 from models.info import ModelInfo, read_info, validate_name, write_info
-from training.config import TrainingConfig, check_initial_network
+from training.config import TrainingConfig, check_initial_network, with_channels
 from training.packs import Pack
 from training.presets import PRESETS, resolve
 
@@ -93,6 +93,9 @@ def train(
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
     resumed = folder if resume and any((folder / "checkpoints").glob("*.safetensors")) else None
+    if training_config.num_channels is None:
+        found = _num_channels(stores, chosen, from_model, resumed)
+        training_config = with_channels(training_config, found)
     initial = _initial_weights(stores, from_model, training_config, resumed)
     # A run that goes on keeps the images that it began with.
     pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
@@ -135,6 +138,20 @@ def train(
     if result.outcome == "diverged":
         raise CliError(result.message)
     _finish(stores, folder / "model", chosen, pack, register, wanted)
+
+
+def _num_channels(stores: Stores, dataset: str, from_model: str | None, resumed: Path | None) -> int:
+    """Of a run that leaves them open: those of the run that goes on or of the model that it starts from, or the
+    pictures'.
+    """
+    from training.checkpoints import newest_checkpoint
+
+    if resumed is not None and (checkpoint := newest_checkpoint(resumed / "checkpoints")) is not None:
+        return int(checkpoint.state["config"]["num_channels"])
+    if from_model is not None:
+        info, _ = stores.model(from_model)
+        return info.network.num_channels
+    return num_channels(stores, dataset)
 
 
 def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None) -> Path | None:

@@ -33,11 +33,13 @@ def validate_name(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a picture of any size becomes a network's input; kept in the model, so that pictures are fed rightly."""
+class PreprocessingRequest:
+    """Preprocessing as it is asked for: the number of channels may be left to the pictures."""
 
     image_size: int = setting(64, text="Height and width after resizing.", unit="px", minimum=8, maximum=1024)
-    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    num_channels: int | None = setting(
+        None, text="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours.", choices=(1, 3)
+    )
     crop: str = setting(
         "center",
         text="Region kept before resizing: center (the largest centred square), none (squash the whole picture).",
@@ -49,6 +51,13 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing(PreprocessingRequest):
+    """How a picture of any size becomes a network's input; kept in the model, so that pictures are fed rightly."""
+
+    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
 
 
 @dataclass(frozen=True, kw_only=True)

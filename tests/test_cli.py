@@ -19,7 +19,9 @@ from PIL import Image
 
 from app import cli_train
 from app.cli_output import Report
+from models.info import read_info
 from training.config import TrainingConfig
+from training.packs import open_pack
 from worker.traversal_request import TraversalRequest
 
 ROOT = Path(__file__).parent.parent
@@ -243,6 +245,24 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         shutil.copy(folder / "00.png", folder / f"later {Path(dataset).name}.png")
         assert betavae(*train) == 0
         assert "going on from step 4" in capsys.readouterr().err
+
+
+def test_pictures_in_colour_make_a_model_in_colour(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, small_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for path in squares.glob("[0-9]*.png"):
+        Image.merge("RGB", [Image.open(path), *[Image.new("L", (32, 32))] * 2]).save(folder / path.name)
+    assert betavae("datasets", "pack", folder, "--image-size", "32") == 0
+    assert open_pack(Path(capsys.readouterr().out.strip().partition(" in ")[2])).info.num_channels == 3
+    more: dict[str, list[str | Path]] = {"grey": ["--num-channels", "1"], "from": ["--from", small_model], "open": []}
+    for name, options in more.items():
+        assert betavae("train", folder, "-o", tmp_path / name, "--no-register", *SMALL, *options) == 0
+        assert read_info(tmp_path / name / "model").network.num_channels == (3 if name == "open" else 1)
+    # Once more, without a word of the channels: the run that was there.
+    assert betavae("train", folder, "-o", tmp_path / "grey", "--no-register", *SMALL) == 0
+    assert "going on from step 12" in capsys.readouterr().err
 
 
 def test_another_run_in_the_same_folder_is_refused(

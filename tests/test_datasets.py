@@ -26,6 +26,7 @@ from training.datasets import (
     Source,
     ZipFile,
     fingerprint,
+    num_channels_of,
     pack_dataset,
     source_for,
 )
@@ -81,6 +82,56 @@ def code_of(source: Source, root: Path, **options: Any) -> str:
     assert sorted(os.listdir(root)) == before
     assert caught.value.message
     return caught.value.code
+
+
+# Colours
+
+
+def grey(value: int, format: str, mode: str = "RGB") -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (16, 16), value).convert(mode).save(file, format)
+    return file.getvalue()
+
+
+@both
+def test_colours_are_seen_in_some_pictures_from_all_over_a_set(tmp_path: Path, make: Make) -> None:
+    files = {f"{i:03}.jpg": grey(5 * i, "JPEG") for i in range(48)}
+    files |= {"broken.png": b"none", "notes.txt": b"none", "a.png": grey(9, "PNG", "LA")}
+    assert num_channels_of(make(tmp_path, files)) == 1
+    (tmp_path / "more").mkdir()
+    assert num_channels_of(make(tmp_path / "more", files | {f"{i:03}.jpg": picture(i) for i in range(24, 36)})) == 3
+    (tmp_path / "none").mkdir()
+    assert num_channels_of(make(tmp_path / "none", {"broken.png": b"none"})) == 1
+
+
+def test_colours_are_seen_in_the_pictures_as_packing_reads_them(tmp_path: Path) -> None:
+    source = as_folder(tmp_path, {"a.png": picture(1)})
+    assert num_channels_of(source, Limits(max_pixels=100)) == 1
+    with pytest.raises(DatasetError, match="no such folder"):
+        num_channels_of(ImageFolder(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("scale", [1, 255, 65535])
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_colours_are_seen_in_an_array(tmp_path: Path, scale: int, channels_first: bool) -> None:
+    pixels = np.random.default_rng(0).random((6, 16, 16, 3))
+    same = np.repeat(pixels[..., :1], 3, axis=3)
+    of = {}
+    for name, values in {"colour": pixels, "same": same, "grey": pixels[..., 0], "one": pixels[..., :1]}.items():
+        values = values * scale if scale == 1 else (values * scale).astype(np.uint8 if scale == 255 else np.uint16)
+        if channels_first and values.ndim == 4:
+            values = values.transpose(0, 3, 1, 2)
+        np.save(tmp_path / f"{name}.npy", np.ascontiguousarray(values))
+        of[name] = num_channels_of(source_for(tmp_path / f"{name}.npy"))
+    assert of == {"colour": 3, "same": 1, "grey": 1, "one": 1}
+
+
+@pytest.mark.parametrize(("name", "num_channels"), [("dsprites", 1), ("dsprites_color", 3), ("chairs", 3)])
+def test_built_in_sets_say_whether_they_have_colours(tmp_path: Path, name: str, num_channels: int) -> None:
+    source = BuiltIn(name, max_images=20)
+    assert num_channels_of(source) == num_channels
+    pixels = packed(source, tmp_path).images
+    assert bool(np.ptp(pixels.astype(int), axis=3).max()) == (num_channels == 3)
 
 
 # Pictures in folders and zips

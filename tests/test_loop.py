@@ -314,7 +314,7 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "model")
     assert loaded.info == result.info
     assert loaded.info.dataset["digest"] == pack.info.digest
-    assert loaded.info.preprocessing == SMALL.preprocessing
+    assert loaded.info.preprocessing == replace(SMALL, num_channels=1).preprocessing
     assert len(loaded.info.kl_per_dimension) == 4
 
 
@@ -674,6 +674,15 @@ def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path:
     other = replace(SMALL, latent_dim=5)
     with pytest.raises(ValueError, match="initial weights"):
         train(other, pack, run_folder=tmp_path / "other", initial_weights=tmp_path / "first" / "model")
+
+
+def test_an_open_number_of_channels_is_the_packs(pack: Pack, tmp_path: Path) -> None:
+    assert SMALL.num_channels is None
+    run = train(replace(SMALL, num_steps=1), pack, run_folder=tmp_path)
+    assert run.info is not None
+    assert run.info.network.num_channels == run.info.training["num_channels"] == pack.info.num_channels
+    with pytest.raises(ValueError, match="the network takes"):
+        train(replace(SMALL, num_channels=4 - pack.info.num_channels), pack, run_folder=tmp_path / "other")
 
 
 def test_images_of_another_size_are_refused(pack: Pack, tmp_path: Path) -> None:

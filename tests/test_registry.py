@@ -184,6 +184,30 @@ def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegist
         datasets.get(record.id)
 
 
+def test_a_set_has_as_many_channels_as_its_pictures_need(
+    datasets: DatasetRegistry, pictures: Path, tmp_path: Path, storage: LocalStorage
+) -> None:
+    assert (datasets.num_channels("dsprites"), datasets.num_channels("chairs")) == (1, 3)
+    folder = datasets.add_path("folder", pictures).id
+    assert datasets.num_channels(folder) == 1
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(pictures / "deep" / "6.png")
+    assert datasets.num_channels(folder) == 3
+    datasets.pack(folder, Preprocessing(image_size=32, num_channels=3))
+    pictures.rename(tmp_path / "moved")
+    assert datasets.num_channels(folder) == 3  # All there is of it is in colour.
+
+    np.save(tmp_path / "colours.npy", np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8))
+    upload = datasets.add_upload("upload", tmp_path / "colours.npy", filename="colours.npy").id
+    assert datasets.num_channels(upload) == 3
+    storage.delete(f"datasets/{upload}/upload.npy")
+    assert datasets.num_channels(upload) == 3  # As kept; the file may be far away.
+    broken = tmp_path / "broken.npy"
+    broken.write_bytes(b"none")
+    assert datasets.num_channels(datasets.add_upload("broken", broken, filename="broken.npy").id) == 1
+    with pytest.raises(UnknownDataset):
+        datasets.num_channels("nobody")
+
+
 def test_an_upload_is_kept_in_the_storage(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
     archive = tmp_path / "upload.tmp"
     with zipfile.ZipFile(archive, "w") as file:

@@ -135,6 +135,19 @@ def test_a_job_says_its_length_before_it_begins_and_its_phase_as_it_works(
     assert (done["step"], done["phase"], done["phase_fraction"]) == (6, None, None)
 
 
+def test_an_open_number_of_channels_is_the_pictures(services: Runtime, create: Create, tmp_path: Path) -> None:
+    assert services.jobs.get(create().id).request["config"]["num_channels"] is None
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "colours.npy", pixels)
+    services.datasets.add_upload("colours", tmp_path / "colours.npy", filename="colours.npy")
+    for dataset, asked, num_channels in (("squares", None, 1), ("colours", None, 3), ("colours", 1, 1)):
+        job = create(dataset, num_channels=asked)
+        work_on(services, job.id)
+        info, _ = services.models.get(services.jobs.get(job.id).model or "")
+        assert info.network.num_channels == info.preprocessing.num_channels == num_channels
+        assert info.training["num_channels"] == num_channels
+
+
 def test_a_wake_up_that_comes_twice_does_nothing(services: Runtime, create: Create) -> None:
     job = create()
     for _ in range(2):
@@ -198,6 +211,20 @@ def test_an_interrupted_training_ends_as_if_nothing_had_been(
     work_on(open_runtime(settings), whole.id)
     models = [services.models.info(services.jobs.get(i).model or "") for i in (job.id, whole.id)]
     assert models[0].weights_sha256 == models[1].weights_sha256
+
+
+def test_a_training_that_goes_on_keeps_its_number_of_channels(
+    services: Runtime, settings: Settings, create: Create, pictures: Path
+) -> None:
+    job = create(num_steps=120)
+    in_mid_training(services, job.id, services.stopping.set)
+    for path in pictures.glob("[0-9]*.png"):
+        Image.new("RGB", (32, 32), (255, 0, 0)).save(path)
+    work_on(open_runtime(settings), job.id)
+    done = services.jobs.get(job.id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    assert done.resumed_from_step is not None
+    assert services.models.info(done.model or "").network.num_channels == 1
 
 
 def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: Create) -> None:

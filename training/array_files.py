@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import dsprites
-from training.images import ImageError, Preprocessing, preprocess_array
+from training.images import ImageError, Preprocessing, is_coloured, preprocess_array
 from training.packs import PackInfo, PackWriter
 from training.sources import DAMAGED_ARCHIVE, ArrayFile, DatasetError, Limits, OnProgress
 
@@ -98,6 +98,18 @@ def pack_array_file(
             if isinstance(error, DatasetError):
                 raise
             raise DatasetError("unsupported_array", f"{source.path.name}: {error.message}") from error
+
+
+def has_colour(source: ArrayFile, limits: Limits) -> bool:
+    """Whether there is a colour in the first 16 MB of an array's pixels. Raises: DatasetError."""
+    with ExitStack() as stack:
+        arrays = _read_file(source.path, stack, limits)
+        block = _channels_last(next(arrays.blocks()))
+        if block.shape[3] == 1:
+            return False
+        # Of 1, 255 or 65 535, whichever these pixels count to.
+        top = next((limit for limit in (1, 255) if block.max() <= limit), 65535)
+        return is_coloured(np.clip(np.nan_to_num(block * (255 / top)), 0, 255).astype(np.uint8))
 
 
 def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Arrays:
@@ -369,7 +381,7 @@ def _byte_scale(arrays: _Arrays) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
     return lambda block: np.round(block.astype(np.float64) * (255 / ranges[top])).astype(np.uint8)
 
 
-def _channels_last(block: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _channels_last(block: NDArray[Any]) -> NDArray[Any]:
     if block.ndim == 3:
         return block[..., None]
     return block if block.shape[3] in (1, 3, 4) else block.transpose(0, 2, 3, 1)

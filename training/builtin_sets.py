@@ -31,6 +31,11 @@ def num_images(source: BuiltIn) -> int:
     return min(total, source.max_images or total)
 
 
+def has_colour(source: BuiltIn) -> bool:
+    """Whether the set is drawn in colours."""
+    return source.name != "dsprites"
+
+
 def pack_builtin(
     source: BuiltIn, target: Path, preprocessing: Preprocessing, *, name: str, on_progress: OnProgress, num_workers: int
 ) -> PackInfo:

@@ -25,7 +25,9 @@ class TrainingConfig:
     # Network and input
     architecture: str = setting("burgess", text="Convolutional network.", choices=ARCHITECTURES)
     image_size: int = setting(64, text="Height and width of the images.", unit="px", choices=IMAGE_SIZES)
-    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    num_channels: int | None = setting(
+        None, text="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours.", choices=(1, 3)
+    )
     latent_dim: int = setting(10, text="Number D of latent dimensions.", minimum=1, maximum=256)
     crop: str = setting(
         "center",
@@ -217,15 +219,25 @@ class TrainingConfig:
         return NetworkConfig(
             architecture=self.architecture,
             image_size=self.image_size,
-            num_channels=self.num_channels,
+            num_channels=self._num_channels(),
             latent_dim=self.latent_dim,
         )
 
     @property
     def preprocessing(self) -> Preprocessing:
         return Preprocessing(
-            image_size=self.image_size, num_channels=self.num_channels, crop=self.crop, crop_size=self.crop_size
+            image_size=self.image_size, num_channels=self._num_channels(), crop=self.crop, crop_size=self.crop_size
         )
+
+    def _num_channels(self) -> int:
+        if self.num_channels is None:
+            raise ValueError("num_channels is open until the pictures are known: see with_channels")
+        return self.num_channels
+
+
+def with_channels(config: TrainingConfig, num_channels: int) -> TrainingConfig:
+    """The config, with this number of channels where it was left open."""
+    return config if config.num_channels is not None else replace(config, num_channels=num_channels)
 
 
 def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:

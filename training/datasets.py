@@ -4,11 +4,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from training.array_files import pack_array_file
-from training.builtin_sets import builtin_fingerprint, num_images, pack_builtin
+from training import array_files, builtin_sets, picture_files
 from training.images import Preprocessing
 from training.packs import PackError, PackInfo
-from training.picture_files import folder_fingerprint, pack_pictures
 from training.sources import (
     ArrayFile,
     BuiltIn,
@@ -32,6 +30,7 @@ __all__ = [
     "Source",
     "ZipFile",
     "fingerprint",
+    "num_channels_of",
     "pack_dataset",
     "source_for",
 ]
@@ -61,8 +60,8 @@ def pack_dataset(
     workers = num_workers or min(8, usable_cpus())
     if isinstance(source, BuiltIn):
         pixels = preprocessing.image_size**2 * preprocessing.num_channels
-        _check_space(target_folder, num_images(source) * pixels)
-        return pack_builtin(
+        _check_space(target_folder, builtin_sets.num_images(source) * pixels)
+        return builtin_sets.pack_builtin(
             source,
             target_folder,
             preprocessing,
@@ -72,7 +71,7 @@ def pack_dataset(
         )
     source_fingerprint = fingerprint(source)
     if isinstance(source, ArrayFile):
-        return pack_array_file(
+        return array_files.pack_array_file(
             source,
             target_folder,
             preprocessing,
@@ -83,7 +82,7 @@ def pack_dataset(
             check_space=lambda num_bytes: _check_space(target_folder, num_bytes),
             source_fingerprint=source_fingerprint,
         )
-    return pack_pictures(
+    return picture_files.pack_pictures(
         source,
         target_folder,
         preprocessing,
@@ -101,11 +100,11 @@ def fingerprint(source: Source) -> str:
     Raises: DatasetError not_found.
     """
     if isinstance(source, BuiltIn):
-        return builtin_fingerprint(source)
+        return builtin_sets.builtin_fingerprint(source)
     if isinstance(source, ImageFolder):
         if not source.path.is_dir():
             raise DatasetError("not_found", f"{source.path}: no such folder")
-        look = folder_fingerprint(source.path)
+        look = picture_files.folder_fingerprint(source.path)
     else:
         if not source.path.is_file():
             raise DatasetError("not_found", f"{source.path}: no such file")
@@ -113,6 +112,20 @@ def fingerprint(source: Source) -> str:
         look = f"{status.st_size} {status.st_mtime_ns}"
     options = "" if isinstance(source, ArrayFile) else f"{source.layout} {source.split}"
     return hashlib.sha256(f"{look} {options}".encode()).hexdigest()
+
+
+def num_channels_of(source: Source, limits: Limits | None = None) -> int:
+    """3 where some of a source's pictures, of which a few are looked at, have colours; otherwise 1.
+
+    Raises: DatasetError.
+    """
+    if isinstance(source, BuiltIn):
+        coloured = builtin_sets.has_colour(source)
+    elif isinstance(source, ArrayFile):
+        coloured = array_files.has_colour(source, limits or Limits())
+    else:
+        coloured = picture_files.has_colour(source, limits or Limits())
+    return 3 if coloured else 1
 
 
 def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> Source:

@@ -21,6 +21,7 @@ __all__ = [
     "ImageError",
     "Preprocessing",
     "decode_image",
+    "is_coloured",
     "load_image",
     "looks_like_picture",
     "preprocess",
@@ -31,6 +32,9 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 """What is opened. Fewer decoders than Pillow has: each of them is code that strangers feed."""
 
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_GREY_SPREAD = 16
+"""Levels of 255 by which the channels of a grey picture may differ."""
 
 DEFAULT_MAX_BYTES = 64 * 2**20
 DEFAULT_MAX_PIXELS = 50_000_000
@@ -127,6 +131,12 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
         resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
         image = image.resize((size, size), resample, box=box)
     return np.asarray(image, np.uint8).reshape(size, size, preprocessing.num_channels)
+
+
+def is_coloured(pixels: NDArray[np.uint8]) -> bool:
+    """Whether any pixel's channels differ by more than what a codec makes of grey. Args: pixels, (..., C) uint8."""
+    colours = pixels[..., :3].astype(np.int16)
+    return bool(np.ptp(colours, axis=-1).max(initial=0) > _GREY_SPREAD)
 
 
 def preprocess_array(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -31,6 +31,7 @@ from training.config import (
     TrainingConfig,
     config_from_json,
     config_to_json,
+    with_channels,
     with_lengths_in_steps,
 )
 from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_input
@@ -172,7 +173,7 @@ def train(
     same number of threads.
 
     Args:
-        config: settings; lengths in epochs are turned into steps here.
+        config: settings; lengths in epochs are turned into steps here, and an open number of channels is the pack's.
         pack: the images; only mapped, never copied whole.
         run_folder: gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/; at the end training.gif,
             capacity.png and model/.
@@ -191,6 +192,7 @@ def train(
     """
     device = torch.device(device)
     keep_freed_memory()
+    config = with_channels(config, pack.info.num_channels)
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
         raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.images import ImageError, Preprocessing, load_image, looks_like_picture
+from training.images import ImageError, Preprocessing, is_coloured, load_image, looks_like_picture
 from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
 from training.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile
@@ -23,6 +23,7 @@ from training.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits,
 _PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 _CHUNK = 64
 _NUM_PEEKS = 64
+_NUM_COLOUR_PEEKS = 32
 _HEAD_BYTES = 32
 _MAX_LIST_BYTES = 256 * 2**20
 _END_OF_ZIP = struct.Struct("<4s4H2LH")
@@ -138,11 +139,36 @@ def check_zip(path: Path, limits: Limits) -> None:
         _check_sample(files, path)
 
 
+def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
+    """Whether there is a colour in any of at most 32 pictures from all over a folder or zip. Raises: DatasetError."""
+    as_seen = Preprocessing(num_channels=3, crop="none")
+    opened = open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
+    with opened as files:
+        for name in _spread(_candidates(files.names()), _NUM_COLOUR_PEEKS):
+            try:
+                data = files.read(name, limits.max_file_bytes)
+                pixels = load_image(data, as_seen, max_bytes=limits.max_file_bytes, max_pixels=limits.max_pixels)
+            except ImageError:  # The report of the packing says so.
+                continue
+            if is_coloured(pixels):
+                return True
+    return False
+
+
+def _candidates(names: list[str]) -> list[str]:
+    """The files that are called as pictures are; all of them where none is."""
+    return [name for name in names if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES] or names
+
+
+def _spread(names: list[str], count: int) -> list[str]:
+    """At most `count` of them, at equal distances."""
+    return names[:: max(1, -(-len(names) // count))]
+
+
 def _check_sample(files: Files, path: Path) -> None:
     names = files.names()
-    named = [name for name in names if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES]
-    candidates = named or names
-    sample = candidates[:: max(1, -(-len(candidates) // _NUM_PEEKS))]
+    candidates = _candidates(names)
+    sample = _spread(candidates, _NUM_PEEKS)
     if any(looks_like_picture(files.head(name)) for name in sample):
         return
     if not names:

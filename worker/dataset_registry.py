@@ -1,12 +1,14 @@
 """Data sets by id: built-in ones, registered folders and files, uploads; and their packs; free of torch.
 
 `datasets/<id>/source.json` says where the pictures come from, `datasets/<id>/upload.<suffix>` is what was uploaded,
-`datasets/<id>/<pack>/` is the set packed for one image size, number of channels and crop.
+`datasets/<id>/channels.json` whether an upload has colours, `datasets/<id>/<pack>/` is the set packed for one image
+size, number of channels and crop.
 """
 
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +25,7 @@ from training.datasets import (
     Source,
     ZipFile,
     fingerprint,
+    num_channels_of,
     pack_dataset,
 )
 from training.images import DEFAULT_MAX_PIXELS
@@ -164,6 +167,25 @@ class DatasetRegistry:
         if path.suffix.lower() == ".zip":
             return ZipFile(path, record.layout, record.split)
         return ArrayFile(path)
+
+    def num_channels(self, dataset_id: str) -> int:
+        """3 where its pictures have colours, otherwise 1; for pictures that cannot be read, as its packs are, or 1.
+
+        Raises: UnknownDataset.
+        """
+        kept = f"datasets/{dataset_id}/channels.json"
+        is_upload = self.get(dataset_id).kind == "upload"
+        if is_upload:  # It cannot change, and may be far away.
+            with suppress(NotStored, ValueError, KeyError, TypeError):
+                return int(self.storage.read_json(kept)["num_channels"])
+        try:
+            found = num_channels_of(self.source(dataset_id), self.limits)
+        except DatasetError as error:
+            log.warning("data set %s: %s", dataset_id, error.message)
+            return max((pack.num_channels for pack in self.packs(dataset_id)), default=1)
+        if is_upload:
+            self.storage.write_json(kept, {"num_channels": found})
+        return found
 
     def open(self, dataset_id: str, preprocessing: Preprocessing, *, check_source: bool = False) -> Pack | None:
         """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset.

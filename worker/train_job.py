@@ -12,7 +12,7 @@ import torch
 from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
-from training.config import TrainingConfig, check_initial_network, config_from_json
+from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
 from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
@@ -53,9 +53,9 @@ class _Training:
     def run(self) -> None:
         request = self.claim.job.request
         try:
-            config = config_from_json(request["config"])
             # A run that goes on keeps the images it began with, though the folder may have changed since.
             begins = not list_checkpoints(self.folder / "checkpoints")
+            config = self._config(request)
             pack = wait_for_pack(
                 self.services, request["dataset"], config.preprocessing, self._packing, check_source=begins
             )
@@ -82,6 +82,16 @@ class _Training:
             self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
         else:
             self._finish(result, pack)
+
+    def _config(self, request: dict[str, Any]) -> TrainingConfig:
+        """The request's settings, with the pictures' number of channels where it leaves that open."""
+        config = config_from_json(request["config"])
+        if config.num_channels is not None:
+            return config
+        checkpoint = newest_checkpoint(self.folder / "checkpoints")
+        if checkpoint is not None:
+            return with_channels(config, checkpoint.state["config"]["num_channels"])
+        return with_channels(config, self.services.datasets.num_channels(request["dataset"]))
 
     def _train(self, config: TrainingConfig, pack: Pack) -> TrainingResult:
         checkpoint = newest_checkpoint(self.folder / "checkpoints")

@@ -1,6 +1,6 @@
 """/datasets: what there is to train on, and uploads of more."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import anyio
@@ -15,7 +15,7 @@ from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Dataset, DatasetList, settings_schema
 from models.config import ConfigError
-from models.info import Preprocessing, validate_name
+from models.info import Preprocessing, PreprocessingRequest, validate_name
 from worker.dataset_job import request_pack
 from worker.jobs import FINISHED, STATES, Job, JobStoreUnavailable
 from worker.registry import DatasetRecord
@@ -159,8 +159,8 @@ def get_rejected(dataset_id: str, request: Request, services: Services_) -> Resp
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": settings_schema(Preprocessing),
-                    "example": {"image_size": 64, "num_channels": 3},
+                    "schema": settings_schema(PreprocessingRequest),
+                    "example": {"image_size": 64},
                 }
             },
         }
@@ -172,23 +172,25 @@ def get_rejected(dataset_id: str, request: Request, services: Services_) -> Resp
 )  # fmt: skip
 async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
     """Decode every image now and not when the first training asks for it; the report of rejected files comes of it."""
-    preprocessing = _preprocessing(await read_json(request))
+    asked = _read_packing(await read_json(request))
 
     def pack() -> dict[str, Any]:
         record = services.datasets.get(dataset_id)
         services.refuse_when_full()
+        num_channels = asked.num_channels or services.datasets.num_channels(record.id)
+        preprocessing = Preprocessing(**{**asdict(asked), "num_channels": num_channels})
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
     return JSONResponse(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
 
 
-def _preprocessing(body: dict[str, Any]) -> Preprocessing:
-    known = {f.name for f in fields(Preprocessing)}
+def _read_packing(body: dict[str, Any]) -> PreprocessingRequest:
+    known = {f.name for f in fields(PreprocessingRequest)}
     for name in body:
         if name not in known:
             raise problems.invalid(name[:100], f"is no field of this request; it has {', '.join(sorted(known))}")
-    return Preprocessing(**body)
+    return PreprocessingRequest(**body)
 
 
 def describe_packing(job: Job) -> dict[str, Any]:

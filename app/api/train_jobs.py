@@ -20,7 +20,7 @@ from app.problems import Problem
 from app.schemas import TrainJob, TrainJobList
 from models.config import ConfigError
 from models.info import validate_name
-from training.config import check_initial_network, config_from_json, config_to_json
+from training.config import check_initial_network, config_from_json, config_to_json, with_channels
 from training.metric_names import METRICS, check_metrics
 from training.presets import PRESETS, resolve
 from worker.job_events import follow_events
@@ -166,7 +166,10 @@ def _create(services: Services, body: dict[str, Any], idempotency_key: str | Non
         raise problems.invalid("dataset", "is missing")
     record = services.datasets.get(asked["dataset"])
     if asked["from"]:
-        check_initial_network(config_from_json(asked["config"]), services.models.info(asked["from"]).network)
+        network = services.models.info(asked["from"]).network
+        config = with_channels(config_from_json(asked["config"]), network.num_channels)
+        check_initial_network(config, network)
+        asked["config"] = config_to_json(config)
     name = asked.pop("name") or record.name
     services.refuse_when_full()
     return services.jobs.create("train", asked, name=name, idempotency_key=idempotency_key)

@@ -189,29 +189,34 @@ def test_a_folder_is_registered_packed_and_listed(
     assert capsys.readouterr().out.startswith("41 images")
 
 
-@contextmanager
-def _interrupted_at_first_report(label: str) -> Iterator[Report]:
-    def report(done: int, total: int, text: str = "") -> None:
-        if text:
-            os.kill(os.getpid(), signal.SIGINT)
+@pytest.fixture
+def interrupted(betavae: Betavae, monkeypatch: pytest.MonkeyPatch) -> Betavae:
+    """As betavae, with a Ctrl-C at the first report of a training."""
 
-    yield report
+    @contextmanager
+    def progress(label: str) -> Iterator[Report]:
+        def report(done: int, total: int, text: str = "") -> None:
+            if text:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        yield report
+
+    def run(*arguments: object) -> int:
+        with monkeypatch.context() as context:
+            context.setattr(cli_train, "progress", progress)
+            return betavae(*arguments)
+
+    return run
 
 
 def test_training_that_was_stopped_goes_on_to_the_same_model(
-    betavae: Betavae,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    squares: Path,
-    tmp_path: Path,
+    betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
     train = ("train", squares, "--name", "mine", *SMALL)
     assert betavae(*train, "-o", tmp_path / "whole", "--no-register") == 0
     assert capsys.readouterr().out == f"{tmp_path / 'whole' / 'model'}\n"
 
-    with monkeypatch.context() as context:
-        context.setattr(cli_train, "progress", _interrupted_at_first_report)
-        assert betavae(*train) == 1
+    assert interrupted(*train) == 1
     said = capsys.readouterr().err
     assert "stopped at step 4; the same command goes on from there" in said
     assert "going on" not in said
@@ -228,20 +233,14 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
 
 
 def test_a_run_goes_on_with_the_images_it_began_with(
-    betavae: Betavae,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    squares: Path,
-    tmp_path: Path,
+    betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / "folder")
     assert betavae("datasets", "add", "registered", folder) == 0
     dataset_id = capsys.readouterr().out.strip()
     for dataset in (dataset_id, folder):
         train = ("train", dataset, "--name", f"from {Path(dataset).name}", "--no-register", *SMALL)
-        with monkeypatch.context() as context:
-            context.setattr(cli_train, "progress", _interrupted_at_first_report)
-            assert betavae(*train) == 1
+        assert interrupted(*train) == 1
         shutil.copy(folder / "00.png", folder / f"later {Path(dataset).name}.png")
         assert betavae(*train) == 0
         assert "going on from step 4" in capsys.readouterr().err

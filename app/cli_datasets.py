@@ -1,7 +1,6 @@
 """`betavae datasets`: what there is to train on."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from rich.table import Table
 from app.cli_output import note
 from app.cli_settings import with_options_of
 from app.cli_stores import num_channels, open_stores, pack_of
-from models.info import Preprocessing, PreprocessingRequest
+from models.info import PreprocessingRequest
 from training.packs import read_rejected
 
 app = typer.Typer(help="List, register and pack data sets.", invoke_without_command=True)
@@ -61,8 +60,8 @@ def pack(
     """Decode every image once, as the first training on the data set would; names the files that can't be read."""
     stores = open_stores()
     asked = PreprocessingRequest(**settings)  # type: ignore[arg-type]
-    channels = asked.num_channels or num_channels(stores, dataset)
-    packed = pack_of(stores, dataset, Preprocessing(**{**asdict(asked), "num_channels": channels}))
+    preprocessing = asked.with_channels(asked.num_channels or num_channels(stores, dataset))
+    packed = pack_of(stores, dataset, preprocessing)
     for rejected in read_rejected(packed.folder, limit=20):
         note(f"left out: {rejected.file}: {rejected.reason}")
     if packed.info.num_rejected > 20:

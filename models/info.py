@@ -52,6 +52,10 @@ class PreprocessingRequest:
     def __post_init__(self) -> None:
         check(self)
 
+    def with_channels(self, num_channels: int) -> "Preprocessing":
+        """What is to be done, with this number of channels."""
+        return Preprocessing(**{**asdict(self), "num_channels": num_channels})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing(PreprocessingRequest):

@@ -8,7 +8,7 @@ import zipfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -64,8 +64,7 @@ def pack_pictures(
     source_fingerprint: str,
 ) -> PackInfo:
     """Decodes every picture of a folder or zip into a pack. Raises: DatasetError."""
-    opened = open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
-    with opened as files, PackWriter(target, preprocessing) as writer:
+    with _opened(source, limits) as files, PackWriter(target, preprocessing) as writer:
         layout = read_layout(files.names(), lambda n: _read_text(files, n), layout=source.layout, split=source.split)
         for refused in files.refused:
             writer.reject(*refused)
@@ -124,6 +123,10 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
         yield _ZipFiles(archive, path.stat().st_size, limits)
 
 
+def _opened(source: ImageFolder | ZipFile, limits: Limits) -> AbstractContextManager[Files]:
+    return open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
+
+
 def check_folder(folder: Path, limits: Limits) -> None:
     """As check_zip, for a folder. Raises: as open_folder does; DatasetError no_images."""
     with open_folder(folder, limits) as files:
@@ -142,8 +145,7 @@ def check_zip(path: Path, limits: Limits) -> None:
 def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
     """Whether there is a colour in any of at most 32 pictures from all over a folder or zip. Raises: DatasetError."""
     as_seen = Preprocessing(num_channels=3, crop="none")
-    opened = open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
-    with opened as files:
+    with _opened(source, limits) as files:
         for name in _spread(_candidates(files.names()), _NUM_COLOUR_PEEKS):
             try:
                 data = files.read(name, limits.max_file_bytes)

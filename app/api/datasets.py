@@ -1,6 +1,6 @@
 """/datasets: what there is to train on, and uploads of more."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Annotated, Any
 
 import anyio
@@ -15,7 +15,7 @@ from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Dataset, DatasetList, settings_schema
 from models.config import ConfigError
-from models.info import Preprocessing, PreprocessingRequest, validate_name
+from models.info import PreprocessingRequest, validate_name
 from worker.dataset_job import request_pack
 from worker.jobs import FINISHED, STATES, Job, JobStoreUnavailable
 from worker.registry import DatasetRecord
@@ -177,8 +177,7 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
     def pack() -> dict[str, Any]:
         record = services.datasets.get(dataset_id)
         services.refuse_when_full()
-        num_channels = asked.num_channels or services.datasets.num_channels(record.id)
-        preprocessing = Preprocessing(**{**asdict(asked), "num_channels": num_channels})
+        preprocessing = asked.with_channels(asked.num_channels or services.datasets.num_channels(record.id))
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"

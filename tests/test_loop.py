@@ -685,6 +685,49 @@ def test_an_open_number_of_channels_is_the_packs(pack: Pack, tmp_path: Path) -> 
         train(replace(SMALL, num_channels=4 - pack.info.num_channels), pack, run_folder=tmp_path / "other")
 
 
+def pack_of_noise(folder: Path, num_channels: int) -> Pack:
+    images = np.random.default_rng(0).integers(0, 256, (120, 32, 32, num_channels), dtype=np.uint8)
+    preprocessing = Preprocessing(image_size=32, num_channels=num_channels)
+    write_pack(folder, [images], name="noise", kind="array", source="test", preprocessing=preprocessing)
+    return open_pack(folder)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_the_default_looks_for_what_is_small_in_pictures_with_colours(num_channels: int, tmp_path: Path) -> None:
+    pack = pack_of_noise(tmp_path / "pack", num_channels)
+    reasons = iter([*[None] * 8, "shutdown"])  # In the restart's lesson.
+    config = replace(SMALL, latent_dim=10)
+    train(config, pack, run_folder=tmp_path / "run", should_stop=lambda: next(reasons))
+    checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.step == 8
+    taught = checkpoint.tensors.get("teacher_residual.taught")
+    if num_channels == 3:
+        assert checkpoint.state["config"]["restart_components"] == 3
+        assert taught is not None
+        assert len(taught) == 3
+    else:
+        assert checkpoint.state["config"]["restart_components"] == 0
+        assert taught is None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_goes_on_with_the_components_that_it_began_with(known: bool, tmp_path: Path) -> None:
+    pack = pack_of_noise(tmp_path / "pack", 3)
+    reasons = iter([None, None, "shutdown"])
+    before = replace(SMALL, restart_components=0)
+    train(before, pack, run_folder=tmp_path / "run", should_stop=lambda: next(reasons))
+    if not known:  # A checkpoint of before there was such a setting.
+        checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
+        assert checkpoint is not None
+        del checkpoint.state["config"]["restart_components"]
+        write_checkpoint(tmp_path / "run" / "checkpoints", checkpoint, fence=1)
+    result = train(SMALL, pack, run_folder=tmp_path / "run")
+    assert result.resumed_from_step == 2
+    assert result.info is not None
+    assert result.info.training["restart_components"] == 0
+
+
 def test_images_of_another_size_are_refused(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dataset"):
         train(replace(SMALL, image_size=64), pack, run_folder=tmp_path)
@@ -745,14 +788,22 @@ def test_warnings_come_once_and_in_words() -> None:
     swinging = metrics | {"kl": 4.0, "kl_per_dimension": [1.0] * 4}
     assert Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 149.0}) == []
     assert len(Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 151.0})) == 1
+    steered = replace(SMALL, num_steps=10_000, capacity_steps=100, restart_step=200)
+    under = metrics | {"kl": 1.0, "kl_per_dimension": [0.25] * 4, "beta": 1.0}
+    for components in (0, 2):
+        watch = Watch(replace(steered, restart_components=components), num_validation_images=1)
+        (said,) = watch.look(5_000, under)
+        assert "pay for no more" in said
+        assert ("restart_components" in said) == (components == 0)
+    assert "still falling" in Watch(steered, num_validation_images=1).look(5_000, under | {"beta": 3.0})[0]
     short = Watch(
         replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
     )
     assert "before β has fallen" in short.look(50, swinging)[0]
     late = replace(SMALL, restart_step=24, capacity_steps=1, learning_rate_schedule="plateau")
-    said = Watch(late, num_validation_images=0).look(4, swinging)
-    assert any("before its restart" in text for text in said)
-    assert any("without images for validation" in text for text in said)
+    warnings = Watch(late, num_validation_images=0).look(4, swinging)
+    assert any("before its restart" in text for text in warnings)
+    assert any("without images for validation" in text for text in warnings)
     assert Watch(replace(late, restart_step=23), num_validation_images=1).look(4, swinging) == []
 
 

@@ -12,6 +12,7 @@ from training.config import (
     config_to_json,
     unread_settings,
     with_lengths_in_steps,
+    with_restart_components,
 )
 from training.presets import PRESETS, resolve
 from training.schedules import LEAST_BETA, cosine_decay, geometric_decay, linear_ramp, steered_beta
@@ -115,6 +116,28 @@ def test_settings_that_do_nothing_are_known(
     for from_model in (False, True):
         config = resolve(preset, overrides, from_model=from_model)
         assert unread_settings(with_lengths_in_steps(config, 10)) == unread
+
+
+@pytest.mark.parametrize(
+    ("overrides", "components"),
+    [
+        ({}, 3),
+        ({"latent_dim": 32}, 3),
+        ({"latent_dim": 7}, 2),
+        ({"latent_dim": 2}, 0),
+        ({"num_channels": 1}, 0),
+        ({"restart_fraction": 0.0}, 0),
+        ({"objective": "annealed", "restart_step": 5}, 0),
+        ({"objective": "capacity"}, 0),
+        ({"restart_components": 0}, 0),
+        ({"num_channels": 1, "restart_components": 5}, 5),
+    ],
+)
+def test_a_restart_looks_for_what_was_passed_over_where_pictures_have_colours(
+    overrides: dict[str, object], components: int
+) -> None:
+    config = with_lengths_in_steps(resolve(None, {"num_channels": 3, **overrides}), 10)
+    assert with_restart_components(config).restart_components == components
 
 
 def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to() -> None:

@@ -33,6 +33,7 @@ from training.config import (
     config_to_json,
     with_channels,
     with_lengths_in_steps,
+    with_restart_components,
 )
 from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_input
 from training.memory import keep_freed_memory
@@ -123,8 +124,8 @@ class _Run:
 
     def restore(self, checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
         state = checkpoint.state
-        # Settings that a later version added have their defaults in an older checkpoint, and previews decide nothing.
-        if replace(config_from_json(state["config"]), preview_steps=config.preview_steps) != config:
+        # Previews decide nothing.
+        if replace(_config_of(checkpoint), preview_steps=config.preview_steps) != config:
             raise CheckpointError("the checkpoint belongs to a run with other settings")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")
@@ -138,6 +139,11 @@ class _Run:
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
+
+
+def _config_of(checkpoint: Checkpoint) -> TrainingConfig:
+    """Settings that a later version added have their defaults in an older checkpoint, or what stood for them then."""
+    return config_from_json({"restart_components": 0} | checkpoint.state["config"])
 
 
 @contextmanager
@@ -200,11 +206,15 @@ def train(
     _check_batches(config, len(train_indices), len(pack.images))
     batches = Batches(pack.images, train_indices, config.batch_size, config.seed)
     config = with_lengths_in_steps(config, batches.steps_per_epoch)
-    assert config.capacity_steps is not None
-    assert config.validation_steps is not None
 
     checkpoint_folder = run_folder / "checkpoints"
     checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
+    if checkpoint is not None and config.restart_components is None:
+        # A run keeps the number that it began with; by default there once were none.
+        config = replace(config, restart_components=_config_of(checkpoint).restart_components)
+    config = with_restart_components(config)
+    assert config.capacity_steps is not None
+    assert config.validation_steps is not None
     run = _new_run(config, pack, device, initial_weights if checkpoint is None else None)
     if checkpoint is not None:
         run.restore(checkpoint, config, pack.info.digest)
@@ -281,6 +291,7 @@ def train(
                 break
             # Step.
             if config.objective in RESTARTING and run.step == config.restart_step:
+                assert config.restart_components is not None
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
                 if config.restart_axes == "independent":

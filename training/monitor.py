@@ -69,11 +69,7 @@ class Watch:
             if abs(distance) > 0.1 * (1 + metrics["capacity"]):
                 found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
                 if config.objective == "controlled" and distance < 0:
-                    found["far"] += (
-                        f": at β {metrics['beta']:.3g} the images pay for no more"
-                        if metrics["beta"] <= max(config.beta_least, LEAST_BETA)
-                        else f": β ({metrics['beta']:.3g}) is still falling; take a longer run or a smaller beta_start"
-                    )
+                    found["far"] += f": {_why_below(config, metrics['beta'])}"
         if config.objective == "capacity":
             # The mean of the penalties, which the KL's swings about C do not cancel out of.
             penalty = metrics["loss"] - rec
@@ -102,3 +98,13 @@ class Watch:
         new = [text for key, text in found.items() if key not in self._said]
         self._said |= found.keys()
         return new
+
+
+def _why_below(config: TrainingConfig, beta: float) -> str:
+    """Why the KL of a run with a steered β stays below its capacity."""
+    if beta > max(config.beta_least, LEAST_BETA):
+        return f"β ({beta:.3g}) is still falling; take a longer run or a smaller beta_start"
+    why = f"at β {beta:.3g} the images pay for no more"
+    if config.restart_step is not None and not config.restart_components:
+        why += ", unless something small in them was passed over (restart_components can teach it)"
+    return why

@@ -177,6 +177,62 @@ def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp
         assert torch.equal(tensor, weights_of(result)[name]), name
 
 
+def lengthy_lesson(pack: Pack) -> TrainingConfig:
+    """Of a restart whose lesson goes three times through the set, but for a step."""
+    steps_per_epoch = 96 // SMALL.batch_size
+    return replace(
+        SMALL, objective="annealed", encoder_start="alive", beta_start=0.01, restart_step=4, restart_components=2,
+        restart_steps=3 * steps_per_epoch - 1, num_steps=4 + 3 * steps_per_epoch,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+def test_a_teacher_looks_at_an_image_once_where_its_lesson_comes_back_to_it(
+    num_threads: int, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(num_threads)
+    seen: list[int] = []
+    targets = Teacher.targets
+
+    def counted(self: Teacher, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return targets(self, images)
+
+    monkeypatch.setattr(Teacher, "targets", counted)
+    once = train(lengthy_lesson(pack), pack, run_folder=tmp_path / "once")
+    assert sum(seen) == 96  # Those of 120 that are trained on.
+    monkeypatch.setattr("training.loop._keeps_lessons", lambda *_: False)
+    seen.clear()
+    anew = train(lengthy_lesson(pack), pack, run_folder=tmp_path / "anew")
+    assert sum(seen) > 2 * 96
+    for name, tensor in weights_of(once).items():
+        assert (weights_of(anew)[name] - tensor).norm() < 0.01 * tensor.norm(), name
+
+
+def test_a_run_stopped_while_its_teacher_looks_at_the_set_goes_on_to_the_same_bits(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = lengthy_lesson(pack)
+    whole = train(config, pack, run_folder=tmp_path / "whole")
+    monkeypatch.setattr("training.loop._STOPPABLE", 1)
+    asked = 0
+
+    def should_stop() -> str | None:
+        nonlocal asked
+        asked += 1
+        return "shutdown" if asked > config.restart_step + 2 else None  # type: ignore[operator]
+
+    stopped = train(config, pack, run_folder=tmp_path / "parts", should_stop=should_stop)
+    assert (stopped.step, stopped.stop_reason) == (config.restart_step, "shutdown")
+    checkpoint = newest_checkpoint(tmp_path / "parts" / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.state["teacher_dimensions"] is not None
+    result = train(config, pack, run_folder=tmp_path / "parts")
+    assert result.resumed_from_step == config.restart_step
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(result)[name]), name
+
+
 def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_place(pack: Pack) -> None:
     torch.manual_seed(0)
     network = VAE(NetworkConfig(image_size=32, latent_dim=4))

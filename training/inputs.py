@@ -26,13 +26,16 @@ class Batches:
 
     def at(self, step: int) -> NDArray[np.uint8]:
         """The images of the given step, (B, H, W, C) uint8."""
+        return self._images[self.indices_at(step)]
+
+    def indices_at(self, step: int) -> NDArray[np.int64]:
+        """Which images those are, (B,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(self._indices)
             self._epoch = epoch
         # In storage order, a mapped file is read forwards; within a batch the order changes nothing but the noise.
-        chosen = np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
-        return self._images[chosen]
+        return np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
 
 
 def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:

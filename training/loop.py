@@ -55,6 +55,8 @@ _SAMPLE = 512
 """Images that a start and a restart look at."""
 _TURNING_SAMPLE = 8192
 """Images by which a restart turns what it has: fourth moments ask for many."""
+_STOPPABLE = 32
+"""Batches that a teacher looks at, outside of steps, before a run asks whether it should stop: a second or less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +191,9 @@ def train(
         initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
             so this is no resume. Only where β is steered, C starts at the KL that the model has.
         checkpoint_seconds: time between checkpoints.
-        on_progress: called with every record. should_stop: called before every step; a reason ends the run after a
-            checkpoint. save_checkpoint: replaces the writing of checkpoints into run_folder.
+        on_progress: called with every record. should_stop: called before every step, and at times while a teacher
+            looks at the set; a reason ends the run after a checkpoint. save_checkpoint: replaces the writing of
+            checkpoints into run_folder.
     Returns: the result; cancelling and divergence are results, not exceptions.
     Raises: CheckpointError when the checkpoint belongs to other settings or images; ConfigError when the set leaves
         no images to train on, or one for btcvae; ValueError when the pack or the initial weights do not fit the
@@ -242,6 +245,7 @@ def train(
     saved_at = time.monotonic()
     metrics: dict[str, Any] = {}
     validation: dict[str, float] = {}
+    lessons: Tensor | None = None
     reason: str | None = None
     message = ""
 
@@ -290,7 +294,7 @@ def train(
             if last or reason:
                 break
             # Step.
-            if config.objective in RESTARTING and run.step == config.restart_step:
+            if config.objective in RESTARTING and run.step == config.restart_step and run.teacher is None:
                 assert config.restart_components is not None
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
@@ -299,10 +303,16 @@ def train(
                         run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate = LearningRate(config, run.optimizer)
+            if run.teacher is not None and lessons is None and _keeps_lessons(config, batches):
+                with window.paused():
+                    lessons = _lessons(run.teacher, pack, train_indices, batches.batch_size, parts, should_stop)
+                if lessons is None:
+                    continue
             run.learning_rate.apply(run.step)
             capacity = capacity_at(run.step, config, run.least_capacity)
             beta = run.beta if config.objective == "controlled" else beta_at(run.step, config)
-            images = batches.at(run.step)
+            chosen = batches.indices_at(run.step)
+            images = pack.images[chosen]
             noise = noise_at(run.step, config.seed, (len(images), config.latent_dim), device)
             rec, mean, log_variance = parts.losses(images, noise)
             kls = kl_per_dimension(mean, log_variance)
@@ -322,9 +332,12 @@ def train(
                 assert config.restart_steps is not None
                 strength = linear_ramp(run.step - config.restart_step, 1.0, 0.0, config.restart_steps)
                 if strength == 0:
-                    run.teacher = None
+                    run.teacher = lessons = None
                 else:
-                    targets = parts.apply(run.teacher.targets, images)
+                    if lessons is None:
+                        targets = parts.apply(run.teacher.targets, images)
+                    else:
+                        targets = lessons[torch.from_numpy(chosen).to(device)]
                     loss = loss + run.teacher.loss(targets, mean, log_variance, strength)
             # The step's one wait for the device.
             loss_value, rec_value, kl_value = torch.stack([loss, rec, kl]).tolist()
@@ -381,6 +394,36 @@ def _check_batches(config: TrainingConfig, num_training: int, num_images: int) -
         )
     if config.objective == "btcvae" and num_training < 2:
         raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")
+
+
+def _keeps_lessons(config: TrainingConfig, batches: Batches) -> bool:
+    """Whether the steps with a teacher see each image twice or more; a function of the settings, as the bits are."""
+    assert config.restart_steps is not None
+    return config.restart_steps >= 2 * batches.steps_per_epoch
+
+
+def _lessons(
+    teacher: Teacher,
+    pack: Pack,
+    indices: NDArray[np.int64],
+    batch_size: int,
+    parts: Parts,
+    should_stop: Callable[[], str | None] | None,
+) -> Tensor | None:
+    """What a teacher says of each training image, once for all steps, since it does not change.
+
+    Returns: targets (N, K) by an image's place in the set, of which only those at `indices` are filled; None if there
+        was a reason to stop.
+    """
+    found: list[Tensor] = []
+    for k, rows in enumerate(np.array_split(indices, math.ceil(len(indices) / batch_size)), start=1):
+        if k % _STOPPABLE == 0 and should_stop is not None and should_stop():
+            return None
+        found.append(parts.apply(teacher.targets, pack.images[rows]))
+    targets = torch.cat(found)
+    lessons = targets.new_zeros(len(pack.images), targets.shape[1])
+    lessons[torch.from_numpy(indices).to(lessons.device)] = targets
+    return lessons
 
 
 def _next_loss(run: _Run, config: TrainingConfig, batches: Batches, parts: Parts, device: torch.device) -> float:

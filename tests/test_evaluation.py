@@ -122,6 +122,43 @@ def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
     assert any("no scores" in note for note in result.notes)
 
 
+def test_of_several_images_a_combination_some_are_kept_for_the_test(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
+    monkeypatch.setattr(evaluation, "NUM_TRAIN", 3_000)
+    rng = np.random.default_rng(0)
+    pack = make_pack(rng.integers(0, 2, (300, 1)))
+    codes = rng.normal(size=(300, 3)).astype(np.float32)
+    monkeypatch.setattr(
+        evaluation, "encode_images", lambda network, images, rows, **_: codes[rows] if rows is not None else codes
+    )
+    result = evaluate_model(network, pack, device="cpu", metrics=["dci"])
+    value = result.scores["dci_informativeness"].value
+    assert result.sampling == "grid"
+    assert value is not None
+    assert value < 0.65
+    assert not any("also trained on" in note for note in result.notes)
+
+
+def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    result = evaluate_model(
+        network, make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0)), device="cpu", metrics=[]
+    )
+    assert any("also trained on" in note for note in result.notes)
+
+
+def test_a_factor_with_thousands_of_values_is_left_out(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_MAX_VALUES", 4)
+    result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=["mig"])
+    assert result.factor_names == ["shape", "x"]
+    assert any("more than 4 values: y" in note for note in result.notes)
+
+
 def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
     result = evaluate_model(network, make_pack(np.repeat(grid_factors(), 2, axis=0)), device="cpu")
 

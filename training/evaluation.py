@@ -33,6 +33,10 @@ MAX_DEPENDENCE = 0.05
 
 _MIN_ROWS_PER_VALUE = 64
 _MIN_POINTS = 100
+_MAX_VALUES = 1_000
+"""Of a factor: DCI and SAP train a classifier for each."""
+_REPEATED = 0.05
+"""Share of test images that a classifier was trained on from which a note says so."""
 _NEED_GROUPS = ("factor_vae", "beta_vae")
 
 
@@ -242,7 +246,10 @@ def _varying_factors(pack: Pack, seed: int) -> tuple[NDArray[np.int64] | None, l
     varies = factors.max(0) > 0
     if not varies.all():
         notes.append(f"left out, having one value only: {', '.join(names[~varies])}")
-    factors, names = factors[:, varies], names[varies]
+    few = factors.max(0) < _MAX_VALUES
+    if not few.all():
+        notes.append(f"left out, having more than {_MAX_VALUES} values: {', '.join(names[~few])}")
+    factors, names = factors[:, varies & few], names[varies & few]
     no_codes = np.empty((len(factors), 0))
     is_grid = len(names) > 0 and full_grid(no_codes, factors, (factors.max(0) + 1).tolist()) is not None
     if len(names) and not is_grid:
@@ -265,6 +272,23 @@ def _own_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
     return order[num_test : num_test + NUM_TRAIN], order[:num_test]
 
 
+def _kept_for_test(
+    factors: NDArray[np.int64], sizes: Sequence[int], rng: np.random.Generator
+) -> NDArray[np.bool_] | None:
+    """Of a grid with several images a combination, a third of each one's for the test, (N,); None where one has a
+    single image."""
+    cells = np.ravel_multi_index(tuple(factors.T), tuple(sizes))
+    counts = np.bincount(cells)
+    if counts.min() < 2:
+        return None
+    order = rng.permutation(len(cells))
+    order = order[np.argsort(cells[order], kind="stable")]  # Of each cell, its images by chance.
+    place = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = np.zeros(len(cells), dtype=bool)
+    kept[order] = place < np.repeat(np.maximum(1, counts // 3), counts)
+    return kept
+
+
 def _draw_points(
     encode: Callable[[NDArray[np.int64] | None], Codes],
     factors: NDArray[np.int64],
@@ -282,9 +306,21 @@ def _draw_points(
     grid = full_grid(places, factors, sizes) if is_grid else None
     notes, obstacle = [], ""
     if grid is not None:
-        rows, test_rows = (grid.draw(num, rng)[0][:, 0].astype(np.int64) for num in (NUM_TRAIN, NUM_TEST))
+        kept = _kept_for_test(factors, sizes, rng) if count > math.prod(sizes) else None
+        pools = [grid, grid] if kept is None else [full_grid(places[own], factors[own], sizes) for own in (~kept, kept)]
+        rows, test_rows = (
+            pool.draw(num, rng)[0][:, 0].astype(np.int64)
+            for pool, num in zip(pools, (NUM_TRAIN, NUM_TEST), strict=True)
+            if pool is not None
+        )
         if count > math.prod(sizes):
-            notes = ["several images have the same factors: each draw takes one of them at random"]
+            notes.append("several images have the same factors: each draw takes one of them at random")
+        repeated = float(np.isin(test_rows, rows).mean())
+        if repeated > _REPEATED:
+            notes.append(
+                f"{repeated:.0%} of the images that SAP and DCI were tested on they were also trained on: the set has "
+                f"{count} images, and both are drawn from all of them, as the papers do"
+            )
     else:
         rows, test_rows = _own_rows(count, seed)
         obstacle = _obstacle(RowFactors(places, factors), factors)
@@ -343,14 +379,22 @@ def _mig(points: _Points, work: _Work) -> dict[str, Score]:
     if points.codes.shape[1] < 2:
         return {"mig": Score(None, note="needs at least two dimensions")}
     score = m.mig_of_counts(points.codes, points.factors)
-    return {"mig": Score(score(None), m.bootstrap_interval(score, len(points.codes), work.rng))}
+    return {"mig": Score(score(None), _interval("mig", score, points, work))}
 
 
 def _modularity(points: _Points, work: _Work) -> dict[str, Score]:
     if points.factors.shape[1] < 2:
         return {"modularity": Score(None, note="needs at least two factors")}
     score = m.modularity_of_counts(points.codes, points.factors)
-    return {"modularity": Score(score(None), m.bootstrap_interval(score, len(points.codes), work.rng))}
+    return {"modularity": Score(score(None), _interval("modularity", score, points, work))}
+
+
+def _interval(
+    name: str, score: Callable[[NDArray[np.int64]], float], points: _Points, work: _Work
+) -> tuple[float, float]:
+    return m.bootstrap_interval(
+        score, len(points.codes), work.rng, on_resample=lambda done, total: work.report(name, done, total)
+    )
 
 
 def _sap(points: _Points, work: _Work) -> dict[str, Score]:

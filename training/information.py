@@ -58,7 +58,14 @@ def mutual_information(codes: Codes, factors: Factors) -> Matrix:
 
 def factor_entropy(factors: Factors) -> Matrix:
     """Entropy of each factor in the sample: (F,) nats."""
-    return np.array([information_between(column, column, None) for column in compact(factors).T])
+    return np.array([entropy_of(column, None) for column in compact(factors).T])
+
+
+def entropy_of(column: NDArray[np.int64], counts: NDArray[np.int64] | None) -> float:
+    """Entropy, nats, of a column of small class indices, each point counted `counts` times (None: once)."""
+    share = np.bincount(column, counts)
+    share = share[share > 0] / share.sum()
+    return max(0.0, float(-(share * np.log(share)).sum()))
 
 
 def correlation(codes: Codes, factors: Factors) -> Matrix:

@@ -27,7 +27,7 @@ from training.information import (
     check_points,
     compact,
     correlation,
-    information_between,
+    entropy_of,
     information_matrix,
 )
 
@@ -56,7 +56,7 @@ def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64]
 
     def score(counts: NDArray[np.int64] | None) -> float:
         top = np.sort(information_matrix(bins, factors, counts), axis=0)[::-1]
-        entropies = np.array([information_between(column, column, counts) for column in factors.T])
+        entropies = np.array([entropy_of(column, counts) for column in factors.T])
         # A resample can happen to hold one value of a rare factor only: nothing to know, no gap.
         gaps = np.divide(top[0] - top[1], entropies, out=np.zeros_like(entropies), where=entropies > 0)
         return float(np.mean(gaps))
@@ -380,17 +380,23 @@ def bootstrap_interval(
     *,
     num_resamples: int = 200,
     level: float = 0.95,
+    on_resample: Callable[[int, int], None] | None = None,
 ) -> tuple[float, float]:
     """The interval in which a score lies over resamples of its points, centred on the score itself.
 
     Resampling adds bias to a mutual information a second time, so plain percentiles would leave the score itself out;
     here their mean is moved back onto it. The interval shows the spread from the choice of points, not the estimator's
     bias, which scores of other models at the same number of points share, nor the spread over training seeds.
-    Args: score, of how often each point is counted, (num_points,); level, the share of resamples inside.
+    Args: score, of how often each point is counted, (num_points,); level, the share of resamples inside;
+        on_resample, called before each with the number done and of all.
     Returns: lower and upper end, in [0, 1].
     """
     counts = rng.multinomial(num_points, np.full(num_points, 1 / num_points), size=num_resamples)
-    scores = np.array([score(row) for row in counts])
+    scores = np.empty(num_resamples)
+    for k, row in enumerate(counts):
+        if on_resample is not None:
+            on_resample(k, num_resamples)
+        scores[k] = score(row)
     ends = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2]) - scores.mean()
     low, high = np.clip(score(np.ones(num_points, dtype=np.int64)) + ends, 0.0, 1.0)
     return float(low), float(high)

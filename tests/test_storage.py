@@ -37,7 +37,7 @@ def test_what_is_written_can_be_read(any_storage: Storage) -> None:
 
 def test_what_is_not_there(any_storage: Storage) -> None:
     any_storage.write_bytes("a/b", b"")
-    for key in ("x", "a/x", "x/y/z"):
+    for key in ("x", "a/x", "x/y/z", "a/b/c"):
         assert not any_storage.exists(key)
         assert any_storage.list(key) == []
         any_storage.delete(key)

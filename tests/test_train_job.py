@@ -1,5 +1,6 @@
 """Training as a job: from the request to a model, and every way of being interrupted."""
 
+import json
 import os
 import signal
 import subprocess
@@ -225,6 +226,28 @@ def test_a_training_that_goes_on_keeps_its_number_of_channels(
     assert (done.status, done.attempts) == ("succeeded", 2)
     assert done.resumed_from_step is not None
     assert services.models.info(done.model or "").network.num_channels == 1
+
+
+def test_another_machine_goes_on_with_a_runs_records(
+    settings: Settings, pictures: Path, tmp_path: Path, create: Create
+) -> None:
+    """The storage is remote, so that a machine has only what the one before it has brought there."""
+    remote = {"storage_url": f"local://{tmp_path / 'remote'}"}
+    machines = [
+        open_runtime(settings.model_copy(update=remote | {"home": tmp_path / name})) for name in ("first", "second")
+    ]
+    first, second = machines
+    first.datasets.add_path("squares", pictures)
+    job = first.jobs.create("train", create(num_steps=120).request, name="Squares")
+    in_mid_training(first, job.id, first.stopping.set)
+    work_on(second, job.id)
+    done = second.jobs.get(job.id)
+    assert (done.status, done.attempts) == ("succeeded", 2)
+    lines = second.storage.read_bytes(f"jobs/{job.id}/metrics.jsonl").splitlines()
+    steps = [record["step"] for record in map(json.loads, lines) if "loss" in record]
+    assert steps == list(range(1, 121))
+    for services in machines:
+        services.jobs.redis.close()
 
 
 def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: Create) -> None:

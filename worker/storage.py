@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,8 @@ class LocalStorage(Storage):
     def delete(self, prefix: str) -> None:
         path = self.path(prefix)
         if not path.is_dir():
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
             return
         # The descriptions go first: a removal that is cut short leaves files that nobody points to.
         for description in sorted(path.glob("*.json")):
@@ -194,7 +196,7 @@ class RemoteStorage(Storage):
     def read_bytes(self, key: str) -> bytes:
         try:
             return bytes(self.fs.cat_file(self._path(key)))
-        except (FileNotFoundError, IsADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotStored(key) from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
@@ -235,20 +237,20 @@ class RemoteStorage(Storage):
             for child in self.fs.glob(f"{path}/*.json"):
                 self.fs.rm_file(child)
             self.fs.rm(path, recursive=True)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         shutil.rmtree(self.cache / prefix, ignore_errors=True)
 
     def size(self, key: str) -> int:
         try:
             return int(self.fs.size(self._path(key)))
-        except (FileNotFoundError, TypeError):
+        except (FileNotFoundError, NotADirectoryError, TypeError):
             raise NotStored(key) from None
 
     def local_file(self, key: str) -> Path:
         try:
             details = self.fs.info(self._path(key))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise NotStored(key) from None
         return self._copy(key, details)
 

@@ -17,6 +17,7 @@ from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
 from training.packs import Pack
+from training.recorder import METRICS_FILE
 from worker import job_files
 from worker.claims import Claim, ClaimKeeper
 from worker.dataset_job import Abandoned, wait_for_pack
@@ -289,7 +290,13 @@ class _Training:
             return folder
         for path in stored.rglob("*"):
             target = folder / path.relative_to(stored)
-            if path.is_file() and not path.name.startswith(".") and path.parent != stored and not target.exists():
+            if path.parent == stored:  # The job's own files, but for the run's records: the longer ones know more.
+                wanted = path.name == METRICS_FILE and not (
+                    target.exists() and target.stat().st_size >= path.stat().st_size
+                )
+            else:
+                wanted = path.is_file() and not path.name.startswith(".") and not target.exists()
+            if wanted:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
         return folder

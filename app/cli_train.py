@@ -68,8 +68,8 @@ def train(
             "--from",
             "--initial-model",
             metavar="MODEL",
-            help="Start a new run from the weights of this model (an id or a folder) of the same network. Step, "
-            "optimizer and C begin anew: this is no resuming.",
+            help="Start a new run from the weights of this model (an id or a folder) of the same network. Step "
+            "and optimizer begin anew, C at the model's KL: this is no resuming.",
             show_default=False,
         ),
     ] = None,
@@ -92,7 +92,7 @@ def train(
     run_name = validate_name(name or preset or Path(chosen).stem)
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
-    resumed = folder if resume and any((folder / "checkpoints").glob("*.safetensors")) else None
+    resumed = folder if resume and any((folder / "checkpoints").glob("*.json")) else None
     if training_config.num_channels is None:
         found = _num_channels(stores, chosen, from_model, resumed)
         training_config = with_channels(training_config, found)
@@ -167,7 +167,7 @@ def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, r
     if resumed is not None:
         note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
     else:
-        note(f"starting from the weights of {info.name} at step 0: optimizer and C begin anew, this is no resuming")
+        note(f"starting from the weights of {info.name} at step 0, with a fresh optimizer: this is no resuming")
     return folder
 
 

@@ -182,23 +182,29 @@ def lengthy_lesson(pack: Pack) -> TrainingConfig:
     steps_per_epoch = 96 // SMALL.batch_size
     return replace(
         SMALL, objective="annealed", encoder_start="alive", beta_start=0.01, restart_step=4, restart_components=2,
-        restart_steps=3 * steps_per_epoch - 1, num_steps=4 + 3 * steps_per_epoch,
+        restart_steps=3 * steps_per_epoch - 1, num_steps=4 + 3 * steps_per_epoch, preview_steps=2,
     )  # fmt: skip
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of images that a teacher looks at, call by call."""
+    counts: list[int] = []
+    targets = Teacher.targets
+
+    def counted(self: Teacher, images: torch.Tensor) -> torch.Tensor:
+        counts.append(len(images))
+        return targets(self, images)
+
+    monkeypatch.setattr(Teacher, "targets", counted)
+    return counts
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_a_teacher_looks_at_an_image_once_where_its_lesson_comes_back_to_it(
-    num_threads: int, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    num_threads: int, pack: Pack, tmp_path: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(num_threads)
-    seen: list[int] = []
-    targets = Teacher.targets
-
-    def counted(self: Teacher, images: torch.Tensor) -> torch.Tensor:
-        seen.append(len(images))
-        return targets(self, images)
-
-    monkeypatch.setattr(Teacher, "targets", counted)
     once = train(lengthy_lesson(pack), pack, run_folder=tmp_path / "once")
     assert sum(seen) == 96  # Those of 120 that are trained on.
     monkeypatch.setattr("training.loop._keeps_lessons", lambda *_: False)
@@ -227,10 +233,22 @@ def test_a_run_stopped_while_its_teacher_looks_at_the_set_goes_on_to_the_same_bi
     checkpoint = newest_checkpoint(tmp_path / "parts" / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.state["teacher_dimensions"] is not None
+    shown = f"previews/{config.restart_step:08d}.png"  # Of the network before the restart.
+    assert (tmp_path / "parts" / shown).read_bytes() == (tmp_path / "whole" / shown).read_bytes()
     result = train(config, pack, run_folder=tmp_path / "parts")
     assert result.resumed_from_step == config.restart_step
+    assert (tmp_path / "parts" / shown).read_bytes() == (tmp_path / "whole" / shown).read_bytes()
     for name, tensor in weights_of(whole).items():
         assert torch.equal(tensor, weights_of(result)[name]), name
+
+
+@pytest.mark.parametrize(("num_steps", "restart_steps", "looks"), [(28, 24, 96), (27, 24, 23 * 8), (100, 23, 23 * 8)])
+def test_a_short_lesson_looks_at_its_batches_alone(
+    num_steps: int, restart_steps: int, looks: int, pack: Pack, tmp_path: Path, seen: list[int]
+) -> None:
+    config = replace(lengthy_lesson(pack), num_steps=num_steps, restart_steps=restart_steps, preview_steps=0)
+    train(config, pack, run_folder=tmp_path)
+    assert sum(seen) == looks
 
 
 def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_place(pack: Pack) -> None:
@@ -457,11 +475,22 @@ def test_nothing_is_kept_of_a_network_that_the_last_update_broke(pack: Pack, tmp
     checkpoint = newest_checkpoint(tmp_path / "short" / "checkpoints")
     assert checkpoint is not None
     assert checkpoint.step == step - 1
-    assert f"the one of step {step - 1} is intact" in result.message
+    assert f"the checkpoint of step {step - 1} is intact" in result.message
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors.values())
     lines = (tmp_path / "short" / "metrics.jsonl").read_text()
     assert "NaN" not in lines
     assert "Infinity" not in lines
+
+
+def test_a_network_that_its_last_update_broke_is_not_restarted(pack: Pack, tmp_path: Path) -> None:
+    config = replace(
+        SMALL, objective="annealed", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant",
+        restart_components=2,
+    )  # fmt: skip
+    step = train(config, pack, run_folder=tmp_path / "long").step
+    assert 0 < step < config.num_steps
+    result = train(replace(config, restart_step=step), pack, run_folder=tmp_path / "restarted")
+    assert (result.outcome, result.step) == ("diverged", step)
 
 
 def test_a_folder_whose_clearing_was_killed_is_cleared_by_the_next_run(
@@ -575,8 +604,10 @@ def test_c_is_at_its_end_after_a_restart_where_beta_is_steered() -> None:
     assert with_lengths_in_steps(replace(SMALL, objective="annealed"), 10).restart_step is None
 
 
-@pytest.mark.parametrize("stop", [None, 40])
-def test_a_steered_run_from_a_model_keeps_what_it_knows(pack: Pack, tmp_path: Path, stop: int | None) -> None:
+@pytest.mark.parametrize(("objective", "stop"), [("controlled", None), ("controlled", 40), ("capacity", 40)])
+def test_a_run_with_a_capacity_from_a_model_keeps_what_it_knows(
+    objective: str, stop: int | None, pack: Pack, tmp_path: Path
+) -> None:
     config = replace(
         SMALL, num_steps=400, objective="beta", beta=1.0, learning_rate=1e-3, batch_size=32, preview_steps=0,
         validation_steps=None, validation_fraction=0.0,
@@ -585,7 +616,7 @@ def test_a_steered_run_from_a_model_keeps_what_it_knows(pack: Pack, tmp_path: Pa
     assert first is not None
     known = sum(first.kl_per_dimension)
     assert known > 4
-    again = replace(config, objective="controlled", restart_fraction=0.0, num_steps=80, capacity_max=known + 5)
+    again = replace(config, objective=objective, restart_fraction=0.0, num_steps=80, capacity_max=known + 5, gamma=10)
     seen: list[Progress] = []
     folder, weights = tmp_path / "again", tmp_path / "first" / "model"
     if stop is not None:
@@ -608,15 +639,15 @@ def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> 
 
 def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
-    with pytest.raises(CheckpointError, match="other settings"):
+    with pytest.raises(CheckpointError, match=r"other settings: beta 4\.0 \(now 3\.0\)$"):
         train(replace(SMALL, beta=3.0), pack, run_folder=tmp_path)
 
 
-def test_a_checkpoint_with_another_rhythm_of_previews_goes_on(pack: Pack, tmp_path: Path) -> None:
+def test_a_checkpoint_with_another_rhythm_of_previews_and_records_goes_on(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
-    checkpoint.state["config"]["preview_steps"] = 2_000
+    checkpoint.state["config"] |= {"preview_steps": 2_000, "log_steps": 3}
     write_checkpoint(tmp_path / "checkpoints", checkpoint, fence=1)
     assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 3
 
@@ -641,6 +672,22 @@ def test_previews_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path
     train(SMALL, pack, run_folder=tmp_path)
     (tmp_path / "previews" / "mine.png").unlink()
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
+
+
+def test_a_long_runs_animation_has_a_hundred_frames(pack: Pack, tmp_path: Path) -> None:
+    train(replace(SMALL, num_steps=150, preview_steps=1), pack, run_folder=tmp_path)
+    frames = iio.imread(tmp_path / "training.gif", index=None)
+    assert len(frames) == 100
+    for frame, step in ((frames[0], 0), (frames[-1], 150)):
+        shown = iio.imread(tmp_path / "previews" / f"{step:08d}.png")
+        assert np.array_equal(frame, shown)
+
+
+def test_a_run_whose_records_are_gone_is_known_by_its_checkpoints(pack: Pack, tmp_path: Path) -> None:
+    train(SMALL, pack, run_folder=tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    train(SMALL, pack, run_folder=tmp_path, resume=False, should_stop=stop_at(10))
+    assert train(SMALL, pack, run_folder=tmp_path).resumed_from_step == 10
 
 
 def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None:
@@ -816,9 +863,14 @@ def test_damaged_checkpoints_are_passed_over(tmp_path: Path) -> None:
     for step in (1, 2):
         write_checkpoint(tmp_path, Checkpoint(step, {"a": torch.full((3,), float(step))}), fence=1)
     newest = list_checkpoints(tmp_path)[-1]
+    description = newest.read_bytes()
+    for path, torn in ((newest, b"\xff" + description[1:]), (newest.with_suffix(".safetensors"), b"torn")):
+        whole = path.read_bytes()
+        path.write_bytes(torn)
+        with pytest.raises(CheckpointError):
+            read_checkpoint(newest)
+        path.write_bytes(whole)
     newest.with_suffix(".safetensors").write_bytes(b"torn")
-    with pytest.raises(CheckpointError):
-        read_checkpoint(newest)
     found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found.step == 1
@@ -861,6 +913,16 @@ def test_warnings_come_once_and_in_words() -> None:
     assert any("before its restart" in text for text in warnings)
     assert any("without images for validation" in text for text in warnings)
     assert Watch(replace(late, restart_step=23), num_validation_images=1).look(4, swinging) == []
+    without = replace(
+        SMALL, objective="annealed", anneal_steps=1, capacity_steps=1, restart_components=2, restart_axes="independent"
+    )
+    unread = "without a restart the run does not read restart_components, restart_axes"
+    assert unread in Watch(without, num_validation_images=1).look(4, swinging)
+    assert unread not in Watch(replace(without, restart_step=5), num_validation_images=1).look(4, swinging)
+    slow = replace(SMALL, optimizer="adadelta", capacity_steps=1)
+    assert any("hardly learns" in said for said in Watch(slow, num_validation_images=1).look(4, swinging))
+    fast = replace(slow, learning_rate=1.0)
+    assert not any("hardly learns" in said for said in Watch(fast, num_validation_images=1).look(4, swinging))
 
 
 def test_every_thread_of_a_run_flushes_denormals(pack: Pack, tmp_path: Path) -> None:

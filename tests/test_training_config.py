@@ -148,6 +148,23 @@ def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to() -> Non
     assert resolve(None, {"restart_fraction": 0.5}, from_model=True).restart_fraction == 0.5
 
 
+def test_beta_does_not_fall_anew_upon_a_models_weights() -> None:
+    for preset, overrides, expected in (
+        ("dsprites", {}, 1.2),
+        ("dsprites", {"beta": 2.0}, 2.0),
+        ("dsprites", {"beta_start": 30.0}, 30.0),
+        (None, {"objective": "annealed"}, 4.0),
+    ):
+        assert resolve(preset, overrides, from_model=True).beta_start == expected
+
+
+def test_a_run_of_few_images_is_validated_two_hundred_times() -> None:
+    def steps(num_steps: int, steps_per_epoch: int) -> int | None:
+        return with_lengths_in_steps(TrainingConfig(num_steps=num_steps), steps_per_epoch).validation_steps
+
+    assert (steps(1_000, 1), steps(100, 1), steps(1_000, 50)) == (5, 1, 50)
+
+
 @pytest.mark.parametrize("other", ["gamma", "capacity_max"])
 def test_settings_of_two_objectives_without_an_objective_are_refused(other: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if hashlib.sha256(data).hexdigest() != description["tensors_sha256"]:
             raise CheckpointError(f"{path.name}: the tensors are not those that the checkpoint describes")
         return Checkpoint(description["step"], safetensors.torch.load(data), description["state"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path.name}: {error}") from error
 
 

@@ -16,6 +16,8 @@ PAPER_CAPACITY_STEPS = 100_000
 """Burgess et al. 2018 raise C over this many steps."""
 LEAST_PREVIEWS = 10
 """Pictures of a run, where it has so many steps."""
+MOST_VALIDATIONS = 200
+"""Of a run that says nothing else: an epoch of few images would take less time than its validation."""
 _COMPONENTS = 3
 """That a restart teaches where the pictures have colours."""
 
@@ -195,7 +197,10 @@ class TrainingConfig:
         maximum=0.5,
     )
     validation_steps: int | None = setting(
-        None, text="Steps between validations; empty: once an epoch, and at the end.", unit="steps", minimum=1
+        None,
+        text="Steps between validations; empty: once an epoch, but at most 200 times, and at the end.",
+        unit="steps",
+        minimum=1,
     )
     log_steps: int = setting(
         50, text="Steps between records; each holds the means since the last.", unit="steps", minimum=1, maximum=100_000
@@ -214,7 +219,7 @@ class TrainingConfig:
             raise ConfigError("beta", "must be above 0 for annealed, which falls to it by the same factor every step")
         if self.crop_size is not None and self.crop_size < 8:
             raise ConfigError("crop_size", "must be at least 8")
-        if (self.restart_components or 0) >= self.latent_dim:
+        if self.objective in RESTARTING and (self.restart_components or 0) >= self.latent_dim:
             raise ConfigError("restart_components", f"must be fewer than the {self.latent_dim} latents")
 
     @property
@@ -268,7 +273,7 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
         num_epochs=None,
         capacity_steps=capacity_steps,
         capacity_epochs=None,
-        validation_steps=config.validation_steps or max(1, steps_per_epoch),
+        validation_steps=config.validation_steps or max(1, steps_per_epoch, num_steps // MOST_VALIDATIONS),
         preview_steps=min(config.preview_steps, max(1, num_steps // LEAST_PREVIEWS)),
     )
 

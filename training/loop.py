@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ class _Run:
     beta: float = 0.0
     """β of the next step, where it is steered."""
     least_capacity: float = 0.0
-    """What the model that it began with holds, where β is steered: C begins there, or the KL would be pressed to 0."""
+    """What the model that it began with holds: C begins there, or the KL would be pressed to 0."""
     best_loss: float = float("inf")
     validated_step: int = 0
 
@@ -126,9 +126,11 @@ class _Run:
 
     def restore(self, checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
         state = checkpoint.state
-        # Previews decide nothing.
-        if replace(_config_of(checkpoint), preview_steps=config.preview_steps) != config:
-            raise CheckpointError("the checkpoint belongs to a run with other settings")
+        # Previews and records decide nothing.
+        its = replace(_config_of(checkpoint), preview_steps=config.preview_steps, log_steps=config.log_steps)
+        if differing := [f.name for f in fields(its) if getattr(its, f.name) != getattr(config, f.name)]:
+            named = ", ".join(f"{name} {getattr(its, name)} (now {getattr(config, name)})" for name in differing)
+            raise CheckpointError(f"the checkpoint belongs to a run with other settings: {named}")
         if state["dataset_digest"] != digest:
             raise CheckpointError("the checkpoint belongs to a run on other images")
         self.network.load_state_dict(below("network.", checkpoint.tensors))
@@ -141,6 +143,12 @@ class _Run:
         self.learning_rate.restore(state["learning_rate"])
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
+
+
+def _as_it_began(config: TrainingConfig, began: TrainingConfig) -> TrainingConfig:
+    """What a run leaves open stays as it was when it began: how it is settled has changed once, and may again."""
+    left_open = [name for name in ("restart_components", "validation_steps") if getattr(config, name) is None]
+    return replace(config, **{name: getattr(began, name) for name in left_open})
 
 
 def _config_of(checkpoint: Checkpoint) -> TrainingConfig:
@@ -189,7 +197,7 @@ def train(
         resume: go on from the newest whole checkpoint in run_folder. Without it, or where there is none, what an
             earlier run left in the folder is removed.
         initial_weights: a model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
-            so this is no resume. Only where β is steered, C starts at the KL that the model has.
+            so this is no resume. C starts at the KL that the model has, or the run would press it to 0 first.
         checkpoint_seconds: time between checkpoints.
         on_progress: called with every record. should_stop: called before every step, and at times while a teacher
             looks at the set; a reason ends the run after a checkpoint. save_checkpoint: replaces the writing of
@@ -208,13 +216,12 @@ def train(
     train_indices, validation_indices = split_indices(pack, config)
     _check_batches(config, len(train_indices), len(pack.images))
     batches = Batches(pack.images, train_indices, config.batch_size, config.seed)
-    config = with_lengths_in_steps(config, batches.steps_per_epoch)
 
     checkpoint_folder = run_folder / "checkpoints"
     checkpoint = newest_checkpoint(checkpoint_folder) if resume else None
-    if checkpoint is not None and config.restart_components is None:
-        # A run keeps the number that it began with; by default there once were none.
-        config = replace(config, restart_components=_config_of(checkpoint).restart_components)
+    if checkpoint is not None:
+        config = _as_it_began(config, _config_of(checkpoint))
+    config = with_lengths_in_steps(config, batches.steps_per_epoch)
     config = with_restart_components(config)
     assert config.capacity_steps is not None
     assert config.validation_steps is not None
@@ -254,11 +261,15 @@ def train(
             last = run.step == config.num_steps
             due = run.step > run.validated_step and (last or run.step % config.validation_steps == 0)
             validates = due and len(validation_indices)
-            shows = config.preview_steps and (last or run.step % config.preview_steps == 0)
+            restarts = config.objective in RESTARTING and run.step == config.restart_step
+            if restarts and run.teacher is not None:  # Stopped while it looked at the set, after the preview.
+                restarts = shows = False
+            else:
+                shows = config.preview_steps > 0 and (last or run.step % config.preview_steps == 0)
             reason = None if last or should_stop is None else should_stop()
             saves = last or reason or time.monotonic() - saved_at >= checkpoint_seconds
             # Nothing is kept of a network that its last update broke, which only the next loss tells.
-            if validates or shows or saves:
+            if validates or shows or saves or restarts:
                 with window.paused():
                     loss_value = _next_loss(run, config, batches, parts, device)
                 if not math.isfinite(loss_value):
@@ -294,7 +305,7 @@ def train(
             if last or reason:
                 break
             # Step.
-            if config.objective in RESTARTING and run.step == config.restart_step and run.teacher is None:
+            if restarts:
                 assert config.restart_components is not None
                 sample = _spread(pack.images, _SAMPLE, device)
                 run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
@@ -303,7 +314,7 @@ def train(
                         run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
                 run.optimizer = make_optimizer(config, run.network.parameters())
                 run.learning_rate = LearningRate(config, run.optimizer)
-            if run.teacher is not None and lessons is None and _keeps_lessons(config, batches):
+            if run.teacher is not None and lessons is None and _keeps_lessons(run.teacher, config, batches):
                 with window.paused():
                     lessons = _lessons(run.teacher, pack, train_indices, batches.batch_size, parts, should_stop)
                 if lessons is None:
@@ -396,10 +407,12 @@ def _check_batches(config: TrainingConfig, num_training: int, num_images: int) -
         raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")
 
 
-def _keeps_lessons(config: TrainingConfig, batches: Batches) -> bool:
+def _keeps_lessons(teacher: Teacher, config: TrainingConfig, batches: Batches) -> bool:
     """Whether the steps with a teacher see each image twice or more; a function of the settings, as the bits are."""
+    assert config.restart_step is not None
     assert config.restart_steps is not None
-    return config.restart_steps >= 2 * batches.steps_per_epoch
+    num_steps = min(config.restart_steps, config.num_steps - config.restart_step)
+    return teacher.num_targets > 0 and num_steps >= 2 * batches.steps_per_epoch
 
 
 def _lessons(
@@ -415,14 +428,11 @@ def _lessons(
     Returns: targets (N, K) by an image's place in the set, of which only those at `indices` are filled; None if there
         was a reason to stop.
     """
-    found: list[Tensor] = []
+    lessons = torch.zeros(len(pack.images), teacher.num_targets, device=teacher.dimensions.device)
     for k, rows in enumerate(np.array_split(indices, math.ceil(len(indices) / batch_size)), start=1):
         if k % _STOPPABLE == 0 and should_stop is not None and should_stop():
             return None
-        found.append(parts.apply(teacher.targets, pack.images[rows]))
-    targets = torch.cat(found)
-    lessons = targets.new_zeros(len(pack.images), targets.shape[1])
-    lessons[torch.from_numpy(indices).to(lessons.device)] = targets
+        lessons[torch.from_numpy(rows).to(lessons.device)] = parts.apply(teacher.targets, pack.images[rows])
     return lessons
 
 
@@ -436,8 +446,8 @@ def _next_loss(run: _Run, config: TrainingConfig, batches: Batches, parts: Parts
 
 
 def _divergence(loss: float, step: int, saved_step: int | None) -> str:
-    left = "there is no checkpoint yet" if saved_step is None else f"the one of step {saved_step} is intact"
-    return f"the loss became {loss} at step {step}; of its checkpoints, {left}"
+    left = "there is no checkpoint yet" if saved_step is None else f"the checkpoint of step {saved_step} is intact"
+    return f"the loss became {loss} at step {step}; {left}"
 
 
 def _finish(
@@ -520,10 +530,12 @@ def _new_run(config: TrainingConfig, pack: Pack, device: torch.device, initial_w
     network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(config, network.parameters())
     run = _Run(network, optimizer, LearningRate(config, optimizer), origin=origin, beta=config.beta_start)
-    if initial_weights is not None and config.objective == "controlled":
+    if initial_weights is not None and config.objective in ("controlled", "capacity"):
         with torch.no_grad():
             kl = kl_per_dimension(*network.encode(_spread(pack.images, _SAMPLE, device))).sum().item()
-        run.beta, run.least_capacity = max(1.0, config.beta_least), min(kl, config.capacity_max)
+        run.least_capacity = min(kl, config.capacity_max)
+        if config.objective == "controlled":
+            run.beta = max(1.0, config.beta_least)
     return run
 
 

@@ -86,6 +86,15 @@ class Watch:
             found["unread"] = f"the objective {config.objective} does not read {', '.join(unread)}"
         if config.objective in RESTARTING and (config.restart_step or 0) >= config.num_steps:
             found["no restart"] = f"the run ends before its restart: restart_step is {config.restart_step}"
+        if config.objective in RESTARTING and config.restart_step is None:
+            names = ("restart_components", "restart_axes")
+            if given := [name for name in names if getattr(config, name) not in (None, 0, "found")]:
+                found["unread restart"] = f"without a restart the run does not read {', '.join(given)}"
+        if config.optimizer == "adadelta" and config.learning_rate < 0.05:
+            found["slow"] = (
+                f"adadelta sets its steps itself, times learning_rate: at {config.learning_rate:g} it hardly learns; "
+                "usual is 1"
+            )
         if config.learning_rate_schedule == "plateau" and not self._num_validation_images:
             found["no plateau"] = "without images for validation the learning rate's plateau schedule does nothing"
         wanted = metrics.get("capacity", 1.0)

@@ -117,8 +117,9 @@ PRESETS: dict[str, Preset] = {
         text=(
             "K13's CelebA run: C from 0 to 50 nats over 150 of 200 epochs, 32 latents, Adam 5e-4, batch 64, rate × 0.1 "
             "after 5 validations without progress, a fifth of the images for validation. The KL is led along C by "
-            "`controlled`, with its restart; K13's own objective is `--objective capacity`, with its γ of 1000. "
-            "`betavae train img_align_celeba --preset celeba`; 506 000 steps, 10 hours on two cores. Not run by us: "
+            "`controlled`, with its restart after 50 epochs, from which C is at 50; K13's own objective is "
+            "`--objective capacity`, with its γ of 1000. `betavae train celeba --preset celeba`, celeba being the "
+            "folder in which img_align_celeba and its lists lie; 506 000 steps, 10 hours on two cores. Not run by us: "
             "the images cannot be had here. 5 000 of its steps on 8 000 drawn faces: 232 nats above the images' "
             "entropy at a KL of 45.3."
         ),
@@ -143,8 +144,8 @@ _DEFAULTS = TrainingConfig()
 def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool = False) -> TrainingConfig:
     """A preset's config, or the defaults, with `overrides` in their place.
 
-    Args: from_model, whether the run starts from a model's weights, which a restart would throw away: then there is
-        one only where overrides ask for it.
+    Args: from_model, whether the run starts from a model's weights, which a restart, or a β that begins high, would
+        throw away: then there is one only where overrides ask for it.
     Raises: ConfigError for an unknown preset, an unknown field, or a value outside its limits.
     """
     if preset is not None and preset not in PRESETS:
@@ -153,6 +154,7 @@ def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool =
     values = asdict(base)
     if from_model:
         values |= {"restart_step": None, "restart_fraction": 0.0}
+        values |= {name: getattr(_DEFAULTS, name) for name in ("restart_components", "restart_axes")}
     for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
         if overrides.get(epochs) is not None:
             values[steps] = getattr(_DEFAULTS, steps)
@@ -162,6 +164,8 @@ def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool =
         elif overrides.get(steps) is not None:
             values[epochs] = None
     config = config_from_json({**values, "objective": _meant_objective(base, overrides), **overrides})
+    if from_model and config.objective == "annealed" and overrides.get("beta_start") is None:
+        config = replace(config, beta_start=config.beta)
     has_ramp = any(overrides.get(name) is not None for name in ("capacity_steps", "capacity_epochs"))
     return config if has_ramp else _with_ramp_of(base, config)
 

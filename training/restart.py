@@ -80,6 +80,11 @@ class Teacher:
         """Dimension taught[k] learns the residual's component k."""
         self._held = torch.cat([self.dimensions, self.taught])
 
+    @property
+    def num_targets(self) -> int:
+        """Dimensions that the teacher looks after, K; 0 where the old network had found nothing."""
+        return len(self._held)
+
     def turn(self, images: NDArray[np.uint8], indices: NDArray[np.int64]) -> None:
         """Turns what it shows to the angle at which the dimensions are independent.
 

@@ -34,8 +34,8 @@ upload_router = APIRouter(tags=["train jobs"])
 MAX_KEY_LENGTH = 200
 BODY_FIELDS = {"name", "dataset", "preset", "config", "from", "evaluate"}
 _FROM = (
-    "Id of a model whose weights the run starts with; its network must be the same. Step, optimizer and C begin anew: "
-    "this is no resuming."
+    "Id of a model whose weights the run starts with; its network must be the same. Step and optimizer begin anew, "
+    "C at the model's KL: this is no resuming."
 )
 
 _BODY = {

@@ -908,6 +908,8 @@ def test_warnings_come_once_and_in_words() -> None:
         replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
     )
     assert "before β has fallen" in short.look(50, swinging)[0]
+    flat = replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, beta_start=4.0, beta=4.0)
+    assert not any("has fallen" in said for said in Watch(flat, num_validation_images=1).look(50, swinging))
     late = replace(SMALL, restart_step=24, capacity_steps=1, learning_rate_schedule="plateau")
     warnings = Watch(late, num_validation_images=0).look(4, swinging)
     assert any("before its restart" in text for text in warnings)

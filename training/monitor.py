@@ -78,7 +78,8 @@ class Watch:
                     f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss ({rec:.0f}): the images "
                     "may be learnt late; try the controlled objective, or a smaller γ"
                 )
-        if config.objective == "annealed" and config.num_steps < config.anneal_steps:
+        falls = config.objective == "annealed" and config.beta_start != config.beta
+        if falls and config.num_steps < config.anneal_steps:
             found["short"] = (
                 f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
             )

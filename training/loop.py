@@ -39,9 +39,9 @@ from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
 from training.objectives import (
+    btcvae_penalty,
     capacity_penalty,
     kl_per_dimension,
-    total_correlation_terms,
 )
 from training.optimizers import LearningRate, make_optimizer
 from training.packs import Pack
@@ -306,14 +306,8 @@ def train(
                 break
             # Step.
             if restarts:
-                assert config.restart_components is not None
-                sample = _spread(pack.images, _SAMPLE, device)
-                run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
-                if config.restart_axes == "independent":
-                    with window.paused(), parts.paused():
-                        run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
-                run.optimizer = make_optimizer(config, run.network.parameters())
-                run.learning_rate = LearningRate(config, run.optimizer)
+                with window.paused():
+                    _restart(run, config, pack, train_indices, parts, device)
             if run.teacher is not None and lessons is None and _keeps_lessons(run.teacher, config, batches):
                 with window.paused():
                     lessons = _lessons(run.teacher, pack, train_indices, batches.batch_size, parts, should_stop)
@@ -330,14 +324,10 @@ def train(
             kl = kls.sum()
             if config.objective == "capacity":
                 loss = rec + capacity_penalty(kl, capacity, config.gamma)
-            elif config.objective in ("controlled", "beta", "annealed"):
-                loss = rec + beta * kl
+            elif config.objective == "btcvae":
+                loss = rec + btcvae_penalty(mean, log_variance, noise, len(train_indices), config.beta)
             else:
-                latents = mean + torch.exp(0.5 * log_variance) * noise
-                information, correlation, dimension_wise = total_correlation_terms(
-                    latents, mean, log_variance, len(train_indices)
-                )
-                loss = rec + information + config.beta * correlation + dimension_wise
+                loss = rec + beta * kl
             if run.teacher is not None:
                 assert config.restart_step is not None
                 assert config.restart_steps is not None
@@ -405,6 +395,25 @@ def _check_batches(config: TrainingConfig, num_training: int, num_images: int) -
         )
     if config.objective == "btcvae" and num_training < 2:
         raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")
+
+
+def _restart(
+    run: _Run,
+    config: TrainingConfig,
+    pack: Pack,
+    train_indices: NDArray[np.int64],
+    parts: Parts,
+    device: torch.device,
+) -> None:
+    """Draws the network anew, with an optimizer that begins anew as well; what it was becomes its teacher."""
+    assert config.restart_components is not None
+    sample = _spread(pack.images, _SAMPLE, device)
+    run.teacher = restart(run.network, sample, config.seed + 1, config.restart_components)
+    if config.restart_axes == "independent":
+        with parts.paused():
+            run.teacher.turn(pack.images, _turning_sample(train_indices, config.seed))
+    run.optimizer = make_optimizer(config, run.network.parameters())
+    run.learning_rate = LearningRate(config, run.optimizer)
 
 
 def _keeps_lessons(teacher: Teacher, config: TrainingConfig, batches: Batches) -> bool:

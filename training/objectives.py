@@ -99,6 +99,17 @@ def _stratified_log_weights(batch_size: int, dataset_size: int) -> Tensor:
     return weights.log()
 
 
+def btcvae_penalty(mean: Tensor, log_variance: Tensor, noise: Tensor, dataset_size: int, beta: float) -> Tensor:
+    """The KL of Chen et al. 2018, Eq. 4, with β on its total correlation alone: scalar, nats an image.
+
+    Args: mean, log_variance, and noise, which draws the latents, (B, D), B ≥ 2; dataset_size, images in the training
+        split.
+    """
+    latents = mean + torch.exp(0.5 * log_variance) * noise
+    information, correlation, dimension_wise = total_correlation_terms(latents, mean, log_variance, dataset_size)
+    return information + beta * correlation + dimension_wise
+
+
 def total_correlation_terms(
     latents: Tensor, mean: Tensor, log_variance: Tensor, dataset_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -217,8 +217,6 @@ class TrainingConfig:
             raise ConfigError("beta_start", f"must be at least beta_least, which is {self.beta_least:g}")
         if self.objective == "annealed" and self.beta == 0:
             raise ConfigError("beta", "must be above 0 for annealed, which falls to it by the same factor every step")
-        if self.crop_size is not None and self.crop_size < 8:
-            raise ConfigError("crop_size", "must be at least 8")
         if self.objective in RESTARTING and (self.restart_components or 0) >= self.latent_dim:
             raise ConfigError("restart_components", f"must be fewer than the {self.latent_dim} latents")
 

@@ -177,7 +177,7 @@ def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp
         assert torch.equal(tensor, weights_of(result)[name]), name
 
 
-def lengthy_lesson(pack: Pack) -> TrainingConfig:
+def lengthy_lesson() -> TrainingConfig:
     """Of a restart whose lesson goes three times through the set, but for a step."""
     steps_per_epoch = 96 // SMALL.batch_size
     return replace(
@@ -205,11 +205,11 @@ def test_a_teacher_looks_at_an_image_once_where_its_lesson_comes_back_to_it(
     num_threads: int, pack: Pack, tmp_path: Path, seen: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(num_threads)
-    once = train(lengthy_lesson(pack), pack, run_folder=tmp_path / "once")
+    once = train(lengthy_lesson(), pack, run_folder=tmp_path / "once")
     assert sum(seen) == 96  # Those of 120 that are trained on.
     monkeypatch.setattr("training.loop._keeps_lessons", lambda *_: False)
     seen.clear()
-    anew = train(lengthy_lesson(pack), pack, run_folder=tmp_path / "anew")
+    anew = train(lengthy_lesson(), pack, run_folder=tmp_path / "anew")
     assert sum(seen) > 2 * 96
     for name, tensor in weights_of(once).items():
         assert (weights_of(anew)[name] - tensor).norm() < 0.01 * tensor.norm(), name
@@ -218,7 +218,7 @@ def test_a_teacher_looks_at_an_image_once_where_its_lesson_comes_back_to_it(
 def test_a_run_stopped_while_its_teacher_looks_at_the_set_goes_on_to_the_same_bits(
     pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = lengthy_lesson(pack)
+    config = lengthy_lesson()
     whole = train(config, pack, run_folder=tmp_path / "whole")
     monkeypatch.setattr("training.loop._STOPPABLE", 1)
     asked = 0
@@ -246,7 +246,7 @@ def test_a_run_stopped_while_its_teacher_looks_at_the_set_goes_on_to_the_same_bi
 def test_a_short_lesson_looks_at_its_batches_alone(
     num_steps: int, restart_steps: int, looks: int, pack: Pack, tmp_path: Path, seen: list[int]
 ) -> None:
-    config = replace(lengthy_lesson(pack), num_steps=num_steps, restart_steps=restart_steps, preview_steps=0)
+    config = replace(lengthy_lesson(), num_steps=num_steps, restart_steps=restart_steps, preview_steps=0)
     train(config, pack, run_folder=tmp_path)
     assert sum(seen) == looks
 

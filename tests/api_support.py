@@ -59,7 +59,7 @@ def worker(queue: str, settings: Settings) -> Iterator[None]:
         **{name: value for name, value in os.environ.items() if not name.startswith("BETAVAE_")},
         "BETAVAE_HOME": str(settings.home),
         "BETAVAE_REDIS_URL": settings.redis_url,
-        "BETAVAE_DEVICE": "cpu",
+        "BETAVAE_DEVICE": settings.device,
         "BETAVAE_LOG_LEVEL": "WARNING",
     }
     process = subprocess.Popen([sys.executable, "-m", "worker", queue], cwd=ROOT, env=environment)

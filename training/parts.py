@@ -5,6 +5,7 @@ the slowest each time (training/NOTES.md, Speed). Here they meet two or three ti
 """
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.networks import VAE
@@ -41,10 +42,15 @@ class Parts:
 
     The calling thread takes the first part, unless a part has several threads: those of the calling thread may be from
     before denormals were flushed. On a GPU, with one thread or for a small batch there is one part, passed as ever.
+    A GPU takes its pass as one recorded graph, of batches of `batch_size` alone; the network's parameters must then
+    stay where they are in memory.
     """
 
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
-        self._network, self._likelihood, self._device = network, likelihood, device
+        self._network, self._device = network, device
+        self._pass = _Pass(network, likelihood)
+        if device.type == "cuda":
+            self._pass = _recorded(self._pass, _example(network, batch_size, device))
         self._num_threads = torch.get_num_threads()
         self.num_parts = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
         within = self._num_threads // self.num_parts
@@ -105,9 +111,36 @@ class Parts:
         return [result for result, _ in outcomes]
 
     def _forward(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
-        inputs = to_input(images, self._device)
-        logits, mean, log_variance = self._network(inputs, noise)
-        return reconstruction_loss(logits, inputs, self._likelihood), mean, log_variance
+        losses: _Losses = self._pass(to_input(images, self._device), noise)
+        return losses
+
+
+class _Pass(nn.Module):
+    """A network and its loss: images (B, C, H, W) and noise (B, D) → what Parts.losses gives."""
+
+    def __init__(self, network: VAE, likelihood: str) -> None:
+        super().__init__()
+        self._network, self._likelihood = network, likelihood
+
+    def forward(self, images: Tensor, noise: Tensor) -> _Losses:
+        logits, mean, log_variance = self._network(images, noise)
+        return reconstruction_loss(logits, images, self._likelihood), mean, log_variance
+
+
+def _recorded(losses: _Pass, example: tuple[Tensor, Tensor]) -> _Pass:
+    """The pass with its kernels recorded, forward and backward: to launch one takes longer than to run it."""
+    # The recording is made on a stream of its own, and keeps the nodes that gather the gradients there.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream", UserWarning)
+    recorded = torch.cuda.make_graphed_callables(losses, example)
+    assert isinstance(recorded, _Pass)
+    return recorded
+
+
+def _example(network: VAE, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Some input of a pass, laid out in memory as those to come."""
+    config = network.config
+    images = np.zeros((batch_size, config.image_size, config.image_size, config.num_channels), np.uint8)
+    return to_input(images, device), torch.zeros(batch_size, config.latent_dim, device=device)
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:

@@ -3,12 +3,14 @@
 import hashlib
 import logging
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.cli_output import CliError, progress
+from app.cli_output import CliError, note, progress
 from models.info import ModelInfo, Preprocessing, read_info
-from training.datasets import fingerprint, num_channels_of, pack_dataset, source_for
+from training.datasets import DatasetError, Source, fingerprint, num_channels_of, pack_dataset, source_for
 from training.packs import Pack, PackError, open_pack
 from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import Settings, load_settings
@@ -82,22 +84,28 @@ def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it
     Args: as_it_was, whether a pack counts too of a folder or file that has changed since: for those who go on with it.
     Raises: CliError for an unknown data set; DatasetError and PackError.
     """
-    path = _path_of(stores, dataset)
+    path = _path_of(stores, dataset, may_be_gone=as_it_was)
     if path is not None:
         return _pack_of_path(stores, path, preprocessing, as_it_was)
     pack = stores.datasets.open(dataset, preprocessing, check_source=not as_it_was)
     if pack is not None:
+        if as_it_was and stores.datasets.get(dataset).kind != "upload":
+            _note_change(lambda: stores.datasets.source(dataset), pack, stores)
         return pack
     with progress(f"packing {dataset}") as report:
         return stores.datasets.pack(dataset, preprocessing, on_progress=report)
 
 
-def _path_of(stores: Stores, dataset: str) -> Path | None:
-    """The folder or file that is meant; None: a data set in the registry. Raises CliError where it is neither."""
+def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path | None:
+    """The folder or file that is meant; None: a data set in the registry.
+
+    Args: may_be_gone, whether a path counts too where nothing is any more.
+    Raises: CliError where it is neither.
+    """
     try:
         stores.datasets.get(dataset)
     except UnknownDataset as error:
-        if Path(dataset).exists():
+        if may_be_gone or Path(dataset).exists():
             return Path(dataset)
         known = ", ".join(record.id for record in stores.datasets.list())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
@@ -106,14 +114,27 @@ def _path_of(stores: Stores, dataset: str) -> Path | None:
 
 def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing, as_it_was: bool) -> Pack:
     """Packs what is no registered data set into the cache, under a name made from its place and the preprocessing."""
-    source = source_for(path)
-    digest = hashlib.sha256(f"{path.resolve()} {preprocessing}".encode()).hexdigest()[:12]
-    folder = stores.settings.cache_folder / "packs" / f"{path.stem}-{digest}"
+    limits = stores.datasets.limits
+    digest = hashlib.sha256(os.fsencode(f"{path.resolve()} {preprocessing}")).hexdigest()[:12]
+    stem = os.fsdecode(os.fsencode(path.stem)[:100])  # The longest name of a folder is 255 bytes.
+    folder = stores.settings.cache_folder / "packs" / f"{stem}-{digest}"
     try:
-        expected = None if as_it_was else fingerprint(source)
-        return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
+        expected = None if as_it_was else fingerprint(source_for(path), limits)
+        pack = open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
     except PackError:
-        pass
-    with progress(f"packing {path.name}") as report:
-        pack_dataset(source, folder, preprocessing, on_progress=report, limits=stores.datasets.limits)
-    return open_pack(folder, preprocessing=preprocessing)
+        with progress(f"packing {path.name}") as report:
+            pack_dataset(source_for(path), folder, preprocessing, on_progress=report, limits=limits)
+        return open_pack(folder, preprocessing=preprocessing)
+    if as_it_was:
+        _note_change(lambda: source_for(path), pack, stores)
+    return pack
+
+
+def _note_change(source: Callable[[], Source], pack: Pack, stores: Stores) -> None:
+    """Says so where a run goes on with a pack of pictures that have changed since."""
+    with suppress(DatasetError):  # They are gone.
+        if fingerprint(source(), stores.datasets.limits) != pack.info.source_fingerprint:
+            note(
+                f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
+                "that it began with (--no-resume begins anew, with those of now)"
+            )

@@ -89,7 +89,7 @@ def train(
     chosen = dataset or (PRESETS[preset].dataset if preset else None)
     if chosen is None:
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
-    run_name = validate_name(name or preset or Path(chosen).stem)
+    run_name = _run_name(name or preset, chosen)
     folder = output or stores.settings.home / "runs" / run_name
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
     resumed = folder if resume and any((folder / "checkpoints").glob("*.json")) else None
@@ -138,6 +138,14 @@ def train(
     if result.outcome == "diverged":
         raise CliError(result.message)
     _finish(stores, folder / "model", chosen, pack, register, wanted)
+
+
+def _run_name(given: str | None, dataset: str) -> str:
+    """A run's name: what was given, or the data set's. Raises ConfigError."""
+    try:
+        return validate_name(given or Path(dataset).resolve().stem)
+    except ConfigError as error:
+        raise error if given else ConfigError("--name", f"is missing: a name {error.message}") from None
 
 
 def _num_channels(stores: Stores, dataset: str, from_model: str | None, resumed: Path | None) -> int:

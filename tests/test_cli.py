@@ -243,7 +243,27 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         assert interrupted(*train) == 1
         shutil.copy(folder / "00.png", folder / f"later {Path(dataset).name}.png")
         assert betavae(*train) == 0
-        assert "going on from step 4" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "going on from step 4" in said
+        assert "the pictures have changed since they were packed" in said
+        folder.rename(tmp_path / "gone")
+        assert betavae(*train) == 0
+        said = capsys.readouterr().err
+        assert "going on from step 12" in said
+        assert "have changed" not in said
+        (tmp_path / "gone").rename(folder)
+
+
+def test_a_set_without_a_plain_name_asks_for_one(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(squares, tmp_path / ("写真" * 40))
+    assert betavae("train", folder, *SMALL) == 2
+    assert "--name" in capsys.readouterr().err
+    assert betavae("train", folder, "--name", "photos", "--no-register", *SMALL) == 0
+    monkeypatch.chdir(squares)
+    assert betavae("train", ".", "--no-register", *SMALL) == 0
+    assert (tmp_path / "home" / "runs" / squares.name).is_dir()
 
 
 def test_pictures_in_colour_make_a_model_in_colour(

@@ -1,11 +1,14 @@
 """A pack is whole or absent, and says so when it is no longer what was written."""
 
 import dataclasses
+import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -199,6 +202,37 @@ def test_packing_again_replaces_the_pack_under_an_open_map(tmp_path: Path) -> No
     assert np.array_equal(old.images, pixels(10))
     assert np.array_equal(open_pack(tmp_path / "set").images, pixels(4))
     assert os.listdir(tmp_path) == ["set"]
+
+
+def test_a_full_disk_keeps_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = PackWriter(tmp_path / "set", SMALL)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    # What is buffered cannot be written at the close either.
+    monkeypatch.setattr(writer, "_file", Mock(write=Mock(side_effect=full), close=Mock(side_effect=full)))
+    with pytest.raises(OSError, match="No space left"), writer:
+        writer.add(pixels())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pack_that_another_process_makes_meanwhile_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for an older pack and the move into its place."""
+    moves: list[Path] = []
+    replace = os.replace
+
+    def race(source: Path, target: Path) -> None:
+        moves.append(target)
+        if target == tmp_path / "set" and moves.count(target) == 1:
+            shutil.copytree(tmp_path / "other", target)
+        replace(source, target)
+
+    written(tmp_path / "other", 4)
+    monkeypatch.setattr("training.packs.os.replace", race)
+    written(tmp_path / "set", 10)
+    assert moves.count(tmp_path / "set") == 2
+    assert open_pack(tmp_path / "set").info.num_images == 10
+    assert sorted(os.listdir(tmp_path)) == ["other", "set"]
 
 
 def test_wrong_blocks_labels_and_empty_packs_are_refused(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Registries: shipped and stored models side by side; built-in, registered and uploaded data sets and their packs."""
 
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -160,6 +162,11 @@ def test_pictures_above_the_limit_of_pixels_are_left_out(storage: LocalStorage, 
     record = datasets.add_path("limited", pictures)
     assert datasets.pack(record.id, GREY).info.num_images == 6
     assert b"large.png" in datasets.rejected(record.id)
+    assert datasets.open(record.id, GREY, check_source=True) is not None
+    # With another limit others are left out: the pack counts no more where a training begins.
+    more = DatasetRegistry(storage)
+    assert more.open(record.id, GREY, check_source=True) is None
+    assert more.pack(record.id, GREY).info.num_images == 7
 
 
 def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegistry, pictures: Path) -> None:
@@ -178,6 +185,15 @@ def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegist
     assert datasets.open(record.id, colour) is None
     assert datasets.pack(record.id, colour).images.shape == (6, 64, 64, 3)
     assert len(datasets.get(record.id).packs) == 2
+    # The newest one speaks for the set.
+    (pictures / "worse.jpg").write_bytes(b"none either")
+    assert datasets.pack(record.id, colour).info.num_rejected == 2
+    for name, day in (("32px-grey", 1), ("64px-rgb-whole", 2)):
+        key = f"datasets/{record.id}/{name}/dataset.json"
+        datasets.storage.write_json(key, {**datasets.storage.read_json(key), "created_at": f"2026-01-0{day}"})
+    assert datasets.get(record.id).num_rejected == 2
+    assert b"worse.jpg" in datasets.rejected(record.id)
+    assert b"worse.jpg" not in datasets.rejected(record.id, GREY)
     datasets.delete(record.id)
     assert (pictures / "0.png").exists()
     with pytest.raises(UnknownDataset):
@@ -208,6 +224,19 @@ def test_a_set_has_as_many_channels_as_its_pictures_need(
         datasets.num_channels("nobody")
 
 
+def test_without_h5py_nobody_guesses_at_colours(
+    datasets: DatasetRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image of the API has none."""
+    with h5py.File(tmp_path / "colours.h5", "w") as file:
+        file["images"] = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    record = datasets.add_path("colours", tmp_path / "colours.h5")
+    assert datasets.num_channels(record.id) == 3
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DatasetError, match="h5py"):
+        datasets.num_channels(record.id)
+
+
 def test_an_upload_is_kept_in_the_storage(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
     archive = tmp_path / "upload.tmp"
     with zipfile.ZipFile(archive, "w") as file:
@@ -232,7 +261,9 @@ def test_a_set_that_cannot_be_packed_says_why(datasets: DatasetRegistry, tmp_pat
 def test_what_is_no_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
-    for path, code in (("empty", "no_images"), ("missing", "not_found"), ("notes.txt", "not_an_archive")):
+    (tmp_path / "garbage.zip").write_bytes(b"no zip")
+    wrong = {"empty": "no_images", "missing": "not_found", "notes.txt": "not_an_archive", "garbage.zip": "not_a_zip"}
+    for path, code in wrong.items():
         with pytest.raises(DatasetError) as error:
             datasets.add_path("x", tmp_path / path)
         assert error.value.code == code

@@ -69,7 +69,7 @@ def pack_dataset(
             on_progress=progress,
             num_workers=workers,
         )
-    source_fingerprint = fingerprint(source)
+    source_fingerprint = fingerprint(source, limits)
     if isinstance(source, ArrayFile):
         return array_files.pack_array_file(
             source,
@@ -94,9 +94,10 @@ def pack_dataset(
     )
 
 
-def fingerprint(source: Source) -> str:
+def fingerprint(source: Source, limits: Limits | None = None) -> str:
     """What a source looks like now; open_pack compares it with what was packed. Reads no picture.
 
+    Args: limits, of the packing: with others, other pictures are left out.
     Raises: DatasetError not_found.
     """
     if isinstance(source, BuiltIn):
@@ -111,6 +112,8 @@ def fingerprint(source: Source) -> str:
         status = source.path.stat()
         look = f"{status.st_size} {status.st_mtime_ns}"
     options = "" if isinstance(source, ArrayFile) else f"{source.layout} {source.split}"
+    if limits not in (None, Limits()):
+        options += f" {limits}"
     return hashlib.sha256(f"{look} {options}".encode()).hexdigest()
 
 

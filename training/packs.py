@@ -4,6 +4,7 @@ A pack is a folder: dataset.json, images.npy (N, H, W, C), where known factors.n
 identities.npy (N,), and rejected.jsonl. It appears whole or not at all.
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -165,7 +166,8 @@ class PackWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._file.close()
+        with suppress(OSError):  # On a full disk it fails once more.
+            self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
         # What a packer left that was killed just before this one began was too young then.
         _remove_leftovers(self.folder)
@@ -377,13 +379,19 @@ def _sync(file: BinaryIO) -> None:
 
 def _move_into_place(work: Path, folder: Path) -> None:
     os.chmod(work, 0o777 & ~_umask())
-    old = None
-    if folder.exists():
+    while True:
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.packing-"))
-        os.replace(folder, old / "old")
-    os.replace(work, folder)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)  # Whoever has the old arrays mapped keeps them.
+        try:
+            with suppress(FileNotFoundError):
+                os.replace(folder, old / "old")
+            os.replace(work, folder)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # Another process has just put its pack of the same there.
+        finally:
+            shutil.rmtree(old, ignore_errors=True)  # Whoever has the old arrays mapped keeps them.
 
 
 def _umask() -> int:

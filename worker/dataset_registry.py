@@ -7,6 +7,7 @@ size, number of channels and crop.
 
 import logging
 import re
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -171,7 +172,7 @@ class DatasetRegistry:
     def num_channels(self, dataset_id: str) -> int:
         """3 where its pictures have colours, otherwise 1; for pictures that cannot be read, as its packs are, or 1.
 
-        Raises: UnknownDataset.
+        Raises: UnknownDataset; DatasetError needs_h5py, where it takes a worker to look.
         """
         kept = f"datasets/{dataset_id}/channels.json"
         is_upload = self.get(dataset_id).kind == "upload"
@@ -181,6 +182,8 @@ class DatasetRegistry:
         try:
             found = num_channels_of(self.source(dataset_id), self.limits)
         except DatasetError as error:
+            if error.code == "needs_h5py":
+                raise
             log.warning("data set %s: %s", dataset_id, error.message)
             return max((pack.num_channels for pack in self.packs(dataset_id)), default=1)
         if is_upload:
@@ -239,29 +242,26 @@ class DatasetRegistry:
         return open_pack(folder, preprocessing=preprocessing)
 
     def packs(self, dataset_id: str) -> _Packs:
-        """The descriptions of the packs that are there."""
+        """The descriptions of the packs that are there, the newest first."""
         found = []
         for name in self.storage.list(f"datasets/{dataset_id}"):
             try:
                 found.append(PackInfo.from_json(self.storage.read_json(f"datasets/{dataset_id}/{name}/dataset.json")))
             except (NotStored, ValueError):
                 continue
-        return found
+        return sorted(found, key=lambda pack: pack.created_at, reverse=True)
 
     def rejected(self, dataset_id: str, preprocessing: Preprocessing | None = None) -> bytes:
-        """rejected.jsonl of a pack (of any one, without `preprocessing`); empty where there is none."""
-        names = [pack_name(preprocessing)] if preprocessing else self.storage.list(f"datasets/{dataset_id}")
-        for name in names:
-            try:
-                return self.storage.read_bytes(f"datasets/{dataset_id}/{name}/rejected.jsonl")
-            except NotStored:
-                continue
+        """rejected.jsonl of a pack (of the newest, without `preprocessing`); empty where there is none."""
+        for chosen in [preprocessing] if preprocessing else [pack.preprocessing for pack in self.packs(dataset_id)]:
+            with suppress(NotStored):
+                return self.storage.read_bytes(f"{self._pack_prefix(dataset_id, chosen)}/rejected.jsonl")
         return b""
 
     def _fingerprint(self, dataset_id: str) -> str | None:
         """What the source looks like now; None where it is not there."""
         try:
-            return fingerprint(self.source(dataset_id))
+            return fingerprint(self.source(dataset_id), self.limits)
         except DatasetError as error:
             log.warning("data set %s: %s", dataset_id, error.message)
             return None
@@ -355,5 +355,8 @@ def _summary(pack: PackInfo) -> dict[str, Any]:
 def _check_archive(path: Path) -> None:
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file or folder")
-    if path.suffix.lower() not in _UPLOAD_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in _UPLOAD_SUFFIXES:
         raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {', '.join(_UPLOAD_SUFFIXES)}")
+    if suffix == ".zip" and not zipfile.is_zipfile(path):
+        raise DatasetError("not_a_zip", f"{path.name}: the file is no zip, or is damaged")

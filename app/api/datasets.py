@@ -16,6 +16,7 @@ from app.problems import Problem
 from app.schemas import Dataset, DatasetList, settings_schema
 from models.config import ConfigError
 from models.info import PreprocessingRequest, validate_name
+from training.sources import DatasetError
 from worker.dataset_job import request_pack
 from worker.jobs import FINISHED, STATES, Job, JobStoreUnavailable
 from worker.registry import DatasetRecord
@@ -177,7 +178,10 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
     def pack() -> dict[str, Any]:
         record = services.datasets.get(dataset_id)
         services.refuse_when_full()
-        preprocessing = asked.with_channels(asked.num_channels or services.datasets.num_channels(record.id))
+        try:
+            preprocessing = asked.with_channels(asked.num_channels or services.datasets.num_channels(record.id))
+        except DatasetError as error:
+            raise problems.invalid("num_channels", f"give 1 or 3: {error.message} to look for colours") from error
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
+import numpy as np
 import pytest
 from api_support import Service, assert_problem, http_server, picture, service, zip_of_pictures
 
@@ -261,6 +264,21 @@ def test_a_full_queue_refuses_more(redis_process: str, tmp_path: Path) -> None:
         assert_problem(full.client.post("/train-jobs", json={"dataset": "dsprites"}), 429, "too_many_jobs")
         form = {"model": "tiny", "seed": "1"}
         assert_problem(full.client.post("/traversals", data=form), 429, "too_many_jobs")
+
+
+def test_an_api_that_cannot_look_for_colours_asks(
+    api: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image of the API has no h5py, nor does this one now."""
+    with h5py.File(tmp_path / "set.h5", "w") as file:
+        file["images"] = np.zeros((4, 32, 32, 3), np.uint8)
+    upload = {"file": ("set.h5", (tmp_path / "set.h5").read_bytes())}
+    made = api.client.post("/datasets", data={"name": "colours"}, files=upload)
+    assert made.status_code == 201, made.text
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    answer = api.client.post(f"/datasets/{made.json()['id']}/packs", json={})
+    body = assert_problem(answer, 422, "invalid_request")
+    assert [error["field"] for error in body["errors"]] == ["num_channels"]
 
 
 def test_without_redis_what_needs_it_says_so(redis_process: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -252,6 +253,24 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         assert "going on from step 12" in said
         assert "have changed" not in said
         (tmp_path / "gone").rename(folder)
+
+
+def test_what_we_write_below_the_pictures_is_none_of_them(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data folder, by default ./betavae-data, and the folder of a run."""
+    folder = shutil.copytree(squares, tmp_path / "folder")
+    monkeypatch.setenv("BETAVAE_HOME", str(folder / "betavae-data"))
+    train = ("train", folder, "--no-register", *SMALL)
+    assert betavae(*train, "-o", folder / "run") == 0
+    count = re.search(r"(\d+) images of", capsys.readouterr().err)
+    assert any((folder / "run" / "previews").glob("*.png"))
+    assert betavae(*train, "--name", "second") == 0
+    said = capsys.readouterr().err
+    assert count is not None
+    assert f"{count[0]} folder" in said
+    assert "packing" not in said
+    assert "left out" not in said
 
 
 def test_a_set_without_a_plain_name_asks_for_one(

@@ -71,7 +71,12 @@ both = pytest.mark.parametrize("make", [as_folder, as_zip], ids=["folder", "zip"
 
 def packed(source: Source, root: Path, preprocessing: Preprocessing = RGB, **options: Any) -> Pack:
     pack_dataset(source, root / "pack", preprocessing, **options)
-    return open_pack(root / "pack", preprocessing=preprocessing, source_fingerprint=fingerprint(source), verify=True)
+    return open_pack(
+        root / "pack",
+        preprocessing=preprocessing,
+        source_fingerprint=fingerprint(source, options.get("limits")),
+        verify=True,
+    )
 
 
 def code_of(source: Source, root: Path, **options: Any) -> str:

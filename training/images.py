@@ -6,6 +6,8 @@ is decoded.
 
 import io
 import struct
+from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ __all__ = [
     "ImageError",
     "Preprocessing",
     "decode_image",
+    "has_picture_suffix",
     "is_coloured",
     "load_image",
     "looks_like_picture",
@@ -33,11 +36,15 @@ FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
 
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
+
 _GREY_SPREAD = 16
 """Levels of 255 by which the channels of a grey picture may differ."""
 
 DEFAULT_MAX_BYTES = 64 * 2**20
 DEFAULT_MAX_PIXELS = 50_000_000
+
+_STRIP_PIXELS = 2**20
 
 _DAMAGED = (
     OSError,
@@ -81,6 +88,11 @@ def looks_like_picture(head: bytes) -> bool:
     if head[:1] == b"P":
         return head[1:2] in b"123456fFy" and head[2:3].isspace()
     return head.startswith(_SIGNATURES)
+
+
+def has_picture_suffix(name: str) -> bool:
+    """Whether a file is called as pictures are."""
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
 
 
 def decode_image(
@@ -156,6 +168,10 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
         raise ImageError("image_too_large", f"the file has {len(data)} bytes, the limit is {max_bytes}")
     if not data:
         raise ImageError("not_an_image", "the file is empty")
+    # Pillow's own limit, which holds for the whole process, would refuse what our caller allows. It is only ever raised
+    # here, so that it stays a second guard where files declare one size and hold another.
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -199,7 +215,8 @@ def _to_plain(image: Image.Image) -> Image.Image:
         if image.mode in ("RGB", "L"):
             return _flatten_colour_key(image)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return _to_eight_bits(image)
+            # Sixteen bits have one scale; that of the others is read off the whole picture.
+            return _in_strips(image, "L", _to_eight_bits) if "16" in image.mode else _to_eight_bits(image)
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             return _over_white(image)
         return image.convert("L" if image.mode == "1" else "RGB")
@@ -224,19 +241,43 @@ def _flatten_colour_key(image: Image.Image) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    grey = image.mode in ("L", "LA", "La")
-    rgba = image.convert("RGBA")
-    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, rgba).convert("L" if grey else "RGB")
+    mode = "L" if image.mode in ("L", "LA", "La") else "RGB"
+
+    def flatten(strip: Image.Image) -> Image.Image:
+        rgba = strip.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert(mode)
+
+    return _in_strips(image, mode, flatten)
+
+
+def _in_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """`convert`, which takes each pixel by itself and gives `mode`, on some rows of a large picture at a time.
+
+    What it makes on the way is several times the picture: 955 MB for an RGBA picture of 50 megapixels, of which its
+    pixels and the result are 400.
+    """
+    num_rows = max(1, _STRIP_PIXELS // image.width)
+    if image.height <= num_rows:
+        return convert(image)
+    plain = Image.new(mode, image.size)
+    for top in range(0, image.height, num_rows):
+        box = (0, top, image.width, min(top + num_rows, image.height))
+        plain.paste(convert(image.crop(box)), box)
+    return plain
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, 32 bits or floats. Floats up to 1 span the whole range, others count to 255."""
+    """Grey pictures of 16 bits, 32 bits or floats. Floats count to 1 or to 255, and may overshoot a little."""
     values: NDArray[np.floating] = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("unsupported_image", "the picture holds values that are not finite")
     if image.mode == "F":
-        values = values * 255 if values.max(initial=0) <= 1 else values
+        low, high = float(values.min(initial=0)), float(values.max(initial=0))
+        white = 1 if high <= 1.5 else 255
+        if low < -0.05 * white or high > 1.1 * 255 or 1.5 < high < 255 / 8:  # As for arrays: no guess turns it black.
+            raise ImageError("unsupported_image", f"the picture holds {low:g} to {high:g}; scale it to 0 to 1")
+        values = values * (255 / white)
     elif image.mode.startswith("I;16") or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / 257
     return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))

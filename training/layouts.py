@@ -10,13 +10,16 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from training.images import has_picture_suffix
 from training.sources import DatasetError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 _CHAIR = re.compile(r"(?:^|/)([^/]+)/renders/image_\d+_p(\d+)_t(\d+)_r\d+\.png$")
-_CELEBA_LISTS = ("identity_CelebA", "list_attr_celeba", "list_eval_partition")
-_CELEBA_PICTURE = re.compile(r"(?:^|/)\d{6}\.(?:jpg|png)$")
+_CELEBA_PICTURE = re.compile(r"(?:^|/)\d{6}\.(?:jpe?g|png)$", re.IGNORECASE)
+_NUM_LABELS = {"identity_CelebA": 1, "list_attr_celeba": None, "list_eval_partition": 1}
+"""Columns that are read of each list, after the picture's name; None for all."""
+_CELEBA_LIST = re.compile(rf"(?:^|/)({'|'.join(_NUM_LABELS)})\.(?:txt|csv)$")
 _LISTS = re.compile(r"(?:^|/)(?:identity_CelebA|list_\w+_celeba|list_eval_partition)\.(?:txt|csv)$")
 
 
@@ -45,12 +48,12 @@ class Layout:
 def detect(names: Iterable[str]) -> str:
     """celeba, chairs3d or images, from the names alone."""
     names = list(names)
-    if any(PurePosixPath(n).stem in _CELEBA_LISTS for n in names) and any(_CELEBA_PICTURE.search(n) for n in names):
+    if any(_CELEBA_LIST.search(n) for n in names) and any(_CELEBA_PICTURE.search(n) for n in names):
         return "celeba"
     if any("img_align_celeba" in PurePosixPath(n).parts for n in names):
         return "celeba"
     num_chairs = sum(1 for n in names if _CHAIR.search(n))
-    return "chairs3d" if num_chairs and num_chairs >= 0.9 * sum(n.endswith(".png") for n in names) else "images"
+    return "chairs3d" if num_chairs and num_chairs >= 0.9 * sum(map(has_picture_suffix, names)) else "images"
 
 
 def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout: str, split: str) -> Layout:
@@ -105,21 +108,24 @@ def _chairs(names: list[str], split: str) -> Layout:
             identities=np.unique(models, return_inverse=True)[1].astype(np.int32),
         )
 
-    others = [name for name in names if name not in found and name.endswith(".png")]
+    others = [name for name in names if name not in found and has_picture_suffix(name)]
     return Layout(kind="chairs3d", names=kept, unlabelled=others, label=label)
 
 
 def _celeba(names: list[str], read_text: Callable[[str], str], split: str) -> Layout:
-    """CelebA: NNNNNN.jpg and, where they are there, the lists of identities, attributes and the official partition."""
+    """CelebA: NNNNNN.jpg and, where they are there, the lists of identities, attributes and the official partition.
+
+    A list is known by its published name alone: an editor's backup beside it is none.
+    """
     pictures = [name for name in names if _CELEBA_PICTURE.search(name)]
     if not pictures:
         raise DatasetError("wrong_layout", "no picture is named NNNNNN.jpg")
-    lists = {PurePosixPath(n).stem: n for n in names if PurePosixPath(n).stem in _CELEBA_LISTS}
-    tables = {stem: _read_table(name, read_text(name)) for stem, name in lists.items()}
+    lists = {match[1]: name for name in names if (match := _CELEBA_LIST.search(name))}
+    tables = {stem: _read_table(name, read_text(name), _NUM_LABELS[stem]) for stem, name in lists.items()}
     if split == "identity" and "identity_CelebA" not in tables:
         raise DatasetError("bad_labels", "a split by identity needs identity_CelebA.txt")
-    # Some copies hold PNGs under the same numbers; the lists always say .jpg.
-    keys = {name: PurePosixPath(name).stem + ".jpg" for name in pictures}
+    # Some copies hold PNGs under the same numbers, and lists that say .jpg, or .png.
+    keys = {name: PurePosixPath(name).stem for name in pictures}
     kept = [name for name in pictures if all(keys[name] in rows for _, rows in tables.values())]
     if not kept:
         raise DatasetError("bad_labels", "the lists beside the pictures name none of them")
@@ -135,6 +141,8 @@ def _celeba(names: list[str], read_text: Callable[[str], str], split: str) -> La
 
 def _celeba_labels(columns: dict[str, list[list[int]]], attributes: list[str], split: str) -> Labels:
     people = [row[0] for row in columns.get("identity_CelebA", [])]
+    if any(abs(person) > np.iinfo(np.int32).max for person in people):
+        raise DatasetError("bad_labels", "identity_CelebA.txt: number the identities from 1 to 2147483647")
     partition = [row[0] for row in columns.get("list_eval_partition", [])]
     if any(part not in (TRAIN, VALIDATION, TEST) for part in partition):
         raise DatasetError("bad_labels", "list_eval_partition.txt: a part is not 0, 1 or 2")
@@ -157,15 +165,19 @@ def _celeba_labels(columns: dict[str, list[list[int]]], attributes: list[str], s
     )
 
 
-def _read_table(name: str, text: str) -> tuple[list[str], dict[str, list[int]]]:
-    """Rows of whole numbers by picture name, and the column names where there is a heading; .txt or .csv."""
+def _read_table(name: str, text: str, num_labels: int | None) -> tuple[list[str], dict[str, list[int]]]:
+    """Rows of whole numbers by the picture's name without its suffix, and the column names where there is a heading.
+
+    Args: name, .txt or .csv; num_labels, columns that are read after the name, None for all.
+    """
     lines = csv.reader(text.splitlines()) if name.endswith(".csv") else (line.split() for line in text.splitlines())
     heading: list[str] = []
     rows: dict[str, list[int]] = {}
+    lengths: set[int] = set()
     for number, cells in enumerate(lines, 1):
         if not cells or (number == 1 and len(cells) == 1):  # list_attr_celeba.txt begins with the number of pictures
             continue
-        if not cells[0].endswith(".jpg"):
+        if not has_picture_suffix(cells[0]):
             if rows or heading:
                 raise DatasetError(
                     "bad_labels", f"{PurePosixPath(name).name}, line {number}: expected a picture's name"
@@ -173,10 +185,10 @@ def _read_table(name: str, text: str) -> tuple[list[str], dict[str, list[int]]]:
             heading = cells[1:] if cells[0] == "image_id" else cells
             continue
         try:
-            rows[cells[0]] = [int(cell) for cell in cells[1:]]
+            rows[PurePosixPath(cells[0]).stem] = [int(cell) for cell in cells[1:][:num_labels]]
         except ValueError as error:
             raise DatasetError("bad_labels", f"{PurePosixPath(name).name}, line {number}: {error}") from error
-    lengths = {len(row) for row in rows.values()}
-    if len(lengths) > 1 or 0 in lengths:
+        lengths.add(len(cells))
+    if len(lengths) > 1 or 1 in lengths:
         raise DatasetError("bad_labels", f"{PurePosixPath(name).name}: rows of different lengths, or empty ones")
     return heading, rows

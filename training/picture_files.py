@@ -6,7 +6,7 @@ import stat
 import struct
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
@@ -15,13 +15,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.images import ImageError, Preprocessing, is_coloured, load_image, looks_like_picture
+from training.images import ImageError, Preprocessing, has_picture_suffix, is_coloured, load_image, looks_like_picture
 from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
-from training.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile
+from training.sources import DAMAGED_ARCHIVE, OWN_FILE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile
 
-_PICTURE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 _CHUNK = 64
+_CHUNK_BYTES = 16 * 2**20
 _NUM_PEEKS = 64
 _NUM_COLOUR_PEEKS = 32
 _HEAD_BYTES = 32
@@ -29,6 +29,10 @@ _MAX_LIST_BYTES = 256 * 2**20
 _END_OF_ZIP = struct.Struct("<4s4H2LH")
 _MIN_ENTRY_BYTES = 46
 """Size of a zip entry's heading without its name."""
+_MAX_DEFLATE = 1032
+"""Bytes that Deflate makes of one at most, as of a blank BMP."""
+_MODEST_BYTES = 16 * 2**30
+"""Takes half a minute to unpack, entry by entry and never to the disk."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -95,7 +99,7 @@ def pack_pictures(
 def folder_fingerprint(folder: Path) -> str:
     """sha256 over the name, size and time of every file: differs when one was added, removed or changed."""
     digest = hashlib.sha256()
-    for name, entry in sorted(pair for pair in _walk(folder) if os.path.isfile(pair[1].path)):
+    for name, entry in sorted(pair for pair in _walk(folder, lambda *_: None) if os.path.isfile(pair[1].path)):
         status = entry.stat()
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
@@ -159,7 +163,7 @@ def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
 
 def _candidates(names: list[str]) -> list[str]:
     """The files that are called as pictures are; all of them where none is."""
-    return [name for name in names if PurePosixPath(name).suffix.lower() in _PICTURE_SUFFIXES] or names
+    return [name for name in names if has_picture_suffix(name)] or names
 
 
 def _spread(names: list[str], count: int) -> list[str]:
@@ -173,6 +177,9 @@ def _check_sample(files: Files, path: Path) -> None:
     sample = _spread(candidates, _NUM_PEEKS)
     if any(looks_like_picture(files.head(name)) for name in sample):
         return
+    if not names and files.refused:
+        refused, _, reason = files.refused[0]
+        raise DatasetError("no_images", f"{path.name}: no file can be read; {_shown(refused)}: {reason}")
     if not names:
         raise DatasetError("no_images", f"{path.name}: there are no files")
     # Those that were not looked at may be pictures.
@@ -185,7 +192,11 @@ class _FolderFiles:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.refused: list[tuple[str, str, str]] = []
         self._paths: dict[str, str] = {}
-        for name, entry in _walk(folder):
+
+        def refuse(name: str, error: OSError) -> None:
+            self.refused.append((name, "unreadable", f"the folder cannot be read: {error.strerror}"))
+
+        for name, entry in _walk(folder, refuse):
             if os.path.isfile(entry.path):
                 self._paths[name] = entry.path
             else:
@@ -219,20 +230,20 @@ class _ZipFiles:
         self.refused: list[tuple[str, str, str]] = []
         self._archive = archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        # is_dir() fails on an empty name.
-        entries = [entry for entry in archive.infolist() if not entry.filename or not entry.is_dir()]
+        entries = [entry for entry in archive.infolist() if not _slashed(entry).endswith("/")]
         if len(entries) > limits.max_files:
             raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
         total = sum(entry.file_size for entry in entries)
-        if total > limits.max_expansion * archive_bytes + 2**30:
+        if _is_bomb(total, archive_bytes, limits):
             raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
         for entry in entries:
+            name = _slashed(entry)
             if reason := _unsafe(entry):
-                self.refused.append((entry.filename, *reason))
-            elif entry.filename in self._entries:
-                self.refused.append((entry.filename, "unreadable", "a second file of this name"))
-            elif not _is_ignored(PurePosixPath(entry.filename)):
-                self._entries[entry.filename] = entry
+                self.refused.append((name, *reason))
+            elif name in self._entries:
+                self.refused.append((name, "unreadable", "a second file of this name"))
+            elif not _is_ignored(PurePosixPath(name)):
+                self._entries[name] = entry
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -255,24 +266,43 @@ class _ZipFiles:
             return b""
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _slashed(entry: zipfile.ZipInfo) -> str:
+    """An entry's name with the separators of POSIX: some programs for Windows write their own."""
+    return entry.filename.replace("\\", "/")
+
+
+def _is_bomb(total: int, archive_bytes: int, limits: Limits) -> bool:
+    """Whether a zip declares to hold far more than its size, and more than is modest or than Deflate can make of it."""
+    modest = total <= min(_MODEST_BYTES, _MAX_DEFLATE * archive_bytes)
+    return not modest and total > limits.max_expansion * archive_bytes + 2**30
+
+
+def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """All below a folder that is no folder and not hidden, with its relative POSIX path.
 
-    Links are followed, loops are not.
+    Links are followed, loops are not; folders that this software writes into are passed over.
+    One below it that cannot be read is given to on_error, with its relative path.   Raises: OSError for `folder`.
     """
     waiting = [("", str(folder))]
     seen = {os.path.realpath(folder)}
     while waiting:
         prefix, path = waiting.pop()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if _is_ignored(PurePosixPath(entry.name)):
-                    continue
-                if not os.path.isdir(entry.path):  # entry.is_dir() fails where links lead in a circle.
-                    yield prefix + entry.name, entry
-                elif (real := os.path.realpath(entry.path)) not in seen:
-                    seen.add(real)
-                    waiting.append((f"{prefix}{entry.name}/", entry.path))
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if _is_ignored(PurePosixPath(entry.name)):
+                        continue
+                    if not os.path.isdir(entry.path):  # entry.is_dir() fails where links lead in a circle.
+                        yield prefix + entry.name, entry
+                    elif (real := os.path.realpath(entry.path)) not in seen:
+                        seen.add(real)
+                        if os.path.exists(os.path.join(real, OWN_FILE)):
+                            continue
+                        waiting.append((f"{prefix}{entry.name}/", entry.path))
+        except OSError as error:
+            if not prefix:
+                raise
+            on_error(prefix, error)
 
 
 def _is_ignored(name: PurePosixPath) -> bool:
@@ -282,7 +312,7 @@ def _is_ignored(name: PurePosixPath) -> bool:
 
 def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
     """Code and reason where an entry of a zip is refused, though nothing is ever extracted."""
-    name = entry.filename.replace("\\", "/")
+    name = _slashed(entry)
     if not name:
         return "unreadable", "it has no name"
     if name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/":
@@ -340,7 +370,8 @@ def _decode_all(
                 bad.append((name, error))
         return np.stack(images) if images else np.empty(0, np.uint8), good, bad
 
-    chunks = (names[i : i + _CHUNK] for i in range(0, len(names), _CHUNK))
+    size = _chunk_size(preprocessing)
+    chunks = (names[i : i + size] for i in range(0, len(names), size))
     pending: deque[Future[Decoded]] = deque()
     with ThreadPoolExecutor(num_workers, thread_name_prefix="decode") as pool:
         try:
@@ -353,6 +384,12 @@ def _decode_all(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _chunk_size(preprocessing: Preprocessing) -> int:
+    """Pictures of a chunk: 64, or as many as 16 MiB hold once they are preprocessed."""
+    row_bytes = preprocessing.image_size**2 * preprocessing.num_channels
+    return min(_CHUNK, max(1, _CHUNK_BYTES // row_bytes))
 
 
 def _no_images(path: Path, writer: PackWriter) -> str:

@@ -17,6 +17,7 @@ from models.atomic import write_bytes
 from models.networks import VAE
 from training.checkpoints import list_checkpoints
 from training.inputs import evenly_spaced
+from training.sources import mark_as_own
 
 METRICS_FILE = "metrics.jsonl"
 LEFT_BY_A_RUN = (
@@ -60,6 +61,7 @@ class Recorder:
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        mark_as_own(folder)
         path = folder / METRICS_FILE
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]

@@ -5,6 +5,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,17 @@ DAMAGED_ARCHIVE = (
 LAYOUTS = ("auto", "images", "chairs3d", "celeba")
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
+
+
+OWN_FILE = ".betavae"
+"""In a folder that this software writes into, the data folder or a run's: what lies below it are no pictures of a set
+around it."""
+
+
+def mark_as_own(folder: Path) -> None:
+    """Marks a folder, which is there, with OWN_FILE."""
+    with suppress(OSError):  # A read-only one is none that is written into.
+        (folder / OWN_FILE).touch()
 
 
 class DatasetError(ValueError):
@@ -99,7 +111,7 @@ class Limits:
     max_file_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
     max_expansion: int = 200
-    """A zip may hold this many times its own size, and 1 GiB on top."""
+    """A zip may hold this many times its own size, and 1 GiB on top; 16 GiB, where they can come of that size."""
 
 
 def usable_cpus() -> int:

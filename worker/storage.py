@@ -16,6 +16,7 @@ import fsspec
 
 from models.atomic import open_atomic
 from models.atomic import write_bytes as write_file
+from training.sources import mark_as_own
 
 
 class NotStored(KeyError):
@@ -307,7 +308,10 @@ def open_storage(url: str | Path, *, cache_folder: Path | None = None) -> Storag
     """
     text = str(url)
     if "://" not in text or text.startswith("file://"):
-        return LocalStorage(Path(text.removeprefix("file://")))
+        storage = LocalStorage(Path(text.removeprefix("file://")))
+        if storage.root.is_dir():
+            mark_as_own(storage.root)
+        return storage
     try:
         return RemoteStorage(text, cache_folder or Path("betavae-data/cache").absolute())
     except (ValueError, ImportError) as error:

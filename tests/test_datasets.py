@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training import array_files, dsprites
+from training import dsprites
 from training.datasets import (
     ArrayFile,
     BuiltIn,
@@ -556,32 +556,6 @@ def test_shapes3d(tmp_path: Path) -> None:
             assert len(set(column.tolist())) == len(set(values.tolist()))
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".npy"])
-def test_mpi3d_with_one_axis_per_factor(tmp_path: Path, suffix: str) -> None:
-    sizes = (2, 1, 2, 3, 1, 2, 2)
-    images = np.random.default_rng(0).integers(0, 256, (*sizes, 64, 64, 3), dtype=np.uint8)
-    path = tmp_path / f"mpi3d_toy{suffix}"
-    if suffix == ".npz":
-        np.savez(path, images=images)
-    else:
-        np.save(path, images)
-    pack = packed(ArrayFile(path), tmp_path, Preprocessing(image_size=64, num_channels=3))
-    assert (pack.info.kind, pack.info.factor_sizes, pack.info.full_grid) == ("mpi3d", sizes, True)
-    assert pack.factors is not None
-    for i in (0, 7, 47):
-        assert np.array_equal(pack.images[i], images[tuple(pack.factors[i])])
-
-
-def test_mpi3d_as_published_is_recognised_by_its_shape(tmp_path: Path) -> None:
-    # The real file has 12 GB: only its header is needed to tell what it is.
-    arrays = array_files._Arrays(shape=(1_036_800, 64, 64, 3), dtype=np.dtype(np.uint8), blocks=lambda: iter(()))
-    found = array_files._recognised(arrays)
-    assert (found.kind, found.factor_sizes) == ("mpi3d", (6, 6, 2, 3, 3, 40, 40))
-    assert found.factors is not None
-    assert found.factors[-1].tolist() == [5, 5, 1, 2, 2, 39, 39]
-    assert found.factors[41].tolist() == [0, 0, 0, 0, 0, 1, 1]
-
-
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize(
     ("dtype", "scale"), [(np.uint8, 255), (np.float32, 1), (np.float64, 255), (np.uint16, 65535), (np.int64, 255)]
@@ -678,15 +652,6 @@ def _declares_a_grid_that_is_too_large(path: Path) -> None:
 def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, write: Callable[[Path], Any], code: str) -> None:
     write(tmp_path / "x.npy")
     assert code_of(ArrayFile(tmp_path / "x.npy"), tmp_path) == code
-
-
-def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    for labels in (np.zeros(4), np.array([0, 1, np.nan]), np.array(["a", "b", "c"])):
-        np.savez(path, images=np.zeros((3, 16, 16), np.uint8), labels=labels)
-        assert code_of(ArrayFile(path), tmp_path) == "bad_labels"
-    np.savez(path, pictures=np.zeros(3), others=np.zeros(3))
-    assert code_of(ArrayFile(path), tmp_path) == "unsupported_array"
 
 
 def test_an_hdf5_file_cannot_name_other_files(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -276,8 +277,9 @@ def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: 
 def test_what_cannot_be_done_fails_with_a_code(
     services: Runtime, create: Create, tmp_path: Path, options: dict[str, Any], code: str
 ) -> None:
-    (tmp_path / "broken.zip").write_bytes(b"no zip")
+    zipfile.ZipFile(tmp_path / "broken.zip", "w").close()
     services.datasets.add_path("broken", tmp_path / "broken.zip")
+    (tmp_path / "broken.zip").write_bytes(b"no zip any more")
     job = create(**options)
     work_on(services, job.id)
     done = services.jobs.get(job.id)

@@ -106,7 +106,7 @@ def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path
         stores.datasets.get(dataset)
     except UnknownDataset as error:
         if may_be_gone or Path(dataset).exists():
-            return Path(dataset)
+            return Path(dataset) if Path(dataset).name else Path(dataset).resolve()  # "." has no name.
         known = ", ".join(record.id for record in stores.datasets.list())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
     return None

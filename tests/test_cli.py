@@ -283,6 +283,7 @@ def test_a_set_without_a_plain_name_asks_for_one(
     monkeypatch.chdir(squares)
     assert betavae("train", ".", "--no-register", *SMALL) == 0
     assert (tmp_path / "home" / "runs" / squares.name).is_dir()
+    assert any((tmp_path / "home" / "cache" / "packs").glob(f"{squares.name}-*"))
 
 
 def test_pictures_in_colour_make_a_model_in_colour(

@@ -3,14 +3,12 @@
 import hashlib
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.cli_output import CliError, note, progress
+from app.cli_output import CliError, progress
 from models.info import ModelInfo, Preprocessing, read_info
-from training.datasets import DatasetError, Source, fingerprint, num_channels_of, pack_dataset, source_for
+from training.datasets import DatasetError, fingerprint, num_channels_of, pack_dataset, source_for
 from training.packs import Pack, PackError, open_pack
 from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import Settings, load_settings
@@ -89,11 +87,23 @@ def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it
         return _pack_of_path(stores, path, preprocessing, as_it_was)
     pack = stores.datasets.open(dataset, preprocessing, check_source=not as_it_was)
     if pack is not None:
-        if as_it_was and stores.datasets.get(dataset).kind != "upload":
-            _note_change(lambda: stores.datasets.source(dataset), pack, stores)
         return pack
     with progress(f"packing {dataset}") as report:
         return stores.datasets.pack(dataset, preprocessing, on_progress=report)
+
+
+def has_changed(stores: Stores, dataset: str, pack: Pack) -> bool:
+    """Whether a data set (an id), a folder or an archive (a path) has changed since it was packed; not if it is gone.
+
+    Raises: CliError for an unknown data set.
+    """
+    path = _path_of(stores, dataset, may_be_gone=True)
+    if path is None:
+        return stores.datasets.has_changed(dataset, pack)
+    try:
+        return fingerprint(source_for(path), stores.datasets.limits) != pack.info.source_fingerprint
+    except DatasetError:
+        return False
 
 
 def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path | None:
@@ -120,21 +130,9 @@ def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing, as_i
     folder = stores.settings.cache_folder / "packs" / f"{stem}-{digest}"
     try:
         expected = None if as_it_was else fingerprint(source_for(path), limits)
-        pack = open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
+        return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
     except PackError:
-        with progress(f"packing {path.name}") as report:
-            pack_dataset(source_for(path), folder, preprocessing, on_progress=report, limits=limits)
-        return open_pack(folder, preprocessing=preprocessing)
-    if as_it_was:
-        _note_change(lambda: source_for(path), pack, stores)
-    return pack
-
-
-def _note_change(source: Callable[[], Source], pack: Pack, stores: Stores) -> None:
-    """Says so where a run goes on with a pack of pictures that have changed since."""
-    with suppress(DatasetError):  # They are gone.
-        if fingerprint(source(), stores.datasets.limits) != pack.info.source_fingerprint:
-            note(
-                f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
-                "that it began with (--no-resume begins anew, with those of now)"
-            )
+        pass
+    with progress(f"packing {path.name}") as report:
+        pack_dataset(source_for(path), folder, preprocessing, on_progress=report, limits=limits)
+    return open_pack(folder, preprocessing=preprocessing)

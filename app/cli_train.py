@@ -13,7 +13,7 @@ import typer
 from app.cli_evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
 from app.cli_output import CliError, note, progress
 from app.cli_settings import parse_pairs, with_options_of
-from app.cli_stores import Stores, num_channels, open_stores, pack_of
+from app.cli_stores import Stores, has_changed, num_channels, open_stores, pack_of
 from models.config import ConfigError
 from models.info import ModelInfo, read_info, validate_name, write_info
 from training.config import TrainingConfig, check_initial_network, with_channels
@@ -99,6 +99,11 @@ def train(
     initial = _initial_weights(stores, from_model, training_config, resumed)
     # A run that goes on keeps the images that it began with.
     pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
+    if resumed is not None and has_changed(stores, chosen, pack):
+        note(
+            f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
+            "that it began with (--no-resume begins anew, with those of now)"
+        )
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
     from training.checkpoints import CheckpointError, newest_checkpoint

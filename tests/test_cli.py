@@ -247,6 +247,10 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         said = capsys.readouterr().err
         assert "going on from step 4" in said
         assert "the pictures have changed since they were packed" in said
+        # Who evaluates the model goes on with no run.
+        model = tmp_path / "home" / "runs" / f"from {Path(dataset).name}" / "model"
+        assert betavae("evaluate", model, "--metrics", "none") == 0
+        assert "the run goes on" not in capsys.readouterr().err
         folder.rename(tmp_path / "gone")
         assert betavae(*train) == 0
         said = capsys.readouterr().err

@@ -199,8 +199,7 @@ class DatasetRegistry:
         record = self.get(dataset_id)
         try:
             folder = self.storage.local_folder(self._pack_prefix(dataset_id, preprocessing))
-            changes = check_source and record.kind != "upload"
-            expected = self._fingerprint(dataset_id) if changes else None
+            expected = self._fingerprint(record) if check_source else None
             return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
         except NotStored:
             return None
@@ -258,12 +257,18 @@ class DatasetRegistry:
                 return self.storage.read_bytes(f"{self._pack_prefix(dataset_id, chosen)}/rejected.jsonl")
         return b""
 
-    def _fingerprint(self, dataset_id: str) -> str | None:
-        """What the source looks like now; None where it is not there."""
+    def has_changed(self, dataset_id: str, pack: Pack) -> bool:
+        """Whether what was packed has changed since; not where it is gone. Raises UnknownDataset."""
+        return self._fingerprint(self.get(dataset_id)) not in (None, pack.info.source_fingerprint)
+
+    def _fingerprint(self, record: DatasetRecord) -> str | None:
+        """What the source looks like now; None where it cannot change, or is not there."""
+        if record.kind == "upload":
+            return None
         try:
-            return fingerprint(self.source(dataset_id), self.limits)
+            return fingerprint(self.source(record.id), self.limits)
         except DatasetError as error:
-            log.warning("data set %s: %s", dataset_id, error.message)
+            log.warning("data set %s: %s", record.id, error.message)
             return None
 
     def _add(

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training import dsprites
-from training.images import ImageError, Preprocessing, is_coloured, preprocess_array
-from training.packs import PackInfo, PackWriter
+from training.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
+from training.packs import PackInfo, PackWriter, factor_grid
 from training.sources import DAMAGED_ARCHIVE, ArrayFile, DatasetError, Limits, OnProgress
 
 _BLOCK_BYTES = 2**24
@@ -33,8 +33,6 @@ _CHUNK_BYTES = 2**13
 """What HDF5 costs for each chunk that a read touches, in memory (5 kB) and in time (12 µs)."""
 
 _MAX_SPRITE_ERROR = 0.002
-_DARKEST = 1 / 8
-"""Where the range is a guess, a part of it that the highest value must reach: else the set would be nearly black."""
 
 _NUM_PEEKS = 64
 _PEEK_BYTES = 2**30
@@ -171,7 +169,8 @@ def has_colour(source: ArrayFile, limits: Limits) -> bool:
             brightest, darkest = colours.max(axis=3), colours.min(axis=3)
             high = max(high, float(brightest.max()))
             spread = max(spread, float(np.subtract(brightest, darkest, dtype=np.float64).max()))
-        spread *= 255 / _white(pictures.dtype, high)
+        white, _ = _white(pictures.dtype, 0, high)
+        spread *= 255 / white
         return is_coloured(np.array([0, min(spread, 255)]).astype(np.uint8))
 
 
@@ -383,7 +382,7 @@ def _read_labels(found: _Found, path: Path) -> tuple[_Labels, list[tuple[str, st
             unusable.append((key, error.message))
     sizes = next((sizes for sizes in _MPI3D_SIZES if math.prod(sizes) == pictures.shape[0]), None)
     if sizes is not None and pictures.shape[1:] == (64, 64, 3):
-        return _grid_labels(sizes, (64, 64, 3)), unusable
+        return _grid_labels(sizes, pictures.shape[1:]), unusable
     return _Labels(), unusable
 
 
@@ -467,13 +466,12 @@ def _are_dsprites(pictures: _Array, classes: NDArray[np.uint16], key: str) -> bo
     ink = seen == seen.max()
     if not (ink | (seen == 0)).all():
         return False
-    drawn = dsprites.render(classes[places]) > 0
-    return key == _DSPRITES_KEY or bool((ink != drawn).mean() < _MAX_SPRITE_ERROR)
+    return key == _DSPRITES_KEY or bool((ink != (dsprites.render(classes[places]) > 0)).mean() < _MAX_SPRITE_ERROR)
 
 
 def _grid_labels(sizes: tuple[int, ...], shape: tuple[int, ...]) -> _Labels:
     """Labels of a full grid, the last factor fastest, by their own names where it can be one of MPI3D's values."""
-    factors = np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes), axis=1).astype(np.uint16)
+    factors = factor_grid(sizes)
     is_part = len(sizes) == len(_MPI3D_NAMES) and all(map(operator.le, sizes, _MPI3D_SIZES[0]))
     if is_part and shape == (64, 64, 3):
         return _Labels(kind="mpi3d", factors=factors, factor_names=_MPI3D_NAMES, factor_sizes=sizes)
@@ -487,8 +485,7 @@ def _numbered(count: int) -> tuple[str, ...]:
 def _is_full_grid(factors: NDArray[np.integer[Any]] | None, sizes: tuple[int, ...]) -> bool:
     if factors is None or math.prod(sizes) != len(factors):
         return False
-    grid = np.stack(np.unravel_index(np.arange(len(factors)), sizes), axis=1)
-    return bool((factors == grid).all())
+    return bool((factors == factor_grid(sizes)).all())
 
 
 def _byte_scale(pictures: _Array) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
@@ -503,11 +500,7 @@ def _byte_scale(pictures: _Array) -> Callable[[NDArray[Any]], NDArray[np.uint8]]
         low, high = min(low, float(block.min())), max(high, float(block.max()))
         if dtype == np.uint8 and high > 1:
             return lambda block: block
-    white = _white(dtype, high)
-    if dtype.kind != "f":
-        fits = low >= 0 and high <= white and (white <= 255 or high >= _DARKEST * white)
-    else:
-        fits = low >= -0.05 * white and (white == 1 or _DARKEST * white <= high <= 1.1 * white)
+    white, fits = _white(dtype, low, high)
     if not fits:
         raise DatasetError(
             "unsupported_array", f"pixels from {low:g} to {high:g}; scale them to 0 to 1, or to 0 to 255 as uint8"
@@ -517,11 +510,12 @@ def _byte_scale(pictures: _Array) -> Callable[[NDArray[Any]], NDArray[np.uint8]]
     return lambda block: np.clip(np.round(block.astype(np.float64) * (255 / white)), 0, 255).astype(np.uint8)
 
 
-def _white(dtype: np.dtype[Any], high: float) -> int:
-    """What white counts to where the highest value is `high`: 1, 255 or, in whole numbers, 65 535."""
+def _white(dtype: np.dtype[Any], low: float, high: float) -> tuple[int, bool]:
+    """What white counts to in values of this range, 1, 255 or, in whole numbers, 65 535, and whether they fit that."""
     if dtype.kind == "f":
-        return 1 if high <= 1.5 else 255
-    return next((white for white in (1, 255) if high <= white), 65535)
+        return white_of_floats(low, high)
+    white = next((white for white in (1, 255) if high <= white), 65535)
+    return white, low >= 0 and high <= white and (white <= 255 or high >= DARKEST * white)
 
 
 def _channels_last(block: NDArray[Any]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training import chairs, dsprites
 from training.images import Preprocessing
-from training.packs import PackInfo, PackWriter
+from training.packs import PackInfo, PackWriter, factor_grid
 from training.sources import BuiltIn, OnProgress
 
 VERSIONS = {"dsprites": 1, "dsprites_color": 1, "chairs": 1}
@@ -43,7 +43,7 @@ def pack_builtin(
     renderer = _RENDERERS[source.name]
     sizes: tuple[int, ...] = renderer.FACTOR_SIZES
     total, count = int(np.prod(sizes)), num_images(source)
-    grid = np.stack(np.unravel_index(np.arange(total), sizes), axis=1).astype(np.uint16)
+    grid = factor_grid(sizes)
     chosen = np.arange(count) * total // count
     whole = count == total
     if whole:

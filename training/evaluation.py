@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from models.info import active_dimensions
 from models.networks import VAE
 from training import metrics as m
-from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, full_grid
+from training.factor_samples import Codes, Factors, FactorSamples, RowFactors, RowsByKey, full_grid
 from training.information import compact, correlation, factor_entropy, information_between, mutual_information
 from training.inputs import VALIDATION_SPLIT
 from training.metric_names import METRICS
@@ -278,14 +278,13 @@ def _kept_for_test(
     """Of a grid with several images a combination, a third of each one's for the test, (N,); None where one has a
     single image."""
     cells = np.ravel_multi_index(tuple(factors.T), tuple(sizes))
-    counts = np.bincount(cells)
-    if counts.min() < 2:
+    if np.bincount(cells).min() < 2:
         return None
     order = rng.permutation(len(cells))
-    order = order[np.argsort(cells[order], kind="stable")]  # Of each cell, its images by chance.
-    place = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = RowsByKey(cells[order])  # Of each cell, its images by chance.
+    place = np.arange(len(cells)) - np.repeat(found.starts, found.counts)
     kept = np.zeros(len(cells), dtype=bool)
-    kept[order] = place < np.repeat(np.maximum(1, counts // 3), counts)
+    kept[order[found.rows]] = place < np.repeat(np.maximum(1, found.counts // 3), found.counts)
     return kept
 
 

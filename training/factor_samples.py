@@ -61,7 +61,7 @@ class RowFactors:
     def __init__(self, codes: Codes, factors: Factors) -> None:
         self._codes, self._factors = codes, factors
         self.num_factors = factors.shape[1]
-        self._by_value = [_RowsByKey(factors[:, k].astype(np.int64)) for k in range(self.num_factors)]
+        self._by_value = [RowsByKey(factors[:, k].astype(np.int64)) for k in range(self.num_factors)]
 
     @property
     def fewest_rows(self) -> int:
@@ -78,16 +78,17 @@ class RowFactors:
         return self._codes[rows].reshape(num_groups, group_size, -1)
 
 
-class _RowsByKey:
+class RowsByKey:
     """Rows of an array grouped by a key ≥ 0, to draw one of a key's rows in constant time."""
 
     def __init__(self, keys: NDArray[np.int64]) -> None:
-        self._rows = np.argsort(keys, kind="stable")
+        self.rows = np.argsort(keys, kind="stable")
+        """Those of the first key first; of one key, in their order."""
         self.counts = np.bincount(keys)
-        self._starts = np.cumsum(self.counts) - self.counts
+        self.starts = np.cumsum(self.counts) - self.counts
 
     def draw(self, keys: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        drawn: NDArray[np.int64] = self._rows[self._starts[keys] + rng.integers(self.counts[keys])]
+        drawn: NDArray[np.int64] = self.rows[self.starts[keys] + rng.integers(self.counts[keys])]
         return drawn
 
 
@@ -101,7 +102,7 @@ def full_grid(codes: Codes, factors: Factors, factor_sizes: Sequence[int]) -> In
     if num_cells > len(codes) or (factors.max(0) >= np.asarray(factor_sizes)).any():
         return None
     keys = np.ravel_multi_index(tuple(factors.T.astype(np.int64)), tuple(factor_sizes))
-    rows = _RowsByKey(keys)
+    rows = RowsByKey(keys)
     if len(rows.counts) < num_cells or not rows.counts.all():
         return None
 

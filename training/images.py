@@ -46,6 +46,9 @@ DEFAULT_MAX_PIXELS = 50_000_000
 
 _STRIP_PIXELS = 2**20
 
+DARKEST = 1 / 8
+"""Where the range of values is a guess, a part of it that the highest must reach: else all would be nearly black."""
+
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -267,6 +270,12 @@ def _in_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], I
     return plain
 
 
+def white_of_floats(low: float, high: float) -> tuple[int, bool]:
+    """What white counts to in floats of this range, 1 or 255, and whether they fit that, which they may overshoot."""
+    white = 1 if high <= 1.5 else 255
+    return white, low >= -0.05 * white and (white == 1 or DARKEST * white <= high <= 1.1 * white)
+
+
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Grey pictures of 16 bits, 32 bits or floats. Floats count to 1 or to 255, and may overshoot a little."""
     values: NDArray[np.floating] = np.asarray(image).astype(np.float32)
@@ -274,8 +283,8 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise ImageError("unsupported_image", "the picture holds values that are not finite")
     if image.mode == "F":
         low, high = float(values.min(initial=0)), float(values.max(initial=0))
-        white = 1 if high <= 1.5 else 255
-        if low < -0.05 * white or high > 1.1 * 255 or 1.5 < high < 255 / 8:  # As for arrays: no guess turns it black.
+        white, fits = white_of_floats(low, high)
+        if not fits:
             raise ImageError("unsupported_image", f"the picture holds {low:g} to {high:g}; scale it to 0 to 1")
         values = values * (255 / white)
     elif image.mode.startswith("I;16") or image.format == "PPM" or values.max(initial=0) > 255:

@@ -10,6 +10,7 @@ import glob
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -248,6 +249,11 @@ class PackWriter:
             np.save(file, values, allow_pickle=False)
             _sync(file)
         return values.dtype.str, values.shape
+
+
+def factor_grid(sizes: tuple[int, ...]) -> NDArray[np.uint16]:
+    """The factors of a full grid (PackInfo.full_grid), the last one fastest: (N, F), N the product of the sizes."""
+    return np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes), axis=1).astype(np.uint16)
 
 
 def write_pack(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from training.images import ImageError, Preprocessing, has_picture_suffix, is_coloured, load_image, looks_like_picture
 from training.layouts import read_layout
 from training.packs import PackInfo, PackWriter
-from training.sources import DAMAGED_ARCHIVE, OWN_FILE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile
+from training.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile, is_own
 
 _CHUNK = 64
 _CHUNK_BYTES = 16 * 2**20
@@ -294,10 +294,8 @@ def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tu
                         continue
                     if not os.path.isdir(entry.path):  # entry.is_dir() fails where links lead in a circle.
                         yield prefix + entry.name, entry
-                    elif (real := os.path.realpath(entry.path)) not in seen:
+                    elif (real := os.path.realpath(entry.path)) not in seen and not is_own(real):
                         seen.add(real)
-                        if os.path.exists(os.path.join(real, OWN_FILE)):
-                            continue
                         waiting.append((f"{prefix}{entry.name}/", entry.path))
         except OSError as error:
             if not prefix:

@@ -28,7 +28,6 @@ LAYOUTS = ("auto", "images", "chairs3d", "celeba")
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
-
 OWN_FILE = ".betavae"
 """In a folder that this software writes into, the data folder or a run's: what lies below it are no pictures of a set
 around it."""
@@ -38,6 +37,11 @@ def mark_as_own(folder: Path) -> None:
     """Marks a folder, which is there, with OWN_FILE."""
     with suppress(OSError):  # A read-only one is none that is written into.
         (folder / OWN_FILE).touch()
+
+
+def is_own(folder: str) -> bool:
+    """Whether a folder is marked so."""
+    return os.path.exists(os.path.join(folder, OWN_FILE))
 
 
 class DatasetError(ValueError):

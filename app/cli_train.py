@@ -17,7 +17,7 @@ from app.cli_stores import Stores, has_changed, num_channels, open_stores, pack_
 from models.config import ConfigError
 from models.info import ModelInfo, read_info, validate_name, write_info
 from training.config import TrainingConfig, check_initial_network, with_channels
-from training.packs import Pack
+from training.packs import Pack, keep_pack, kept_pack, release_pack
 from training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def train(
         training_config = with_channels(training_config, found)
     initial = _initial_weights(stores, from_model, training_config, resumed)
     # A run that goes on keeps the images that it began with.
-    pack = pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
+    pack = kept_pack(folder, training_config.preprocessing) if resumed is not None else None
+    pack = pack or pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
+    if resumed is None:
+        keep_pack(pack, folder)
     if resumed is not None and has_changed(stores, chosen, pack):
         note(
             f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
@@ -143,6 +146,7 @@ def train(
     if result.outcome == "diverged":
         raise CliError(result.message)
     _finish(stores, folder / "model", chosen, pack, register, wanted)
+    release_pack(folder)
 
 
 def _run_name(given: str | None, dataset: str) -> str:

@@ -259,6 +259,26 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         (tmp_path / "gone").rename(folder)
 
 
+def test_a_run_goes_on_with_its_images_after_another_has_packed_the_folder_anew(
+    betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(squares, tmp_path / "folder")
+    train = ("train", folder, "--no-register", *SMALL)
+    assert betavae(*train, "--name", "whole") == 0
+    assert interrupted(*train, "--name", "first") == 1
+    shutil.copy(folder / "00.png", folder / "later.png")
+    assert betavae(*train, "--name", "second") == 0
+    capsys.readouterr()
+    assert betavae(*train, "--name", "first") == 0
+    said = capsys.readouterr().err
+    assert "going on from step 4" in said
+    assert "the pictures have changed since they were packed" in said
+    runs = tmp_path / "home" / "runs"
+    weights = [(runs / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "first", "second")]
+    assert weights[0] == weights[1] != weights[2]
+    assert not list(runs.glob("*/.pack"))
+
+
 def test_what_we_write_below_the_pictures_is_none_of_them(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,9 +20,12 @@ from training.packs import (
     PackError,
     PackInfo,
     PackWriter,
+    keep_pack,
+    kept_pack,
     open_pack,
     read_pack_info,
     read_rejected,
+    release_pack,
     write_pack,
 )
 
@@ -289,3 +292,34 @@ def test_what_was_left_while_another_packed_is_cleared_at_its_end(tmp_path: Path
         writer.add(pixels())
         writer.finish(name="noise", kind="array", source="")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_run_keeps_its_pack_when_another_takes_its_place(tmp_path: Path) -> None:
+    written(tmp_path / "set")
+    first, run = open_pack(tmp_path / "set"), tmp_path / "run"
+    assert kept_pack(run, SMALL) is None
+    keep_pack(first, run)
+    assert (run / ".pack" / "images.npy").samefile(tmp_path / "set" / "images.npy")
+    info = written(tmp_path / "set", 4)
+    kept = kept_pack(run, SMALL)
+    assert kept is not None
+    assert kept.info == first.info != info
+    assert np.array_equal(kept.images, pixels())
+    assert kept_pack(run, dataclasses.replace(SMALL, crop="none")) is None
+
+    keep_pack(open_pack(tmp_path / "set"), run)
+    assert (kept := kept_pack(run, SMALL)) is not None
+    assert kept.info == info
+    release_pack(run)
+    assert kept_pack(run, SMALL) is None
+    assert open_pack(tmp_path / "set", verify=True).info == info
+
+
+def test_where_there_are_no_hard_links_no_pack_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    written(tmp_path / "set")
+    monkeypatch.setattr(os, "link", link)
+    keep_pack(open_pack(tmp_path / "set"), tmp_path / "run")
+    assert kept_pack(tmp_path / "run", SMALL) is None

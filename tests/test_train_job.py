@@ -229,6 +229,27 @@ def test_a_training_that_goes_on_keeps_its_number_of_channels(
     assert services.models.info(done.model or "").network.num_channels == 1
 
 
+def test_a_training_that_goes_on_keeps_its_images(
+    services: Runtime, settings: Settings, create: Create, pictures: Path
+) -> None:
+    """Though the folder has changed, and another job has packed it anew."""
+    whole, job = create(num_steps=120), create(num_steps=120)
+    work_on(services, whole.id)
+    in_mid_training(services, job.id, services.stopping.set)
+    (pictures / "00.png").unlink()
+    other = create()
+    services = open_runtime(settings)
+    work_on(services, other.id)
+    work_on(services, job.id)
+    done = [services.jobs.get(i) for i in (whole.id, job.id, other.id)]
+    assert [(j.status, j.attempts) for j in done] == [("succeeded", 1), ("succeeded", 2), ("succeeded", 1)]
+    assert "the run goes on with the 40 that it began with" in "; ".join(done[1].warnings)
+    models = [services.models.info(j.model or "") for j in done]
+    assert models[0].weights_sha256 == models[1].weights_sha256
+    assert [model.dataset["num_images"] for model in models] == [40, 40, 39]
+    assert not list(services.settings.home.glob("jobs/*/.pack"))
+
+
 def test_another_machine_goes_on_with_a_runs_records(
     settings: Settings, pictures: Path, tmp_path: Path, create: Create
 ) -> None:

@@ -35,6 +35,8 @@ INFO_FILE = "dataset.json"
 IMAGES_FILE = "images.npy"
 REJECTED_FILE = "rejected.jsonl"
 STAMP_FILE = ".verified.json"
+KEPT_FOLDER = ".pack"
+"""In a run's folder: the pack that it began with."""
 SPLITS = ("train", "validation", "test")
 
 _HEADER_BYTES = 128
@@ -327,6 +329,33 @@ def open_pack(
         _write_stamp(folder, info)
     labels = {label: None if label not in arrays else np.asarray(arrays[label]) for label in _LABELS}
     return Pack(folder, info, arrays["images"], **labels)
+
+
+def keep_pack(pack: Pack, run_folder: Path) -> None:
+    """Keeps a pack for a run that may be stopped and go on when the set has been packed anew.
+
+    By hard links, which take no room before that; where a file system has none, or the run's folder lies on another,
+    nothing is kept.
+    """
+    release_pack(run_folder)
+    folder = run_folder / KEPT_FOLDER
+    with suppress(OSError):
+        folder.mkdir(parents=True)
+        for path in pack.folder.iterdir():
+            os.link(path, folder / path.name)
+
+
+def kept_pack(run_folder: Path, preprocessing: Preprocessing) -> Pack | None:
+    """The pack that a run began with; None where none was kept, or another is wanted."""
+    try:
+        return open_pack(run_folder / KEPT_FOLDER, preprocessing=preprocessing)
+    except PackError:
+        return None
+
+
+def release_pack(run_folder: Path) -> None:
+    """Lets go of the pack of a run that has ended."""
+    shutil.rmtree(run_folder / KEPT_FOLDER, ignore_errors=True)
 
 
 def _npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:

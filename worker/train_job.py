@@ -16,7 +16,7 @@ from training.config import TrainingConfig, check_initial_network, config_from_j
 from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
-from training.packs import Pack
+from training.packs import Pack, keep_pack, kept_pack, release_pack
 from training.recorder import METRICS_FILE
 from worker import job_files
 from worker.claims import Claim, ClaimKeeper
@@ -54,12 +54,8 @@ class _Training:
     def run(self) -> None:
         request = self.claim.job.request
         try:
-            # A run that goes on keeps the images it began with, though the folder may have changed since.
-            begins = not list_checkpoints(self.folder / "checkpoints")
             config = self._config(request)
-            pack = wait_for_pack(
-                self.services, request["dataset"], config.preprocessing, self._packing, check_source=begins
-            )
+            pack = self._pack(config)
             if reason := self._should_stop():
                 raise Abandoned(reason)
             result = self._train(config, pack)
@@ -93,6 +89,27 @@ class _Training:
         if checkpoint is not None:
             return with_channels(config, checkpoint.state["config"]["num_channels"])
         return with_channels(config, self.services.datasets.num_channels(request["dataset"]))
+
+    def _pack(self, config: TrainingConfig) -> Pack:
+        """The images. A run that goes on keeps those that it began with, though the folder may have changed since."""
+        dataset = self.claim.job.request["dataset"]
+        begins = not list_checkpoints(self.folder / "checkpoints")
+        pack = None if begins else kept_pack(self.folder, config.preprocessing)
+        if pack is None:
+            pack = wait_for_pack(self.services, dataset, config.preprocessing, self._packing, check_source=begins)
+        if not begins:
+            self._warn_of_change(dataset, pack)
+        elif isinstance(self.services.storage, LocalStorage):
+            keep_pack(pack, self.folder)
+        return pack
+
+    def _warn_of_change(self, dataset: str, pack: Pack) -> None:
+        with suppress(UnknownDataset):  # Its pack is all that is left.
+            if self.services.datasets.has_changed(dataset, pack):
+                self._warn(
+                    "the pictures have changed since they were packed; the run goes on with the "
+                    f"{pack.info.num_images} that it began with"
+                )
 
     def _train(self, config: TrainingConfig, pack: Pack) -> TrainingResult:
         checkpoint = newest_checkpoint(self.folder / "checkpoints")
@@ -151,10 +168,8 @@ class _Training:
         last = progress.step == progress.num_steps
         try:
             # An attempt that goes on with a run says again what it sees.
-            for text in (text for text in progress.warnings if text not in self.warnings):
-                log.warning("%s %s", self.claim.log_prefix, text)
-                self.warnings.append(text)
-                self.claim.event("warning", {"message": text}, warnings=self.warnings)
+            for text in progress.warnings:
+                self._warn(text)
             if last or now - self.reported >= REPORT_SECONDS:
                 self.reported = now
                 self.progress = _progress_fields(progress)
@@ -166,6 +181,13 @@ class _Training:
         if last or now - self.logged >= LOG_SECONDS:
             self.logged = now
             log.info("%s %s", self.claim.log_prefix, _line(progress))
+
+    def _warn(self, text: str) -> None:
+        """Says a warning, once a job."""
+        if text not in self.warnings:
+            log.warning("%s %s", self.claim.log_prefix, text)
+            self.warnings.append(text)
+            self.claim.event("warning", {"message": text}, warnings=self.warnings)
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint, unless the claim is another's; its name carries the fence."""
@@ -218,6 +240,7 @@ class _Training:
             "active_dimensions": info.active_dimensions,
         }
         self.claim.succeed(outcome, model=model_id)
+        release_pack(self.folder)
 
     def _register(self, model_id: str, info: ModelInfo) -> None:
         models = self.services.models
@@ -250,9 +273,7 @@ class _Training:
             raise
         except Exception as error:
             log.exception("%s the model could not be evaluated", self.claim.log_prefix)
-            text = f"the model could not be evaluated: {error}"[:500]
-            self.warnings.append(text)
-            self.claim.event("warning", {"message": text}, warnings=self.warnings)
+            self._warn(f"the model could not be evaluated: {error}"[:500])
             return {}
         return {"evaluation": {**found.to_json(), "saved": saved}}
 

@@ -65,6 +65,14 @@ def _text(error: Exception) -> str:
     return str(error)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:  # It is not loaded to say so.
+        return isinstance(error, MemoryError)
+    from training.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
 def main() -> None:
     """Runs a command. What a user can cause ends in one line on standard error and exit code 1 or 2."""
     # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took 40 times as long.
@@ -82,6 +90,11 @@ def main() -> None:
         sys.exit(1)
     except typer.Abort:
         sys.exit(130)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        fail(f"too little memory: {error}"[:300])
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

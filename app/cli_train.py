@@ -110,6 +110,7 @@ def train(
     note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
 
     from training.checkpoints import CheckpointError, newest_checkpoint
+    from training.device import is_out_of_memory
     from training.loop import train as run_loop
 
     if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
@@ -141,6 +142,11 @@ def train(
             ) from error
         except ValueError as error:
             raise CliError(str(error)) from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            few = f"too little memory for batches of {training_config.batch_size} images: {error}"
+            raise CliError(f"{few[:300]}; take a smaller batch_size") from error
     if result.outcome == "stopped":
         raise CliError(f"stopped at step {result.step}; the same command goes on from there")
     if result.outcome == "diverged":
@@ -201,6 +207,7 @@ def _finish(
     Args: metrics, the scores to compute, None: no evaluation.
     """
     from models.files import load_model
+    from training.device import is_out_of_memory
     from worker.latent_labels import label_model
 
     info = read_info(folder)
@@ -220,7 +227,9 @@ def _finish(
     try:
         if metrics is not None:
             _evaluate(stores, network, folder, model_id, info, pack, metrics)
-    except (KeyboardInterrupt, ValueError, MemoryError) as error:
+    except (KeyboardInterrupt, ValueError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+            raise
         why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error or 'out of memory'}"
         note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
     print(model_id or folder)

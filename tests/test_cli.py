@@ -233,6 +233,32 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     assert capsys.readouterr().out.strip() == model_id
 
 
+def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
+    """256 MiB beside what the libraries take are less than the first layer wants."""
+    np.save(tmp_path / "many.npy", np.random.default_rng(0).integers(0, 256, (512, 128, 128), dtype=np.uint8))
+    arguments = ("train", tmp_path / "many.npy", *SMALL, "--image-size", 128, "--batch-size", 512)
+    program = f"""
+import resource, sys
+import app.cli, training.loop, worker.latent_labels
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 2**28, resource.RLIM_INFINITY))
+sys.argv = ["betavae", *{[str(argument) for argument in arguments]}]
+app.cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "BETAVAE_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()
+    assert "too little memory for batches of 512 images" in last
+    assert "take a smaller batch_size" in last
+    assert "Traceback" not in done.stderr
+
+
 def test_a_run_goes_on_with_the_images_it_began_with(
     betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:

@@ -282,6 +282,23 @@ def test_what_a_killed_packer_left_is_cleared_and_one_at_work_is_left_alone(tmp_
     assert os.listdir(tmp_path) == ["set"]
 
 
+def test_a_pack_that_cannot_take_its_place_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info, replace = written(tmp_path / "set"), os.replace
+
+    def fails_at_the_end(source: Path, target: Path) -> None:
+        if target == tmp_path / "set" and not source.name == "old":
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fails_at_the_end)
+    with pytest.raises(OSError, match="Input/output"):
+        written(tmp_path / "set", 4)
+    assert open_pack(tmp_path / "set", verify=True).info == info
+    assert os.listdir(tmp_path) == ["set"]
+
+
 def test_what_was_left_while_another_packed_is_cleared_at_its_end(tmp_path: Path) -> None:
     dead = tmp_path / ".set.packing-dead"
     with PackWriter(tmp_path / "set", SMALL) as writer:

@@ -324,6 +324,26 @@ def test_a_bug_fails_the_job_and_not_the_worker(
     assert error["code"] == "internal_error"
 
 
+def test_too_little_memory_is_said_and_no_bug(
+    services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        torch.empty(2**50)
+
+    monkeypatch.setattr("worker.train_job.train", too_much)
+    monkeypatch.setattr("worker.evaluation_job.evaluate_for_job", too_much)
+    request = {"model": "dsprites", "dataset": "squares", "metrics": [], "seed": 0}
+    for job, said in (
+        (create(), "too little memory for this batch_size: "),
+        (services.jobs.create("evaluation", request), "too little memory: "),
+    ):
+        work_on(services, job.id)
+        error = services.jobs.get(job.id).error
+        assert error is not None
+        assert error["code"] == "out_of_memory"
+        assert said in error["message"]
+
+
 def test_a_worker_that_is_stopping_begins_nothing(services: Runtime, create: Create) -> None:
     job = create()
     services.stopping.set()

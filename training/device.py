@@ -7,6 +7,11 @@ class DeviceError(ValueError):
     """The device that was asked for is not there."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a tensor found too little memory: on a GPU, or in the machine, of which torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def pick_device(name: str = "auto") -> torch.device:
     """The torch device of a setting.
 

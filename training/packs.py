@@ -423,6 +423,8 @@ def _move_into_place(work: Path, folder: Path) -> None:
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with suppress(OSError):
+                    os.replace(old / "old", folder)
                 raise
             # Another process has just put its pack of the same there.
         finally:

@@ -5,8 +5,6 @@ import time
 from contextlib import suppress
 from typing import Any
 
-import torch
-
 from models.files import load_model
 from training.datasets import DatasetError
 from training.device import DeviceError, pick_device
@@ -38,8 +36,6 @@ def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> 
         claim.fail(error.code, error.message)
     except DeviceError as error:
         claim.fail("invalid_config", str(error))
-    except torch.OutOfMemoryError as error:
-        claim.fail("out_of_memory", f"The device has too little memory: {error}"[:500])
     except JobStoreUnavailable:
         raise
     except UnfitModel as error:

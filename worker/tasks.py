@@ -65,12 +65,24 @@ def work_on_claim(services: Runtime, claim: Claim) -> None:
             except (StaleClaim, JobStoreUnavailable):
                 raise
             except Exception as error:
-                log.exception("job %s: failed by an error of ours", claim.id)
-                claim.fail("internal_error", f"The worker failed: {type(error).__name__}: {error}"[:500])
+                _fail(claim, error)
     except StaleClaim:
         log.warning("job %s: another worker has it; nothing more was committed", claim.id)
     except JobStoreUnavailable as error:
         log.warning("job %s: left: %s", claim.id, error)
+
+
+def _fail(claim: Claim, error: Exception) -> None:
+    """Ends a claim with an error that its function did not expect."""
+    from training.device import is_out_of_memory
+
+    if is_out_of_memory(error):
+        log.error("job %s: out of memory: %s", claim.id, error)
+        hint = " for this batch_size" if claim.job.kind == "train" else ""
+        claim.fail("out_of_memory", f"The device has too little memory{hint}: {error}"[:500])
+        return
+    log.exception("job %s: failed by an error of ours", claim.id)
+    claim.fail("internal_error", f"The worker failed: {type(error).__name__}: {error}"[:500])
 
 
 def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
@@ -71,8 +69,6 @@ class _Training:
             self.claim.fail("unknown_model", str(error))
         except CheckpointError as error:
             self.claim.fail("checkpoint_mismatch", str(error))
-        except torch.OutOfMemoryError as error:
-            self.claim.fail("out_of_memory", f"The device has too little memory for this batch size: {error}"[:500])
         except JobStoreUnavailable:
             raise
         except OSError as error:

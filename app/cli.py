@@ -60,8 +60,9 @@ def serve(
 
 def _text(error: Exception) -> str:
     """One line: Python's own errors about files say "[Errno 2] No such file or directory: 'a'"."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+        return said if error.filename is None else f"{os.fsdecode(error.filename)}: {said}"
     return str(error)
 
 

@@ -234,6 +234,5 @@ def _show_agreement(result: dict[str, Any]) -> None:
             *agreement,
         )
     Console().print(table)
-    print(
-        f"{result['num_images']} images of {result['dataset']}, {result['similarity']}; 1: equal up to order and sign"
-    )
+    most = ", where models that are equal up to order and sign have .9" if result["similarity"] == "lasso" else ""
+    print(f"{result['num_images']} images of {result['dataset']}, {result['similarity']}{most}")

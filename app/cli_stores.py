@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.cli_output import CliError, progress
 from models.info import ModelInfo, Preprocessing, read_info
-from training.datasets import DatasetError, fingerprint, num_channels_of, pack_dataset, source_for
+from training.datasets import DatasetError, Source, fingerprint, num_channels_of, pack_dataset, source_for
 from training.packs import Pack, PackError, open_pack
 from worker.registry import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
 from worker.settings import Settings, load_settings
@@ -104,6 +104,15 @@ def has_changed(stores: Stores, dataset: str, pack: Pack) -> bool:
         return fingerprint(source_for(path), stores.datasets.limits) != pack.info.source_fingerprint
     except DatasetError:
         return False
+
+
+def source_of(stores: Stores, dataset: str) -> Source:
+    """Where the pictures of a data set (an id), or of a folder or archive (a path), come from.
+
+    Raises: CliError for an unknown data set; DatasetError.
+    """
+    path = _path_of(stores, dataset, may_be_gone=True)
+    return stores.datasets.source(dataset) if path is None else source_for(path)
 
 
 def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path | None:

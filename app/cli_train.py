@@ -1,8 +1,9 @@
 """`betavae train`: the training loop on this machine, without a server."""
 
+import fcntl
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -13,16 +14,18 @@ import typer
 from app.cli_evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
 from app.cli_output import CliError, note, progress
 from app.cli_settings import parse_pairs, with_options_of
-from app.cli_stores import Stores, has_changed, num_channels, open_stores, pack_of
+from app.cli_stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
 from models.config import ConfigError
 from models.info import ModelInfo, read_info, validate_name, write_info
 from training.config import TrainingConfig, check_initial_network, with_channels
+from training.datasets import DatasetError, ImageFolder
 from training.packs import Pack, keep_pack, kept_pack, release_pack
 from training.presets import PRESETS, resolve
+from training.sources import OWN_FILE, mark_as_own
 
 if TYPE_CHECKING:
     from models.networks import VAE
-    from training.loop import Progress
+    from training.loop import Progress, TrainingResult
 
 PANEL = "Training settings"
 
@@ -91,6 +94,7 @@ def train(
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
     run_name = _run_name(name or preset, chosen)
     folder = output or stores.settings.home / "runs" / run_name
+    _check_output(stores, folder, chosen)
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
     resumed = folder if resume and any((folder / "checkpoints").glob("*.json")) else None
     if training_config.num_channels is None:
@@ -100,15 +104,34 @@ def train(
     # A run that goes on keeps the images that it began with.
     pack = kept_pack(folder, training_config.preprocessing) if resumed is not None else None
     pack = pack or pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
-    if resumed is None:
-        keep_pack(pack, folder)
     if resumed is not None and has_changed(stores, chosen, pack):
         note(
             f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
             "that it began with (--no-resume begins anew, with those of now)"
         )
-    note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
+    with _sole_run_in(folder):
+        if resumed is None:
+            keep_pack(pack, folder)
+        note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
+        result = _run(stores, training_config, pack, folder, run_name, resume, initial)
+        if result.outcome == "stopped":
+            raise CliError(f"stopped at step {result.step}; the same command goes on from there")
+        if result.outcome == "diverged":
+            raise CliError(result.message)
+        _finish(stores, folder / "model", chosen, pack, register, wanted)
+        release_pack(folder)
 
+
+def _run(
+    stores: Stores,
+    config: TrainingConfig,
+    pack: Pack,
+    folder: Path,
+    name: str,
+    resume: bool,
+    initial: Path | None,
+) -> "TrainingResult":
+    """Trains, from the newest checkpoint in the folder on or anew, and shows how far it is. Raises CliError."""
     from training.checkpoints import CheckpointError, newest_checkpoint
     from training.device import is_out_of_memory
     from training.loop import train as run_loop
@@ -116,7 +139,7 @@ def train(
     if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
         note(f"going on from step {checkpoint.step}")
         del checkpoint  # its tensors
-    with progress(run_name) as report, _stop_asked_by_ctrl_c() as should_stop:
+    with progress(name) as report, _stop_asked_by_ctrl_c() as should_stop:
 
         def on_progress(state: "Progress") -> None:
             report(state.step, state.num_steps, _line(state))
@@ -124,11 +147,11 @@ def train(
                 note(f"warning: {warning}")
 
         try:
-            result = run_loop(
-                training_config,
+            return run_loop(
+                config,
                 pack,
                 run_folder=folder,
-                name=run_name,
+                name=name,
                 device=stores.device(),
                 resume=resume,
                 initial_weights=initial,
@@ -145,14 +168,37 @@ def train(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            few = f"too little memory for batches of {training_config.batch_size} images: {error}"
+            few = f"too little memory for batches of {config.batch_size} images: {error}"
             raise CliError(f"{few[:300]}; take a smaller batch_size") from error
-    if result.outcome == "stopped":
-        raise CliError(f"stopped at step {result.step}; the same command goes on from there")
-    if result.outcome == "diverged":
-        raise CliError(result.message)
-    _finish(stores, folder / "model", chosen, pack, register, wanted)
-    release_pack(folder)
+
+
+@contextmanager
+def _sole_run_in(folder: Path) -> Iterator[None]:
+    """Keeps other runs out of a folder, which is made; two would remove each other's records and model.
+
+    Raises: CliError where another run writes there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mark_as_own(folder)
+    with ExitStack() as stack:
+        with suppress(OSError):  # Some network file systems have no locks; what is read-only is written by nobody.
+            mark = stack.enter_context((folder / OWN_FILE).open("rb"))
+            try:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CliError(f"{folder}: another run is writing there; choose another --name or --output") from None
+        yield
+
+
+def _check_output(stores: Stores, output: Path, dataset: str) -> None:
+    """Raises ConfigError where a run's folder would be the pictures' own or lie around it.
+
+    What a run leaves would be taken for pictures, and its mark (training.sources.OWN_FILE) would hide the pictures.
+    """
+    with suppress(DatasetError):
+        source = source_of(stores, dataset)
+        if isinstance(source, ImageFolder) and source.path.resolve().is_relative_to(output.resolve()):
+            raise ConfigError("--output", f"holds the pictures ({source.path}): choose a folder of the run's own")
 
 
 def _run_name(given: str | None, dataset: str) -> str:
@@ -185,12 +231,12 @@ def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, r
     """
     if name is None:
         return None
-    info, folder = stores.model(name)
-    check_initial_network(config, info.network)
     if resumed is not None:
         note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
-    else:
-        note(f"starting from the weights of {info.name} at step 0, with a fresh optimizer: this is no resuming")
+        return None
+    info, folder = stores.model(name)
+    check_initial_network(config, info.network)
+    note(f"starting from the weights of {info.name} at step 0, with a fresh optimizer: this is no resuming")
     return folder
 
 

@@ -12,6 +12,7 @@ _OBJECTIVES_OF = {
     "capacity_start": ("controlled", "capacity"),
     "capacity_max": ("controlled", "capacity"),
     "capacity_steps": ("controlled", "capacity"),
+    "capacity_epochs": ("controlled", "capacity"),
     "beta": ("beta", "btcvae", "annealed"),
     "beta_start": ("controlled", "annealed"),
     "beta_least": ("controlled",),

@@ -233,6 +233,63 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     assert capsys.readouterr().out.strip() == model_id
 
 
+def test_a_folder_has_one_run_at_a_time(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = ("train", squares, "--no-register", *SMALL)
+    codes: list[int] = []
+
+    @contextmanager
+    def progress(label: str) -> Iterator[Report]:
+        def report(done: int, total: int, text: str = "") -> None:
+            if text and not codes:
+                codes.append(1)  # The second run, while the first one trains.
+                codes.append(betavae(*train, "-c", "seed=1"))
+
+        yield report
+
+    monkeypatch.setattr(cli_train, "progress", progress)
+    assert betavae(*train) == 0
+    assert codes == [1, 1]
+    assert "another run is writing there" in capsys.readouterr().err
+    assert read_info(tmp_path / "home" / "runs" / squares.name / "model").training["seed"] == 0
+    assert betavae(*train, "--no-resume", "-c", "seed=2") == 0
+
+
+def test_a_run_leaves_its_files_beside_no_pictures(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(squares, tmp_path / "all" / "squares")
+    assert betavae("datasets", "add", "registered", folder) == 0
+    for dataset in ("registered", folder):
+        for output in (folder, folder.parent):
+            assert betavae("train", dataset, "-o", output, "--no-register", *SMALL) == 2
+            assert "--output: holds the pictures" in capsys.readouterr().err
+            assert not (output / ".betavae").exists()
+    assert betavae("train", folder, "-o", folder / "run", "--no-register", *SMALL) == 0
+
+
+def test_a_run_goes_on_though_the_model_that_it_started_from_is_gone(
+    betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
+) -> None:
+    assert betavae("train", squares, "-o", tmp_path / "first", "--no-register", *SMALL) == 0
+    train = ("train", squares, "--from", tmp_path / "first" / "model", "--no-register", *SMALL)
+    assert interrupted(*train) == 1
+    shutil.rmtree(tmp_path / "first")
+    capsys.readouterr()
+    assert betavae(*train) == 0
+    said = capsys.readouterr().err
+    assert "going on from step 4" in said
+    assert "--from counts only where a run begins" in said
+
+
+def test_scores_of_a_set_without_factors_are_missed_in_words(
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
+) -> None:
+    assert betavae("train", squares, "--metrics", "mig", "--no-register", *SMALL) == 0
+    assert "no scores: the set has no factors" in capsys.readouterr().err
+
+
 def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
     """256 MiB beside what the libraries take are less than the first layer wants."""
     np.save(tmp_path / "many.npy", np.random.default_rng(0).integers(0, 256, (512, 128, 128), dtype=np.uint8))

@@ -1,8 +1,10 @@
 """The training loop: resume equals never having stopped, capacity is met, ends are results."""
 
+import errno
 import itertools
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
 from benchmarks.training_speed import PlainVAE
 from models.config import ConfigError, NetworkConfig
@@ -52,6 +55,17 @@ SMALL = TrainingConfig(
     validation_steps=6,
     validation_fraction=0.2,
 )
+
+
+def events_of(path: Path) -> list[tuple[int, str, float]]:
+    """Step, tag and value of what a file of TensorBoard's holds, by its published format; a picture's value is 0."""
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = Event.FromString(data[12 : 12 + length])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        data = data[12 + length + 4 :]
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -384,12 +398,47 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
     for name in ("training.gif", "capacity.png"):
         Image.open(tmp_path / name).verify()
-    assert list((tmp_path / "tensorboard").glob("events.*"))
+    # TensorBoard's events say what the lines say.
+    events = [event for path in (tmp_path / "tensorboard").iterdir() for event in events_of(path)]
+    assert {name for _, name, _ in events} > {"loss", "validation_loss", "kl_per_dimension/03", "preview"}
+    for name in ("loss", "capacity", "validation_kl"):
+        expected = {r["step"]: r[name] for r in records if name in r}
+        assert {step: value for step, tag, value in events if tag == name} == pytest.approx(expected, rel=1e-6)
     loaded = load_model(tmp_path / "model")
     assert loaded.info == result.info
     assert loaded.info.dataset["digest"] == pack.info.digest
     assert loaded.info.preprocessing == replace(SMALL, num_channels=1).preprocessing
     assert len(loaded.info.kl_per_dimension) == 4
+
+
+def test_a_stop_leaves_all_of_its_records_to_tensorboard(pack: Pack, tmp_path: Path) -> None:
+    """As kill -9 does, which gives nobody the time to write what is held back."""
+    config = replace(SMALL, preview_steps=0)
+    found: list[int] = []
+
+    def note(progress: Progress) -> None:
+        (path,) = (tmp_path / "tensorboard").iterdir()
+        found.append(max(step for step, _, _ in events_of(path)))
+
+    train(config, pack, run_folder=tmp_path, on_progress=note, should_stop=stop_at(17))
+    assert found == [4, 8, 12, 16]
+    train(config, pack, run_folder=tmp_path)
+    steps = [
+        [step for step, name, _ in events_of(path) if name == "loss"]
+        for path in sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: int(path.suffix[1:]))
+    ]
+    assert steps == [[4, 8, 12, 16], [20, 24]]
+
+
+def test_a_full_disk_ends_a_run_and_does_not_hang_it(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tensorboardX.event_file_writer.EventsWriter.flush", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(SMALL, pack, run_folder=tmp_path)
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
@@ -761,9 +810,14 @@ def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, t
         optimizer.step()
         losses.append(loss.item())
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [record["loss"] for record in records] == pytest.approx(losses, rel=1e-5)
+    found = [record["loss"] for record in records]
+    assert found[:4] == pytest.approx(losses[:4], rel=1e-5)
+    # Every step adds its roundings, which are not the same on every processor.
+    assert found == pytest.approx(losses, rel=2e-4)
     for (name, one), other in zip(run.network.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)
+        # Adam divides by a gradient's size: where that is all rounding, a step of 5e-4 goes either way.
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, msg=name)
+        assert (one - other).abs().mean() < 1e-5, name
 
 
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:
@@ -883,6 +937,13 @@ def test_only_the_newest_checkpoints_are_kept_and_a_higher_fence_is_newer(tmp_pa
     assert [path.name for path in list_checkpoints(tmp_path)] == ["00000009-1.json", "00000003-2.json"]
 
 
+def test_the_checkpoint_that_is_written_stays(tmp_path: Path) -> None:
+    """The best network of a run that was killed after step 20 and goes on from step 10."""
+    for step in (20, 15):
+        write_checkpoint(tmp_path, Checkpoint(step, {}), keep=1)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["00000015-0.json"]
+
+
 def test_warnings_come_once_and_in_words() -> None:
     capacity = replace(SMALL, objective="capacity", num_steps=10_000, capacity_steps=100)
     watch = Watch(capacity, num_validation_images=1)
@@ -900,10 +961,21 @@ def test_warnings_come_once_and_in_words() -> None:
     under = metrics | {"kl": 1.0, "kl_per_dimension": [0.25] * 4, "beta": 1.0}
     for components in (0, 2):
         watch = Watch(replace(steered, restart_components=components), num_validation_images=1)
-        (said,) = watch.look(5_000, under)
+        assert watch.look(9_999, under) == []  # It may still rise.
+        (said,) = watch.look(10_000, under)
         assert "pay for no more" in said
         assert ("restart_components" in said) == (components == 0)
-    assert "still falling" in Watch(steered, num_validation_images=1).look(5_000, under | {"beta": 3.0})[0]
+    assert "still falling" in Watch(steered, num_validation_images=1).look(10_000, under | {"beta": 3.0})[0]
+    # Grey images have a loss that nobody can take from them.
+    grey = swinging | {"reconstruction_loss": 1100.0, "loss": 1151.0}
+    assert Watch(capacity, num_validation_images=1).look(5_000, grey) == []
+    (said,) = Watch(capacity, num_validation_images=1).look(5_000, grey | {"bernoulli_floor": 1000.0})
+    assert "above its floor (100)" in said
+    ramp = Watch(replace(capacity, capacity_steps=20_000), num_validation_images=1, final_capacity=2.0)
+    (said,) = ramp.look(50, swinging | {"loss": 100.0, "capacity": 0.01})
+    assert said == "the run ends before C has come to 4 nats: capacity_steps is 20000"
+    (said,) = Watch(capacity, num_validation_images=1, unread=["beta"]).look(50, swinging | {"loss": 100.0})
+    assert said == "the objective capacity does not read beta"
     short = Watch(
         replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
     )

@@ -106,6 +106,12 @@ def test_the_weight_that_is_given_says_which_objective_is_meant(
         ("dsprites_burgess", {"beta": 2.0, "restart_step": 5}, ["beta", "restart_step"]),
         (None, {"beta": 2.0, "beta_start": 30.0, "anneal_steps": 100}, ["beta_start", "anneal_steps"]),
         (None, {"objective": "btcvae", "beta": 6.0}, []),
+        (
+            None,
+            {"objective": "beta", "capacity_steps": 5, "restart_steps": 7, "restart_fraction": 0.0, "beta_least": 0.0},
+            ["capacity_steps", "beta_least", "restart_steps"],
+        ),
+        (None, {"objective": "annealed", "capacity_epochs": 3.0}, ["capacity_epochs"]),
         *((name, {}, []) for name in PRESETS),
         *((None, {"objective": objective}, []) for objective in OBJECTIVES),
     ],
@@ -115,7 +121,7 @@ def test_settings_that_do_nothing_are_known(
 ) -> None:
     for from_model in (False, True):
         config = resolve(preset, overrides, from_model=from_model)
-        assert unread_settings(with_lengths_in_steps(config, 10)) == unread
+        assert unread_settings(config) == unread
 
 
 @pytest.mark.parametrize(

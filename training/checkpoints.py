@@ -43,7 +43,10 @@ def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, keep: int = KEPT) -> Path:
-    """Writes <step>-<fence>.safetensors and .json and removes all but the newest `keep`. Returns the .json's path."""
+    """Writes <step>-<fence>.safetensors and .json, and removes all others but the newest `keep` − 1; with keep 0, none.
+
+    Returns: the .json's path.
+    """
     data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
     stem = folder / f"{checkpoint.step:08d}-{fence}"
     write_bytes(stem.with_suffix(".safetensors"), data)
@@ -57,7 +60,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, ke
     path = stem.with_suffix(".json")
     write_bytes(path, json.dumps(description).encode())
     if keep:
-        for old in list_checkpoints(folder)[:-keep]:
+        # Those of later steps too, which a run that goes on from an earlier one has abandoned.
+        others = [other for other in list_checkpoints(folder) if other != path]
+        for old in others[: max(0, len(others) - keep + 1)]:
             old.unlink(missing_ok=True)
             old.with_suffix(".safetensors").unlink(missing_ok=True)
     return path

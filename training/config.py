@@ -73,13 +73,17 @@ class TrainingConfig:
     )
     capacity_steps: int | None = setting(
         None,
-        text="Length of the ramp; empty: half of num_steps, at most the paper's 100 000.",
+        text="Length of the ramp (controlled, capacity); empty: half of num_steps, at most the paper's 100 000.",
         unit="steps",
         minimum=0,
         maximum=100_000_000,
     )
     capacity_epochs: float | None = setting(
-        None, text="Length of the ramp in epochs, instead of capacity_steps.", unit="epochs", above=0, maximum=100_000
+        None,
+        text="Length of the ramp in epochs, instead of capacity_steps (controlled, capacity).",
+        unit="epochs",
+        above=0,
+        maximum=100_000,
     )
     beta: float = setting(
         4.0,
@@ -291,15 +295,15 @@ def with_restart_components(config: TrainingConfig) -> TrainingConfig:
 def unread_settings(config: TrainingConfig) -> list[str]:
     """Settings with a value of their own that the objective does not read.
 
-    Args: config, whose lengths may be in steps already: a restart or a ramp that others have counts for nothing here.
+    Args: config, as it was asked for: with its lengths in steps it has values of its own everywhere. A
+    restart_fraction of 0 is what a run from a model's weights has.
     """
-    resolved = ("capacity_steps", "restart_steps")
     return [
         f.name
         for f in fields(TrainingConfig)
-        if f.name not in resolved
-        and getattr(config, f.name) not in (f.default, 0)
+        if getattr(config, f.name) != f.default
         and not is_read(f.name, config.objective)
+        and not (f.name == "restart_fraction" and config.restart_fraction == 0)
     ]
 
 

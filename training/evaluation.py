@@ -124,6 +124,8 @@ def evaluate_model(
     )
 
     factors, names, notes, is_grid = _varying_factors(pack, seed)
+    if factors is None and not metrics:
+        notes = []
     points: _Points | None = None
     scores: dict[str, Score] = {}
     if factors is not None:
@@ -241,7 +243,7 @@ def _varying_factors(pack: Pack, seed: int) -> tuple[NDArray[np.int64] | None, l
     """The factors of which a score can be computed, renumbered; their names; notes about the others; whether every
     combination of those that vary occurs, so that they can be drawn as in the papers."""
     if pack.factors is None or pack.factors.shape[1] == 0:
-        return None, [], [], False
+        return None, [], ["no scores: the set has no factors"], False
     factors, names, notes = compact(pack.factors), np.array(pack.info.factor_names), []
     varies = factors.max(0) > 0
     if not varies.all():

@@ -31,6 +31,7 @@ from training.config import (
     TrainingConfig,
     config_from_json,
     config_to_json,
+    unread_settings,
     with_channels,
     with_lengths_in_steps,
     with_restart_components,
@@ -209,6 +210,7 @@ def train(
     """
     device = torch.device(device)
     keep_freed_memory()
+    unread = unread_settings(config)
     config = with_channels(config, pack.info.num_channels)
     expected = (config.image_size, config.image_size, config.num_channels)
     if pack.images.shape[1:] != expected:
@@ -248,7 +250,12 @@ def train(
     preview_images = to_input(pack.images[evenly_spaced(shown, PREVIEW_IMAGES)], device)
     floor = floor_of(pack.images, evenly_spaced(train_indices, SUMMARY_IMAGES), config.likelihood)
     window = Window()
-    watch = Watch(config, num_validation_images=len(validation_indices))
+    watch = Watch(
+        config,
+        num_validation_images=len(validation_indices),
+        final_capacity=capacity_at(config.num_steps, config, run.least_capacity),
+        unread=unread,
+    )
     saved_at = time.monotonic()
     metrics: dict[str, Any] = {}
     validation: dict[str, float] = {}
@@ -356,7 +363,7 @@ def train(
             if run.step % config.log_steps == 0 or run.step == config.num_steps:
                 metrics = window.metrics()
                 if config.objective in ("controlled", "capacity"):
-                    metrics["capacity"] = capacity_at(run.step, config, run.least_capacity)
+                    metrics["capacity"] = capacity
                 if config.objective != "capacity":
                     metrics["beta"] = beta
                     metrics["normalised_beta"] = normalised_beta(beta, config.network)
@@ -375,7 +382,7 @@ def train(
     else:
         outcome = "completed"
         info = _finish(run, config, pack, evenly_spaced(shown, SUMMARY_IMAGES), device, name, run_folder / "model")
-        recorder.finish()
+        recorder.finish(config.restart_step)
     return TrainingResult(
         outcome=outcome,
         step=run.step,

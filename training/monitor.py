@@ -1,7 +1,7 @@
 """Means, speed and warnings of a running training."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.info import active_dimensions
-from training.config import RESTARTING, TrainingConfig, unread_settings
+from training.config import RESTARTING, TrainingConfig
 from training.schedules import LEAST_BETA
 
 
@@ -54,8 +54,19 @@ class Window:
 class Watch:
     """Says in words, once each, what is wrong with a run."""
 
-    def __init__(self, config: TrainingConfig, *, num_validation_images: int) -> None:
+    def __init__(
+        self,
+        config: TrainingConfig,
+        *,
+        num_validation_images: int,
+        final_capacity: float | None = None,
+        unread: Sequence[str] = (),
+    ) -> None:
+        """Args: config, its lengths in steps; final_capacity, C of the last step, nats (None: capacity_max); unread,
+        settings that the objective does not read."""
         self._config, self._num_validation_images = config, num_validation_images
+        self._final_capacity = config.capacity_max if final_capacity is None else final_capacity
+        self._unread = unread
         self._said: set[str] = set()
 
     def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
@@ -63,8 +74,9 @@ class Watch:
         config = self._config
         found: dict[str, str] = {}
         kl, rec = metrics["kl"], metrics["reconstruction_loss"]
-        assert config.capacity_steps is not None
-        if step > config.capacity_steps and "capacity" in metrics:
+        # A steered KL below C may still rise; what it comes to is known at the end.
+        settled = config.objective != "controlled" and metrics.get("capacity") == self._final_capacity
+        if "capacity" in metrics and (step >= config.num_steps or settled):
             distance = kl - metrics["capacity"]
             if abs(distance) > 0.1 * (1 + metrics["capacity"]):
                 found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
@@ -73,18 +85,26 @@ class Watch:
         if config.objective == "capacity":
             # The mean of the penalties, which the KL's swings about C do not cancel out of.
             penalty = metrics["loss"] - rec
-            if step > 500 and penalty > 0.5 * rec:
+            error = rec - metrics.get("bernoulli_floor", 0.0)
+            if step > 500 and penalty > 0.5 * error:
                 found["dwarfed"] = (
-                    f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss ({rec:.0f}): the images "
-                    "may be learnt late; try the controlled objective, or a smaller γ"
+                    f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss above its floor "
+                    f"({error:.0f}): the images may be learnt late; try the controlled objective, or a smaller γ"
+                )
+        if config.objective in ("controlled", "capacity"):
+            short_of = self._final_capacity - config.capacity_max
+            if short_of * (config.capacity_start - config.capacity_max) > 0:
+                found["short ramp"] = (
+                    f"the run ends before C has come to {config.capacity_max:g} nats: capacity_steps is "
+                    f"{config.capacity_steps}"
                 )
         falls = config.objective == "annealed" and config.beta_start != config.beta
         if falls and config.num_steps < config.anneal_steps:
             found["short"] = (
                 f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
             )
-        if unread := unread_settings(config):
-            found["unread"] = f"the objective {config.objective} does not read {', '.join(unread)}"
+        if self._unread:
+            found["unread"] = f"the objective {config.objective} does not read {', '.join(self._unread)}"
         if config.objective in RESTARTING and (config.restart_step or 0) >= config.num_steps:
             found["no restart"] = f"the run ends before its restart: restart_step is {config.restart_step}"
         if config.objective in RESTARTING and config.restart_step is None:

@@ -116,12 +116,12 @@ PRESETS: dict[str, Preset] = {
         dataset=None,
         text=(
             "K13's CelebA run: C from 0 to 50 nats over 150 of 200 epochs, 32 latents, Adam 5e-4, batch 64, rate × 0.1 "
-            "after 5 validations without progress, a fifth of the images for validation. The KL is led along C by "
-            "`controlled`, with its restart after 50 epochs, from which C is at 50; K13's own objective is "
-            "`--objective capacity`, with its γ of 1000. `betavae train celeba --preset celeba`, celeba being the "
-            "folder in which img_align_celeba and its lists lie; 506 000 steps, 10 hours on two cores. Not run by us: "
-            "the images cannot be had here. 5 000 of its steps on 8 000 drawn faces: 232 nats above the images' "
-            "entropy at a KL of 45.3."
+            "after 5 validations without progress; CelebA's own partition, or without its list a fifth of the images "
+            "for validation. The KL is led along C by `controlled`, with its restart after 50 epochs, from which C is "
+            "at 50; K13's own objective is `--objective capacity`, with its γ of 1000. `betavae train celeba --preset "
+            "celeba`, celeba being the folder in which img_align_celeba and its lists lie; 508 600 steps, 10 hours on "
+            "two cores. Not run by us: the images cannot be had here. 5 000 of its steps on 8 000 drawn faces: 232 "
+            "nats above the images' entropy at a KL of 45.3."
         ),
         # Lessons in components, as pictures in colour have by default, gain nothing on faces (training/NOTES.md).
         config=replace(_K13, latent_dim=32, crop="none", restart_components=0),

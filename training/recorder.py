@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from torch import Tensor
 
 from models.atomic import write_bytes
@@ -70,17 +74,14 @@ class Recorder:
             if int(preview.stem) > step:
                 preview.unlink()
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
+        self._events = _Events(folder / "tensorboard", step)
 
     def record(self, step: int, values: dict[str, Any]) -> None:
         """Appends one line and the same numbers as TensorBoard scalars; kl_per_dimension becomes one curve each."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._writer.add_scalar(name, value, step)
-            elif name == "kl_per_dimension":
-                for k, kl in enumerate(value):
-                    self._writer.add_scalar(f"kl_per_dimension/{k:02d}", kl, step)
+        scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        scalars |= {f"kl_per_dimension/{k:02d}": kl for k, kl in enumerate(values.get("kl_per_dimension", ()))}
+        self._events.add(step, *(summary.scalar(name, value) for name, value in scalars.items()))
 
     def preview(self, step: int, network: VAE, images: Tensor) -> None:
         """Saves previews/<step>.png: originals, reconstructions, and a traversal of every dimension of the first image.
@@ -91,15 +92,18 @@ class Recorder:
         buffer = io.BytesIO()
         Image.fromarray(sheet).save(buffer, "PNG")
         write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
-        self._writer.add_image("preview", sheet, step, dataformats="HWC")
+        self._events.add(step, summary.image("preview", sheet, dataformats="HWC"))
 
     def close(self) -> None:
         """Ends the files."""
         self._file.close()
-        self._writer.close()
+        self._events.close()
 
-    def finish(self) -> None:
-        """Draws training.gif out of the previews, and capacity.png: Burgess' figure of KL per dimension against C."""
+    def finish(self, restart_step: int | None = None) -> None:
+        """Draws training.gif out of the previews, and capacity.png: Burgess' figure of KL per dimension against C.
+
+        Args: restart_step, from which on another network is trained, at the end of C.
+        """
         previews = self._previews()
         if previews:
             shown = evenly_spaced(np.arange(len(previews)), _GIF_FRAMES)
@@ -107,11 +111,37 @@ class Recorder:
         records = [json.loads(line) for line in (self.folder / METRICS_FILE).read_text("utf-8").splitlines()]
         records = [record for record in records if "kl_per_dimension" in record]
         if records:
-            write_bytes(self.folder / "capacity.png", capacity_figure(records))
+            write_bytes(self.folder / "capacity.png", capacity_figure(records, restart_step))
 
     def _previews(self) -> list[Path]:
         """The run's own, oldest first."""
         return sorted(path for path in (self.folder / "previews").glob("*.png") if path.stem.isdigit())
+
+
+class _Events:
+    """TensorBoard's events of one stretch of a run, written by whoever calls.
+
+    tensorboardX's own writer has a thread for it, for which a run waits forever once a full disk has ended it.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        """Args: step, after which the stretch begins; TensorBoard forgets what it has seen of later ones."""
+        folder.mkdir(parents=True, exist_ok=True)
+        # Two stretches may begin within a second, which is all that the file's name tells of the time.
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{step}")
+        if step:
+            self._writer.write_event(Event(step=step + 1, file_version="brain.Event:2"))
+            self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, step: int, *summaries: Any) -> None:
+        """Writes them down to the system. Raises OSError."""
+        for one in summaries:
+            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=one))
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._writer.close()
 
 
 def _step_of(line: str) -> float:
@@ -160,8 +190,11 @@ def preview_sheet(network: VAE, images: Tensor) -> NDArray[np.uint8]:
     return sheet
 
 
-def capacity_figure(records: list[dict[str, Any]]) -> bytes:
-    """A PNG of KL per dimension against C, or against the step where C does not move (Burgess et al. 2018, Fig. 2)."""
+def capacity_figure(records: list[dict[str, Any]], restart_step: int | None = None) -> bytes:
+    """A PNG of KL per dimension against C, or against the step where C does not move (Burgess et al. 2018, Fig. 2).
+
+    Where C jumps, at a restart, the lines against C break.
+    """
     # The object interface: pyplot keeps global state and is not safe in a worker's thread.
     from matplotlib.figure import Figure
 
@@ -172,9 +205,11 @@ def capacity_figure(records: list[dict[str, Any]]) -> bytes:
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True) if moves else [figure.subplots()]
     kl = np.array([record["kl_per_dimension"] for record in records])
-    for axes, x, label in zip(panels, [steps, capacities], ["step", "capacity C (nats)"], strict=False):
+    jump = sum(step <= restart_step for step in steps) if restart_step is not None else 0
+    broken = np.insert(kl, jump, np.nan, axis=0), np.insert(capacities, jump, np.nan)
+    for axes, (y, x), label in zip(panels, [(kl, steps), broken], ["step", "capacity C (nats)"], strict=False):
         for k in range(kl.shape[1]):
-            axes.plot(x, kl[:, k], linewidth=1, label=f"z{k}")
+            axes.plot(x, y[:, k], linewidth=1, label=f"z{k}")
         axes.set_xlabel(label)
         axes.locator_params(axis="x", nbins=5)  # With more, the steps of a long run write over each other.
         axes.grid(alpha=0.3)

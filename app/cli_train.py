@@ -3,7 +3,7 @@
 import fcntl
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from training.config import TrainingConfig, check_initial_network, with_channels
 from training.datasets import DatasetError, ImageFolder
 from training.packs import Pack, keep_pack, kept_pack, release_pack
 from training.presets import PRESETS, resolve
-from training.sources import OWN_FILE, mark_as_own
+from training.sources import OWN_FILE
 
 if TYPE_CHECKING:
     from models.networks import VAE
@@ -179,14 +179,13 @@ def _sole_run_in(folder: Path) -> Iterator[None]:
     Raises: CliError where another run writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    mark_as_own(folder)
-    with ExitStack() as stack:
-        with suppress(OSError):  # Some network file systems have no locks; what is read-only is written by nobody.
-            mark = stack.enter_context((folder / OWN_FILE).open("rb"))
-            try:
-                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CliError(f"{folder}: another run is writing there; choose another --name or --output") from None
+    with (folder / OWN_FILE).open("ab") as mark:
+        try:
+            fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CliError(f"{folder}: another run is writing there; choose another --name or --output") from None
+        except OSError:
+            pass  # Some network file systems have no locks.
         yield
 
 

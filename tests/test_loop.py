@@ -790,7 +790,7 @@ def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp
 def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, tmp_path: Path) -> None:
     config = replace(
         SMALL, objective="capacity", capacity_start=2.0, capacity_max=2.0, num_steps=12, batch_size=32, log_steps=1,
-        preview_steps=0, validation_fraction=0.0, learning_rate_schedule="constant",
+        preview_steps=0, validation_fraction=0.0, learning_rate_schedule="constant", gamma=10.0,
     )  # fmt: skip
     plain = PlainVAE(train(config, pack, run_folder=tmp_path / "begun", should_stop=stop_at(0)).network)
     torch.set_num_threads(num_threads)
@@ -810,14 +810,9 @@ def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, t
         optimizer.step()
         losses.append(loss.item())
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    found = [record["loss"] for record in records]
-    assert found[:4] == pytest.approx(losses[:4], rel=1e-5)
-    # Every step adds its roundings, which are not the same on every processor.
-    assert found == pytest.approx(losses, rel=2e-4)
+    assert [record["loss"] for record in records] == pytest.approx(losses, rel=1e-5)
     for (name, one), other in zip(run.network.named_parameters(), plain.parameters(), strict=True):
-        # Adam divides by a gradient's size: where that is all rounding, a step of 5e-4 goes either way.
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3, msg=name)
-        assert (one - other).abs().mean() < 1e-5, name
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path: Path) -> None:

@@ -50,16 +50,18 @@ def works(*command: str | Path) -> bool:
 
 def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
     """What the stamp of an installation says when nothing needs to be done."""
-    digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
-    return {"pyproject": digest, "extras": sorted(extras)}
+    digest = hashlib.sha256()
+    for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/*.c"))):
+        digest.update(path.read_bytes())
+    return {"sources": digest.hexdigest(), "extras": sorted(extras)}
 
 
 def is_fresh(extras: tuple[str, ...]) -> bool:
-    """Whether the environment holds at least these extras of the present pyproject.toml."""
+    """Whether the environment holds at least these extras of the present pyproject.toml, and what is compiled now."""
     try:
         found = json.loads(STAMP.read_text("utf-8"))
         return bool(
-            found["pyproject"] == wanted_state(())["pyproject"]
+            found["sources"] == wanted_state(())["sources"]
             and set(extras) <= set(found["extras"])
             and os.access(PYTHON, os.X_OK)
         )

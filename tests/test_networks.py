@@ -112,9 +112,16 @@ def test_unusual_names_are_refused(name: str) -> None:
 @pytest.mark.parametrize("architecture", ["burgess", "higgins"])
 @pytest.mark.parametrize("num_channels", [1, 3])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("compiled", [True, False])
 def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
-    architecture: str, num_channels: int, memory_format: torch.memory_format
+    architecture: str,
+    num_channels: int,
+    memory_format: torch.memory_format,
+    compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not compiled:
+        monkeypatch.setattr("models.winograd.is_available", lambda: False)
     torch.manual_seed(0)
     ours = VAE(NetworkConfig(architecture=architecture, image_size=32, num_channels=num_channels))
     plain = PlainVAE(ours)

@@ -1,0 +1,103 @@
+"""The networks' convolutions between maps of many channels, in nine sixteenths of the multiplications.
+
+`winograd.c` computes them by Winograd's minimal filtering (Lavin & Gray 2016), which no library for CPUs offers for
+kernel 4 and stride 2. It is compiled where the package is installed, if there is a C compiler, and used on processors
+with AVX-512; elsewhere torch's convolutions do the same work, and results differ by rounding alone.
+"""
+
+import ctypes
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_MULTIPLE = 32
+"""Of a map's channels."""
+_Steps = ctypes.c_long * 4
+
+
+def is_available() -> bool:
+    """Whether the functions here are compiled, and for this processor."""
+    return _library() is not None
+
+
+def fits(images: Tensor, weight: Tensor, transposed: bool) -> bool:
+    """Whether the functions here take these images (B, C, H, W) and weights, and are worth it.
+
+    They run in the calling thread: where torch has several for an operation, its own convolutions are as fast.
+    """
+    if not is_available() or images.dtype != torch.float32 or not len(images) or torch.get_num_threads() > 1:
+        return False
+    whole = 2 if transposed else 4
+    return not any((*(size % _MULTIPLE for size in weight.shape[:2]), *(size % whole for size in images.shape[2:])))
+
+
+def convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rectify: bool = False) -> Tensor:
+    """As torch.conv2d with kernel 4, stride 2, padding 1: (B, C_in, 2H, 2W) → (B, C_out, H, W).
+
+    Args: weight (C_out, C_in, 4, 4); bias (C_out,); rectify: a ReLU behind it.
+    """
+    num, num_fine, height, width = images.shape
+    num_coarse = len(weight)
+    images = _ordered(images)
+    output = images.new_empty(num, height // 2, width // 2, num_coarse)
+    shape = (*output.shape[:3], num_fine, num_coarse)
+    _run("coarser", shape, images, weight, _Steps(*weight.stride()), bias, rectify, output)
+    return output.permute(0, 3, 1, 2)
+
+
+def transposed_convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rectify: bool = False) -> Tensor:
+    """As torch.conv_transpose2d with kernel 4, stride 2, padding 1: (B, C_in, H, W) → (B, C_out, 2H, 2W).
+
+    Args: weight (C_in, C_out, 4, 4); bias (C_out,); rectify: a ReLU behind it.
+    """
+    num, num_coarse, height, width = images.shape
+    num_fine = weight.shape[1]
+    images = _ordered(images)
+    output = images.new_empty(num, 2 * height, 2 * width, num_fine)
+    shape = (num, height, width, num_fine, num_coarse)
+    _run("finer", shape, images, weight, _Steps(*weight.stride()), bias, rectify, output)
+    return output.permute(0, 3, 1, 2)
+
+
+def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+    """Gradient of the weights of a convolution, or of a transposed one.
+
+    Args: gradient, of the layer's output; images, its input; weight, for its shape and its layout in memory.
+    """
+    fine, coarse = (gradient, images) if transposed else (images, gradient)
+    num, num_coarse, height, width = coarse.shape
+    gradient = torch.empty_like(weight)
+    shape = (num, height, width, fine.shape[1], num_coarse)
+    _run("weight_gradient", shape, _ordered(fine), _ordered(coarse), gradient, _Steps(*gradient.stride()))
+    return gradient
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled functions; None where there are none, or none for this processor."""
+    spec = find_spec("models._winograd")
+    if spec is None or spec.origin is None:
+        return None
+    library = ctypes.CDLL(spec.origin)
+    pointers, sizes = (ctypes.c_void_p,) * 5, (ctypes.c_long,) * 5
+    library.winograd_coarser.argtypes = (*pointers[:4], ctypes.c_int, *pointers[:2], *sizes)
+    library.winograd_finer.argtypes = library.winograd_coarser.argtypes
+    library.winograd_weight_gradient.argtypes = (*pointers, *sizes)
+    library.winograd_scratch.argtypes, library.winograd_scratch.restype = sizes, ctypes.c_long
+    return library if library.winograd_is_supported() else None
+
+
+def _run(name: str, shape: tuple[int, ...], *arguments: Any) -> None:
+    """Calls a function with its arguments, memory to work in, and the shape: B, H, W of the coarse map, C_f, C_c."""
+    library = _library()
+    assert library is not None
+    scratch = torch.empty(library.winograd_scratch(*shape))
+    given = [a.data_ptr() if isinstance(a, Tensor) else a for a in (*arguments, scratch)]
+    getattr(library, f"winograd_{name}")(*given, *shape)
+
+
+def _ordered(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,114 @@
+"""Our own convolutions are torch's, to float32's rounding; and they are there where they can be."""
+
+import shutil
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models import winograd
+
+needs_them = pytest.mark.skipif(not winograd.is_available(), reason="no C compiler, or a processor without AVX-512")
+SHAPES = [
+    (1, 32, 2, 2, 32),
+    (3, 32, 4, 4, 32),
+    (33, 32, 4, 4, 64),
+    (2, 64, 2, 6, 32),
+    (5, 96, 8, 4, 64),
+    (2, 32, 32, 32, 32),
+]
+"""Images, channels of the fine map, height and width of the coarse one and its channels."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def maps_of(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """A fine map, a coarse one, and weights between them."""
+    torch.manual_seed(0)
+    num, fine, height, width, coarse = shape
+    weight = torch.randn(coarse, fine, 4, 4) / (4 * fine**0.5)
+    return torch.randn(num, fine, 2 * height, 2 * width), torch.randn(num, coarse, height, width), weight
+
+
+def assert_float32_of(found: Tensor, exact: Tensor) -> None:
+    assert found.dtype == torch.float32
+    assert found.shape == exact.shape
+    assert (found - exact).norm() < 1e-6 * exact.norm(), "in float32 torch's own are 3e-7 away"
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
+
+
+@needs_them
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    fine, coarse, weight = (tensor.to(memory_format=memory_format) for tensor in maps_of(shape))
+    assert winograd.fits(fine, weight, transposed=False)
+    assert winograd.fits(coarse, weight, transposed=True)
+    exact_weight = weight.double().requires_grad_()
+    down = F.conv2d(fine.double(), exact_weight, None, 2, 1)
+    up = F.conv_transpose2d(coarse.double(), exact_weight, None, 2, 1)
+    assert_float32_of(winograd.convolution(fine, weight), down)
+    assert_float32_of(winograd.transposed_convolution(coarse, weight), up)
+    (exact,) = torch.autograd.grad((down * coarse).sum(), exact_weight)
+    for gradient in (
+        winograd.weight_gradient(coarse, fine, weight, transposed=False),
+        winograd.weight_gradient(fine, coarse, weight, transposed=True),
+    ):
+        assert gradient.stride() == weight.stride()
+        assert_float32_of(gradient, exact)
+
+
+@needs_them
+def test_a_bias_and_a_relu_behind_it() -> None:
+    fine, coarse, weight = maps_of(SHAPES[2])
+    bias = torch.randn(64)
+    down = winograd.convolution(fine, weight, bias, rectify=True)
+    assert_float32_of(down, F.conv2d(fine.double(), weight.double(), bias.double(), 2, 1).relu())
+    up = winograd.transposed_convolution(coarse, weight, bias[:32], rectify=True)
+    assert_float32_of(up, F.conv_transpose2d(coarse.double(), weight.double(), bias[:32].double(), 2, 1).relu())
+
+
+@needs_them
+def test_what_is_no_number_stays_none() -> None:
+    """A ReLU that made it 0 would hide that a run has diverged."""
+    fine, coarse, weight = maps_of(SHAPES[1])
+    fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
+    assert winograd.convolution(fine, weight, rectify=True)[1].isnan().any()
+    assert winograd.transposed_convolution(coarse, weight, rectify=True)[1].isnan().any()
+
+
+@needs_them
+def test_an_image_comes_out_the_same_in_every_batch() -> None:
+    fine, coarse, weight = maps_of(SHAPES[2])
+    for function, images in ((winograd.convolution, fine), (winograd.transposed_convolution, coarse)):
+        assert torch.equal(function(images, weight)[7:9], function(images[7:9], weight))
+
+
+@needs_them
+def test_what_does_not_fit() -> None:
+    fine, _, weight = maps_of(SHAPES[1])
+    assert winograd.fits(fine, weight, transposed=False)
+    for images, kernel in (
+        (fine.double(), weight.double()),
+        (fine[:0], weight),
+        (fine[:, :, :6], weight),
+        (fine[:, :3], weight[:, :3]),
+        (fine, weight[:16]),
+    ):
+        assert not winograd.fits(images, kernel, transposed=False)
+    torch.set_num_threads(2)
+    assert not winograd.fits(fine, weight, transposed=False)
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+def test_they_are_compiled_where_there_is_a_compiler() -> None:
+    assert find_spec("models._winograd") is not None

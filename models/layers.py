@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models import winograd
+from models import convolutions
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
 """Of every convolution of the networks."""
@@ -49,9 +49,9 @@ class _Stack(torch.autograd.Function):
     def forward(ctx: Any, transposed: bool, rectified: list[bool], images: Tensor, *parameters: Tensor) -> Tensor:
         outputs, weights = [images], parameters[::2]
         for weight, bias, relu in zip(weights, parameters[1::2], rectified, strict=True):
-            if winograd.fits(outputs[-1], weight, transposed):
-                convolution = winograd.transposed_convolution if transposed else winograd.convolution
-                outputs.append(convolution(outputs[-1], weight, bias, relu))
+            if convolutions.fits(outputs[-1], weight, transposed):
+                run = convolutions.transposed_convolution if transposed else convolutions.convolution
+                outputs.append(run(outputs[-1], weight, bias, relu))
                 continue
             if transposed and 4 * weight.shape[1] <= _LANES and images.dtype == torch.float32 and len(images):
                 output = _blockwise(outputs[-1], weight, bias)
@@ -77,18 +77,19 @@ class _Stack(torch.autograd.Function):
                 gradient = torch.ops.aten.threshold_backward(gradient, outputs[k + 1], 0, **target)
             needed = k > 0 or ctx.needs_input_grad[2]
             for_bias = gradient.sum((0, 2, 3))
-            if needed and winograd.fits(outputs[k], weights[k], ctx.transposed):
-                for_weight = winograd.weight_gradient(gradient, outputs[k], weights[k], ctx.transposed)
+            if convolutions.fits(outputs[k], weights[k], ctx.transposed):
+                for_weight = convolutions.weight_gradient(gradient, outputs[k], weights[k], ctx.transposed)
                 # The gradient goes back as the other kind of layer goes forward.
-                back = winograd.convolution if ctx.transposed else winograd.transposed_convolution
-                gradient = back(gradient, weights[k])
+                back = convolutions.convolution if ctx.transposed else convolutions.transposed_convolution
+                if needed:
+                    gradient = back(gradient, weights[k])
             else:
                 gradient, for_weight, _ = torch.ops.aten.convolution_backward(
                     gradient, outputs[k], weights[k], None, *_GEOMETRY, ctx.transposed, [0, 0], 1, [needed, True, False]
                 )
             is_ours = True
             found += [for_bias, for_weight]
-        return None, None, gradient, *reversed(found)
+        return None, None, gradient if ctx.needs_input_grad[2] else None, *reversed(found)
 
 
 def _blockwise(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -226,6 +226,9 @@ def build_and_start() -> None:
     expect(size < MAX_API_IMAGE_BYTES, f"the api image has {size} bytes")
     found = run("docker", "run", "--rm", "betavae-api", "python", "-c", "import torch", check=False)
     expect("ModuleNotFoundError" in found, f"torch in the api image: {found}")
+    compiled = "from importlib.util import find_spec; print(find_spec('models._convolutions'))"
+    found = run("docker", "run", "--rm", "betavae-worker", "python", "-c", compiled)
+    expect(".so" in found, f"the worker image lacks the compiled convolutions: {found}")
     expect(get("/readyz"), "not ready")
     status, page = ask("GET", "/docs")
     expect(status == 200 and b"swagger" in page, f"/docs: {status}")

@@ -121,7 +121,7 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not compiled:
-        monkeypatch.setattr("models.winograd.is_available", lambda: False)
+        monkeypatch.setattr("models.convolutions.is_available", lambda: False)
     torch.manual_seed(0)
     ours = VAE(NetworkConfig(architecture=architecture, image_size=32, num_channels=num_channels))
     plain = PlainVAE(ours)

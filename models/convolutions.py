@@ -1,8 +1,9 @@
-"""The networks' convolutions between maps of many channels, in nine sixteenths of the multiplications.
+"""The networks' convolutions (kernel 4, stride 2, padding 1) on a CPU, compiled from convolutions.c.
 
-`winograd.c` computes them by Winograd's minimal filtering (Lavin & Gray 2016), which no library for CPUs offers for
-kernel 4 and stride 2. It is compiled where the package is installed, if there is a C compiler, and used on processors
-with AVX-512; elsewhere torch's convolutions do the same work, and results differ by rounding alone.
+Between maps of many channels they take nine sixteenths of the multiplications, by Winograd's minimal filtering (Lavin &
+Gray 2016), which no library for CPUs offers for this kernel and stride; from and to pictures they keep the processor as
+busy as products of matrices do. They are compiled where the package is installed, if there is a C compiler, and used on
+processors with AVX-512; elsewhere torch's convolutions do the same work, and results differ by rounding alone.
 """
 
 import ctypes
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MULTIPLE = 32
-"""Of a map's channels."""
+_PICTURE_CHANNELS = (1, 3)
+_CHANNELS = 32
+"""Of every other map, or a multiple of it."""
 _Steps = ctypes.c_long * 4
 
 
@@ -30,8 +32,14 @@ def fits(images: Tensor, weight: Tensor, transposed: bool) -> bool:
     """
     if not is_available() or images.dtype != torch.float32 or not len(images) or torch.get_num_threads() > 1:
         return False
-    whole = 2 if transposed else 4
-    return not any((*(size % _MULTIPLE for size in weight.shape[:2]), *(size % whole for size in images.shape[2:])))
+    (num_coarse, num_fine), (height, width) = weight.shape[:2], images.shape[2:]
+    if not transposed:
+        if height % 2 or width % 2:
+            return False
+        height, width = height // 2, width // 2
+    if num_fine in _PICTURE_CHANNELS:
+        return num_coarse % _CHANNELS == 0 and width % 8 == 0
+    return num_coarse % _CHANNELS == num_fine % _CHANNELS == height % 2 == width % 2 == 0
 
 
 def convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rectify: bool = False) -> Tensor:
@@ -78,25 +86,25 @@ def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, transposed
 @cache
 def _library() -> ctypes.CDLL | None:
     """The compiled functions; None where there are none, or none for this processor."""
-    spec = find_spec("models._winograd")
+    spec = find_spec("models._convolutions")
     if spec is None or spec.origin is None:
         return None
     library = ctypes.CDLL(spec.origin)
     pointers, sizes = (ctypes.c_void_p,) * 5, (ctypes.c_long,) * 5
-    library.winograd_coarser.argtypes = (*pointers[:4], ctypes.c_int, *pointers[:2], *sizes)
-    library.winograd_finer.argtypes = library.winograd_coarser.argtypes
-    library.winograd_weight_gradient.argtypes = (*pointers, *sizes)
-    library.winograd_scratch.argtypes, library.winograd_scratch.restype = sizes, ctypes.c_long
-    return library if library.winograd_is_supported() else None
+    library.coarser.argtypes = (*pointers[:4], ctypes.c_int, *pointers[:2], *sizes)
+    library.finer.argtypes = library.coarser.argtypes
+    library.weight_gradient.argtypes = (*pointers, *sizes)
+    library.scratch_size.argtypes, library.scratch_size.restype = sizes, ctypes.c_long
+    return library if library.convolutions_are_supported() else None
 
 
 def _run(name: str, shape: tuple[int, ...], *arguments: Any) -> None:
     """Calls a function with its arguments, memory to work in, and the shape: B, H, W of the coarse map, C_f, C_c."""
     library = _library()
     assert library is not None
-    scratch = torch.empty(library.winograd_scratch(*shape))
+    scratch = torch.empty(library.scratch_size(*shape))
     given = [a.data_ptr() if isinstance(a, Tensor) else a for a in (*arguments, scratch)]
-    getattr(library, f"winograd_{name}")(*given, *shape)
+    getattr(library, name)(*given, *shape)
 
 
 def _ordered(images: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import winograd
+from models import convolutions
 
-needs_them = pytest.mark.skipif(not winograd.is_available(), reason="no C compiler, or a processor without AVX-512")
+needs_them = pytest.mark.skipif(not convolutions.is_available(), reason="no C compiler, or a processor without AVX-512")
 SHAPES = [
     (1, 32, 2, 2, 32),
     (3, 32, 4, 4, 32),
@@ -19,6 +19,9 @@ SHAPES = [
     (2, 64, 2, 6, 32),
     (5, 96, 8, 4, 64),
     (2, 32, 32, 32, 32),
+    (3, 3, 32, 32, 32),
+    (2, 3, 3, 8, 64),
+    (5, 1, 16, 16, 32),
 ]
 """Images, channels of the fine map, height and width of the coarse one and its channels."""
 
@@ -51,17 +54,17 @@ def assert_float32_of(found: Tensor, exact: Tensor) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
     fine, coarse, weight = (tensor.to(memory_format=memory_format) for tensor in maps_of(shape))
-    assert winograd.fits(fine, weight, transposed=False)
-    assert winograd.fits(coarse, weight, transposed=True)
+    assert convolutions.fits(fine, weight, transposed=False)
+    assert convolutions.fits(coarse, weight, transposed=True)
     exact_weight = weight.double().requires_grad_()
     down = F.conv2d(fine.double(), exact_weight, None, 2, 1)
     up = F.conv_transpose2d(coarse.double(), exact_weight, None, 2, 1)
-    assert_float32_of(winograd.convolution(fine, weight), down)
-    assert_float32_of(winograd.transposed_convolution(coarse, weight), up)
+    assert_float32_of(convolutions.convolution(fine, weight), down)
+    assert_float32_of(convolutions.transposed_convolution(coarse, weight), up)
     (exact,) = torch.autograd.grad((down * coarse).sum(), exact_weight)
     for gradient in (
-        winograd.weight_gradient(coarse, fine, weight, transposed=False),
-        winograd.weight_gradient(fine, coarse, weight, transposed=True),
+        convolutions.weight_gradient(coarse, fine, weight, transposed=False),
+        convolutions.weight_gradient(fine, coarse, weight, transposed=True),
     ):
         assert gradient.stride() == weight.stride()
         assert_float32_of(gradient, exact)
@@ -71,9 +74,9 @@ def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memor
 def test_a_bias_and_a_relu_behind_it() -> None:
     fine, coarse, weight = maps_of(SHAPES[2])
     bias = torch.randn(64)
-    down = winograd.convolution(fine, weight, bias, rectify=True)
+    down = convolutions.convolution(fine, weight, bias, rectify=True)
     assert_float32_of(down, F.conv2d(fine.double(), weight.double(), bias.double(), 2, 1).relu())
-    up = winograd.transposed_convolution(coarse, weight, bias[:32], rectify=True)
+    up = convolutions.transposed_convolution(coarse, weight, bias[:32], rectify=True)
     assert_float32_of(up, F.conv_transpose2d(coarse.double(), weight.double(), bias[:32].double(), 2, 1).relu())
 
 
@@ -82,21 +85,21 @@ def test_what_is_no_number_stays_none() -> None:
     """A ReLU that made it 0 would hide that a run has diverged."""
     fine, coarse, weight = maps_of(SHAPES[1])
     fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
-    assert winograd.convolution(fine, weight, rectify=True)[1].isnan().any()
-    assert winograd.transposed_convolution(coarse, weight, rectify=True)[1].isnan().any()
+    assert convolutions.convolution(fine, weight, rectify=True)[1].isnan().any()
+    assert convolutions.transposed_convolution(coarse, weight, rectify=True)[1].isnan().any()
 
 
 @needs_them
 def test_an_image_comes_out_the_same_in_every_batch() -> None:
     fine, coarse, weight = maps_of(SHAPES[2])
-    for function, images in ((winograd.convolution, fine), (winograd.transposed_convolution, coarse)):
+    for function, images in ((convolutions.convolution, fine), (convolutions.transposed_convolution, coarse)):
         assert torch.equal(function(images, weight)[7:9], function(images[7:9], weight))
 
 
 @needs_them
 def test_what_does_not_fit() -> None:
     fine, _, weight = maps_of(SHAPES[1])
-    assert winograd.fits(fine, weight, transposed=False)
+    assert convolutions.fits(fine, weight, transposed=False)
     for images, kernel in (
         (fine.double(), weight.double()),
         (fine[:0], weight),
@@ -104,11 +107,11 @@ def test_what_does_not_fit() -> None:
         (fine[:, :3], weight[:, :3]),
         (fine, weight[:16]),
     ):
-        assert not winograd.fits(images, kernel, transposed=False)
+        assert not convolutions.fits(images, kernel, transposed=False)
     torch.set_num_threads(2)
-    assert not winograd.fits(fine, weight, transposed=False)
+    assert not convolutions.fits(fine, weight, transposed=False)
 
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
 def test_they_are_compiled_where_there_is_a_compiler() -> None:
-    assert find_spec("models._winograd") is not None
+    assert find_spec("models._convolutions") is not None

@@ -8,7 +8,8 @@ transforms resize as ours do), in a process of its own, since our loop changes h
 DataLoader's default of no processes, and with one a thread. Once with 64×64 JPEGs, once with JPEGs of CelebA's size.
 Packing is paid once and is printed apart, and so is our loop with the default objective: a run of three times as many
 steps, with its restart and the look that its teacher then takes at the set.
-(b) Multiply-adds of a step (forward, and twice that backward), as a share of the rate of 1024³ float32 products.
+(b) Multiply-adds of a step (forward, and twice that backward, as layers count them), as a share of the rate of 1024³
+float32 products. What is compiled of the convolutions (models/convolutions.c) does with fewer.
 All sides run in turn, round by round. Of each, the median over the rounds, and the best: what else a machine does only
 takes speed away, so that the best of each is the one that says least about the machine's other work.
 """

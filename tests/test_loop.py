@@ -271,7 +271,7 @@ def test_a_restart_draws_the_network_anew_and_keeps_the_active_dimensions_in_pla
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
     with torch.no_grad():
         network.encoder.mean.weight[1] *= 1000
-    before, log_variance = network.encode(images)
+        before, log_variance = network.encode(images)
     teacher = restart(network, images, seed=5)
     assert 1 in teacher.dimensions.tolist()
     targets = teacher.targets(images)

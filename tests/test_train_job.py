@@ -150,6 +150,18 @@ def test_an_open_number_of_channels_is_the_pictures(services: Runtime, create: C
         assert info.training["num_channels"] == num_channels
 
 
+def test_a_warning_comes_once_whatever_its_numbers(
+    services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.loop.Watch.look", lambda self, step, metrics: [f"far: {step / 7:.2f} nats", "slow"])
+    job = create()
+    work_on(services, job.id)
+    done = services.jobs.get(job.id)
+    assert len(done.warnings) == 2
+    assert done.warnings[1] == "slow"
+    assert [event.type for event in services.jobs.events(job.id)].count("warning") == 2
+
+
 def test_a_wake_up_that_comes_twice_does_nothing(services: Runtime, create: Create) -> None:
     job = create()
     for _ in range(2):
@@ -208,6 +220,9 @@ def test_an_interrupted_training_ends_as_if_nothing_had_been(
     assert (done.status, done.attempts) == ("succeeded", 2)
     assert done.resumed_from_step is not None
     assert 0 < done.resumed_from_step < num_steps
+    if not interruption.startswith("wipe"):
+        assert stopped.progress["step"] == done.resumed_from_step
+        assert stopped.progress["fraction"] == done.resumed_from_step / num_steps
 
     whole = create(num_steps=num_steps)
     work_on(open_runtime(settings), whole.id)

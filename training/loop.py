@@ -371,7 +371,8 @@ def train(
                 if floor is not None:
                     metrics["bernoulli_floor"] = floor
                 recorder.record(run.step, metrics)
-                if on_progress is not None:
+                # The last record is reported with its validation.
+                if on_progress is not None and (run.step < config.num_steps or not len(validation_indices)):
                     on_progress(_progress(run.step, config, batches.batch_size, metrics | validation, watch))
                 window = Window()
 

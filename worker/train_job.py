@@ -1,6 +1,7 @@
 """A training as a job: the data set's pack, the training loop under a claim, and the model that comes of it."""
 
 import logging
+import re
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -179,8 +180,8 @@ class _Training:
             log.info("%s %s", self.claim.log_prefix, _line(progress))
 
     def _warn(self, text: str) -> None:
-        """Says a warning, once a job."""
-        if text not in self.warnings:
+        """Says a warning, once a job: an attempt that goes on with a run sees the same with other numbers."""
+        if _without_numbers(text) not in map(_without_numbers, self.warnings):
             log.warning("%s %s", self.claim.log_prefix, text)
             self.warnings.append(text)
             self.claim.event("warning", {"message": text}, warnings=self.warnings)
@@ -189,8 +190,10 @@ class _Training:
         """Writes a checkpoint, unless the claim is another's; its name carries the fence."""
         if self.keeper.lost:
             return
+        num_steps = checkpoint.state["config"]["num_steps"]
+        self.progress = {**self.progress, **_place(checkpoint.step, num_steps)}
         try:
-            self.claim.event("checkpoint", {"step": checkpoint.step})
+            self.claim.event("checkpoint", {"step": checkpoint.step}, progress=self.progress)
         except JobStoreUnavailable:
             pass
         except StaleClaim:
@@ -345,15 +348,18 @@ def _patiently(claim: Claim) -> None:
 
 
 def _progress_fields(progress: Progress) -> dict[str, Any]:
-    return {
-        "step": progress.step,
-        "num_steps": progress.num_steps,
-        "fraction": progress.fraction,
-        "images_per_second": progress.images_per_second,
-        "eta_seconds": progress.eta_seconds,
-        "phase": "training",
-        "phase_fraction": progress.fraction,
-    }
+    speed = {"images_per_second": progress.images_per_second, "eta_seconds": progress.eta_seconds}
+    return _place(progress.step, progress.num_steps) | speed
+
+
+def _place(step: int, num_steps: int) -> dict[str, Any]:
+    """Where a training stands, as fields of its job's progress."""
+    fraction = step / num_steps
+    return {"step": step, "num_steps": num_steps, "fraction": fraction, "phase": "training", "phase_fraction": fraction}
+
+
+def _without_numbers(text: str) -> str:
+    return re.sub(r"\d[\d.]*", "", text)
 
 
 def _line(progress: Progress) -> str:

@@ -1,14 +1,15 @@
 /* Convolutions of kernel 4, stride 2 and padding 1, transposed ones, and the gradients of both.
 
    A convolution takes a fine map (2h x 2w) to a coarse one (h x w); a transposed one goes back. Let a block be the 2x2
-   pixels of the fine map at rows 2i-1, 2i and columns 2j-1, 2j, zeros outside of the map: over blocks, a convolution has
-   kernel 2 and stride 1, and so has a transposed one. Maps are (n, rows, columns, channels), float32; weights are
+   pixels of the fine map at rows 2i-1, 2i and columns 2j-1, 2j, zeros outside of the map: over blocks, a convolution
+   has kernel 2 and stride 1, and so has a transposed one. Maps are (n, rows, columns, channels), float32; weights are
    (coarse channels, fine channels, 4, 4), with the distances of their indices in memory as `steps`.
 
    Between maps of many channels they are computed by Winograd's minimal filtering, further down. To and from pictures,
    whose channels are few, a patch of the picture or a block of it is a row of a product of matrices as it is.
 
-   Everything here runs in the calling thread. */
+   Everything here runs in the calling thread. Sums are finite where those of numbers below 1e37 are; beyond, and where
+   an input is infinite, more of them may be NaN than by other ways. */
 
 #include <string.h>
 
@@ -22,13 +23,21 @@ typedef struct {
   long n, h, w, fine, coarse; /* images, size of the coarse map, channels of both */
 } shape;
 
+#define INTERFACE 1 /* of the functions at the end: counted up when one of them is called in another way */
+
+/* INTERFACE, or 0 where this processor lacks the instructions. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #define WIDE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
-int convolutions_are_supported(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                                         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"); }
+int convolutions_interface(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                 __builtin_cpu_supports("fma")
+             ? INTERFACE
+             : 0;
+}
 #else
 #define WIDE
-int convolutions_are_supported(void) { return 0; }
+int convolutions_interface(void) { return 0; }
 #endif
 #define INLINE WIDE static inline __attribute__((always_inline))
 
@@ -93,7 +102,7 @@ INLINE void picture_coarser(shape s, const float *from, const float *weight, con
   }
 }
 
-/* Block (i, j) comes from the coarse pixels at rows i-1 and i and columns j-1 and j: a row of the sum has 2x2 pixels. */
+/* Block (i, j) comes from the coarse pixels at rows i-1 and i and columns j-1 and j: a row of the sum is a block. */
 INLINE void picture_finer(shape s, const float *from, const float *weight, const long *steps, const float *bias,
                           int rectify, float *to, float *scratch) {
   long run = (s.w + 2) * s.coarse, pair = 2 * s.fine, num_blocks = (s.h + 1) * (s.w + 2) - 1;
@@ -116,7 +125,7 @@ INLINE void picture_finer(shape s, const float *from, const float *weight, const
     for (long i = 0; i < s.h; i++)
       memcpy(framed + (i + 1) * run + s.coarse, from + (image * s.h + i) * s.w * s.coarse,
              s.w * s.coarse * sizeof(float));
-    /* All blocks in turn, with one too many at the end of each row; the last ones twice where they fill no whole sum. */
+    /* All blocks in turn, with one too many at the end of each row; some of the last ones twice. */
     for (long done = 0; done < num_blocks; done += LANES) {
       long first = done + LANES > num_blocks ? num_blocks - LANES : done;
       vec sum[LANES];
@@ -141,7 +150,8 @@ INLINE void picture_finer(shape s, const float *from, const float *weight, const
       }
     }
     for (long y = 0; y < 2 * s.h; y++)
-      memcpy(to + (image * 2 * s.h + y) * s.w * pair, padded + (y + 1) * line_of(s) + s.fine, s.w * pair * sizeof(float));
+      memcpy(to + (image * 2 * s.h + y) * s.w * pair, padded + (y + 1) * line_of(s) + s.fine,
+             s.w * pair * sizeof(float));
   }
 }
 
@@ -158,7 +168,8 @@ INLINE void picture_weight_gradient(shape s, const float *from, const float *to,
         float *rows = sums + y * run * s.coarse + column;
         vec sum[12][2];
 #pragma GCC unroll 12
-        for (int k = 0; k < run; k++) sum[k][0] = load(rows + k * s.coarse), sum[k][1] = load(rows + k * s.coarse + LANES);
+        for (int k = 0; k < run; k++)
+          sum[k][0] = load(rows + k * s.coarse), sum[k][1] = load(rows + k * s.coarse + LANES);
         for (long i = 0; i < s.h; i++)
           for (long j = 0; j < s.w; j++) {
             const float *patch = padded + (2 * i + y) * line_of(s) + 2 * j * s.fine;
@@ -168,7 +179,8 @@ INLINE void picture_weight_gradient(shape s, const float *from, const float *to,
             for (int k = 0; k < run; k++) sum[k][0] += patch[k] * left, sum[k][1] += patch[k] * right;
           }
 #pragma GCC unroll 12
-        for (int k = 0; k < run; k++) store(rows + k * s.coarse, sum[k][0]), store(rows + k * s.coarse + LANES, sum[k][1]);
+        for (int k = 0; k < run; k++)
+          store(rows + k * s.coarse, sum[k][0]), store(rows + k * s.coarse + LANES, sum[k][1]);
       }
   }
   for (long y = 0; y < 4; y++)
@@ -189,7 +201,7 @@ INLINE void picture_weight_gradient(shape s, const float *from, const float *to,
    tile is 2x2 outputs. Each of the nine points is a product of matrices, (tiles x K) by (K x coarse channels). */
 
 #define POINTS 9
-#define TILES 64 /* at least, of a pass over the nine points, where the batch has them: they stay in the cache */
+#define TILES 64 /* at least, of a pass over the nine points; they stay in the cache where an image has no more */
 
 static long tiles_of(shape s) { return s.h / 2 * (s.w / 2); }
 static long images_at_once(shape s) { return tiles_of(s) >= TILES ? 1 : TILES / tiles_of(s); }
@@ -232,7 +244,8 @@ INLINE void multiply(long depth, const float *a, long a_row, const float *b, lon
 }
 
 /* c (8 x 32) += aT b of a (depth x 8) and b (depth x 32). */
-INLINE void multiply_transposed(long depth, const float *a, long a_row, const float *b, long b_row, float *c, long c_row) {
+INLINE void multiply_transposed(long depth, const float *a, long a_row, const float *b, long b_row, float *c,
+                                long c_row) {
   vec sum[ROWS][2];
 #pragma GCC unroll 8
   for (int i = 0; i < ROWS; i++) {
@@ -254,7 +267,7 @@ INLINE void multiply_transposed(long depth, const float *a, long a_row, const fl
   }
 }
 
-/* One image's fine map -> (d0 - d1, d1, d1 - d2) along both dimensions, (point, tile, K). `padded` has a border of 0. */
+/* One image's fine map -> (d0 - d1, d1, d1 - d2) along both dimensions, (point, tile, K). `padded` has a border. */
 INLINE void transform_fine(shape s, const float *image, float *padded, float *to, long point) {
   long line = line_of(s), pair = 2 * s.fine;
   pad(s, image, padded);
@@ -416,14 +429,16 @@ INLINE void winograd_coarser(shape s, const float *from, const float *weight, co
   for (long first = 0; first < s.n; first += step) {
     long count = s.n - first < step ? s.n - first : step;
     for (long i = 0; i < count; i++)
-      transform_fine(s, from + (first + i) * 4 * s.h * s.w * s.fine, at.padded, at.fine + i * tiles * depth, at.fine_point);
+      transform_fine(s, from + (first + i) * 4 * s.h * s.w * s.fine, at.padded, at.fine + i * tiles * depth,
+                     at.fine_point);
     for (long p = 0; p < POINTS; p++)
       for (long column = 0; column < s.coarse; column += 2 * LANES)
         for (long row = 0; row < count * tiles; row += ROWS)
           multiply(depth, at.fine + p * at.fine_point + row * depth, depth, at.kernel + p * depth * s.coarse + column,
                    s.coarse, at.coarse + p * at.coarse_point + row * s.coarse + column, s.coarse);
     for (long i = 0; i < count; i++)
-      sum_coarse(s, at.coarse + i * tiles * s.coarse, at.coarse_point, bias, rectify, to + (first + i) * s.h * s.w * s.coarse);
+      sum_coarse(s, at.coarse + i * tiles * s.coarse, at.coarse_point, bias, rectify,
+                 to + (first + i) * s.h * s.w * s.coarse);
   }
 }
 
@@ -456,7 +471,8 @@ INLINE void winograd_weight_gradient(shape s, const float *from, const float *to
   for (long first = 0; first < s.n; first += step) {
     long count = s.n - first < step ? s.n - first : step;
     for (long i = 0; i < count; i++) {
-      transform_fine(s, from + (first + i) * 4 * s.h * s.w * s.fine, at.padded, at.fine + i * tiles * depth, at.fine_point);
+      transform_fine(s, from + (first + i) * 4 * s.h * s.w * s.fine, at.padded, at.fine + i * tiles * depth,
+                     at.fine_point);
       transform_coarse(s, to + (first + i) * s.h * s.w * s.coarse, at.coarse + i * tiles * s.coarse, at.coarse_point);
     }
     for (long p = 0; p < POINTS; p++)
@@ -472,10 +488,13 @@ INLINE void winograd_weight_gradient(shape s, const float *from, const float *to
 /* ---- What is called from outside. */
 
 #define SHAPE long n, long h, long w, long fine, long coarse
-#define DISPATCH(name, ...) \
-  if (fine == 1) picture_##name((shape){n, h, w, 1, coarse}, __VA_ARGS__); \
-  else if (fine == 3) picture_##name((shape){n, h, w, 3, coarse}, __VA_ARGS__); \
-  else winograd_##name((shape){n, h, w, fine, coarse}, __VA_ARGS__)
+#define DISPATCH(name, ...)                                   \
+  if (fine == 1)                                              \
+    picture_##name((shape){n, h, w, 1, coarse}, __VA_ARGS__); \
+  else if (fine == 3)                                         \
+    picture_##name((shape){n, h, w, 3, coarse}, __VA_ARGS__); \
+  else                                                        \
+    winograd_##name((shape){n, h, w, fine, coarse}, __VA_ARGS__)
 
 /* Floats that each function needs as `scratch`. */
 long scratch_size(SHAPE) {

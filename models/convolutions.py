@@ -7,6 +7,7 @@ processors with AVX-512; elsewhere torch's convolutions do the same work, and re
 """
 
 import ctypes
+import logging
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -14,9 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 _PICTURE_CHANNELS = (1, 3)
 _CHANNELS = 32
 """Of every other map, or a multiple of it."""
+_INTERFACE = 1
+"""Of the compiled functions: another one is of another version of convolutions.c."""
 _Steps = ctypes.c_long * 4
 
 
@@ -28,11 +33,16 @@ def is_available() -> bool:
 def fits(images: Tensor, weight: Tensor, transposed: bool) -> bool:
     """Whether the functions here take these images (B, C, H, W) and weights, and are worth it.
 
-    They run in the calling thread: where torch has several for an operation, its own convolutions are as fast.
+    They run in the calling thread: where torch has several for an operation, its own convolutions are as fast. What no
+    convolution takes does not fit either: torch says what is wrong with it.
     """
-    if not is_available() or images.dtype != torch.float32 or not len(images) or torch.get_num_threads() > 1:
+    if not is_available() or torch.get_num_threads() > 1 or not images.numel():
+        return False
+    if any(tensor.dtype != torch.float32 or tensor.device.type != "cpu" for tensor in (images, weight)):
         return False
     (num_coarse, num_fine), (height, width) = weight.shape[:2], images.shape[2:]
+    if images.shape[1] != (num_coarse if transposed else num_fine):
+        return False
     if not transposed:
         if height % 2 or width % 2:
             return False
@@ -52,7 +62,7 @@ def convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rect
     images = _ordered(images)
     output = images.new_empty(num, height // 2, width // 2, num_coarse)
     shape = (*output.shape[:3], num_fine, num_coarse)
-    _run("coarser", shape, images, weight, _Steps(*weight.stride()), bias, rectify, output)
+    _run("coarser", shape, images, weight, _Steps(*weight.stride()), _dense(bias), rectify, output)
     return output.permute(0, 3, 1, 2)
 
 
@@ -66,7 +76,7 @@ def transposed_convolution(images: Tensor, weight: Tensor, bias: Tensor | None =
     images = _ordered(images)
     output = images.new_empty(num, 2 * height, 2 * width, num_fine)
     shape = (num, height, width, num_fine, num_coarse)
-    _run("finer", shape, images, weight, _Steps(*weight.stride()), bias, rectify, output)
+    _run("finer", shape, images, weight, _Steps(*weight.stride()), _dense(bias), rectify, output)
     return output.permute(0, 3, 1, 2)
 
 
@@ -89,22 +99,32 @@ def _library() -> ctypes.CDLL | None:
     spec = find_spec("models._convolutions")
     if spec is None or spec.origin is None:
         return None
-    library = ctypes.CDLL(spec.origin)
+    try:
+        library = ctypes.CDLL(spec.origin)
+        if library.convolutions_interface() != _INTERFACE:
+            return None
+    except (OSError, AttributeError) as error:  # Half a file, or one of another machine or version.
+        log.warning("torch's convolutions are used, since those compiled do not load: %s", error)
+        return None
     pointers, sizes = (ctypes.c_void_p,) * 5, (ctypes.c_long,) * 5
     library.coarser.argtypes = (*pointers[:4], ctypes.c_int, *pointers[:2], *sizes)
     library.finer.argtypes = library.coarser.argtypes
     library.weight_gradient.argtypes = (*pointers, *sizes)
     library.scratch_size.argtypes, library.scratch_size.restype = sizes, ctypes.c_long
-    return library if library.convolutions_are_supported() else None
+    return library
 
 
 def _run(name: str, shape: tuple[int, ...], *arguments: Any) -> None:
     """Calls a function with its arguments, memory to work in, and the shape: B, H, W of the coarse map, C_f, C_c."""
     library = _library()
     assert library is not None
-    scratch = torch.empty(library.scratch_size(*shape))
+    scratch = torch.empty(library.scratch_size(*shape), dtype=torch.float32, device="cpu")
     given = [a.data_ptr() if isinstance(a, Tensor) else a for a in (*arguments, scratch)]
     getattr(library, name)(*given, *shape)
+
+
+def _dense(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
 
 
 def _ordered(images: Tensor) -> Tensor:

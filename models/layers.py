@@ -25,8 +25,8 @@ def run_convolutions(images: Tensor, layers: Sequence[nn.Module]) -> Tensor:
     only, and know no torch.func and no autocast.
     Args: images (B, C, H, W); layers, in order, as they stand in an nn.Sequential.
     """
-    convolutions = [layer for layer in layers if not isinstance(layer, nn.ReLU)]
-    parameters = [parameter for layer in convolutions for parameter in (layer.weight, layer.bias)]
+    weighted = [layer for layer in layers if not isinstance(layer, nn.ReLU)]
+    parameters = [parameter for layer in weighted for parameter in (layer.weight, layer.bias)]
     records = torch.is_grad_enabled() and all(p.requires_grad and p.device.type == "cpu" for p in parameters)
     if not records:
         for layer in layers:

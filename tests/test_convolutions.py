@@ -1,8 +1,11 @@
 """Our own convolutions are torch's, to float32's rounding; and they are there where they can be."""
 
 import shutil
-from collections.abc import Iterator
+import subprocess
+import sysconfig
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +14,8 @@ from torch import Tensor
 
 from models import convolutions
 
+COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
+"""The one that builds extensions."""
 needs_them = pytest.mark.skipif(not convolutions.is_available(), reason="no C compiler, or a processor without AVX-512")
 SHAPES = [
     (1, 32, 2, 2, 32),
@@ -24,14 +29,6 @@ SHAPES = [
     (5, 1, 16, 16, 32),
 ]
 """Images, channels of the fine map, height and width of the coarse one and its channels."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def maps_of(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,13 +68,15 @@ def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memor
 
 
 @needs_them
-def test_a_bias_and_a_relu_behind_it() -> None:
-    fine, coarse, weight = maps_of(SHAPES[2])
-    bias = torch.randn(64)
+@pytest.mark.parametrize("shape", [SHAPES[2], *SHAPES[-2:]])
+def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
+    fine, coarse, weight = maps_of(shape)
+    bias = torch.randn(2 * len(weight))[::2]
     down = convolutions.convolution(fine, weight, bias, rectify=True)
     assert_float32_of(down, F.conv2d(fine.double(), weight.double(), bias.double(), 2, 1).relu())
-    up = convolutions.transposed_convolution(coarse, weight, bias[:32], rectify=True)
-    assert_float32_of(up, F.conv_transpose2d(coarse.double(), weight.double(), bias[:32].double(), 2, 1).relu())
+    bias = bias[: fine.shape[1]]
+    up = convolutions.transposed_convolution(coarse, weight, bias, rectify=True)
+    assert_float32_of(up, F.conv_transpose2d(coarse.double(), weight.double(), bias.double(), 2, 1).relu())
 
 
 @needs_them
@@ -97,7 +96,7 @@ def test_an_image_comes_out_the_same_in_every_batch() -> None:
 
 
 @needs_them
-def test_what_does_not_fit() -> None:
+def test_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     fine, _, weight = maps_of(SHAPES[1])
     assert convolutions.fits(fine, weight, transposed=False)
     for images, kernel in (
@@ -106,12 +105,49 @@ def test_what_does_not_fit() -> None:
         (fine[:, :, :6], weight),
         (fine[:, :3], weight[:, :3]),
         (fine, weight[:16]),
+        # What no convolution takes: torch says so, and nobody reads behind the end of something.
+        (fine[:, :1].expand(-1, 64, -1, -1), weight),
+        (fine[:, :1], weight[:, :3]),
+        (fine, weight.double()),
+        (fine.to("meta"), weight),
+        (fine[:, :, :0], weight),
     ):
         assert not convolutions.fits(images, kernel, transposed=False)
-    torch.set_num_threads(2)
+    assert not convolutions.fits(fine[:, :, :0], weight, transposed=True)
+    assert not convolutions.fits(fine[:, :16], weight, transposed=True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     assert not convolutions.fits(fine, weight, transposed=False)
 
 
-@pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler")
+@needs_them
+def test_another_default_type_changes_nothing() -> None:
+    fine, _, weight = maps_of(SHAPES[1])
+    expected = convolutions.convolution(fine, weight)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(convolutions.convolution(fine, weight), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "int unrelated(void) { return 1; }", "int convolutions_interface(void) { return 0; }"]
+)
+def test_a_library_that_is_none_of_ours_is_not_used(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library.so"
+    library.touch()
+    if content:
+        if not COMPILER:
+            pytest.skip("no C compiler")
+        (tmp_path / "library.c").write_text(content)
+        command = [COMPILER, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "library.c")]
+        subprocess.run(command, check=True)
+    monkeypatch.setattr(convolutions, "find_spec", lambda name: ModuleSpec(name, None, origin=str(library)))
+    assert convolutions._library.__wrapped__() is None
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C compiler")
 def test_they_are_compiled_where_there_is_a_compiler() -> None:
     assert find_spec("models._convolutions") is not None

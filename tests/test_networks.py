@@ -1,13 +1,16 @@
 """Shapes of the networks, and model files that come back as they were."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from benchmarks.training_speed import PlainVAE
+from models import convolutions
 from models.config import ConfigError, NetworkConfig
 from models.files import load_model, save_model
 from models.info import ModelInfo, Preprocessing, read_info, validate_name, write_info
@@ -121,7 +124,15 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not compiled:
-        monkeypatch.setattr("models.convolutions.is_available", lambda: False)
+        monkeypatch.setattr(convolutions, "is_available", lambda: False)
+    runs: list[str] = []
+    run = convolutions._run
+
+    def noted(name: str, *arguments: Any) -> None:
+        runs.append(name)
+        run(name, *arguments)
+
+    monkeypatch.setattr(convolutions, "_run", noted)
     torch.manual_seed(0)
     ours = VAE(NetworkConfig(architecture=architecture, image_size=32, num_channels=num_channels))
     plain = PlainVAE(ours)
@@ -138,6 +149,9 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
         losses.append(loss.detach())
         kinds.append(type(logits.grad_fn).__name__)
     assert kinds == ["_StackBackward", "ConvolutionBackward0"], "one of each"
+    # Three layers of each kind, forward and back, but for the gradient of the images, which nobody asks for.
+    once = {"coarser": 6, "finer": 5, "weight_gradient": 6}
+    assert Counter(runs) == (once if compiled and convolutions.is_available() else {})
     torch.testing.assert_close(losses[0], losses[1])
     for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
         assert one.grad is not None

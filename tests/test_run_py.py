@@ -107,6 +107,16 @@ def test_a_change_of_pyproject_means_installation(run_py: ModuleType) -> None:
     assert not run_py.is_fresh(run_py.EXTRAS["serve"])
 
 
+def test_a_change_of_what_is_compiled_means_installation(run_py: ModuleType) -> None:
+    source = run_py.ROOT / "models" / "convolutions.c"
+    source.parent.mkdir()
+    source.write_text("int one(void) { return 1; }")
+    _installed(run_py, run_py.EXTRAS["test"])
+    assert run_py.is_fresh(run_py.EXTRAS["serve"])
+    source.write_text("int one(void) { return 2; }")
+    assert not run_py.is_fresh(run_py.EXTRAS["serve"])
+
+
 def test_a_failed_installation_leaves_no_stamp(
     run_py: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,8 +29,8 @@ def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tens
 class _BernoulliLoss(torch.autograd.Function):
     """Cross entropy in fewer passes over the pixels: log(1 + eˡ) − l·x, whose gradient is sigmoid(l) − x.
 
-    Of first order, and for the logits alone. The logarithm is max(l, 0) − log sigmoid(|l|), to 6e-8 a pixel: torch's
-    softplus and log1p take five times as long on some processors.
+    Of first order, and for the logits alone. The logarithm is max(l, 0) − log sigmoid(|l|), to 1.3e-7 nats a
+    pixel: torch's softplus and log1p take five times as long on some processors.
     """
 
     @staticmethod

@@ -49,6 +49,11 @@ def run_worker(queue: str) -> int:
         return 2
     _wait_for_redis(settings)
     log.info("worker %s %s: device %s, storage %s", queue, services.name, device, without_password(settings.storage))
+    if queue == "train" and device == "cpu":
+        from models import convolutions
+
+        kind = "compiled" if convolutions.is_available() else "torch's (a C compiler or AVX-512 is missing)"
+        log.info("worker %s %s: convolutions %s", queue, services.name, kind)
     return _consume(queue, services, device)
 
 

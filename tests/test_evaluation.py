@@ -142,12 +142,13 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
 
 
 def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
-    make_pack: Callable[..., Pack], network: FakeNetwork
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = evaluate_model(
-        network, make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0)), device="cpu", metrics=[]
-    )
-    assert any("also trained on" in note for note in result.notes)
+    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
+    pack = make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0))
+    for metrics, said in ((["sap"], True), (["mig"], False)):
+        result = evaluate_model(network, pack, device="cpu", metrics=metrics)
+        assert any("also trained on" in note for note in result.notes) == said
 
 
 def test_a_factor_with_thousands_of_values_is_left_out(

@@ -38,6 +38,7 @@ _MAX_VALUES = 1_000
 _REPEATED = 0.05
 """Share of test images that a classifier was trained on from which a note says so."""
 _NEED_GROUPS = ("factor_vae", "beta_vae")
+_NEED_TESTS = ("dci", "sap")
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def evaluate_model(
             seed,
             is_grid=is_grid,
             with_groups=any(name in metrics for name in _NEED_GROUPS),
+            with_tests=any(name in metrics for name in _NEED_TESTS),
         )
         notes += points.notes
         threads = num_threads or os.cpu_count() or 1
@@ -297,9 +299,10 @@ def _draw_points(
     *,
     is_grid: bool,
     with_groups: bool,
+    with_tests: bool,
 ) -> _Points:
     """Args: encode, codes of the given rows, or of all; is_grid, whether every combination of the factors occurs;
-    with_groups, whether groups are wanted: they need all codes."""
+    with_groups, whether groups are wanted: they need all codes; with_tests, whether test images are looked at."""
     rng = _rng(seed, "points")
     count, sizes = len(factors), [int(size) for size in factors.max(0) + 1]
     # What is drawn here are rows, in the place of their codes.
@@ -317,7 +320,7 @@ def _draw_points(
         if count > math.prod(sizes):
             notes.append("several images have the same factors: each draw takes one of them at random")
         repeated = float(np.isin(test_rows, rows).mean())
-        if repeated > _REPEATED:
+        if with_tests and repeated > _REPEATED:
             notes.append(
                 f"{repeated:.0%} of the images that SAP and DCI were tested on they were also trained on: the set has "
                 f"{count} images, and both are drawn from all of them, as the papers do"

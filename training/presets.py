@@ -121,8 +121,8 @@ PRESETS: dict[str, Preset] = {
             "for validation. The KL is led along C by `controlled`, with its restart after 50 epochs, from which C is "
             "at 50; K13's own objective is `--objective capacity`, with its γ of 1000. `betavae train celeba --preset "
             "celeba`, celeba being the folder in which img_align_celeba and its lists lie; 508 600 steps, 6 to 10 "
-            "hours on two cores. Not run by us: the images cannot be had here. 5 000 of its steps on 8 000 drawn faces: 232 "
-            "nats above the images' entropy at a KL of 45.3."
+            "hours on two cores. Not run by us: the images cannot be had here. 5 000 of its steps on 8 000 drawn "
+            "faces: 232 nats above the images' entropy at a KL of 45.3."
         ),
         # Lessons in components, as pictures in colour have by default, gain nothing on faces (training/NOTES.md).
         config=replace(_K13, latent_dim=32, crop="none", restart_components=0),
@@ -131,8 +131,8 @@ PRESETS: dict[str, Preset] = {
         dataset=None,
         text=(
             "K13's 3D Chairs run: as celeba, with 16 latents, on the central 400 px. "
-            "`betavae train rendered_chairs --preset chairs`; 216 000 steps, 3 to 4 hours on two cores. Not run by us: the "
-            "images cannot be had here."
+            "`betavae train rendered_chairs --preset chairs`; 216 000 steps, 3 to 4 hours on two cores. Not run by us: "
+            "the images cannot be had here."
         ),
         config=replace(_K13, latent_dim=16, crop_size=400),
     ),

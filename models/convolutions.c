@@ -223,41 +223,21 @@ static parts parts_of(shape s, float *scratch) {
   return p;
 }
 
-/* c (8 x 32) = a (8 x depth) b (depth x 32), with the distances of their rows. */
-INLINE void multiply(long depth, const float *a, long a_row, const float *b, long b_row, float *c, long c_row) {
-  vec sum[ROWS][2];
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; i++) sum[i][0] = sum[i][1] = (vec){0};
-  for (long k = 0; k < depth; k++) {
-    vec left = load(b + k * b_row), right = load(b + k * b_row + LANES);
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
-      sum[i][0] += a[i * a_row + k] * left;
-      sum[i][1] += a[i * a_row + k] * right;
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < ROWS; i++) {
-    store(c + i * c_row, sum[i][0]);
-    store(c + i * c_row + LANES, sum[i][1]);
-  }
-}
-
-/* c (8 x 32) += aT b of a (depth x 8) and b (depth x 32). */
-INLINE void multiply_transposed(long depth, const float *a, long a_row, const float *b, long b_row, float *c,
-                                long c_row) {
+/* c (8 x 32) = or += a (8 x depth) b (depth x 32), with the distances of their rows, and of the columns of a. */
+INLINE void multiply(long depth, const float *a, long a_row, long a_column, const float *b, long b_row, float *c,
+                     long c_row, int add) {
   vec sum[ROWS][2];
 #pragma GCC unroll 8
   for (int i = 0; i < ROWS; i++) {
-    sum[i][0] = load(c + i * c_row);
-    sum[i][1] = load(c + i * c_row + LANES);
+    sum[i][0] = add ? load(c + i * c_row) : (vec){0};
+    sum[i][1] = add ? load(c + i * c_row + LANES) : (vec){0};
   }
   for (long k = 0; k < depth; k++) {
     vec left = load(b + k * b_row), right = load(b + k * b_row + LANES);
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++) {
-      sum[i][0] += a[k * a_row + i] * left;
-      sum[i][1] += a[k * a_row + i] * right;
+      sum[i][0] += a[i * a_row + k * a_column] * left;
+      sum[i][1] += a[i * a_row + k * a_column] * right;
     }
   }
 #pragma GCC unroll 8
@@ -434,8 +414,9 @@ INLINE void winograd_coarser(shape s, const float *from, const float *weight, co
     for (long p = 0; p < POINTS; p++)
       for (long column = 0; column < s.coarse; column += 2 * LANES)
         for (long row = 0; row < count * tiles; row += ROWS)
-          multiply(depth, at.fine + p * at.fine_point + row * depth, depth, at.kernel + p * depth * s.coarse + column,
-                   s.coarse, at.coarse + p * at.coarse_point + row * s.coarse + column, s.coarse);
+          multiply(depth, at.fine + p * at.fine_point + row * depth, depth, 1,
+                   at.kernel + p * depth * s.coarse + column, s.coarse,
+                   at.coarse + p * at.coarse_point + row * s.coarse + column, s.coarse, 0);
     for (long i = 0; i < count; i++)
       sum_coarse(s, at.coarse + i * tiles * s.coarse, at.coarse_point, bias, rectify,
                  to + (first + i) * s.h * s.w * s.coarse);
@@ -454,9 +435,9 @@ INLINE void winograd_finer(shape s, const float *from, const float *weight, cons
     for (long p = 0; p < POINTS; p++)
       for (long column = 0; column < width; column += 2 * LANES)
         for (long row = 0; row < count * tiles; row += ROWS)
-          multiply(s.coarse, at.coarse + p * at.coarse_point + row * s.coarse, s.coarse,
-                   at.kernel + p * width * s.coarse + column, width, at.fine + p * at.fine_point + row * width + column,
-                   width);
+          multiply(s.coarse, at.coarse + p * at.coarse_point + row * s.coarse, s.coarse, 1,
+                   at.kernel + p * width * s.coarse + column, width,
+                   at.fine + p * at.fine_point + row * width + column, width, 0);
     for (long i = 0; i < count; i++)
       sum_fine(s, at.fine + i * tiles * width, at.fine_point, bias, rectify, to + (first + i) * 4 * s.h * s.w * s.fine);
   }
@@ -478,9 +459,9 @@ INLINE void winograd_weight_gradient(shape s, const float *from, const float *to
     for (long p = 0; p < POINTS; p++)
       for (long column = 0; column < s.coarse; column += 2 * LANES)
         for (long row = 0; row < depth; row += ROWS)
-          multiply_transposed(count * tiles, at.fine + p * at.fine_point + row, depth,
-                              at.coarse + p * at.coarse_point + column, s.coarse,
-                              at.kernel + (p * depth + row) * s.coarse + column, s.coarse);
+          multiply(count * tiles, at.fine + p * at.fine_point + row, 1, depth,
+                   at.coarse + p * at.coarse_point + column, s.coarse,
+                   at.kernel + (p * depth + row) * s.coarse + column, s.coarse, 1);
   }
   sum_weights(s, at.kernel, steps, gradient);
 }

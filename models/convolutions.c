@@ -45,11 +45,11 @@ INLINE vec load(const float *p) { return *(const vec *)p; }
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
 INLINE vec relu(vec v) { return (vec)((mask)v & ~(v <= 0)); } /* NaN stays NaN */
 
-static long padded_size(shape s) { return (2 * s.h + 2) * (2 * s.w + 2) * s.fine; }
+/* Of a fine map with a border of one pixel. */
+static long line_of(shape s) { return (2 * s.w + 2) * s.fine; }
+static long padded_size(shape s) { return (2 * s.h + 2) * line_of(s); }
 
 /* ---- Pictures: 1 or 3 fine channels. w is a multiple of 8. */
-
-static long line_of(shape s) { return (2 * s.w + 2) * s.fine; }
 
 /* One image's fine map, into one with a border. */
 INLINE void pad(shape s, const float *image, float *padded) {

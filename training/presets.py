@@ -132,7 +132,8 @@ PRESETS: dict[str, Preset] = {
         text=(
             "K13's 3D Chairs run: as celeba, with 16 latents, on the central 400 px. "
             "`betavae train rendered_chairs --preset chairs`; 216 000 steps, 3 to 4 hours on two cores. Not run by us: "
-            "the images cannot be had here."
+            "the images cannot be had here. 5 000 of its steps on the box chairs: 177 nats above the images' entropy "
+            "at a KL of 34.2."
         ),
         config=replace(_K13, latent_dim=16, crop_size=400),
     ),

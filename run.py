@@ -51,7 +51,7 @@ def works(*command: str | Path) -> bool:
 def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
     """What the stamp of an installation says when nothing needs to be done."""
     digest = hashlib.sha256()
-    for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/*.c"))):
+    for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/**/*.c"))):
         digest.update(path.read_bytes())
     return {"sources": digest.hexdigest(), "extras": sorted(extras)}
 

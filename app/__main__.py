@@ -1,5 +1,5 @@
 """Lets `python -m app` be the command `betavae`."""
 
-from app.cli import main
+from app.cli.main import main
 
 main()

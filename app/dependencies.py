@@ -10,11 +10,11 @@ from fastapi import Depends, Request
 
 from app.monitoring import Monitoring
 from app.problems import Problem
-from worker import connections
-from worker.jobs import JobStore
-from worker.registry import DatasetRegistry, ModelRegistry
-from worker.settings import Settings
-from worker.storage import Storage
+from worker.jobs import connections
+from worker.jobs.store import JobStore
+from worker.stores.models import DatasetRegistry, ModelRegistry
+from worker.stores.settings import Settings
+from worker.stores.storage import Storage
 
 MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with a connection of its own; more are answered at once."""

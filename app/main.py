@@ -8,22 +8,23 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app import broker, problems
+from app import problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.dependencies import Services
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
+from app.serve import broker
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
 from training.config import TrainingConfig
-from training.images import ImageError
-from worker.jobs import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
-from worker.queue import Sender, open_job_store
-from worker.registry import ModelRegistry, ShippedModel, UnknownDataset, UnknownModel, open_dataset_registry
-from worker.settings import PREFIX, Settings, load_settings
-from worker.storage import open_storage
+from training.data.images import ImageError
+from worker.jobs.queue import Sender, open_job_store
+from worker.jobs.store import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
+from worker.stores.models import ModelRegistry, ShippedModel, UnknownDataset, UnknownModel, open_dataset_registry
+from worker.stores.settings import PREFIX, Settings, load_settings
+from worker.stores.storage import open_storage
 
 MAX_JSON_BYTES = 1024**2
 VERSION = "0.1.0"

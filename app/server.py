@@ -11,7 +11,7 @@ import sys
 import uvicorn
 
 from app.main import create_app
-from worker.settings import SettingsError, load_settings, set_up_logging, without_password
+from worker.stores.settings import SettingsError, load_settings, set_up_logging, without_password
 
 log = logging.getLogger("app.server")  # not __main__
 

@@ -38,9 +38,9 @@ from models.config import NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
 from training.config import TrainingConfig
-from training.datasets import ImageFolder, pack_dataset
+from training.data.datasets import ImageFolder, pack_dataset
+from training.data.packs import Pack, open_pack
 from training.loop import Progress, train
-from training.packs import Pack, open_pack
 
 BATCH = 64
 GAMMA, CAPACITY = 1000, 5

@@ -26,9 +26,9 @@ from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from training.memory import keep_freed_memory
 from worker.render_job import make_dimensions
-from worker.rendered import Rendered
-from worker.traversal_request import Pixels, parse_request, resolve_request
-from worker.traversals import render_traversal
+from worker.rendering.rendered import Rendered
+from worker.rendering.request import Pixels, parse_request, resolve_request
+from worker.rendering.traversal import render_traversal
 
 FPS = 15
 

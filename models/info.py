@@ -92,7 +92,7 @@ class ModelInfo:
     """Mean and standard deviation of the posterior means over a sample of the data set, each (D,)."""
     dimension_labels: list[str] = field(default_factory=list)
     dimension_effects: list[dict[str, Any]] = field(default_factory=list)
-    """What moving each dimension changes (worker.latent_labels), D entries or none."""
+    """What moving each dimension changes (worker.rendering.labels), D entries or none."""
     licence: str = ""
     source: str = ""
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from models import convolutions
+from models.convolutions import loader as convolutions
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
 """Of every convolution of the networks."""

@@ -25,9 +25,9 @@ from models.config import NetworkConfig
 from models.files import save_model
 from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
-from worker.connections import connect
-from worker.settings import Settings
-from worker.storage import LocalStorage
+from worker.jobs.connections import connect
+from worker.stores.settings import Settings
+from worker.stores.storage import LocalStorage
 
 ROOT = Path(__file__).parent.parent
 LATENT_DIM = 4

@@ -14,10 +14,10 @@ from unittest.mock import patch
 
 import pytest
 
-from app import cli
-from worker.connections import connect
-from worker.jobs import JobStore
-from worker.storage import LocalStorage
+from app.cli import main as cli
+from worker.jobs.connections import connect
+from worker.jobs.store import JobStore
+from worker.stores.storage import LocalStorage
 
 # Before anything imports torch: on two cores with ten other processes, a step of a small network took 2584 ms with two
 # threads that wait for each other, and 51 ms with one.

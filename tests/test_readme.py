@@ -5,7 +5,7 @@ from pathlib import Path
 
 from app.main import create_app
 from training.presets import PRESETS
-from worker.settings import Settings
+from worker.stores.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

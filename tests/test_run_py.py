@@ -108,8 +108,8 @@ def test_a_change_of_pyproject_means_installation(run_py: ModuleType) -> None:
 
 
 def test_a_change_of_what_is_compiled_means_installation(run_py: ModuleType) -> None:
-    source = run_py.ROOT / "models" / "convolutions.c"
-    source.parent.mkdir()
+    source = run_py.ROOT / "models" / "convolutions" / "convolutions.c"
+    source.parent.mkdir(parents=True)
     source.write_text("int one(void) { return 1; }")
     _installed(run_py, run_py.EXTRAS["test"])
     assert run_py.is_fresh(run_py.EXTRAS["serve"])

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.config import TrainingConfig
-from training.packs import Pack
+from training.data.packs import Pack
 
 TRAIN_SPLIT, VALIDATION_SPLIT, TEST_SPLIT = 0, 1, 2
 

@@ -36,16 +36,16 @@ from training.config import (
     with_lengths_in_steps,
     with_restart_components,
 )
+from training.data.packs import Pack
 from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_input
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
-from training.objectives import (
+from training.objectives.losses import (
     btcvae_penalty,
     capacity_penalty,
     kl_per_dimension,
 )
 from training.optimizers import LearningRate, make_optimizer
-from training.packs import Pack
 from training.parts import Parts
 from training.recorder import PREVIEW_IMAGES, Recorder, clear_run
 from training.restart import Teacher, restart
@@ -187,7 +187,7 @@ def train(
     """Trains a β-VAE, or goes on with a run that was stopped.
 
     On a CPU the result is a function of config and pack alone: stopping and resuming changes no bit of it, with the
-    same number of threads and the same convolutions (models.convolutions).
+    same number of threads and the same convolutions (models.convolutions.loader).
 
     Args:
         config: settings; lengths in epochs are turned into steps here, and an open number of channels is the pack's.

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from models.networks import VAE
 from training.inputs import to_input
-from training.objectives import reconstruction_loss
+from training.objectives.losses import reconstruction_loss
 
 _LEAST_IMAGES = 8
 """Of a part: with fewer, to call an operation takes longer than its arithmetic."""

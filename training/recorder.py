@@ -20,8 +20,8 @@ from torch import Tensor
 from models.atomic import write_bytes
 from models.networks import VAE
 from training.checkpoints import list_checkpoints
+from training.data.sources import mark_as_own
 from training.inputs import evenly_spaced
-from training.sources import mark_as_own
 
 METRICS_FILE = "metrics.jsonl"
 LEFT_BY_A_RUN = (

@@ -26,7 +26,7 @@ from models.info import ACTIVE_KL_NATS
 from models.networks import VAE, initialise_encoder_alive
 from training.checkpoints import below
 from training.independence import rotation_to_independence
-from training.objectives import kl_per_dimension
+from training.objectives.losses import kl_per_dimension
 from training.summary import encode
 
 _SETTLED_SHARE = 0.05

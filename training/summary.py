@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.networks import VAE
 from training.inputs import to_input
-from training.objectives import kl_per_dimension, pixel_entropy, reconstruction_loss
+from training.objectives.losses import kl_per_dimension, pixel_entropy, reconstruction_loss
 
 _BATCH = 256
 _ENTROPY = pixel_entropy(torch.arange(256, dtype=torch.float64) / 255).numpy()

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from worker.job_records import QUEUES
+from worker.jobs.records import QUEUES
 
 
 def main() -> int:

@@ -9,8 +9,8 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 from redis.exceptions import RedisError
 
-from worker.job_records import JobStoreUnavailable
-from worker.queue import beat, heartbeat_key
+from worker.jobs.queue import beat, heartbeat_key
+from worker.jobs.records import JobStoreUnavailable
 from worker.runtime import Runtime
 
 BEAT_SECONDS = 4.0

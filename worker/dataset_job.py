@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from models.info import Preprocessing
-from training.datasets import DatasetError
-from training.packs import Pack, PackInfo
-from worker.claims import Claim, ClaimKeeper
-from worker.dataset_registry import UnknownDataset, pack_job_id
-from worker.job_records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
-from worker.jobs import JobStore
-from worker.packing import PackingDied, pack_in_child
+from training.data.datasets import DatasetError
+from training.data.packs import Pack, PackInfo
+from worker.jobs.claims import Claim, ClaimKeeper
+from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
+from worker.jobs.store import JobStore
 from worker.runtime import Runtime
+from worker.stores.datasets import UnknownDataset, pack_job_id
+from worker.stores.packing import PackingDied, pack_in_child
 
 REPORT_SECONDS = 0.5
 

@@ -6,16 +6,16 @@ from contextlib import suppress
 from typing import Any
 
 from models.files import load_model
-from training.datasets import DatasetError
+from training.data.datasets import DatasetError
 from training.device import DeviceError, pick_device
-from training.evaluation import Evaluation
-from worker.claims import Claim, ClaimKeeper
+from training.metrics.evaluation import Evaluation
 from worker.dataset_job import Abandoned, wait_for_pack
-from worker.dataset_registry import UnknownDataset
 from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
-from worker.job_records import JobStoreUnavailable, StaleClaim
-from worker.registry import UnknownModel
+from worker.jobs.claims import Claim, ClaimKeeper
+from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.runtime import Runtime
+from worker.stores.datasets import UnknownDataset
+from worker.stores.models import UnknownModel
 
 log = logging.getLogger(__name__)
 

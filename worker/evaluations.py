@@ -7,10 +7,10 @@ from typing import Any
 
 from models.info import ModelInfo
 from models.networks import VAE
-from training.evaluation import Evaluation, evaluate_model
-from training.packs import Pack
+from training.data.packs import Pack
+from training.metrics.evaluation import Evaluation, evaluate_model
 from worker.dataset_job import Abandoned
-from worker.registry import ModelRegistry, UnknownModel
+from worker.stores.models import ModelRegistry, UnknownModel
 
 REPORT_SECONDS = 0.5
 _COSTS = {"losses": 4, "encoding": 12, "mig": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2, "dci": 40}

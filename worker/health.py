@@ -3,10 +3,10 @@
 import socket
 import sys
 
-from worker.connections import connect, reaching_redis
-from worker.job_records import QUEUES, JobStoreUnavailable
-from worker.queue import WORKERS
-from worker.settings import SettingsError, load_settings
+from worker.jobs.connections import connect, reaching_redis
+from worker.jobs.queue import WORKERS
+from worker.jobs.records import QUEUES, JobStoreUnavailable
+from worker.stores.settings import SettingsError, load_settings
 
 
 def main() -> int:

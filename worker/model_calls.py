@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from models.files import LoadedModel
-    from worker.registry import ModelRegistry
+    from worker.stores.models import ModelRegistry
 
 KEPT_SECONDS = 60
 """How long a request waits for a worker, and an answer for its caller."""
@@ -136,7 +136,7 @@ def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> C
 def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAnswer:
     import torch
 
-    from training.objectives import kl_per_dimension, reconstruction_loss
+    from training.objectives.losses import kl_per_dimension, reconstruction_loss
 
     network = model.network
     device = next(network.parameters()).device

@@ -11,8 +11,8 @@ from models.converters import import_model
 from models.files import load_model
 from models.info import write_info
 from models.onnx_export import export_onnx_folder
-from worker.latent_labels import label_model
-from worker.registry import ModelRegistry
+from worker.rendering.labels import label_model
+from worker.stores.models import ModelRegistry
 
 _registering = threading.Lock()
 """Two imports of one name at once must not take the same id."""

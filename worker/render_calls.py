@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from worker.connections import reaching_redis
+from worker.jobs.connections import reaching_redis
 from worker.model_calls import run_model_call
 from worker.render_job import load_cached
 from worker.runtime import Runtime

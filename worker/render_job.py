@@ -14,15 +14,15 @@ from models.files import LoadedModel, load_model
 from models.networks import VAE
 from training.device import pick_device
 from training.memory import keep_freed_memory
-from worker.animation import decode_png
-from worker.claims import Claim
-from worker.registry import ModelRegistry, UnknownModel
-from worker.rendered import Rendered, Strip
-from worker.settings import Settings
-from worker.storage import NotStored, Storage
-from worker.traversal_files import dimension_animation, sheet_makers
-from worker.traversal_request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys, needed_files
-from worker.traversals import render_traversal
+from worker.jobs.claims import Claim
+from worker.rendering.encoders import decode_png
+from worker.rendering.files import dimension_animation, sheet_makers
+from worker.rendering.rendered import Rendered, Strip
+from worker.rendering.request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys, needed_files
+from worker.rendering.traversal import render_traversal
+from worker.stores.models import ModelRegistry, UnknownModel
+from worker.stores.settings import Settings
+from worker.stores.storage import NotStored, Storage
 
 WARM_MODELS = 8
 """Networks kept in memory, about 2 to 10 MB each."""

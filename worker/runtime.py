@@ -6,11 +6,11 @@ import socket
 import threading
 from dataclasses import dataclass, field
 
-from worker.jobs import JobStore
-from worker.queue import open_job_store
-from worker.registry import DatasetRegistry, ModelRegistry, open_dataset_registry
-from worker.settings import Settings, load_settings
-from worker.storage import Storage, open_storage
+from worker.jobs.queue import open_job_store
+from worker.jobs.store import JobStore
+from worker.stores.models import DatasetRegistry, ModelRegistry, open_dataset_registry
+from worker.stores.settings import Settings, load_settings
+from worker.stores.storage import Storage, open_storage
 
 
 @dataclass

@@ -12,12 +12,12 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging
 from redis.exceptions import RedisError
 
-from worker.connections import connect
 from worker.consumer import heartbeat_step
-from worker.queue import make_celery
+from worker.jobs.connections import connect
+from worker.jobs.queue import make_celery
+from worker.jobs.sweeper import Sweeper
 from worker.runtime import Runtime, runtime
-from worker.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
-from worker.sweeper import Sweeper
+from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
 
 _PRELOADED = {
     "train": ("torch._dynamo", "worker.train_job", "worker.evaluation_job"),
@@ -50,7 +50,7 @@ def run_worker(queue: str) -> int:
     _wait_for_redis(settings)
     log.info("worker %s %s: device %s, storage %s", queue, services.name, device, without_password(settings.storage))
     if queue == "train" and device == "cpu":
-        from models import convolutions
+        from models.convolutions import loader as convolutions
 
         kind = "compiled" if convolutions.is_available() else "torch's (a C compiler or AVX-512 is missing)"
         log.info("worker %s %s: convolutions %s", queue, services.name, kind)

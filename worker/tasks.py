@@ -6,9 +6,9 @@ from collections.abc import Callable
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from worker.claims import Claim, ClaimKeeper
-from worker.job_records import JobStoreUnavailable, StaleClaim, UnknownJob
-from worker.queue import RUN_CALL, RUN_JOB
+from worker.jobs.claims import Claim, ClaimKeeper
+from worker.jobs.queue import RUN_CALL, RUN_JOB
+from worker.jobs.records import JobStoreUnavailable, StaleClaim, UnknownJob
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)

@@ -12,21 +12,21 @@ from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
-from training.datasets import DatasetError
+from training.data.datasets import DatasetError
+from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
-from training.packs import Pack, keep_pack, kept_pack, release_pack
 from training.recorder import METRICS_FILE
-from worker import job_files
-from worker.claims import Claim, ClaimKeeper
 from worker.dataset_job import Abandoned, wait_for_pack
-from worker.dataset_registry import UnknownDataset
 from worker.evaluations import evaluate_for_job, save_scores
-from worker.job_records import Job, JobStoreUnavailable, StaleClaim
-from worker.latent_labels import label_model
-from worker.registry import UnknownModel, slug
+from worker.jobs import files as job_files
+from worker.jobs.claims import Claim, ClaimKeeper
+from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
+from worker.rendering.labels import label_model
 from worker.runtime import Runtime
-from worker.storage import LocalStorage, NotStored
+from worker.stores.datasets import UnknownDataset
+from worker.stores.models import UnknownModel, slug
+from worker.stores.storage import LocalStorage, NotStored
 
 REPORT_SECONDS = 0.5
 LOG_SECONDS = 30.0

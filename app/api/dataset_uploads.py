@@ -14,10 +14,10 @@ import anyio
 from app import problems
 from app.dependencies import Services
 from app.problems import Problem
-from training.datasets import DatasetError
-from training.picture_files import check_zip
-from training.sources import Limits
-from worker.registry import DatasetRecord
+from training.data.datasets import DatasetError
+from training.data.picture_files import check_zip
+from training.data.sources import Limits
+from worker.stores.models import DatasetRecord
 
 SPARE_BYTES = 512 * 2**20
 """Room on the disk that an upload leaves for everything else."""

@@ -16,10 +16,10 @@ from app.problems import Problem
 from app.schemas import Dataset, DatasetList, settings_schema
 from models.config import ConfigError
 from models.info import PreprocessingRequest, validate_name
-from training.sources import DatasetError
+from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
-from worker.jobs import FINISHED, STATES, Job, JobStoreUnavailable
-from worker.registry import DatasetRecord
+from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable
+from worker.stores.models import DatasetRecord
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])

@@ -15,8 +15,8 @@ from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
 from app.schemas import Evaluation, EvaluationList
 from models.config import ConfigError
-from training.metric_names import METRICS, check_metrics
-from worker.jobs import Job, UnknownJob
+from training.metrics.names import METRICS, check_metrics
+from worker.jobs.store import Job, UnknownJob
 
 router = APIRouter(tags=["models"])
 

@@ -8,8 +8,8 @@ from app import problems
 from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Health
-from worker.jobs import JobStoreUnavailable
-from worker.queue import workers_alive
+from worker.jobs.queue import workers_alive
+from worker.jobs.store import JobStoreUnavailable
 
 router = APIRouter(tags=["operation"])
 

@@ -8,10 +8,10 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from app.problems import Problem
-from worker.animation import zip_files
-from worker.settings import PREFIX
-from worker.storage import Storage
-from worker.traversal_request import zipped_names
+from worker.rendering.encoders import zip_files
+from worker.rendering.request import zipped_names
+from worker.stores.settings import PREFIX
+from worker.stores.storage import Storage
 
 
 def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:

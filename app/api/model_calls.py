@@ -11,7 +11,7 @@ from app import problems
 from app.dependencies import Services
 from app.problems import Problem
 from models.config import NetworkConfig
-from worker.connections import reaching_redis
+from worker.jobs.connections import reaching_redis
 from worker.model_calls import MAX_PIXEL_VALUES, CallAnswer, answer_key, read_answer, submit_call, submit_import
 
 MAX_LATENT = 1000.0

@@ -18,8 +18,8 @@ from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Decoded, Encoded, Model, ModelList
 from models.config import ConfigError
-from training.images import Preprocessing, load_image
-from worker.registry import ModelRecord
+from training.data.images import Preprocessing, load_image
+from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
 

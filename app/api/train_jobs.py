@@ -21,12 +21,12 @@ from app.schemas import TrainJob, TrainJobList
 from models.config import ConfigError
 from models.info import validate_name
 from training.config import check_initial_network, config_from_json, config_to_json, with_channels
-from training.metric_names import METRICS, check_metrics
+from training.metrics.names import METRICS, check_metrics
 from training.presets import PRESETS, resolve
-from worker.job_events import follow_events
-from worker.jobs import STATES, Event, Job, UnknownJob
-from worker.registry import UnknownDataset, slug
-from worker.storage import NotStored
+from worker.jobs.events import follow_events
+from worker.jobs.store import STATES, Event, Job, UnknownJob
+from worker.stores.models import UnknownDataset, slug
+from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["train jobs"])
 upload_router = APIRouter(tags=["train jobs"])

@@ -25,10 +25,9 @@ from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Traversal, field_schema
-from training.images import load_image
-from worker.jobs import HELD, Job, TransitionRefused, UnknownJob
-from worker.storage import NotStored
-from worker.traversal_request import (
+from training.data.images import load_image
+from worker.jobs.store import HELD, Job, TransitionRefused, UnknownJob
+from worker.rendering.request import (
     FORMATS,
     Pixels,
     TraversalRequest,
@@ -39,6 +38,7 @@ from worker.traversal_request import (
     resolve_request,
     traversal_id,
 )
+from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])
 

@@ -7,8 +7,8 @@ from typing import Any
 import anyio
 
 from app.dependencies import Services
-from worker.job_events import follow_events
-from worker.jobs import Job
+from worker.jobs.events import follow_events
+from worker.jobs.store import Job
 
 
 @asynccontextmanager

@@ -1,0 +1,69 @@
+"""`betavae datasets`: what there is to train on."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.options import with_options_of
+from app.cli.output import note
+from app.cli.stores import num_channels, open_stores, pack_of
+from models.info import PreprocessingRequest
+from training.data.packs import read_rejected
+
+app = typer.Typer(help="List, register and pack data sets.", invoke_without_command=True)
+
+
+@app.callback()
+def default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_datasets()
+
+
+@app.command("list")
+def list_datasets(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
+) -> None:
+    """List the data sets: built-in ones, registered folders, uploads."""
+    records = open_stores().datasets.list()
+    if as_json:
+        print(json.dumps([record.to_json() for record in records], indent=2))
+        return
+    table = Table("id", "kind", "images", "status", "source", box=None)
+    for record in records:
+        count = "" if record.num_images is None else str(record.num_images)
+        table.add_row(record.id, record.kind, count, record.status, record.source)
+    Console().print(table)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="Name of the data set.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of images, nested or flat, or an archive; it stays in place.")],
+    layout: Annotated[str, typer.Option(help="auto, images, chairs3d or celeba.")] = "auto",
+    split: Annotated[str, typer.Option(help="official, identity (nobody in two splits) or none.")] = "official",
+) -> None:
+    """Register a folder of images as a data set; prints its id."""
+    print(open_stores().datasets.add_path(name, folder, layout=layout, split=split).id)
+
+
+@app.command()
+@with_options_of(PreprocessingRequest, "Preprocessing")
+def pack(
+    dataset: Annotated[str, typer.Argument(help="Data set (an id), or a folder or archive.")],
+    *,
+    settings: dict[str, object],
+) -> None:
+    """Decode every image once, as the first training on the data set would; names the files that can't be read."""
+    stores = open_stores()
+    asked = PreprocessingRequest(**settings)  # type: ignore[arg-type]
+    preprocessing = asked.with_channels(asked.num_channels or num_channels(stores, dataset))
+    packed = pack_of(stores, dataset, preprocessing)
+    for rejected in read_rejected(packed.folder, limit=20):
+        note(f"left out: {rejected.file}: {rejected.reason}")
+    if packed.info.num_rejected > 20:
+        note(f"… {packed.info.num_rejected} files in all; see {packed.folder / 'rejected.jsonl'}")
+    print(f"{packed.info.num_images} images in {packed.folder}")

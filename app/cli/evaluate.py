@@ -1,0 +1,238 @@
+"""`betavae evaluate`: what models have learnt of a data set, and how far models of several seeds agree."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.output import CliError, note, progress
+from app.cli.stores import Stores, open_stores, pack_of
+from models.config import ConfigError
+from models.info import INFO_FILE, ModelInfo, write_info
+from training.data.packs import Pack
+from training.metrics.names import METRICS, check_metrics
+from worker.stores.models import ShippedModel
+
+if TYPE_CHECKING:
+    from models.networks import VAE
+    from training.metrics.evaluation import Evaluation
+
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(help=f"Scores, separated by commas: {', '.join(METRICS)}; none: losses alone.", show_default="all"),
+]
+
+
+def evaluate(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="Model: an id, or a folder; several for --udr.", show_default="the default one"
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set (id, folder or archive).", show_default="the model's own")
+    ] = None,
+    metrics: MetricsOption = None,
+    udr: Annotated[
+        bool,
+        typer.Option(
+            "--udr",
+            help="Compare two or more models, trained alike with different seeds: unsupervised disentanglement "
+            "ranking (Duan et al. 2020). Needs no factors; the models may differ in latent_dim, not in their images.",
+        ),
+    ] = False,
+    similarity: Annotated[
+        Literal["lasso", "spearman"], typer.Option(help="How --udr compares two dimensions.")
+    ] = "lasso",
+    seed: Annotated[int, typer.Option(help="Of every draw.", min=0)] = 0,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="All numbers, as JSON.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Write the scores into the model's description.")] = False,
+) -> None:
+    """Compute losses, active dimensions and disentanglement scores of a model on a data set; --udr compares models."""
+    stores = open_stores(device)
+    if udr:
+        if save or metrics is not None:
+            raise ConfigError("--udr", "goes with neither --save nor --metrics: it is a score of a group of models")
+        _evaluate_agreement(stores, models or [], dataset, similarity, seed, as_json)
+        return
+    if models and len(models) > 1:
+        raise ConfigError("MODEL", "give one model, or --udr to compare several")
+    _evaluate_one(stores, models[0] if models else None, dataset, parse_metrics(metrics), seed, as_json, save)
+
+
+def parse_metrics(text: str | None) -> tuple[str, ...]:
+    """Scores as a user lists them. Raises ConfigError."""
+    if text is None or text.strip() == "all":
+        return METRICS
+    return check_metrics([part.strip() for part in text.split(",") if part.strip() not in ("", "none")], "--metrics")
+
+
+def _evaluate_one(
+    stores: Stores,
+    name: str | None,
+    dataset: str | None,
+    metrics: tuple[str, ...],
+    seed: int,
+    as_json: bool,
+    save: bool,
+) -> None:
+    info, folder = stores.model(name)
+    model_id = None if name and (Path(name) / INFO_FILE).is_file() else name or stores.models.default_id()
+    if save and model_id and stores.models.record(model_id).shipped:
+        raise CliError(str(ShippedModel(model_id)))  # now, not after minutes
+    chosen = _dataset_of([info], dataset)
+    pack = pack_of(stores, chosen, info.preprocessing, as_it_was=dataset is None)
+    found = evaluate_pack(stores, _load(stores, folder), info, pack, metrics, seed)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        show_evaluation(found, print)
+    if save:  # after the scores are shown: they took minutes
+        from worker.evaluations import save_scores, with_scores
+
+        if model_id is None:
+            write_info(folder, with_scores(info, found, chosen))
+        elif not save_scores(stores.models, model_id, found, chosen, info.weights_sha256):
+            raise CliError(f"the model {model_id} was removed or replaced meanwhile")
+
+
+def _dataset_of(infos: Sequence[ModelInfo], dataset: str | None) -> str:
+    """The set that was named, else the one that the models were trained on. Raises CliError."""
+    own = {str(info.dataset.get("id") or "") for info in infos}
+    if dataset:
+        return dataset
+    if len(own) > 1:
+        raise CliError(f"the models were trained on different data sets ({', '.join(sorted(own))}): give --dataset")
+    if own == {""}:
+        raise CliError("the model does not say what it was trained on: give --dataset")
+    return own.pop()
+
+
+def _load(stores: Stores, folder: Path) -> "VAE":
+    from models.files import load_model
+
+    try:
+        return load_model(folder, stores.device()).network
+    except ValueError as error:
+        raise CliError(str(error)) from error
+
+
+def evaluate_pack(
+    stores: Stores, network: "VAE", info: ModelInfo, pack: Pack, metrics: tuple[str, ...], seed: int
+) -> "Evaluation":
+    """evaluate_model with progress on standard error."""
+    from training.metrics.evaluation import evaluate_model
+
+    with progress("evaluating") as report:
+        return evaluate_model(
+            network,
+            pack,
+            device=stores.device(),
+            metrics=metrics,
+            seed=seed,
+            likelihood=info.likelihood,
+            on_progress=lambda stage, done, total: report(done, total, stage),
+        )
+
+
+def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:
+    """Losses and scores, one a line; remarks go to standard error."""
+    say(f"images of the losses: {found.num_loss_images} ({found.loss_images})")
+    floor = ""
+    if found.bernoulli_floor is not None and found.bernoulli_floor >= 0.005:
+        floor = f", {found.bernoulli_floor:.2f} of them the images' own entropy (bernoulli_floor)"
+    say(f"reconstruction_loss {found.reconstruction_loss:.2f} nats{floor}")
+    say(f"kl {found.kl:.2f} nats, active dimensions {', '.join(map(str, found.active_dimensions)) or 'none'}")
+    for name, score in found.scores.items():
+        value = "not defined" if score.value is None else f"{score.value:z.3f}"
+        interval = f" [{score.interval[0]:z.3f}, {score.interval[1]:z.3f}]" if score.interval else ""
+        say(f"{name} {value}{interval} {score.note}".rstrip())
+    for remark in found.notes:
+        note(remark)
+
+
+def _evaluate_agreement(
+    stores: Stores, names: Sequence[str], dataset: str | None, similarity: str, seed: int, as_json: bool
+) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError("--udr", f"{twice[0]} is given twice; a model agrees with itself")
+    if len(names) < 2:
+        raise ConfigError("--udr", "compares two or more models: give their ids or folders")
+    found = [stores.model(name) for name in names]
+    infos = [info for info, _ in found]
+    for name, info in zip(names, infos, strict=True):
+        if info.preprocessing != infos[0].preprocessing:
+            raise CliError(
+                f"{name} takes other images than {names[0]} ({_images(info)}; {_images(infos[0])}): "
+                "UDR compares models on the same images"
+            )
+    chosen = _dataset_of(infos, dataset)
+    pack = pack_of(stores, chosen, infos[0].preprocessing, as_it_was=dataset is None)
+    networks = [_load(stores, folder) for _, folder in found]
+
+    from training.metrics.evaluation import NUM_TRAIN, evaluate_agreement
+
+    with progress("comparing") as report:
+        scores = evaluate_agreement(
+            networks,
+            pack,
+            device=stores.device(),
+            seed=seed,
+            similarity=similarity,
+            on_progress=lambda stage, done, total: report(done, total, "models encoded"),
+        )
+    result = {
+        "models": [
+            {
+                "model": name,
+                "udr": float(score),
+                "training_seed": info.training.get("seed"),
+                "latent_dim": info.network.latent_dim,
+                "agreement": [float(value) for value in row],
+            }
+            for name, info, score, row in zip(names, infos, scores.model_scores, scores.pairwise.T, strict=True)
+        ],
+        "dataset": chosen,
+        "num_images": min(NUM_TRAIN, len(pack.images)),
+        "similarity": similarity,
+        "seed": seed,
+    }
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show_agreement(result)
+
+
+def _images(info: ModelInfo) -> str:
+    p = info.preprocessing
+    crop = f"{p.crop_size} px" if p.crop_size else p.crop
+    return f"{p.image_size} px {'grey' if p.num_channels == 1 else 'RGB'}, crop {crop}"
+
+
+def _show_agreement(result: dict[str, Any]) -> None:
+    """A table, the model that agrees best with the others first."""
+    rows = result["models"]
+    table = Table("", "model", "seed", "dimensions", "UDR", *(f"with {i + 1}" for i in range(len(rows))), box=None)
+    order = sorted(range(len(rows)), key=lambda i: -rows[i]["udr"])
+    for i in order:
+        row = rows[i]
+        agreement = ["" if i == j else f"{value:.3f}" for j, value in enumerate(row["agreement"])]
+        seed = row["training_seed"]
+        table.add_row(
+            str(i + 1),
+            row["model"],
+            "" if seed is None else str(seed),
+            str(row["latent_dim"]),
+            f"{row['udr']:.3f}",
+            *agreement,
+        )
+    Console().print(table)
+    most = ", where models that are equal up to order and sign have .9" if result["similarity"] == "lasso" else ""
+    print(f"{result['num_images']} images of {result['dataset']}, {result['similarity']}{most}")

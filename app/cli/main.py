@@ -1,0 +1,108 @@
+"""The command line: `betavae serve | train | traverse | evaluate | datasets | models`.
+
+Commands other than serve need no server: they call what the workers call. torch is loaded by those calls alone, so
+that --help is quick.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli import datasets as cli_datasets
+from app.cli import evaluate as cli_evaluate
+from app.cli import models as cli_models
+from app.cli import train as cli_train
+from app.cli import traverse as cli_traverse
+from app.cli.output import CliError, fail
+from app.serve import launcher
+from app.serve.broker import BrokerError
+from models.config import ConfigError
+from training.data.images import ImageError
+from training.data.packs import PackError
+from training.data.sources import DatasetError
+from worker.stores.settings import SettingsError, load_settings
+from worker.stores.storage import NotStored
+
+app = typer.Typer(
+    help="Train β-VAEs on image sets and render latent traversals.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(cli_train.train)
+app.command("traverse")(cli_traverse.traverse)
+app.command("evaluate")(cli_evaluate.evaluate)
+app.add_typer(cli_datasets.app, name="datasets")
+app.add_typer(cli_models.app, name="models")
+
+USAGE_ERRORS = (ConfigError, SettingsError)
+USER_ERRORS = (
+    CliError,
+    launcher.LaunchError,
+    BrokerError,
+    DatasetError,
+    ImageError,
+    PackError,
+    NotStored,
+    OSError,
+)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (BETAVAE_HOST).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one (BETAVAE_PORT).")] = None,
+    home: Annotated[str | None, typer.Option(help="Data folder (BETAVAE_HOME).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N (BETAVAE_DEVICE).")] = None,
+) -> None:
+    """Run the whole service: HTTP API, both workers and the embedded broker; Ctrl-C stops it."""
+    given = {"HOST": host, "PORT": port, "HOME": home, "DEVICE": device}
+    os.environ.update({f"BETAVAE_{name}": str(value) for name, value in given.items() if value is not None})
+    launcher.serve(load_settings())
+
+
+def _text(error: Exception) -> str:
+    """One line: Python's own errors about files say "[Errno 2] No such file or directory: 'a'"."""
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+        return said if error.filename is None else f"{os.fsdecode(error.filename)}: {said}"
+    return str(error)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if "torch" not in sys.modules:  # It is not loaded to say so.
+        return isinstance(error, MemoryError)
+    from training.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def main() -> None:
+    """Runs a command. What a user can cause ends in one line on standard error and exit code 1 or 2."""
+    # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took 40 times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="betavae", standalone_mode=False)
+    except typer.TyperException as error:  # a wrong option or argument
+        fail(f"{error.format_message()} (see betavae --help)")
+        sys.exit(error.exit_code)
+    except USAGE_ERRORS as error:
+        fail(str(error))
+        sys.exit(2)
+    except USER_ERRORS as error:
+        fail(_text(error))
+        sys.exit(1)
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        if not _is_out_of_memory(error):
+            raise
+        fail(f"too little memory: {error}"[:300])
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

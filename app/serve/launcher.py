@@ -1,0 +1,227 @@
+"""The all-in-one service: broker, workers and API on one machine and one data folder, started by one command.
+
+The HTTP socket and the data folder's lock are taken first, so that a taken port or a second start is known at once.
+Children stop in the order API, workers, broker.
+"""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from app.health import not_ready_because
+from app.serve import broker
+from app.serve.supervisor import Child, Supervisor, exit_text
+from worker.stores.settings import Settings
+
+TRAINING_STOP_SECONDS = 60.0
+"""A worker that is told to stop finishes its step, writes a checkpoint and hands its job back within this time."""
+
+LEFTOVER_SECONDS = 20.0
+"""How long a start waits for what a killed launcher left behind to be stopped."""
+
+SLOW_START_SECONDS = 60.0
+
+
+class LaunchError(RuntimeError):
+    """The service can't start; the message is a sentence for the user."""
+
+
+def say(text: str) -> None:
+    """Prints one line of the launcher's own."""
+    print(f"betavae: {text}", file=sys.stderr, flush=True)
+
+
+def serve(settings: Settings) -> None:
+    """Runs the whole service until Ctrl-C or SIGTERM.
+
+    Raises: LaunchError when the data folder, the port or the broker can't be had.
+    """
+    # On a new data folder the port comes first, so that a taken one leaves no files. One that was served before may
+    # be held by what a killed launcher left behind, the port too: its lock is waited for.
+    listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)
+    try:
+        home = _data_folder(settings.home)
+        lock = _lock(home)
+    except LaunchError:
+        if listener is not None:
+            listener.close()
+        raise
+    listener = listener or bind(settings.host, settings.port)
+    port = listener.getsockname()[1]
+    environment = {**os.environ, **_environment(settings, home, port)}
+    supervisor = Supervisor(environment, say, kept_fds=(lock,))
+    try:
+        if settings.redis_url is None:
+            _start_broker(supervisor, home / "redis", environment["BETAVAE_REDIS_URL"], lock)
+        for child in _children(listener.fileno()):
+            supervisor.add(child)
+        say(f"starting on the data folder {home}")
+        _run(supervisor, settings.host, port)
+    finally:
+        supervisor.stop()
+        listener.close()
+        os.close(lock)
+    say("stopped")
+
+
+def _data_folder(home: Path) -> Path:
+    """The data folder, made, absolute and writable."""
+    home = home.expanduser().absolute()
+    try:
+        for folder in (home, home / "tmp", home / "redis"):
+            folder.mkdir(parents=True, exist_ok=True)
+        probe = home / "tmp" / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LaunchError(f"The data folder {home} can't be written ({reason}); set BETAVAE_HOME.") from error
+    return home
+
+
+def _lock(home: Path) -> int:
+    """Takes the data folder for this process and its children; returns the descriptor that holds the lock."""
+    descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + LEFTOVER_SECONDS
+    told = False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            if _alive(holder) or time.monotonic() > deadline:
+                os.close(descriptor)
+                who = f" (process {holder})" if holder else ""
+                raise LaunchError(
+                    f"Another betavae{who} already serves from the data folder {home}; stop it, or set BETAVAE_HOME "
+                    "and BETAVAE_PORT to others."
+                ) from None
+            if not told:
+                say("waiting for what a killed launcher left behind to stop")
+                told = True
+            time.sleep(0.1)
+        except OSError as error:
+            os.close(descriptor)
+            raise LaunchError(f"The data folder {home} can't be locked ({error.strerror}).") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _alive(pid: str) -> bool:
+    """Whether the process that wrote its id into the lock still runs."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises LaunchError when the address can't be had."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # localhost means ::1 first on many machines; people type 127.0.0.1
+        family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise LaunchError(f"The host {host!r} is no address of this machine; set BETAVAE_HOST.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        raise LaunchError(
+            f"Port {port} on {host} can't be had ({reason}); stop what uses it, or choose another with --port or "
+            "BETAVAE_PORT."
+        ) from error
+    return listener
+
+
+def _environment(settings: Settings, home: Path, port: int) -> dict[str, str]:
+    """What the children need to know; the rest of BETAVAE_… they read from the environment as the launcher did."""
+    variables = {
+        "BETAVAE_HOME": str(home),
+        "BETAVAE_HOST": settings.host,
+        "BETAVAE_PORT": str(port),
+        "BETAVAE_DEVICE": settings.device,
+        "BETAVAE_REDIS_URL": settings.redis_url or broker.url(broker.socket_path(home / "redis")),
+        "TMPDIR": str(home / "tmp"),  # the system's may be in memory; uploads are large
+        "PYTHONUNBUFFERED": "1",
+    }
+    if settings.storage_url is not None:
+        variables["BETAVAE_STORAGE_URL"] = settings.storage_url
+    return variables
+
+
+def _children(listener: int) -> list[Child]:
+    """The API and the two workers."""
+    python = [sys.executable, "-P", "-m"]
+    return [
+        Child("worker-render", [*python, "worker", "render"], rank=1, stop_seconds=20.0),
+        Child("worker-train", [*python, "worker", "train"], rank=1, stop_seconds=TRAINING_STOP_SECONDS),
+        Child("api", [*python, "app.server", "--fd", str(listener)], rank=0, stop_seconds=10.0, pass_fds=(listener,)),
+    ]
+
+
+def _start_broker(supervisor: Supervisor, folder: Path, address: str, lock: int) -> None:
+    """Starts the embedded broker and waits until it answers; begins afresh once when its files are damaged."""
+    server = broker.find_server()
+    path = broker.socket_path(folder)
+    child = Child("broker", broker.command(server, folder, path), rank=2, stop_seconds=15.0, pass_fds=(lock,))
+    supervisor.add(child)
+    if _wait_for_broker(supervisor, child, address):
+        return
+    assert child.process is not None
+    supervisor.children.remove(child)
+    reason = broker.log_tail(folder) or exit_text(child.process.returncode)
+    if not any(folder.glob("appendonlydir/*")):
+        raise LaunchError(f"The broker {server} did not start: {reason}")
+    kept = broker.set_aside(folder)
+    say(f"the broker's files are damaged ({reason}); kept as {kept.name}, jobs are rebuilt from storage")
+    child = Child(child.name, child.command, rank=child.rank, stop_seconds=child.stop_seconds, pass_fds=(lock,))
+    supervisor.add(child)
+    if not _wait_for_broker(supervisor, child, address):
+        raise LaunchError(f"The broker {server} did not start: {broker.log_tail(folder)}")
+
+
+def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool:
+    """Whether the broker answers (it may take as long as it needs to load); False when it ended or we were stopped."""
+    while child.running and not supervisor.stop_requested:
+        if not broker.answers(address):
+            return True
+        supervisor.wait(0.02)
+    return supervisor.stop_requested
+
+
+def _run(supervisor: Supervisor, host: str, port: int) -> None:
+    """Keeps everything running until a signal asks to stop; says once when the service is ready."""
+    shown = _shown_address(host, port)
+    started = time.monotonic()
+    ready, told_slow = False, False
+    while not supervisor.stop_requested:
+        supervisor.restart_crashed()
+        if not ready:
+            missing = not_ready_because(host, port)
+            if missing is None:
+                ready = True
+                say(f"ready on {shown} (Ctrl-C stops it)")
+            elif not told_slow and time.monotonic() - started > SLOW_START_SECONDS:
+                told_slow = True
+                say(f"not ready yet: {missing}")
+        supervisor.wait(1.0 if ready else 0.1)
+    say("stopping")
+
+
+def _shown_address(host: str, port: int) -> str:
+    """The URL to open in a browser on this machine."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{local}:{port}"

@@ -1,0 +1,99 @@
+"""The embedded broker, with the real server."""
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from app.serve import broker
+
+Start = Callable[[Path], tuple[subprocess.Popen[bytes], str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a server on a folder and waits until it answers; returns its process and URL."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+        folder.mkdir(exist_ok=True)
+        path = broker.socket_path(folder)
+        processes.append(subprocess.Popen(broker.command(broker.find_server(), folder, path)))
+        address = broker.url(path)
+        while broker.answers(address) and processes[-1].poll() is None:
+            pass
+        return processes[-1], address
+
+    yield start_server
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_what_was_written_survives_kill_9(start: Start, tmp_path: Path) -> None:
+    process, address = start(tmp_path / "redis")
+    with redis.Redis.from_url(address, protocol=2) as client:
+        client.set("job", "queued")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, address = start(tmp_path / "redis")
+    with redis.Redis.from_url(address, protocol=2) as client:
+        assert client.get("job") == b"queued"
+
+
+def test_the_socket_belongs_to_its_user_and_no_port_is_open(start: Start, tmp_path: Path) -> None:
+    _, address = start(tmp_path / "redis")
+    assert (tmp_path / "redis" / "broker.sock").stat().st_mode & 0o777 == 0o600
+    with redis.Redis.from_url(address, protocol=2) as client:
+        assert client.config_get("port") == {"port": "0"}
+
+
+def test_a_damaged_append_only_file_stops_the_server_and_can_be_set_aside(start: Start, tmp_path: Path) -> None:
+    process, _ = start(tmp_path / "redis")
+    process.kill()
+    process.wait()
+    for file in (tmp_path / "redis" / "appendonlydir").glob("*.incr.aof"):
+        file.write_bytes(b"*3\r\n$3\r\nSET\r\n$bad\r\n" * 10)
+    process, address = start(tmp_path / "redis")
+    assert process.wait() != 0
+    assert broker.log_tail(tmp_path / "redis")
+
+    kept = broker.set_aside(tmp_path / "redis")
+
+    assert (kept / "appendonlydir").is_dir()
+    assert not broker.answers(start(tmp_path / "redis")[1])
+    assert address == broker.url(broker.socket_path(tmp_path / "redis"))
+
+
+@pytest.mark.parametrize("length", [10, 200])
+def test_a_socket_path_always_fits(start: Start, tmp_path: Path, length: int) -> None:
+    folder = tmp_path / ("d" * length)
+    path = broker.socket_path(folder)
+    assert len(str(path)) <= broker.MAX_SOCKET_PATH_BYTES
+    assert path == broker.socket_path(folder)
+    if path.parent != folder:
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        path.parent.rmdir()
+
+
+def test_a_short_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("e" * 200)
+    private = broker.socket_path(folder).parent
+    private.chmod(0o755)
+    with pytest.raises(broker.BrokerError, match="private"):
+        broker.socket_path(folder)
+    private.rmdir()
+
+
+def test_no_server_at_all_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker.os, "access", lambda *_: False)  # type: ignore[attr-defined]
+    monkeypatch.setattr(broker.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
+    with pytest.raises(broker.BrokerError, match="BETAVAE_REDIS_URL"):
+        broker.find_server()
+
+
+def test_why_a_server_does_not_answer_is_told(tmp_path: Path) -> None:
+    assert "broker.sock" in broker.answers(broker.url(tmp_path / "broker.sock"))

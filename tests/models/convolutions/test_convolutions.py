@@ -1,0 +1,153 @@
+"""Our own convolutions are torch's, to float32's rounding; and they are there where they can be."""
+
+import shutil
+import subprocess
+import sysconfig
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.convolutions import loader as convolutions
+
+COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0])
+"""The one that builds extensions."""
+needs_them = pytest.mark.skipif(not convolutions.is_available(), reason="no C compiler, or a processor without AVX-512")
+SHAPES = [
+    (1, 32, 2, 2, 32),
+    (3, 32, 4, 4, 32),
+    (33, 32, 4, 4, 64),
+    (2, 64, 2, 6, 32),
+    (5, 96, 8, 4, 64),
+    (2, 32, 32, 32, 32),
+    (3, 3, 32, 32, 32),
+    (2, 3, 3, 8, 64),
+    (5, 1, 16, 16, 32),
+]
+"""Images, channels of the fine map, height and width of the coarse one and its channels."""
+
+
+def maps_of(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """A fine map, a coarse one, and weights between them."""
+    torch.manual_seed(0)
+    num, fine, height, width, coarse = shape
+    weight = torch.randn(coarse, fine, 4, 4) / (4 * fine**0.5)
+    return torch.randn(num, fine, 2 * height, 2 * width), torch.randn(num, coarse, height, width), weight
+
+
+def assert_float32_of(found: Tensor, exact: Tensor) -> None:
+    assert found.dtype == torch.float32
+    assert found.shape == exact.shape
+    assert (found - exact).norm() < 1e-6 * exact.norm(), "in float32 torch's own are 3e-7 away"
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-5 * exact.abs().max().item())
+
+
+@needs_them
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+    fine, coarse, weight = (tensor.to(memory_format=memory_format) for tensor in maps_of(shape))
+    assert convolutions.fits(fine, weight, transposed=False)
+    assert convolutions.fits(coarse, weight, transposed=True)
+    exact_weight = weight.double().requires_grad_()
+    down = F.conv2d(fine.double(), exact_weight, None, 2, 1)
+    up = F.conv_transpose2d(coarse.double(), exact_weight, None, 2, 1)
+    assert_float32_of(convolutions.convolution(fine, weight), down)
+    assert_float32_of(convolutions.transposed_convolution(coarse, weight), up)
+    (exact,) = torch.autograd.grad((down * coarse).sum(), exact_weight)
+    for gradient in (
+        convolutions.weight_gradient(coarse, fine, weight, transposed=False),
+        convolutions.weight_gradient(fine, coarse, weight, transposed=True),
+    ):
+        assert gradient.stride() == weight.stride()
+        assert_float32_of(gradient, exact)
+
+
+@needs_them
+@pytest.mark.parametrize("shape", [SHAPES[2], *SHAPES[-2:]])
+def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
+    fine, coarse, weight = maps_of(shape)
+    bias = torch.randn(2 * len(weight))[::2]
+    down = convolutions.convolution(fine, weight, bias, rectify=True)
+    assert_float32_of(down, F.conv2d(fine.double(), weight.double(), bias.double(), 2, 1).relu())
+    bias = bias[: fine.shape[1]]
+    up = convolutions.transposed_convolution(coarse, weight, bias, rectify=True)
+    assert_float32_of(up, F.conv_transpose2d(coarse.double(), weight.double(), bias.double(), 2, 1).relu())
+
+
+@needs_them
+def test_what_is_no_number_stays_none() -> None:
+    """A ReLU that made it 0 would hide that a run has diverged."""
+    fine, coarse, weight = maps_of(SHAPES[1])
+    fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
+    assert convolutions.convolution(fine, weight, rectify=True)[1].isnan().any()
+    assert convolutions.transposed_convolution(coarse, weight, rectify=True)[1].isnan().any()
+
+
+@needs_them
+def test_an_image_comes_out_the_same_in_every_batch() -> None:
+    fine, coarse, weight = maps_of(SHAPES[2])
+    for function, images in ((convolutions.convolution, fine), (convolutions.transposed_convolution, coarse)):
+        assert torch.equal(function(images, weight)[7:9], function(images[7:9], weight))
+
+
+@needs_them
+def test_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine, _, weight = maps_of(SHAPES[1])
+    assert convolutions.fits(fine, weight, transposed=False)
+    for images, kernel in (
+        (fine.double(), weight.double()),
+        (fine[:0], weight),
+        (fine[:, :, :6], weight),
+        (fine[:, :3], weight[:, :3]),
+        (fine, weight[:16]),
+        # What no convolution takes: torch says so, and nobody reads behind the end of something.
+        (fine[:, :1].expand(-1, 64, -1, -1), weight),
+        (fine[:, :1], weight[:, :3]),
+        (fine, weight.double()),
+        (fine.to("meta"), weight),
+        (fine[:, :, :0], weight),
+    ):
+        assert not convolutions.fits(images, kernel, transposed=False)
+    assert not convolutions.fits(fine[:, :, :0], weight, transposed=True)
+    assert not convolutions.fits(fine[:, :16], weight, transposed=True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert not convolutions.fits(fine, weight, transposed=False)
+
+
+@needs_them
+def test_another_default_type_changes_nothing() -> None:
+    fine, _, weight = maps_of(SHAPES[1])
+    expected = convolutions.convolution(fine, weight)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(convolutions.convolution(fine, weight), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "int unrelated(void) { return 1; }", "int convolutions_interface(void) { return 0; }"]
+)
+def test_a_library_that_is_none_of_ours_is_not_used(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library.so"
+    library.touch()
+    if content:
+        if not COMPILER:
+            pytest.skip("no C compiler")
+        (tmp_path / "library.c").write_text(content)
+        command = [COMPILER, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "library.c")]
+        subprocess.run(command, check=True)
+    monkeypatch.setattr(convolutions, "find_spec", lambda name: ModuleSpec(name, None, origin=str(library)))
+    assert convolutions._library.__wrapped__() is None
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C compiler")
+def test_they_are_compiled_where_there_is_a_compiler() -> None:
+    assert find_spec("models._convolutions") is not None

@@ -1,0 +1,354 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.config import NetworkConfig
+from models.info import Preprocessing
+from models.networks import VAE
+from training import summary
+from training.data.packs import Pack, open_pack, write_pack
+from training.metrics import evaluation
+from training.metrics.evaluation import METRICS, dependence, encode_images, evaluate_agreement, evaluate_model
+
+SIZES = (3, 4, 5)
+NAMES = ("shape", "x", "y")
+SCORES = {
+    "mig",
+    "modularity",
+    "sap",
+    "factor_vae",
+    "beta_vae",
+    "dci_disentanglement",
+    "dci_completeness",
+    "dci_informativeness",
+}
+
+
+class FakeNetwork(VAE):
+    """Reads its code off the first pixels of a picture; its decoder answers with an even grey."""
+
+    def __init__(self, latent_dim: int, log_variances: list[float]) -> None:
+        nn.Module.__init__(self)
+        self.config = NetworkConfig(latent_dim=latent_dim)
+        self._log_variances = torch.tensor(log_variances)
+        self.images_encoded = 0
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.images_encoded += len(images)
+        mean = images[:, 0, 0, : self.config.latent_dim] * 255 / 10
+        return mean, self._log_variances.expand(len(mean), -1)
+
+    def decoder(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.zeros(len(latents), 1, 8, 8)
+
+
+def picture(factors: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """8×8 pictures whose first pixels are ten times the factors."""
+    images = np.zeros((len(factors), 8, 8, 1), dtype=np.uint8)
+    images[:, 0, : factors.shape[1], 0] = factors * 10
+    return images
+
+
+@pytest.fixture
+def make_pack(tmp_path: Path) -> Callable[..., Pack]:
+    def make(factors: NDArray[np.int64], *, labelled: bool = True, split: NDArray[np.uint8] | None = None) -> Pack:
+        labels = {"factors": factors, "factor_names": NAMES[: factors.shape[1]], "factor_sizes": SIZES}
+        write_pack(
+            tmp_path / "set",
+            [picture(factors)],
+            preprocessing=Preprocessing(image_size=8),
+            name="set",
+            kind="array",
+            source="test",
+            split=split,
+            **(labels if labelled else {}),
+        )
+        return open_pack(tmp_path / "set")
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
+    monkeypatch.setattr(evaluation, "NUM_TEST", 150)
+
+
+@pytest.fixture
+def network() -> FakeNetwork:
+    return FakeNetwork(3, [0.0, -1.0, 0.0])
+
+
+def grid_factors() -> NDArray[np.int64]:
+    return np.stack(np.unravel_index(np.arange(math.prod(SIZES)), SIZES), axis=1)
+
+
+def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
+    """Rows drawn with independent factors, in which one combination never occurs."""
+    factors = np.random.default_rng(0).integers(SIZES, size=(num_rows, 3))
+    kept: NDArray[np.int64] = factors[(factors != [2, 3, 4]).any(1)]
+    return kept
+
+
+def test_a_factor_that_only_the_test_images_show_is_left_out(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    """As a rare attribute of CelebA in a small set: to classifiers that never saw it, it has one value."""
+    factors = many_rows()
+    _, test_rows = evaluation._own_rows(len(factors), 0)
+    factors[:, 1] = 0
+    factors[test_rows[0], 1] = 1
+    result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
+    assert result.factor_names == ["shape", "y"]
+    assert all(score.value is not None for score in result.scores.values())
+    assert any("the images drawn to train on: x" in note for note in result.notes)
+
+
+def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    _, test_rows = evaluation._own_rows(500, 0)
+    factors = np.zeros((500, 3), np.int64)
+    factors[test_rows[0]] = (1, 1, 0)
+    factors[test_rows[1]] = (1, 0, 1)
+    result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig"])
+    assert (result.scores, result.factor_names) == ({}, [])
+    assert any("no scores" in note for note in result.notes)
+
+
+def test_of_several_images_a_combination_some_are_kept_for_the_test(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
+    monkeypatch.setattr(evaluation, "NUM_TRAIN", 3_000)
+    rng = np.random.default_rng(0)
+    pack = make_pack(rng.integers(0, 2, (300, 1)))
+    codes = rng.normal(size=(300, 3)).astype(np.float32)
+    monkeypatch.setattr(
+        evaluation, "encode_images", lambda network, images, rows, **_: codes[rows] if rows is not None else codes
+    )
+    result = evaluate_model(network, pack, device="cpu", metrics=["dci"])
+    value = result.scores["dci_informativeness"].value
+    assert result.sampling == "grid"
+    assert value is not None
+    assert value < 0.65
+    assert not any("also trained on" in note for note in result.notes)
+
+
+def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
+    pack = make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0))
+    for metrics, said in ((["sap"], True), (["mig"], False)):
+        result = evaluate_model(network, pack, device="cpu", metrics=metrics)
+        assert any("also trained on" in note for note in result.notes) == said
+
+
+def test_a_factor_with_thousands_of_values_is_left_out(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_MAX_VALUES", 4)
+    result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=["mig"])
+    assert result.factor_names == ["shape", "x"]
+    assert any("more than 4 values: y" in note for note in result.notes)
+
+
+def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+    result = evaluate_model(network, make_pack(np.repeat(grid_factors(), 2, axis=0)), device="cpu")
+
+    assert result.sampling == "grid"
+    assert result.scores.keys() == SCORES
+    for name, score in result.scores.items():
+        assert score.value is not None, name
+        # A linear machine on one number cannot tell several ordered classes apart: SAP is below 1 by definition.
+        assert score.value > (0.3 if name == "sap" else 0.8), name
+        if name not in ("dci_disentanglement", "dci_completeness"):
+            assert score.interval is not None
+            assert 0 <= score.interval[0] <= score.value + 1e-9
+            assert score.value - 1e-9 <= score.interval[1] <= 1
+    np.testing.assert_allclose(np.diag(result.correlation), 1)
+    np.testing.assert_allclose(np.diag(result.mutual_information), result.factor_entropies)
+    assert result.factor_names == list(NAMES)
+
+
+def test_the_result_is_plain_json(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+    result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=("mig", "factor_vae"))
+    data = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert data["scores"]["mig"]["value"] == result.scores["mig"].value
+    assert data["kl_per_dimension"] == result.kl_per_dimension
+
+
+def test_the_same_seed_gives_the_same_scores_whatever_else_is_asked(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    pack, few = make_pack(many_rows()), ("sap", "beta_vae")
+    all_scores = evaluate_model(network, pack, device="cpu", metrics=("mig", *few), seed=3).scores
+    assert {name: all_scores[name] for name in few} == evaluate_model(
+        network, pack, device="cpu", metrics=few[::-1], seed=3
+    ).scores
+
+
+def test_losses_and_active_dimensions_have_their_closed_forms(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    factors = grid_factors()
+    result = evaluate_model(network, make_pack(factors, labelled=False), device="cpu")
+
+    assert (result.scores, result.sampling, result.correlation) == ({}, None, [])
+    variance = np.exp([0.0, -1.0, 0.0])
+    expected = 0.5 * ((factors**2).mean(0) + variance - np.log(variance) - 1)
+    np.testing.assert_allclose(result.kl_per_dimension, expected, rtol=1e-5)
+    assert result.kl == pytest.approx(expected.sum())
+    assert result.active_dimensions == [0, 1, 2]
+    assert result.reconstruction_loss == pytest.approx(64 * math.log(2))
+    np.testing.assert_allclose(result.aggregate_mean, factors.mean(0), rtol=1e-5)
+    assert (result.loss_images, result.num_loss_images) == ("sample", 60)
+
+
+def test_losses_are_of_the_validation_split_where_there_is_one(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    factors = grid_factors()
+    split = (np.arange(len(factors)) % 3).astype(np.uint8)
+    pack = make_pack(factors, labelled=False, split=split)
+    result = evaluate_model(network, pack, device="cpu")
+    assert (result.loss_images, result.num_loss_images) == ("validation", 20)
+    np.testing.assert_allclose(result.aggregate_mean, factors[split == 1].mean(0), rtol=1e-5)
+    given = evaluate_model(network, pack, device="cpu", validation=np.arange(7))
+    assert (given.loss_images, given.num_loss_images) == ("given", 7)
+
+
+def test_a_set_that_is_no_grid_is_scored_on_its_own_rows_and_says_so(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=METRICS[:-1])
+    assert result.sampling == "rows"
+    assert "not every combination" in result.notes[0]
+    assert all(score.value is not None for score in result.scores.values())
+
+
+def test_factors_that_depend_on_each_other_leave_the_intervention_scores_undefined(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    factors = many_rows()
+    factors[:, 0] = factors[:, 1] % 3
+    result = evaluate_model(network, make_pack(factors), device="cpu", metrics=("mig", "factor_vae", "beta_vae"))
+    assert result.scores["mig"].value is not None
+    for name in ("factor_vae", "beta_vae"):
+        assert result.scores[name].value is None
+        assert "depend" in result.scores[name].note
+
+
+def test_a_value_that_few_images_show_leaves_the_intervention_scores_undefined(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    result = evaluate_model(network, make_pack(many_rows(150)), device="cpu", metrics=("sap", "factor_vae"))
+    assert result.scores["sap"].value is not None
+    assert result.scores["factor_vae"].value is None
+    assert "fewer than 64" in result.scores["factor_vae"].note
+
+
+def test_scores_that_compare_factors_or_dimensions_say_when_there_is_one_only(
+    make_pack: Callable[..., Pack],
+) -> None:
+    pack = make_pack(np.column_stack([np.arange(300) % 3, np.zeros(300, dtype=np.int64)]))
+    result = evaluate_model(FakeNetwork(1, [0.0]), pack, device="cpu")
+    undefined = {name for name, score in result.scores.items() if score.value is None}
+    assert undefined == {"mig", "modularity", "sap", "beta_vae", "dci_disentanglement", "dci_completeness"}
+    assert all(result.scores[name].note for name in undefined)
+    assert result.factor_names == ["shape"]
+    assert any("x" in note and "one value" in note for note in result.notes)
+
+
+def test_every_image_is_encoded_once_and_progress_is_told(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+    pack, seen = make_pack(np.repeat(grid_factors(), 10, axis=0)), []
+    evaluate_model(
+        network,
+        pack,
+        device="cpu",
+        metrics=("mig", "factor_vae", "beta_vae"),
+        validation=np.arange(5),
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert network.images_encoded == 600 + 5
+    assert [stage for stage, done, total in seen if done == total] == [
+        "losses",
+        "encoding",
+        "mig",
+        "factor_vae",
+        "beta_vae",
+    ]
+    assert all(0 <= done <= total for _, done, total in seen)
+
+
+@pytest.mark.parametrize("sampling", ["grid", "rows"])
+def test_scores_that_need_few_images_encode_no_others(
+    make_pack: Callable[..., Pack], network: FakeNetwork, sampling: str
+) -> None:
+    pack = make_pack(np.repeat(grid_factors(), 20, axis=0) if sampling == "grid" else many_rows(1_200))
+    few = evaluate_model(network, pack, device="cpu", metrics=("mig", "sap"), validation=np.arange(5))
+    assert network.images_encoded <= 450 + 5
+    both = evaluate_model(network, pack, device="cpu", metrics=("mig", "sap", "factor_vae"), validation=np.arange(5))
+    assert few.sampling == both.sampling == sampling
+    assert few.scores == {name: both.scores[name] for name in few.scores}
+    assert few.mutual_information == both.mutual_information
+
+
+def test_an_exception_from_progress_ends_the_evaluation(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "dci":
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        evaluate_model(network, make_pack(many_rows(300)), device="cpu", metrics=("dci",), on_progress=stop)
+
+
+def test_an_unknown_metric_is_named(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+    with pytest.raises(ValueError, match="migg"):
+        evaluate_model(network, make_pack(grid_factors()), device="cpu", metrics=("migg",))
+
+
+def test_encoding_in_batches_equals_encoding_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_network = VAE(NetworkConfig(image_size=32)).eval()
+    images = np.random.default_rng(0).integers(256, size=(21, 32, 32, 1), dtype=np.uint8)
+    with torch.no_grad():
+        expected = torch_network.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)[0].numpy()
+    monkeypatch.setattr(summary, "_ENCODING_BATCH", 8)
+    np.testing.assert_allclose(encode_images(torch_network, images, device="cpu"), expected, atol=1e-5)
+    rows = np.array([20, 3, 3])
+    np.testing.assert_allclose(encode_images(torch_network, images, rows, device="cpu"), expected[rows], atol=1e-5)
+
+
+def test_dependence_is_none_for_independent_factors_and_whole_for_copies() -> None:
+    factors = np.random.default_rng(0).integers([5, 30], size=(2_000, 2))
+    assert dependence(factors) < 0.01
+    assert dependence(factors[:, [1, 1]]) > 0.9
+
+
+def test_networks_agree_with_a_copy_that_is_turned_about_and_not_with_one_that_reads_nothing(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    class Turned(FakeNetwork):
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean, log_variance = super().encode(images)
+            return -2 * mean.flip(1), log_variance
+
+    class Blind(FakeNetwork):
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean, log_variance = super().encode(images)
+            return torch.zeros_like(mean), torch.zeros_like(log_variance)
+
+    pack, spread = make_pack(many_rows(), labelled=False), [0.0, -1.0, 0.0]
+    networks = [network, Turned(3, spread), Blind(3, spread)]
+    scores = evaluate_agreement(networks, pack, device="cpu", num_images=500)
+    assert scores.pairwise[0, 1] > 0.8
+    assert scores.pairwise[0, 2] == 0
+    assert [n.images_encoded for n in networks] == [500] * 3

@@ -1,0 +1,219 @@
+"""Labels say what is drawn: frames with a known change get the words for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from models.config import NetworkConfig
+from models.info import PRETRAINED, ModelInfo, Preprocessing, read_info
+from models.networks import VAE
+from worker.rendering.labels import best_factors, describe_frames, label_model
+
+T = 7
+Picture = NDArray[np.float32]
+
+
+def disc(x: float, y: float, radius: float = 0.12, stretch: float = 1.0, light: float = 1.0) -> Picture:
+    """A soft disc on black, (64, 64, 1); positions and sizes as shares of the side."""
+    grid = (np.arange(64) + 0.5) / 64
+    distance = np.hypot((grid[None] - x) / stretch, grid[:, None] - y)
+    picture: Picture = (light * np.clip((radius - distance) * 64 + 0.5, 0, 1))[..., None].astype(np.float32)
+    return picture
+
+
+def bar(angle: float, x: float, y: float) -> Picture:
+    """A bar turned clockwise by an angle."""
+    grid = (np.arange(64) + 0.5) / 64
+    dx, dy = grid[None] - x, grid[:, None] - y
+    along, across = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
+    picture: Picture = ((np.abs(along) < 0.2) & (np.abs(across) < 0.05))[..., None].astype(np.float32)
+    return picture
+
+
+def photograph(seed: int) -> Picture:
+    """A picture with no even ground, (64, 64, 3)."""
+    coarse = np.random.default_rng(seed).uniform(0.3, 0.7, (8, 8, 3))
+    return np.kron(coarse, np.ones((8, 8, 1))).astype(np.float32)
+
+
+def frames(draw: Callable[[float, int], Picture]) -> Picture:
+    """(N, T, H, W, C): draw(t in −1…1, start)."""
+    return np.stack([np.stack([draw(t, n) for t in np.linspace(-1, 1, T)]) for n in range(4)])
+
+
+def base(n: int) -> tuple[float, float]:
+    return 0.4 + 0.05 * n, 0.6 - 0.05 * n
+
+
+MOVES: dict[str, Callable[[float, int], Picture]] = {
+    "moves right": lambda t, n: disc(base(n)[0] + 0.15 * t, base(n)[1]),
+    "moves left": lambda t, n: disc(base(n)[0] - 0.15 * t, base(n)[1]),
+    "moves down": lambda t, n: disc(base(n)[0], base(n)[1] + 0.15 * t),
+    "moves up": lambda t, n: disc(base(n)[0], base(n)[1] - 0.15 * t),
+    "moves up and right": lambda t, n: disc(base(n)[0] + 0.1 * t, base(n)[1] - 0.1 * t),
+    "grows": lambda t, n: disc(*base(n), radius=0.12 * 1.5**t),
+    "shrinks": lambda t, n: disc(*base(n), radius=0.12 * 1.5**-t),
+    "gets wider": lambda t, n: disc(*base(n), stretch=1.3 + 0.25 * t),
+    "turns clockwise": lambda t, n: bar(0.3 * n + 0.5 * t, *base(n)),
+    "turns anticlockwise": lambda t, n: bar(0.3 * n - 0.5 * t, *base(n)),
+    "object darker": lambda t, n: disc(*base(n), light=0.6 - 0.3 * t),
+}
+
+
+@pytest.mark.parametrize("label", MOVES)
+def test_an_object_on_an_even_ground(label: str) -> None:
+    effect = describe_frames(frames(MOVES[label]))
+    assert effect.label.split(", ")[0] == label
+    assert 0.25 <= effect.strength < 1
+
+
+def test_the_ground_itself() -> None:
+    ground = frames(lambda t, n: np.maximum(disc(*base(n)), np.float32(0.4 + 0.2 * t)))
+    assert describe_frames(ground).label == "background lighter"
+
+
+def _rest_lighter(t: float, n: int) -> Picture:
+    picture = photograph(n) + np.float32(0.2 * t)
+    picture[16:48, 16:48] = photograph(n)[16:48, 16:48]
+    return picture
+
+
+def _region(rows: slice, columns: slice) -> Callable[[float, int], Picture]:
+    """A stripe pattern that slides inside a region: no light, no colour, only change."""
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        stripes = 0.5 + 0.3 * np.sin(np.arange(64) / 2 + 2 * t)
+        picture[rows, columns] = stripes[columns, None]
+        return picture
+
+    return draw
+
+
+PHOTOGRAPHS: dict[str, Callable[[float, int], Picture]] = {
+    "background lighter": _rest_lighter,
+    "lighter": lambda t, n: photograph(n) + np.float32(0.2 * t),
+    "darker": lambda t, n: photograph(n) - np.float32(0.2 * t),
+    "lower left changes": _region(slice(36, 60), slice(4, 28)),
+    "upper right changes": _region(slice(4, 28), slice(36, 60)),
+    "lower middle changes": _region(slice(36, 60), slice(20, 44)),
+    "turns blue": lambda t, n: (
+        photograph(n) * 0.2 + np.array([0.5 - 0.3 * t, 0.2, 0.5 + 0.3 * t], np.float32).reshape(1, 1, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("label", PHOTOGRAPHS)
+def test_pictures_without_an_even_ground(label: str) -> None:
+    assert label in describe_frames(frames(PHOTOGRAPHS[label])).label.split(", ")
+
+
+def test_paler_and_more_colourful() -> None:
+    grey = photograph(0).mean(-1, keepdims=True)
+    colour = frames(lambda t, n: grey + np.float32(0.5 + 0.5 * t) * (photograph(0) - grey))
+    assert describe_frames(colour).label.startswith("more colourful")
+    assert describe_frames(colour[:, ::-1]).label.startswith("paler")
+
+
+def dyed(n: int, hue: float) -> Picture:
+    """A disc of a bright colour on black."""
+    colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    picture: Picture = disc(*base(n)) * np.array(colour, np.float32)
+    return picture
+
+
+def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:
+    """Red to cyan: by green from two of the starts, by violet from the others."""
+    circle = frames(lambda t, n: dyed(n, (t + 1) / 2 * np.pi * (-1) ** n))
+    assert describe_frames(circle).label.split(", ")[0] == "turns cyan"
+    assert describe_frames(circle[:, ::-1]).label.split(", ")[0] == "turns red"
+
+
+def test_colours_that_end_apart_have_no_name() -> None:
+    """Each start's own hue, turned by the same angle."""
+    assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
+
+
+def test_nothing_moves_nothing_is_said() -> None:
+    effect = describe_frames(frames(lambda t, n: disc(*base(n))))
+    assert (effect.label, effect.strength, np.max(effect.heat_map)) == ("", 0.0, 0.0)
+
+
+def test_reversed_frames_have_the_opposite_change() -> None:
+    there = frames(MOVES["moves up and right"])
+    one, other = describe_frames(there), describe_frames(there[:, ::-1])
+    for name, change in one.changes.items():
+        assert other.changes[name] == pytest.approx(-change, abs=1e-3)
+
+
+def test_the_heat_map_shows_where() -> None:
+    heat = np.array(describe_frames(frames(_region(slice(40, 56), slice(0, 16)))).heat_map)
+    assert heat.shape == (8, 8)
+    assert heat[5:7, 0:2].min() > 10 * np.delete(heat, [5, 6], axis=0).max()
+
+
+def test_black_frames_measure_without_a_warning() -> None:
+    effect = describe_frames(np.zeros((2, T, 32, 32, 3), np.float32))
+    assert effect.label == ""
+    assert all(np.isfinite(value) for value in effect.changes.values())
+
+
+def test_an_object_that_fades_away_still_has_a_size() -> None:
+    assert describe_frames(frames(lambda t, n: disc(*base(n), radius=max(0.0, 0.1 + 0.1 * t)))).label == "grows"
+
+
+def test_each_dimension_finds_its_factor() -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.integers([3, 8], size=(2000, 2))
+    codes = np.stack([-factors[:, 1] + rng.normal(0, 0.1, 2000), rng.normal(size=2000), factors[:, 0]], axis=1)
+    by_position, by_chance, by_shape = best_factors(codes, factors, ["shape", "x"])
+    assert by_position is not None and by_shape is not None
+    assert by_position["name"] == "x" and by_position["correlation"] > 0.99
+    assert by_position["mutual_information"] == pytest.approx(np.log(8), abs=0.05)
+    assert by_shape["name"] == "shape" and by_shape["share"] == pytest.approx(1, abs=0.02)
+    assert by_chance is None
+
+
+def test_a_hundred_points_name_the_right_factor_too() -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.integers([3, 6, 40, 32], size=(100, 4))
+    codes = np.stack([factors[:, 3] + rng.normal(0, 1, 100), *rng.normal(size=(3, 100))], axis=1)
+    first, *others = best_factors(codes, factors, ["shape", "scale", "orientation", "y"])
+    assert first is not None and first["name"] == "y"
+    assert all(entry is None or entry["correlation"] < 0.4 for entry in others)
+
+
+def make_info() -> tuple[VAE, ModelInfo]:
+    torch.manual_seed(0)
+    config = NetworkConfig(image_size=32, latent_dim=3)
+    info = ModelInfo(name="m", network=config, preprocessing=Preprocessing(image_size=32))
+    return VAE(config).eval(), info
+
+
+def test_a_model_is_labelled_the_same_each_time_and_its_description_survives() -> None:
+    network, info = make_info()
+    labelled = label_model(network, info)
+    assert labelled == label_model(network, info)
+    assert len(labelled.dimension_effects) == len(labelled.dimension_labels) == 3
+    assert ModelInfo.from_json(labelled.to_json()) == labelled
+
+
+def test_a_persons_label_stays_and_a_measured_one_is_replaced() -> None:
+    network, info = make_info()
+    labelled = label_model(network, info)
+    measured = [{**effect, "label": "old"} for effect in labelled.dimension_effects]
+    before = replace(labelled, dimension_labels=["smile", "old", "old"], dimension_effects=measured)
+    assert label_model(network, before).dimension_labels == ["smile", *labelled.dimension_labels[1:]]
+
+
+@pytest.mark.parametrize("folder", sorted(PRETRAINED.iterdir()), ids=lambda folder: folder.name)
+def test_the_dimensions_of_every_shipped_model_are_named(folder: Path) -> None:
+    info = read_info(folder)
+    assert len(info.dimension_labels) == len(info.dimension_effects) == info.network.latent_dim
+    assert sum(map(bool, info.dimension_labels)) > info.network.latent_dim // 2
+    assert info.metrics

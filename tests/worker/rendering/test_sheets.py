@@ -1,0 +1,152 @@
+"""Sheets and captions: nothing is cut off or painted over, and rows stand in the order that was asked for."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.rendering.captions import number_width, signed, text_width, ticks, wrapped
+from worker.rendering.encoders import enlarge
+from worker.rendering.files import dimension_animation
+from worker.rendering.rendered import Rendered, Strip
+from worker.rendering.request import Pixels, TraversalRequest
+from worker.rendering.sheets import MovingSheet, cells, dimension_cell, still_sheet
+
+LABELS = ["", "moves right", "gets wider and shorter, moves up and left", "W" * 60, "a " * 30]
+_rng = np.random.default_rng
+
+
+def _rendered(
+    *, num: int = 3, size: int = 32, channels: int = 1, steps: int = 3, kl: list[float] | None = None, **form: Any
+) -> Rendered:
+    """A rendered traversal of random pictures whose edges are not white."""
+
+    def pictures(*shape: int) -> Pixels:
+        return _rng(sum(shape)).integers(0, 200, (*shape, size, size, channels), dtype=np.uint8)
+
+    request = TraversalRequest(**{"steps": steps, "dimensions": ",".join(map(str, range(num))), "scale": 1, **form})
+    values = np.linspace(request.start, request.end, steps, dtype=np.float32)
+    return Rendered(
+        request=request,
+        positions=values,
+        strips=[Strip(k, values, 0.3, pictures(k + 1, steps)[0]) for k in range(num)],
+        original=pictures(),
+        reconstruction=pictures(),
+        mean=np.zeros(num, np.float32),
+        log_variance=None,
+        image_kl=None,
+        kl=kl,
+        labels=[LABELS[k % len(LABELS)] for k in range(num)],
+    )
+
+
+shown = {
+    "num": st.sampled_from([1, 2, 5, 32]),
+    "size": st.sampled_from([32, 64, 128]),
+    "channels": st.sampled_from([1, 3]),
+    "scale": st.sampled_from([1, 3]),
+    "ends": st.sampled_from([(-3.0, 3.0), (3.0, -3.0), (-100.0, 100.0), (0.001, 0.002), (0.0, 0.0)]),
+    "kl": st.sampled_from([None, 0.0, 1234.5]),
+    "columns": st.sampled_from([2, 11]),
+}
+
+
+@settings(deadline=None, max_examples=15)
+@given(form=st.fixed_dictionaries(shown))
+def test_no_text_is_cut_off_and_none_lies_over_a_picture(form: dict[str, Any]) -> None:
+    start, end = form.pop("ends")
+    kl = None if form["kl"] is None else [form["kl"]] * form["num"]
+    rendered = _rendered(**{**form, "kl": kl}, start=start, end=end)
+    sheet = MovingSheet(rendered, cells(rendered), captions=True)
+    for step in (0, len(sheet) - 1):
+        frame = sheet[step]
+        assert _edge_is_paper(frame)
+        for strip in rendered.strips:
+            tile = enlarge(strip.frames[step], form["scale"], rendered.request.resample)
+            assert _times_inside(frame, tile) == 1
+    still = still_sheet(rendered, captions=True)
+    assert _edge_is_paper(still)
+    for strip in rendered.strips:
+        tile = enlarge(strip.frames[-1], form["scale"], rendered.request.resample)
+        assert _times_inside(still, tile.repeat(4 - form["channels"] if form["channels"] == 1 else 1, -1)) == 1
+
+
+def _edge_is_paper(picture: Pixels) -> bool:
+    return all(bool((edge == 255).all()) for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]))
+
+
+def _times_inside(picture: Pixels, tile: Pixels) -> int:
+    """How often a tile lies in a picture, pixel for pixel."""
+    height, width, _ = tile.shape
+    row = tile[0].tobytes()
+    found = 0
+    for y in range(picture.shape[0] - height + 1):
+        line, x = picture[y].tobytes(), -1
+        while (x := line.find(row, x + 1)) >= 0:
+            column, rest = divmod(x, picture.shape[2])
+            if rest == 0 and np.array_equal(picture[y : y + height, column : column + width], tile):
+                found += 1
+    return found
+
+
+@pytest.mark.parametrize(("order", "rows"), [("auto", [1, 2, 0]), ("kl", [0, 1, 2]), ("index", [0, 1, 2])])
+def test_the_still_sheet_is_sorted_by_kl_unless_another_order_is_asked_for(order: str, rows: list[int]) -> None:
+    # The strips of order=kl come sorted already: the sheet leaves them as they are.
+    rendered = _rendered(kl=[0.1, 3.0, 1.0], order=order)
+    still = still_sheet(rendered, captions=False)
+    tops = {}
+    for strip in rendered.strips:
+        tile = strip.frames[0].repeat(3, -1)
+        tops[strip.dimension] = next(
+            y for y in range(0, still.shape[0], 34) if np.array_equal(still[y : y + 32, :32], tile)
+        )
+    assert sorted(tops, key=lambda k: tops[k]) == rows
+
+
+def test_animations_of_single_dimensions_with_captions_have_one_size() -> None:
+    rendered = _rendered(num=5, kl=[0.0, 12.5, 1.0, 3.0, 0.5], captions="on")
+    headers = {dimension_animation(rendered, strip)[1][6:10] for strip in rendered.strips}
+    assert len(headers) == 1
+
+
+def test_a_dimension_without_information_is_called_inactive() -> None:
+    rendered = _rendered(kl=[0.0, 1.0, 2.0])
+    texts = [
+        (dimension_cell(rendered, strip).label, dimension_cell(rendered, strip).muted) for strip in rendered.strips
+    ]
+    assert texts == [("inactive", True), ("moves right", False), (LABELS[2], False)]
+
+
+@given(
+    text=st.one_of(st.sampled_from(LABELS), st.text(max_size=80)),
+    size=st.sampled_from([12, 14, 32]),
+    width=st.integers(20, 300),
+    lines=st.integers(1, 4),
+)
+def test_wrapped_text_fits(text: str, size: int, width: int, lines: int) -> None:
+    broken = wrapped(text, size, width, lines)
+    assert len(broken) <= lines
+    assert all(text_width(line, size) <= width for line in broken)
+    if not any(line.endswith("…") for line in broken) and all(broken):
+        assert " ".join(broken) == " ".join(text.split())
+
+
+@given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=12))
+def test_ticks_tell_values_apart(values: list[float]) -> None:
+    texts = ticks(values)
+    (digits,) = {len(text.partition(".")[2]) for text in texts}
+    span = max(values) - min(values)
+    for text, value in zip(texts, values, strict=True):
+        assert abs(float(text) - value) <= 0.5001 * 10.0**-digits
+    if span > 1e-4:
+        assert len({texts[values.index(max(values))], texts[values.index(min(values))]}) == 2
+
+
+def test_numbers_read_well() -> None:
+    assert ticks([-3.0, 0.0, 3.0]) == ["-3", "0", "3"]
+    assert ticks([-3.0, -2.4, -1e-12, 3.0]) == ["-3.0", "-2.4", "0.0", "3.0"]
+    assert [signed(v) for v in (1.2, -0.001, -0.35)] == ["+1.20", "0.00", "-0.35"]
+    assert signed(0.0015, 4) == "+0.0015"
+    assert number_width("1.11", 14) == number_width("4.44", 14)

@@ -1,0 +1,122 @@
+"""Settings: every one documented, unknown ones named, bad ones refused in one line."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from worker.stores.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    celery_url,
+    load_settings,
+    set_up_logging,
+    without_password,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BETAVAE_HOME", str(tmp_path))
+    monkeypatch.setenv("BETAVAE_PORT", "9000")
+    monkeypatch.setenv("BETAVAE_REDIS_URL", "")
+    monkeypatch.setenv("BETAVAE_LOG_LEVEL", "debug")
+    settings = load_settings()
+    assert (settings.home, settings.port, settings.redis_url, settings.log_level) == (tmp_path, 9000, None, "DEBUG")
+    assert settings.storage == str(tmp_path)
+
+
+def test_the_data_folder_does_not_move_with_the_working_directory() -> None:
+    assert load_settings().home.is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"), [("BETAVAE_PROT", "BETAVAE_PORT"), ("BETAVAE_REDIS", "BETAVAE_REDIS_URL")]
+)
+def test_an_unknown_setting_is_named_with_the_near_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str, hint: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == f"{variable} is no setting; did you mean {hint}?"
+
+
+@pytest.mark.parametrize("variable", ["BETAVAE_FOO", "BETAVAE_", "BETAVAE_WORKERS"])
+def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value) == f"{variable} is no setting"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BETAVAE_PORT", "x"),
+        ("BETAVAE_PORT", "70000"),
+        ("BETAVAE_DEVICE", "gpu"),
+        ("BETAVAE_DEVICE", "cuda:"),
+        ("BETAVAE_REDIS_URL", "http://localhost"),
+        ("BETAVAE_CHECKPOINT_SECONDS", "0"),
+        ("BETAVAE_LOG_LEVEL", "loud"),
+        ("BETAVAE_MAX_UPLOAD_BYTES", "-1"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    assert str(error.value).startswith(f"{variable}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "expected"),
+    [
+        ("redis://redis:6379/0", "redis://redis:6379/0"),
+        ("rediss://u:p@h/1", "rediss://u:p@h/1"),
+        ("unix:///tmp/b.sock", "redis+socket:///tmp/b.sock?virtual_host=0"),
+        ("unix:///tmp/b.sock?db=2", "redis+socket:///tmp/b.sock?virtual_host=2"),
+    ],
+)
+def test_celery_gets_the_same_redis(redis_url: str, expected: str) -> None:
+    assert celery_url(redis_url) == expected
+
+
+def test_there_is_no_broker_without_a_redis() -> None:
+    with pytest.raises(SettingsError):
+        _ = load_settings().broker_url
+
+
+def test_a_password_stays_out_of_the_log() -> None:
+    assert without_password("redis://me:secret@host:6379/0") == "redis://me:***@host:6379/0"
+    assert without_password("unix:///tmp/b.sock?db=1") == "unix:///tmp/b.sock?db=1"
+
+
+def test_a_message_of_many_lines_is_logged_in_one(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        set_up_logging(load_settings())
+        logging.getLogger("celery").warning("Cannot connect:\nTrying again\n")
+        logging.getLogger("celery").info("noise")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    assert len(capsys.readouterr().err.splitlines()) == 1

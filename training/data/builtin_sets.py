@@ -1,0 +1,93 @@
+"""Packing of the sets that our own code draws; free of torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data import chairs, dsprites
+from training.data.images import Preprocessing
+from training.data.packs import PackInfo, PackWriter, factor_grid
+from training.data.sources import BuiltIn, OnProgress
+
+VERSIONS = {"dsprites": 1, "dsprites_color": 1, "chairs": 1}
+"""Raised when a renderer draws other pixels than before: packs of the older one are stale."""
+
+_RENDERERS: dict[str, ModuleType] = {"dsprites": dsprites, "dsprites_color": dsprites, "chairs": chairs}
+_COLOUR_SEED = 20181129
+_BLOCK = 1024
+
+
+def builtin_fingerprint(source: BuiltIn) -> str:
+    """Name and version of the renderer, and how much of the grid is drawn."""
+    return f"{source.name}-{VERSIONS[source.name]}-{source.max_images or 'all'}"
+
+
+def num_images(source: BuiltIn) -> int:
+    """How many images the set has."""
+    total = int(np.prod(_RENDERERS[source.name].FACTOR_SIZES))
+    return min(total, source.max_images or total)
+
+
+def has_colour(source: BuiltIn) -> bool:
+    """Whether the set is drawn in colours."""
+    return source.name != "dsprites"
+
+
+def pack_builtin(
+    source: BuiltIn, target: Path, preprocessing: Preprocessing, *, name: str, on_progress: OnProgress, num_workers: int
+) -> PackInfo:
+    """Draws a built-in set straight at preprocessing.image_size (its crop has nothing to do)."""
+    renderer = _RENDERERS[source.name]
+    sizes: tuple[int, ...] = renderer.FACTOR_SIZES
+    total, count = int(np.prod(sizes)), num_images(source)
+    grid = factor_grid(sizes)
+    chosen = np.arange(count) * total // count
+    whole = count == total
+    if whole:
+        blocks = renderer.render_all(preprocessing.image_size, num_workers=num_workers)
+    else:
+        blocks = (
+            renderer.render(grid[c], preprocessing.image_size) for c in np.array_split(chosen, -(-count // _BLOCK))
+        )
+    if source.name == "dsprites_color":
+        blocks = _coloured(blocks, total, chosen)
+    with PackWriter(target, preprocessing) as writer:
+        for block in blocks:
+            writer.add(_with_channels(block, preprocessing.num_channels))
+            on_progress(writer.num_images, count)
+        return writer.finish(
+            name=name,
+            kind="builtin",
+            source=source.name,
+            factors=grid[chosen],
+            factor_names=renderer.FACTOR_NAMES,
+            factor_sizes=sizes,
+            full_grid=whole,
+            source_fingerprint=builtin_fingerprint(source),
+        )
+
+
+def _coloured(
+    blocks: Iterator[NDArray[np.uint8]], total: int, chosen: NDArray[np.int64]
+) -> Iterator[NDArray[np.uint8]]:
+    """Gives each image its own RGB colour from U(.5, 1) (Locatello 2019). An image keeps its colour in any subset."""
+    colours = np.random.default_rng(_COLOUR_SEED).uniform(0.5, 1, (total, 3))
+    pixels = np.round(255 * colours).astype(np.uint8)[chosen]
+    start = 0
+    for block in blocks:
+        colour = pixels[start : start + len(block), None, None, :]
+        yield (block[..., None] > 0) * colour
+        start += len(block)
+
+
+def _with_channels(block: NDArray[np.uint8], num_channels: int) -> NDArray[np.uint8]:
+    """(n, H, W) or (n, H, W, 3) → (n, H, W, num_channels); grey is Rec. 601 luma, as Pillow has it."""
+    if block.ndim == 3:
+        return np.repeat(block[..., None], num_channels, axis=3)
+    if num_channels == 1:
+        luma = block.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        return np.round(luma)[..., None].astype(np.uint8)
+    return block

@@ -1,0 +1,43 @@
+"""Following a job's log from asyncio code, for server-sent events; free of torch."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+
+from worker.jobs.connections import BLOCK_SECONDS, reaching_redis
+from worker.jobs.records import FIRST_EVENT, Event, event_from_entry, event_position
+from worker.jobs.scripts import PREFIX as P
+from worker.jobs.store import JobStore
+
+
+async def follow_events(
+    client: Any, store: JobStore, job_id: str, after: str | None = None, *, idle_seconds: float = 5.0
+) -> AsyncIterator[Event | None]:
+    """The job's events after `after`, as they come; ends after the event that finishes the job.
+
+    Args: client, from `connect_async`.
+    Yields: events, and None whenever nothing came for idle_seconds, so that a caller may look up.
+    Raises: UnknownJob, JobStoreUnavailable.
+    """
+    key, position = f"{P}events:{job_id}", event_position(after)
+    job = await anyio.to_thread.run_sync(store.get, job_id)
+    while True:
+        with reaching_redis():
+            found = await client.xread({key: position}, count=100, block=int(min(idle_seconds, BLOCK_SECONDS) * 1000))
+        entries = found[0][1] if found else []
+        for entry in entries:
+            event = event_from_entry(entry)
+            position = event.id
+            yield event
+        if len(entries) < 100:
+            job = await anyio.to_thread.run_sync(store.get, job_id)
+            if job.is_finished and not await _more(client, key, position):
+                return
+        if not entries:
+            yield None
+
+
+async def _more(client: Any, key: str, position: str) -> bool:
+    with reaching_redis():
+        return bool(await client.xrange(key, f"({position}" if position != FIRST_EVENT else "-", "+", 1))

@@ -1,0 +1,124 @@
+"""What of a job lasts in the storage: job.json (the request), state.json, result.json; free of torch.
+
+job.json is written once, before Redis knows the job. While a job is not finished, state.json holds its last
+transition; when it is, result.json takes its place. Each carries the version of the record, so that the newest wins.
+"""
+
+import json
+import logging
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from worker.jobs.records import FINISHED, KINDS, STATES
+from worker.stores.storage import NotStored, Storage
+
+FORMAT_VERSION = 1
+_CHECKPOINT = re.compile(r"\d+-(\d+)\.json")
+
+log = logging.getLogger(__name__)
+
+_TEXT_FIELDS = ("name", "model", "worker", "idempotency_key")
+_TIME_FIELDS = ("started_at", "updated_at", "finished_at")
+_JSON_FIELDS = ("progress", "metrics", "result", "error", "warnings")
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job as the storage has it, ready to be restored. Values of `fields` are the strings of a Redis hash."""
+
+    id: str
+    kind: str
+    status: str
+    version: int
+    created_ms: int
+    idempotency_key: str
+    request_digest: str
+    fields: dict[str, str]
+
+
+def folder(job_id: str) -> str:
+    """The prefix of everything that is stored of a job."""
+    return f"jobs/{job_id}"
+
+
+def write_request(storage: Storage, job_id: str, description: dict[str, Any]) -> None:
+    """Writes job.json: from then on the job is accepted, whatever happens to Redis."""
+    storage.write_json(f"{folder(job_id)}/job.json", {"format_version": FORMAT_VERSION, **description})
+
+
+def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
+    """Writes the record's last transition: result.json for a finished job, else state.json; the other one goes.
+
+    Args: record, the fields of the job's Redis hash.
+    """
+    state: dict[str, Any] = {"id": job_id, "status": record["status"], "version": int(record["version"])}
+    state.update({name: int(record[name]) for name in ("fence", "attempts", "resumed_from_step") if name in record})
+    state.update({name: record[name] for name in _TEXT_FIELDS if name in record})
+    state.update({name: int(record[name]) for name in _TIME_FIELDS if name in record})
+    state.update({name: json.loads(record[name]) for name in _JSON_FIELDS if name in record})
+    names = ("result.json", "state.json") if record["status"] in FINISHED else ("state.json", "result.json")
+    storage.write_json(f"{folder(job_id)}/{names[0]}", state)
+    storage.delete(f"{folder(job_id)}/{names[1]}")
+
+
+def stored_version(storage: Storage, job_id: str) -> int:
+    """The version of the last transition that the storage knows; 0 for a job that only was accepted."""
+    return int(_newest_state(storage, job_id).get("version", 0))
+
+
+def read_job(storage: Storage, job_id: str) -> StoredJob | None:
+    """The job out of its files; None when there is no job.json, or it is damaged (which is logged)."""
+    try:
+        description = storage.read_json(f"{folder(job_id)}/job.json")
+        if description["kind"] not in KINDS:
+            raise ValueError(f"kind {description['kind']!r}")
+        created_ms = int(datetime.fromisoformat(description["created_at"]).timestamp() * 1000)
+    except NotStored:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("job %s: job.json cannot be read: %s", job_id, error)
+        return None
+    state = _newest_state(storage, job_id)
+    status = state.get("status", "queued")
+    fields = {"name": str(description.get("name", "")), "request": json.dumps(description["request"])}
+    key = description.get("idempotency_key") or ""
+    if key:
+        fields["idempotency_key"] = key
+    fields["attempts"] = str(state.get("attempts", 0))
+    # A job that nobody holds starts above every fence that was ever given, noted or not.
+    fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])
+    fields["fence"] = str(fence if status not in ("queued",) else fence + 1)
+    fields.update({name: str(state[name]) for name in ("resumed_from_step", *_TIME_FIELDS) if name in state})
+    fields.update({name: str(state[name]) for name in ("model", "worker") if name in state})
+    fields.update({name: json.dumps(state[name]) for name in _JSON_FIELDS if name in state})
+    return StoredJob(
+        job_id,
+        description["kind"],
+        status,
+        int(state.get("version", 0)),
+        created_ms,
+        key,
+        str(description.get("request_digest", "")),
+        fields,
+    )
+
+
+def _newest_state(storage: Storage, job_id: str) -> dict[str, Any]:
+    newest: dict[str, Any] = {}
+    for name in ("state.json", "result.json"):
+        try:
+            state = storage.read_json(f"{folder(job_id)}/{name}")
+            if state["status"] in STATES and int(state["version"]) > int(newest.get("version", 0)):
+                newest = state
+        except NotStored:
+            continue
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("job %s: %s cannot be read: %s", job_id, name, error)
+    return newest
+
+
+def _checkpoint_fences(storage: Storage, job_id: str) -> list[int]:
+    names = storage.list(f"{folder(job_id)}/checkpoints")
+    return [int(match[1]) for match in map(_CHECKPOINT.fullmatch, names) if match]

@@ -1,0 +1,162 @@
+"""The queues: Celery's settings, sending of wake-ups, and who consumes; free of torch."""
+
+import functools
+import json
+import logging
+import time
+from typing import Any
+
+from celery import Celery
+
+from worker.jobs.connections import IMPATIENT, connect, reaching_redis
+from worker.jobs.records import QUEUES, Job
+from worker.jobs.scripts import PREFIX
+from worker.jobs.store import JobStore
+from worker.stores.settings import Settings, load_settings
+from worker.stores.storage import Storage
+
+QUEUE_PREFIX = f"{PREFIX}celery:"
+RUN_JOB = "betavae.run_job"
+RUN_CALL = "betavae.run_call"
+WORKERS = f"{PREFIX}workers:"
+
+log = logging.getLogger(__name__)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery application over the Redis of the settings."""
+    app = Celery("betavae", broker=settings.broker_url, include=["worker.tasks"])
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        result_serializer="json",
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # A message is a wake-up: it is acknowledged before the work begins, and the record tells the truth. Late
+        # acknowledgement would start every training again after the visibility timeout.
+        task_acks_late=False,
+        task_default_queue="render",
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=4,
+        broker_transport_options={
+            "global_keyprefix": QUEUE_PREFIX,
+            "visibility_timeout": 3600,
+            "socket_keepalive": True,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 4,
+            "health_check_interval": 10,
+        },
+    )
+    return app
+
+
+@functools.cache
+def _app() -> Celery:
+    return make_celery(load_settings())
+
+
+def __getattr__(name: str) -> Any:
+    # `celery -A worker.jobs.queue` finds the application here; importing this module needs no settings.
+    if name in ("celery_app", "app", "celery"):
+        return _app()
+    raise AttributeError(name)
+
+
+class Sender:
+    """Puts wake-ups on the queues."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = make_celery(settings)
+        # Sending blocks on nothing; a broker that is silent is given up while the client still waits.
+        self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **IMPATIENT}
+
+    def __call__(self, job: Job) -> None:
+        """The wake-up of a job."""
+        self._put(RUN_JOB, job.id, job.queue, headers={"job_id": job.id})
+
+    def call(self, call_id: str) -> None:
+        """The wake-up of a model call (worker.model_calls); a client waits for it."""
+        self._put(RUN_CALL, call_id, "render")
+
+    def _put(self, task: str, argument: str, queue: str, headers: dict[str, str] | None = None) -> None:
+        self._app.send_task(
+            task, [argument], queue=queue, headers=headers, ignore_result=True, retry=False, expires=None
+        )
+
+
+def open_job_store(settings: Settings, storage: Storage, *, patient: bool = True) -> JobStore:
+    """The job store of the settings; nothing is sent to Redis yet. Args: patient, as for `connect`."""
+    sender = Sender(settings)  # Raises SettingsError without a redis_url.
+    client = connect(settings.redis_url or "", patient=patient)
+    return JobStore(client, storage, send=sender, lease_seconds=settings.lease_seconds)
+
+
+def send(job: Job) -> None:
+    """Puts the wake-up of a job on its queue, by the settings of the environment."""
+    _sender()(job)
+
+
+@functools.cache
+def _sender() -> Sender:
+    return Sender(load_settings())
+
+
+def waiting_ids(client: Any, queue: str) -> set[str]:
+    """Ids of the jobs that have a message: on the queue, or fetched by a worker that has not begun."""
+    with reaching_redis():
+        messages = list(client.lrange(QUEUE_PREFIX + queue, 0, -1))
+        messages += [json.dumps(json.loads(entry)[0]) for entry in client.hvals(f"{QUEUE_PREFIX}unacked")]
+    found = set()
+    for message in messages:
+        try:
+            found.add(str(json.loads(message)["headers"]["job_id"]))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def send_missing(store: JobStore, *, older_than_seconds: float = 2.0) -> int:
+    """Sends a wake-up for every job that waits without one. Returns how many."""
+    with reaching_redis():
+        seconds, microseconds = store.redis.time()
+        latest = (seconds + microseconds / 1e6 - older_than_seconds) * 1000
+        queued = store.redis.zrangebyscore(f"{PREFIX}status:queued", "-inf", latest)
+    if not queued:
+        return 0
+    known = set().union(*(waiting_ids(store.redis, queue) for queue in QUEUES))
+    sent = 0
+    for job_id in queued:
+        if job_id not in known:
+            store.send(store.get(job_id))
+            sent += 1
+    return sent
+
+
+def workers_alive(client: Any) -> dict[str, int]:
+    """Number of workers that consume each queue."""
+    alive = dict.fromkeys(QUEUES, 0)
+    with reaching_redis():
+        for key in client.scan_iter(f"{WORKERS}*", count=200):
+            queue = str(key)[len(WORKERS) :].split(":")[0]
+            if queue in alive:
+                alive[queue] += 1
+    return alive
+
+
+def heartbeat_key(queue: str, host: str, pid: int) -> str:
+    """Where a worker says that it consumes."""
+    return f"{WORKERS}{queue}:{host}-{pid}"
+
+
+def beat(client: Any, key: str, *, seconds: int = 15, **facts: Any) -> None:
+    """Says that a worker consumes, for so many seconds."""
+    with reaching_redis():
+        client.set(key, json.dumps({"at": time.time(), **facts}), ex=seconds)

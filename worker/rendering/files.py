@@ -1,0 +1,62 @@
+"""The files of a traversal, made from its frames; no torch."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from worker.rendering.encoders import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.rendered import Rendered, Strip
+from worker.rendering.request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices
+from worker.rendering.sheets import Cell, MovingSheet, cells, dimension_cell, still_sheet
+
+
+class _Enlarged:
+    """A strip's frames, enlarged when they are asked for."""
+
+    def __init__(self, frames: Pixels, request: TraversalRequest) -> None:
+        self._frames = frames
+        self._request = request
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, step: int) -> Pixels:
+        return enlarge(self._frames[step], self._request.scale, self._request.resample)
+
+
+def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
+    """Name and bytes of one dimension's GIF. Bare frames, unless captions are on."""
+    assert strip.dimension is not None
+    request = start.request
+    if request.captions == "on":
+        sheet = MovingSheet(start, [dimension_cell(start, strip)], captions=True, peers=_peers(start, strip))
+        gif = encode_gif(sheet, request.fps, request.loop, sheet.reserved_colors)
+    else:
+        gif = encode_gif(_Enlarged(strip.frames, request), request.fps, request.loop)
+    return dimension_file(strip.dimension), gif
+
+
+def _peers(start: Rendered, strip: Strip) -> list[Cell]:
+    """Cells with the texts of all dimensions of the request, whose sheets should have one size."""
+    text = start.request.dimensions
+    indices = [] if text in ("all", "active") else parse_indices("dimensions", text)
+    return [dimension_cell(start, replace(strip, dimension=index)) for index in indices]
+
+
+def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
+    """File name → function that makes it, for everything but the GIFs of single dimensions.
+
+    sheet.gif, sheet.png and reconstruction.png always; sheet.webp or sheet.mp4 where that is the request's format.
+    """
+    request = rendered.request
+    captions = request.captions != "off"
+    moving = MovingSheet(rendered, cells(rendered), captions=captions)
+    makers: dict[str, Callable[[], bytes]] = {
+        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop, moving.reserved_colors),
+        "sheet.png": lambda: encode_png(still_sheet(rendered, captions=captions)),
+        "reconstruction.png": lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
+    }
+    if request.format == "webp":
+        makers[EXTRA_FILES["webp"]] = lambda: encode_webp(moving, request.fps, request.loop)
+    if request.format == "mp4":
+        makers[EXTRA_FILES["mp4"]] = lambda: encode_mp4(moving, request.fps, request.loop)
+    return makers

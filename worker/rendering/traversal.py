@@ -1,0 +1,215 @@
+"""Decoding traversals: from a start in latent space, along its dimensions, to frames."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.config import ConfigError
+from models.files import LoadedModel
+from models.info import active_dimensions
+from models.networks import VAE
+from worker.rendering.decoder import BATCH, FrameDecoder
+from worker.rendering.rendered import Rendered, Strip, Vector, column_indices
+from worker.rendering.request import Pixels, TraversalRequest, parse_indices
+
+
+def encode_image(network: VAE, image: Pixels) -> tuple[Vector, Vector]:
+    """Posterior mean and log-variance, each (D,), of one picture, uint8 (H, W, C)."""
+    parameter = next(network.parameters())
+    with torch.inference_mode():
+        batch = torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1)[None].to(parameter.device)
+        mean, log_variance = network.encode(batch.float() / 255)
+    return mean[0].float().cpu().numpy(), log_variance[0].float().cpu().numpy()
+
+
+def image_kl(mean: Vector, log_variance: Vector) -> Vector:
+    """KL of one image's posterior from N(0, I) per dimension, (D,) nats."""
+    kl: Vector = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
+    return kl
+
+
+def prior_draw(seed: int, latent_dim: int) -> Vector:
+    """The draw from N(0, I) that a seed names, (D,); the same on every machine."""
+    return np.random.Generator(np.random.PCG64(seed)).standard_normal(latent_dim).astype(np.float32)
+
+
+def positions(request: TraversalRequest) -> NDArray[np.float64]:
+    """Where the frames lie between start and end, (T,) in σ, both ends included."""
+    if request.range != "quantiles":
+        return _linspace(request.start, request.end, request.steps)
+    normal = NormalDist()
+    # Past ±8 σ the probabilities are 0 and 1 in double precision; the ends are set to what was asked for.
+    probabilities = _linspace(
+        normal.cdf(max(-8, min(8, request.start))), normal.cdf(max(-8, min(8, request.end))), request.steps
+    )
+    inside = [normal.inv_cdf(min(max(p, 1e-15), 1 - 1e-15)) for p in probabilities[1:-1]]
+    return np.array([request.start, *inside, request.end])
+
+
+def _linspace(start: float, end: float, num: int) -> NDArray[np.float64]:
+    """As numpy's, but exact where the fraction is: 0 lies in the middle of −3…3, not 4e-16."""
+    values = start + (end - start) * np.arange(num) / (num - 1)
+    values[-1] = end
+    return values
+
+
+def traversed_values(
+    model: LoadedModel, request: TraversalRequest, dimension: int, mean: Vector, log_variance: Vector | None
+) -> Vector:
+    """Values that a dimension takes, (T,) float32, in latent space."""
+    where = positions(request)
+    centre, unit = 0.0, 1.0
+    if request.range in ("posterior", "quantiles"):
+        centre, unit = model.info.aggregate_mean[dimension], model.info.aggregate_std[dimension]
+    elif request.range == "image":
+        if log_variance is None:
+            raise ConfigError("range", "image needs an image, whose posterior gives the σ")
+        centre, unit = float(mean[dimension]), float(np.exp(0.5 * log_variance[dimension]))
+    return (centre + unit * where).astype(np.float32)
+
+
+def interpolate(first: Vector, last: Vector, fractions: Vector, path: str) -> Vector:
+    """Latents between two, (T, D): linear, or slerp; the ends are exact.
+
+    slerp: sin((1−t)ω)/sin ω · first + sin(tω)/sin ω · last, ω the angle between the two (Shoemake 1985); linear where
+    they point the same or opposite ways, since the arc is then not defined.
+    """
+    t = fractions[:, None].astype(np.float64)
+    a, b = first.astype(np.float64), last.astype(np.float64)
+    weights = 1 - t, t
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if path == "slerp" and lengths > 0:
+        angle = np.arccos(np.clip(a @ b / lengths, -1, 1))
+        if np.sin(angle) > 1e-4:
+            weights = np.sin((1 - t) * angle) / np.sin(angle), np.sin(t * angle) / np.sin(angle)
+    latents: Vector = (weights[0] * a + weights[1] * b).astype(np.float32)
+    latents[fractions == 0] = first
+    latents[fractions == 1] = last
+    return latents
+
+
+OnStrip = Callable[[Rendered, Strip], None]
+"""Called with the start and each dimension's strip as soon as it is decoded, so that encoding need not wait."""
+
+
+def render_traversal(
+    model: LoadedModel,
+    images: Sequence[Pixels],
+    request: TraversalRequest,
+    *,
+    on_strip: OnStrip | None = None,
+    pool: Executor | None = None,
+) -> Rendered:
+    """Decodes what a request, resolved against this model, asks for.
+
+    Args: images, none (the request has z or a seed), one, or two (an interpolation), each preprocessed uint8 (H, W, C);
+    pool, threads that decode and call on_strip; without it all is done here.
+    Returns: frames and numbers; a frame whose value equals the start's is the start's reconstruction, bit for bit.
+    Raises: ConfigError for what only the worker can find out (no dimension of this image is active).
+    """
+    latent_dim = model.info.network.latent_dim
+    decoder = FrameDecoder(model.network)
+    log_variance = own_kl = None
+    if images:
+        mean, log_variance = encode_image(model.network, images[0])
+        own_kl = image_kl(mean, log_variance)
+    elif request.z is not None:
+        mean = np.array(request.z, np.float32)
+    else:
+        mean = prior_draw(request.seed or 0, latent_dim)
+    kl = model.info.kl_per_dimension or (None if own_kl is None else [float(value) for value in own_kl])
+    start = Rendered(
+        request=request,
+        positions=positions(request).astype(np.float32),
+        strips=[],
+        original=images[0] if images else None,
+        reconstruction=decoder.frames(mean[None])[0],
+        mean=mean,
+        log_variance=log_variance,
+        image_kl=own_kl,
+        kl=kl,
+        labels=model.info.dimension_labels,
+    )
+    if len(images) == 2:
+        return _interpolation(model, decoder, start, images[1])
+    return _traversal(model, decoder, start, on_strip, pool)
+
+
+def _interpolation(model: LoadedModel, decoder: FrameDecoder, start: Rendered, image: Pixels) -> Rendered:
+    last, _ = encode_image(model.network, image)
+    fractions = _linspace(0, 1, start.request.steps).astype(np.float32)
+    latents = interpolate(start.mean, last, fractions, start.request.interpolation)
+    frames = decoder.frames(latents)
+    reconstruction = decoder.frames(last[None])[0]
+    frames[0], frames[-1] = start.reconstruction, reconstruction
+    strip = Strip(None, fractions, 0.0, frames)
+    return replace(start, strips=[strip], positions=fractions, target=(image, reconstruction))
+
+
+def _traversal(
+    model: LoadedModel, decoder: FrameDecoder, start: Rendered, on_strip: OnStrip | None, pool: Executor | None
+) -> Rendered:
+    request, mean = start.request, start.mean
+    dimensions = _ordered(request, start.kl, model.info.network.latent_dim)
+
+    def work(part: list[tuple[int, Vector]]) -> list[Strip]:
+        decoded = _decode_strips(model, decoder, start, part)
+        if on_strip is not None:
+            for strip in decoded:
+                on_strip(start, strip)
+        return decoded
+
+    parts = list(_parts([(dimension, mean) for dimension in dimensions], request.steps))
+    strips = [strip for decoded in (pool.map(work, parts) if pool else map(work, parts)) for strip in decoded]
+    rows = row_values = None
+    if request.grid_dimensions:
+        across, down = request.grid_dimensions
+        row_values = traversed_values(model, request, down, mean, start.log_variance)[column_indices(request)]
+        moved = np.repeat(mean[None], len(row_values), 0)
+        moved[:, down] = row_values
+        rows = _decode_strips(model, decoder, start, [(across, row) for row in moved])
+    return replace(start, strips=strips, rows=rows, row_values=row_values)
+
+
+def _ordered(request: TraversalRequest, kl: list[float] | None, latent_dim: int) -> list[int]:
+    if request.dimensions == "all":
+        chosen = list(range(latent_dim))
+    elif request.dimensions == "active":
+        chosen = active_dimensions(kl) if kl is not None else list(range(latent_dim))
+        if not chosen:
+            raise ConfigError("dimensions", "no dimension is active for this image")
+    else:
+        chosen = sorted(parse_indices("dimensions", request.dimensions))
+    if request.order == "kl" and kl is not None:
+        return sorted(chosen, key=lambda dimension: (-kl[dimension], dimension))
+    return chosen
+
+
+def _parts(starts: list[tuple[int, Vector]], num_steps: int) -> Iterator[list[tuple[int, Vector]]]:
+    """What goes through the decoder together: as many strips as fill one of its batches, at least one."""
+    together = max(1, BATCH // num_steps)
+    for begin in range(0, len(starts), together):
+        yield starts[begin : begin + together]
+
+
+def _decode_strips(
+    model: LoadedModel, decoder: FrameDecoder, start: Rendered, starts: list[tuple[int, Vector]]
+) -> list[Strip]:
+    """One strip for each (dimension, latent to start from)."""
+    latents = np.empty((len(starts), start.request.steps, len(start.mean)), np.float32)
+    for row, (dimension, latent) in zip(latents, starts, strict=True):
+        row[:] = latent  # a copy for each frame: no dimension keeps what another was moved to
+        row[:, dimension] = traversed_values(model, start.request, dimension, start.mean, start.log_variance)
+    frames = decoder.frames(latents.reshape(-1, latents.shape[-1]))
+    frames = frames.reshape(*latents.shape[:2], *frames.shape[1:])
+    # The decoder's sums depend on the size of the batch in the last bit; the reconstruction is one picture.
+    frames[np.all(latents == start.mean, axis=-1)] = start.reconstruction
+    return [
+        Strip(dimension, row[:, dimension].copy(), float(start.mean[dimension]), strip)
+        for (dimension, _), row, strip in zip(starts, latents, frames, strict=True)
+    ]

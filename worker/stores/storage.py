@@ -1,0 +1,318 @@
+"""Storage: keys such as `jobs/<id>/job.json` on a local folder or any fsspec URL; free of torch.
+
+A key is a relative path with `/`. Files appear whole or not at all.
+"""
+
+import hashlib
+import json
+import secrets
+import shutil
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from models.atomic import open_atomic
+from models.atomic import write_bytes as write_file
+from training.data.sources import mark_as_own
+
+
+class NotStored(KeyError):
+    """There is nothing under this key."""
+
+    def __str__(self) -> str:
+        return f"nothing is stored under {self.args[0]}"
+
+
+def check_key(key: str) -> str:
+    """The key itself. Raises ValueError for one that could leave the storage or hit a temporary file."""
+    parts = key.split("/")
+    if any(part in ("", "..") or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
+        raise ValueError(f"not a storage key: {key!r}")
+    return key
+
+
+class Storage(ABC):
+    """Files under keys. All methods raise OSError when the storage itself fails."""
+
+    url: str
+    is_local: bool
+
+    @abstractmethod
+    def read_bytes(self, key: str) -> bytes:
+        """The file's content. Raises NotStored."""
+
+    @abstractmethod
+    def write_bytes(self, key: str, data: bytes) -> None:
+        """Puts or replaces one file, whole or not at all."""
+
+    @abstractmethod
+    def put_file(self, key: str, path: Path) -> None:
+        """Puts a copy of a local file, whole or not at all."""
+
+    def move_file(self, key: str, path: Path) -> None:
+        """Puts a local file, which goes away from where it was."""
+        self.put_file(key, path)
+        path.unlink(missing_ok=True)
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether a file, or anything below the key, is stored."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> list[str]:
+        """Names, sorted, of the direct children of a prefix; none when there is no such prefix."""
+
+    @abstractmethod
+    def delete(self, prefix: str) -> None:
+        """Removes a file or everything below a prefix; nothing happens when there is none."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """Bytes of one file. Raises NotStored."""
+
+    @abstractmethod
+    def local_folder(self, prefix: str) -> Path:
+        """A local folder with all files below the prefix: the folder itself, or a copy. Raises NotStored."""
+
+    @abstractmethod
+    def local_file(self, key: str) -> Path:
+        """A local path of one file: the file itself, or a copy. Raises NotStored."""
+
+    def read_json(self, key: str) -> Any:
+        """The decoded JSON file. Raises NotStored, and ValueError when it is damaged."""
+        return json.loads(self.read_bytes(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        """Puts a JSON file that people can read."""
+        self.write_bytes(key, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def put_folder(self, prefix: str, folder: Path) -> None:
+        """Puts every file of a local folder below `prefix`; JSON descriptions at its top come last.
+
+        A reader who finds the description therefore finds all that it describes.
+        """
+        check_key(prefix)
+        for path in _describing_last(folder):
+            self.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+
+
+def _describing_last(folder: Path) -> list[Path]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return sorted(files, key=lambda path: (path.parent == folder and path.suffix == ".json", path))
+
+
+class LocalStorage(Storage):
+    """A folder on this machine."""
+
+    is_local = True
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.url = str(self.root)
+
+    def path(self, key: str) -> Path:
+        """Where the key's file or folder is, or would be."""
+        return self.root / check_key(key)
+
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotStored(key) from None
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        write_file(self.path(key), data)
+
+    def put_file(self, key: str, path: Path) -> None:
+        target = self.path(key)
+        if target.exists() and target.samefile(path):
+            return
+        with path.open("rb") as source, open_atomic(target) as file:
+            shutil.copyfileobj(source, file, 1024**2)
+
+    def move_file(self, key: str, path: Path) -> None:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.replace(target)
+        except OSError:  # Another file system: only a copy can be made whole there.
+            super().move_file(key, path)
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).exists()
+
+    def list(self, prefix: str) -> list[str]:
+        try:
+            return sorted(child.name for child in self.path(prefix).iterdir() if not child.name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def delete(self, prefix: str) -> None:
+        path = self.path(prefix)
+        if not path.is_dir():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.unlink()
+            return
+        # The descriptions go first: a removal that is cut short leaves files that nobody points to.
+        for description in sorted(path.glob("*.json")):
+            description.unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def size(self, key: str) -> int:
+        try:
+            return self.path(key).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotStored(key) from None
+
+    def local_folder(self, prefix: str) -> Path:
+        path = self.path(prefix)
+        if not path.is_dir():
+            raise NotStored(prefix)
+        return path
+
+    def local_file(self, key: str) -> Path:
+        path = self.path(key)
+        if not path.is_file():
+            raise NotStored(key)
+        return path
+
+
+class RemoteStorage(Storage):
+    """An fsspec file system, such as s3://bucket/prefix, with copies in a local cache."""
+
+    is_local = False
+
+    def __init__(self, url: str, cache_folder: Path) -> None:
+        self.url = url
+        self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        self.root = self.root.rstrip("/")
+        self.cache = cache_folder / hashlib.sha256(url.encode()).hexdigest()[:12]
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{check_key(key)}"
+
+    def read_bytes(self, key: str) -> bytes:
+        try:
+            return bytes(self.fs.cat_file(self._path(key)))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise NotStored(key) from None
+
+    def write_bytes(self, key: str, data: bytes) -> None:
+        # Object stores show an object only when it is whole; others get a temporary name and a rename.
+        path = self._path(key)
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        if _is_object_store(self.fs):
+            self.fs.pipe_file(path, data)
+            return
+        temporary = _temporary(path)
+        self.fs.pipe_file(temporary, data)
+        self.fs.mv(temporary, path)
+
+    def put_file(self, key: str, path: Path) -> None:
+        target = self._path(key)
+        self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        if _is_object_store(self.fs):
+            self.fs.put_file(str(path), target)
+            return
+        temporary = _temporary(target)
+        self.fs.put_file(str(path), temporary)
+        self.fs.mv(temporary, target)
+
+    def exists(self, key: str) -> bool:
+        return bool(self.fs.exists(self._path(key)))
+
+    def list(self, prefix: str) -> list[str]:
+        try:
+            children = self.fs.ls(self._path(prefix), detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        names = {child.rstrip("/").rsplit("/", 1)[-1] for child in children}
+        return sorted(name for name in names if name and not name.startswith("."))
+
+    def delete(self, prefix: str) -> None:
+        path = self._path(prefix)
+        try:
+            for child in self.fs.glob(f"{path}/*.json"):
+                self.fs.rm_file(child)
+            self.fs.rm(path, recursive=True)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        shutil.rmtree(self.cache / prefix, ignore_errors=True)
+
+    def size(self, key: str) -> int:
+        try:
+            return int(self.fs.size(self._path(key)))
+        except (FileNotFoundError, NotADirectoryError, TypeError):
+            raise NotStored(key) from None
+
+    def local_file(self, key: str) -> Path:
+        try:
+            details = self.fs.info(self._path(key))
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotStored(key) from None
+        return self._copy(key, details)
+
+    def local_folder(self, prefix: str) -> Path:
+        root = self._path(prefix)
+        found = self.fs.find(root, detail=True)
+        files = {name[len(root) + 1 :]: details for name, details in found.items() if len(name) > len(root)}
+        if not files:
+            raise NotStored(prefix)
+        folder = self.cache / prefix
+        for name, details in files.items():
+            if not any(part.startswith(".") for part in name.split("/")):
+                self._copy(f"{prefix}/{name}", details)
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.name.startswith(".") and path.relative_to(folder).as_posix() not in files:
+                path.unlink(missing_ok=True)
+        return folder
+
+    def _copy(self, key: str, details: dict[str, Any]) -> Path:
+        """A local copy, fetched again only when the store's own mark of the version differs."""
+        path = self.cache / key
+        mark = path.with_name(f".{path.name}.version")
+        version = "|".join(
+            str(details.get(name)) for name in ("ETag", "etag", "mtime", "LastModified", "created", "size")
+        )
+        if path.is_file() and mark.is_file() and mark.read_text() == version:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(_temporary(str(path)))
+        try:
+            self.fs.get_file(self._path(key), str(temporary))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        write_file(mark, version.encode())
+        return path
+
+
+def _temporary(path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.{secrets.token_hex(4)}"
+
+
+def _is_object_store(fs: Any) -> bool:
+    protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    return bool({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"} & set(protocols))
+
+
+def open_storage(url: str | Path, *, cache_folder: Path | None = None) -> Storage:
+    """The storage at a folder or an fsspec URL.
+
+    Args: cache_folder, where copies of a remote storage's files are kept.
+    Raises: ValueError for a URL whose kind is unknown or whose driver is not installed.
+    """
+    text = str(url)
+    if "://" not in text or text.startswith("file://"):
+        storage = LocalStorage(Path(text.removeprefix("file://")))
+        if storage.root.is_dir():
+            mark_as_own(storage.root)
+        return storage
+    try:
+        return RemoteStorage(text, cache_folder or Path("betavae-data/cache").absolute())
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"storage {text.split('://')[0]}://… cannot be opened: {error}") from error

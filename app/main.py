@@ -18,7 +18,7 @@ from app.schemas import TrainJob, Traversal, settings_schema
 from app.serve import broker
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
-from training.config import TrainingConfig
+from training.config import TrainingConfig, all_settings
 from training.data.images import ImageError
 from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
@@ -148,7 +148,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         )
         components = schema["components"]["schemas"]
         components["Problem"] = problems.SCHEMA
-        components["TrainingConfig"] = settings_schema(TrainingConfig)
+        components["TrainingConfig"] = settings_schema(all_settings(), TrainingConfig)
         for model in (Traversal, TrainJob):
             if model.__name__ not in components:
                 components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")

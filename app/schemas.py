@@ -1,43 +1,39 @@
 """The shapes of answers, and the schemas that are generated from the settings' own definitions."""
 
-from dataclasses import MISSING, Field, fields
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 from pydantic import Field as Aliased
-
-from models.config import field_types
-
-_JSON_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+from pydantic.fields import FieldInfo
 
 
-def settings_schema(config_class: Any) -> dict[str, Any]:
-    """JSON schema of a settings dataclass: bounds, defaults, unit and text come from its fields' metadata."""
+def settings_schema(settings: Mapping[str, FieldInfo], group: type[BaseModel]) -> dict[str, Any]:
+    """Returns the JSON schema of a flat group of settings, none of which is required.
+
+    Args:
+        settings: The settings by name.
+        group: The class that the schema takes its title and description from.
+    """
     return {
         "type": "object",
-        "title": config_class.__name__,
-        "description": (config_class.__doc__ or "").strip(),
+        "title": group.__name__,
+        "description": (group.__doc__ or "").strip(),
         "additionalProperties": False,
-        "properties": {f.name: field_schema(f) for f in fields(config_class) if f.metadata},
+        "properties": {name: field_schema(field) for name, field in settings.items()},
     }
 
 
-def field_schema(f: Field[Any]) -> dict[str, Any]:
-    """JSON schema of one setting."""
-    limits = f.metadata
-    types = field_types(f)
-    optional = type(None) in types
-    kind = next((name for one, name in _JSON_TYPES.items() if one in types), "string")
-    schema: dict[str, Any] = {"type": [kind, "null"] if optional else kind}
-    unit = f" ({limits['unit']})" if limits.get("unit") else ""
-    schema["description"] = limits["text"] + unit
-    for ours, theirs in (("minimum", "minimum"), ("maximum", "maximum"), ("above", "exclusiveMinimum")):
-        if limits.get(ours) is not None:
-            schema[theirs] = limits[ours]
-    if limits.get("choices"):
-        schema["enum"] = [*limits["choices"], *([None] if optional else [])]
-    if f.default is not MISSING:
-        schema["default"] = f.default
+def field_schema(field: FieldInfo) -> dict[str, Any]:
+    """Returns the JSON schema of one setting: type, bounds, default, unit and text."""
+    kind: Any = field.annotation
+    holder = create_model("Setting", setting=(kind, field))
+    schema: dict[str, Any] = holder.model_json_schema()["properties"]["setting"]
+    schema.pop("title", None)
+    if schema.get("default") is None and "anyOf" not in schema:
+        schema.pop("default", None)  # Its default differs by objective, and stands in its text.
+    if "unit" in schema:
+        schema["description"] += f" ({schema.pop('unit')})"
     return schema
 
 

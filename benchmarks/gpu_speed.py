@@ -19,7 +19,8 @@ import torch
 from models.info import Preprocessing
 from training.config import TrainingConfig
 from training.data.packs import Pack, open_pack, write_pack
-from training.loop import Progress, train
+from training.loop import train
+from training.monitor import Progress
 
 NUM_IMAGES = 20_000
 

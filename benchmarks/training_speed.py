@@ -40,7 +40,8 @@ from models.networks import VAE
 from training.config import TrainingConfig
 from training.data.datasets import ImageFolder, pack_dataset
 from training.data.packs import Pack, open_pack
-from training.loop import Progress, train
+from training.loop import train
+from training.monitor import Progress
 
 BATCH = 64
 GAMMA, CAPACITY = 1000, 5
@@ -217,7 +218,7 @@ def main() -> None:
                     plain_rate_apart(folder, arguments.steps, 0),
                     plain_rate_apart(folder, arguments.steps, arguments.threads),
                     our_rate(pack, arguments.steps, "capacity"),
-                    our_rate(pack, 3 * arguments.steps, TrainingConfig().objective),
+                    our_rate(pack, 3 * arguments.steps, TrainingConfig().objective.name),
                     product_rate(),
                 )
                 for _ in range(ROUNDS)

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from models.config import is_read, normalised_beta
+from models.config import normalised_beta
 from models.info import ACTIVE_KL_NATS, ModelInfo
 
 
@@ -107,8 +107,7 @@ def _scores(metrics: dict[str, Any]) -> str:
 
 
 def _settings(info: ModelInfo) -> str:
-    objective = info.training.get("objective")
-    settings = {name: value for name, value in info.training.items() if is_read(name, objective)}
+    settings = dict(info.training)
     beta = settings.get("beta")
     if info.steered_beta is not None:
         beta = settings["β at the end"] = info.steered_beta

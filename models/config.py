@@ -1,35 +1,16 @@
-"""Settings of a network, defined once, with bounds, unit and text, and what reads those of a training; free of torch.
+"""The base of every group of settings, and the settings of a network; free of torch.
 
-`setting` and `checked` serve every configuration of the project: the HTTP schema, the command line and the
-README's tables all read what stands here.
+A group of settings is a frozen pydantic model, defined once: the HTTP schema, the command line's options and the
+tables in the docs all read its fields. `ConfigError` names the field that is wrong, in the same words everywhere.
 """
 
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, get_args
+import difflib
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-_OBJECTIVES_OF = {
-    "gamma": ("capacity",),
-    "capacity_start": ("controlled", "capacity"),
-    "capacity_max": ("controlled", "capacity"),
-    "capacity_steps": ("controlled", "capacity"),
-    "capacity_epochs": ("controlled", "capacity"),
-    "beta": ("beta", "btcvae", "annealed"),
-    "beta_start": ("controlled", "annealed"),
-    "beta_least": ("controlled",),
-    "beta_gain": ("controlled",),
-    "anneal_steps": ("annealed",),
-    "restart_step": ("controlled", "annealed"),
-    "restart_fraction": ("controlled",),
-    "restart_steps": ("controlled", "annealed"),
-    "restart_components": ("controlled", "annealed"),
-    "restart_axes": ("controlled", "annealed"),
-}
-"""Settings of a training that only some objectives read."""
-
-
-def is_read(name: str, objective: object) -> bool:
-    """Whether a training with this objective reads the setting."""
-    return name not in _OBJECTIVES_OF or objective in _OBJECTIVES_OF[name]
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 
 
 class ConfigError(ValueError):
@@ -41,99 +22,174 @@ class ConfigError(ValueError):
         self.message = message
 
 
-def setting(
-    default: Any = MISSING,
-    *,
-    text: str,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    choices: tuple[Any, ...] = (),
-) -> Any:
-    """A dataclass field that carries its own documentation and limits.
+class Config(BaseModel):
+    """Base of all groups of settings: frozen, strict about types, and closed to unknown names.
 
-    Args: text, one sentence; unit, of the value; minimum and maximum, inclusive bounds; above, an exclusive lower
-    bound; choices, the only values allowed.
+    A field's `Field(...)` carries its text, its bounds and, as `json_schema_extra=unit("nats")`, its unit.
+
+    Raises:
+        ConfigError: A value is outside its limits, or a name is no setting of the group.
     """
-    metadata = {
-        "text": text,
-        "unit": unit,
-        "minimum": minimum,
-        "maximum": maximum,
-        "above": above,
-        "choices": choices,
-    }
-    return field(default=default, metadata=metadata)
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            # Strict about types: "5", True and 2.5 are no whole numbers.
+            self.__pydantic_validator__.validate_python(values, strict=True, self_instance=self)
+        except ValidationError as error:
+            raise first_error(error, type(self).model_fields) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some settings changed, checked anew."""
+        return type(self)(**{**dict(self), **changes})
 
 
-def check(config: Any) -> None:
-    """Raises ConfigError for the first field of a dataclass instance that breaks its own limits."""
-    for f in fields(config):
-        if f.metadata:
-            _check_field(f, getattr(config, f.name))
+def unit(name: str) -> dict[str, Any]:
+    """Returns the extra key of a setting's JSON schema that names its unit."""
+    return {"unit": name}
 
 
-def field_types(f: Field[Any]) -> tuple[type, ...]:
-    """The types that a field allows: (int,), or (int, NoneType) for `int | None`."""
-    return get_args(f.type) or (f.type,)
+def value_type(field: FieldInfo) -> type:
+    """Returns the type of a setting's values: int, float, bool or str; None and the limits do not count."""
+    found = [get_origin(part) or part for part in get_args(field.annotation) or (field.annotation,)]
+    kinds = {type(choice) for choice in choices_of(field)} | set(found)
+    return next((kind for kind in (bool, int, float) if kind in kinds), str)
+
+
+def choices_of(field: FieldInfo) -> tuple[Any, ...]:
+    """Returns the only values that a setting can have, without None; empty where any value within bounds can be."""
+    waiting: list[Any] = [field.annotation]
+    choices: list[Any] = []
+    while waiting:
+        part = waiting.pop()
+        if get_origin(part) is Literal:
+            choices += get_args(part)
+        else:
+            waiting += [one for one in get_args(part) if not isinstance(one, BeforeValidator)]
+    return tuple(choice for choice in choices if choice is not None)
 
 
 def number_text(value: float) -> str:
-    """A number as people write it: whole ones in full, up to sixteen digits."""
+    """Formats a number as people write it: whole numbers in full, up to sixteen digits."""
     return str(int(value)) if abs(value) < 1e16 and value == int(value) else f"{value:g}"
 
 
-def _check_field(f: Field[Any], value: Any) -> None:
-    limits = f.metadata
-    types = field_types(f)
+def unknown_setting(name: str, known: Iterable[str], message: str = "is not a known setting") -> ConfigError:
+    """Returns the error for a name that is no setting, with the nearest known name where one is close.
+
+    Args:
+        name: The name that was given.
+        known: All names that would have been right.
+        message: What is wrong, without a full stop.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return ConfigError(name, f"{message}; did you mean {near[0]}?" if near else message)
+
+
+def first_error(error: ValidationError, known: Iterable[str] = ()) -> ConfigError:
+    """Returns the first failure of a pydantic validation in our own words.
+
+    Args:
+        error: The failed validation.
+        known: Names of the fields, from which a misspelt one is suggested.
+    """
+    failure = error.errors(include_url=False)[0]
+    cause = failure.get("ctx", {}).get("error")
+    if isinstance(cause, ConfigError):
+        return cause
+    name = ".".join(str(part) for part in failure["loc"]) or error.title
+    if failure["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return unknown_setting(name, known)
+    return ConfigError(name, explain(failure))
+
+
+def explain(failure: Any) -> str:
+    """Returns what is wrong with one value, as the end of a sentence that begins with the field's name.
+
+    Args:
+        failure: One entry of `ValidationError.errors()`.
+    """
+    kind, value, limits = failure["type"], failure.get("input"), failure.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
     if value is None:
-        if type(None) not in types:
-            raise ConfigError(f.name, "must have a value")
-        return
-    # bool is an int to Python, and an int does for a float; neither would be right the other way round.
-    is_bool = isinstance(value, bool)
-    if int in types and (is_bool or not isinstance(value, int)):
-        raise ConfigError(f.name, f"must be a whole number, not {value!r}")
-    if float in types and (is_bool or not isinstance(value, int | float)):
-        raise ConfigError(f.name, f"must be a number, not {value!r}")
-    if float in types and not abs(value) < float("inf"):
-        raise ConfigError(f.name, "must be finite")
-    if bool in types and not is_bool:
-        raise ConfigError(f.name, f"must be true or false, not {value!r}")
-    if str in types and not isinstance(value, str):
-        raise ConfigError(f.name, f"must be a text, not {value!r}")
-    if limits["choices"] and value not in limits["choices"]:
-        raise ConfigError(f.name, f"must be one of {', '.join(map(str, limits['choices']))}, not {value!r}")
-    if limits["minimum"] is not None and value < limits["minimum"]:
-        raise ConfigError(f.name, f"must be at least {number_text(limits['minimum'])}, not {number_text(value)}")
-    if limits["maximum"] is not None and value > limits["maximum"]:
-        raise ConfigError(f.name, f"must be at most {number_text(limits['maximum'])}, not {number_text(value)}")
-    if limits["above"] is not None and value <= limits["above"]:
-        raise ConfigError(f.name, f"must be above {number_text(limits['above'])}, not {number_text(value)}")
+        return "must have a value"
+    expected = _EXPECTED_TYPES.get(kind)
+    if expected:
+        return f"must be {expected}, not {_shown(value)}"
+    if kind == "finite_number":
+        return "must be finite"
+    for name, words in _BOUNDS.items():
+        if kind.startswith(name):
+            limit = limits[_BOUND_KEYS[name]]
+            return f"must be {words} {_number_or_text(limit)}, not {_number_or_text(value)}"
+    if kind == "literal_error":
+        return f"must be one of {_choices(limits['expected'])}, not {_shown(value)}"
+    return str(failure["msg"]).removeprefix("Value error, ")
 
 
-ARCHITECTURES = ("burgess", "higgins")
+_EXPECTED_TYPES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a smaller number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+}
+_BOUNDS = {
+    "greater_than_equal": "at least",
+    "greater_than": "above",
+    "less_than_equal": "at most",
+    "less_than": "below",
+}
+_BOUND_KEYS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
+
+
+def _number_or_text(value: Any) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number_text(value) if is_number else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _choices(expected: str) -> str:
+    """Turns pydantic's "'a', 'b' or 'c'" into "a, b, c"."""
+    return expected.replace(" or ", ", ").replace("'", "")
+
+
+def _whole(value: Any) -> Any:
+    """Refuses True and 64.0, which a Literal of integers takes for 1 and 64."""
+    if value is not None and type(value) is not int:
+        raise PydanticKnownError("int_type")
+    return value
+
+
 IMAGE_SIZES = (32, 64, 128)
+ImageSize = Annotated[Literal[32, 64, 128], BeforeValidator(_whole)]
+NumChannels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+Architecture = Literal["burgess", "higgins"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(Config):
     """What a network is built from."""
 
-    architecture: str = setting(
+    architecture: Architecture = Field(
         "burgess",
-        text="Convolutional network: burgess (32 channels a layer, two of 256) or higgins (32-32-64-64, one of 256).",
-        choices=ARCHITECTURES,
+        description="Convolutional network: burgess (32 channels a layer, two of 256) or higgins (32-32-64-64, one of "
+        "256).",
     )
-    image_size: int = setting(64, text="Height and width of the images.", unit="px", choices=IMAGE_SIZES)
-    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
-    latent_dim: int = setting(10, text="Number D of latent dimensions.", minimum=1, maximum=256)
-
-    def __post_init__(self) -> None:
-        check(self)
+    image_size: ImageSize = Field(64, description="Height and width of the images.", json_schema_extra=unit("px"))
+    num_channels: NumChannels = Field(1, description="1 for grey images, 3 for RGB.")
+    latent_dim: int = Field(10, description="Number D of latent dimensions.", ge=1, le=256)
 
 
 def normalised_beta(beta: float, network: NetworkConfig) -> float:
-    """β·D/(C·H·W): Higgins et al. 2017 compare data sets and latent sizes by it."""
+    """Returns β·D/(C·H·W), by which Higgins et al. 2017 compare data sets and latent sizes."""
     return beta * network.latent_dim / (network.num_channels * network.image_size**2)

@@ -1,14 +1,17 @@
 """model.json: what a trained model says of itself; free of torch."""
 
+import copy
 import json
 import re
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from models.atomic import write_bytes
-from models.config import ConfigError, NetworkConfig, check, setting
+from models.config import Config, ConfigError, NetworkConfig, NumChannels, unit
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -18,6 +21,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 ACTIVE_KL_NATS = 0.05
 """A latent dimension is active when its mean KL to the prior is above this many nats."""
+
+Crop = Literal["center", "none"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}")
 
@@ -32,36 +37,36 @@ def validate_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, kw_only=True)
-class PreprocessingRequest:
+class PreprocessingRequest(Config):
     """Preprocessing as it is asked for: the number of channels may be left to the pictures."""
 
-    image_size: int = setting(64, text="Height and width after resizing.", unit="px", minimum=8, maximum=1024)
-    num_channels: int | None = setting(
-        None, text="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours.", choices=(1, 3)
+    image_size: int = Field(
+        64, description="Height and width after resizing.", ge=8, le=1024, json_schema_extra=unit("px")
     )
-    crop: str = setting(
+    num_channels: NumChannels | None = Field(
+        None, description="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours."
+    )
+    crop: Crop = Field(
         "center",
-        text="Region kept before resizing: center (the largest centred square), none (squash the whole picture).",
-        choices=("center", "none"),
+        description="Region kept before resizing: center (the largest centred square), none (squash the whole "
+        "picture).",
     )
-    crop_size: int | None = setting(
-        None, text="Side of a centred square to cut first (K13 and AX cut CelebA so).", unit="px", minimum=8
+    crop_size: int | None = Field(
+        None,
+        description="Side of a centred square to cut first (K13 and AX cut CelebA so).",
+        ge=8,
+        json_schema_extra=unit("px"),
     )
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def with_channels(self, num_channels: int) -> "Preprocessing":
-        """What is to be done, with this number of channels."""
-        return Preprocessing(**{**asdict(self), "num_channels": num_channels})
+        """Returns the preprocessing with this number of channels."""
+        return Preprocessing(**{**dict(self), "num_channels": num_channels})
 
 
-@dataclass(frozen=True, kw_only=True)
 class Preprocessing(PreprocessingRequest):
     """How a picture of any size becomes a network's input; kept in the model, so that pictures are fed rightly."""
 
-    num_channels: int = setting(1, text="1 for grey images, 3 for RGB.", choices=(1, 3))
+    num_channels: NumChannels = Field(1, description="1 for grey images, 3 for RGB.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +109,13 @@ class ModelInfo:
         return active_dimensions(self.kl_per_dimension)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        """Returns what model.json holds."""
+        return {"format_version": FORMAT_VERSION, **self.described()}
+
+    def described(self) -> dict[str, Any]:
+        """Returns all fields by name, ready for JSON."""
+        own = {f.name: copy.deepcopy(getattr(self, f.name)) for f in fields(self)}
+        return own | {"network": self.network.model_dump(), "preprocessing": self.preprocessing.model_dump()}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ModelInfo":

@@ -43,6 +43,11 @@ def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
+def sample_input(images: NDArray[np.uint8], device: torch.device, count: int = 512) -> Tensor:
+    """Returns at most `count` images from all over a set, (N, C, H, W), as a network's input."""
+    return to_input(images[evenly_spaced(np.arange(len(images)), count)], device)
+
+
 def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices for training and for validation: the set's own split, or a random share decided by the seed."""
     if pack.split is not None:

@@ -1,16 +1,34 @@
-"""Means, speed and warnings of a running training."""
+"""Means, speed and warnings of a running training, and the reports that carry them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.config import normalised_beta
 from models.info import active_dimensions
-from training.config import RESTARTING, TrainingConfig
-from training.schedules import LEAST_BETA
+from training.config import TrainingConfig
+from training.inputs import evenly_spaced
+from training.objectives.base import Record
+from training.recorder import Recorder
+from training.run import Run, Step
+from training.summary import SUMMARY_IMAGES, floor_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands; losses in `metrics` are means over the steps since the last report, weights the newest."""
+
+    step: int
+    num_steps: int
+    images_per_second: float | None
+    eta_seconds: float | None
+    metrics: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
 
 
 class Window:
@@ -55,62 +73,22 @@ class Watch:
     """Says in words, once each, what is wrong with a run."""
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        *,
-        num_validation_images: int,
-        final_capacity: float | None = None,
-        unread: Sequence[str] = (),
+        self, config: TrainingConfig, *, num_validation_images: int, final_capacity: float | None = None
     ) -> None:
-        """Args: config, its lengths in steps; final_capacity, C of the last step, nats (None: capacity_max); unread,
-        settings that the objective does not read."""
+        """Args:
+        config: The run's config, its lengths in steps.
+        num_validation_images: Images in the validation split.
+        final_capacity: C of the last step, nats, where the objective has one.
+        """
         self._config, self._num_validation_images = config, num_validation_images
-        self._final_capacity = config.capacity_max if final_capacity is None else final_capacity
-        self._unread = unread
+        self._final_capacity = final_capacity
         self._said: set[str] = set()
 
     def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
-        """New warnings about a record's metrics."""
+        """Returns new warnings about a record's metrics."""
         config = self._config
-        found: dict[str, str] = {}
-        kl, rec = metrics["kl"], metrics["reconstruction_loss"]
-        # A steered KL below C may still rise; what it comes to is known at the end.
-        settled = config.objective != "controlled" and metrics.get("capacity") == self._final_capacity
-        if "capacity" in metrics and (step >= config.num_steps or settled):
-            distance = kl - metrics["capacity"]
-            if abs(distance) > 0.1 * (1 + metrics["capacity"]):
-                found["far"] = f"the KL ({kl:.2f} nats) is far from its capacity ({metrics['capacity']:.2f} nats)"
-                if config.objective == "controlled" and distance < 0:
-                    found["far"] += f": {_why_below(config, metrics['beta'])}"
-        if config.objective == "capacity":
-            # The mean of the penalties, which the KL's swings about C do not cancel out of.
-            penalty = metrics["loss"] - rec
-            error = rec - metrics.get("bernoulli_floor", 0.0)
-            if step > 500 and penalty > 0.5 * error:
-                found["dwarfed"] = (
-                    f"γ·|KL − C| ({penalty:.0f}) is more than half of the reconstruction loss above its floor "
-                    f"({error:.0f}): the images may be learnt late; try the controlled objective, or a smaller γ"
-                )
-        if config.objective in ("controlled", "capacity"):
-            short_of = self._final_capacity - config.capacity_max
-            if short_of * (config.capacity_start - config.capacity_max) > 0:
-                found["short ramp"] = (
-                    f"the run ends before C has come to {config.capacity_max:g} nats: capacity_steps is "
-                    f"{config.capacity_steps}"
-                )
-        falls = config.objective == "annealed" and config.beta_start != config.beta
-        if falls and config.num_steps < config.anneal_steps:
-            found["short"] = (
-                f"the run ends before β has fallen to {config.beta:g}: anneal_steps is {config.anneal_steps}"
-            )
-        if self._unread:
-            found["unread"] = f"the objective {config.objective} does not read {', '.join(self._unread)}"
-        if config.objective in RESTARTING and (config.restart_step or 0) >= config.num_steps:
-            found["no restart"] = f"the run ends before its restart: restart_step is {config.restart_step}"
-        if config.objective in RESTARTING and config.restart_step is None:
-            names = ("restart_components", "restart_axes")
-            if given := [name for name in names if getattr(config, name) not in (None, 0, "found")]:
-                found["unread restart"] = f"without a restart the run does not read {', '.join(given)}"
+        record = Record(step=step, num_steps=config.num_steps, metrics=metrics, final_capacity=self._final_capacity)
+        found = config.objective.warnings(record)
         if config.optimizer == "adadelta" and config.learning_rate < 0.05:
             found["slow"] = (
                 f"adadelta sets its steps itself, times learning_rate: at {config.learning_rate:g} it hardly learns; "
@@ -118,10 +96,10 @@ class Watch:
             )
         if config.learning_rate_schedule == "plateau" and not self._num_validation_images:
             found["no plateau"] = "without images for validation the learning rate's plateau schedule does nothing"
-        wanted = metrics.get("capacity", 1.0)
+        target = metrics.get("capacity", 1.0)
         if (
             step > min(2_000, config.num_steps // 2)
-            and wanted > 0.5
+            and target > 0.5
             and not active_dimensions(metrics["kl_per_dimension"])
         ):
             found["collapsed"] = "the posterior has collapsed: no latent dimension carries information"
@@ -130,11 +108,68 @@ class Watch:
         return new
 
 
-def _why_below(config: TrainingConfig, beta: float) -> str:
-    """Why the KL of a run with a steered β stays below its capacity."""
-    if beta > max(config.beta_least, LEAST_BETA):
-        return f"β ({beta:.3g}) is still falling; take a longer run or a smaller beta_start"
-    why = f"at β {beta:.3g} the images pay for no more"
-    if config.restart_step is not None and not config.restart_components:
-        why += ", unless something small in them was passed over (restart_components can teach it)"
-    return why
+class Monitor:
+    """Records the steps of a run, and reports them with its validations."""
+
+    def __init__(self, run: Run, recorder: Recorder, on_progress: Callable[[Progress], None] | None) -> None:
+        self._run, self._recorder, self._on_progress = run, recorder, on_progress
+        sample = evenly_spaced(run.train_indices, SUMMARY_IMAGES)
+        self._floor = floor_of(run.pack.images, sample, run.config.likelihood)
+        self._watch = Watch(
+            run.config,
+            num_validation_images=len(run.validation_indices),
+            final_capacity=run.penalty.capacity_at(run.config.num_steps),
+        )
+        self._window = Window()
+        self._metrics: dict[str, Any] = {}
+        self._validation: dict[str, float] = {}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time of a block out of the speed."""
+        with self._window.paused():
+            yield
+
+    def stepped(self, step: Step) -> None:
+        """Takes a step into the means, and records and reports them where a record is due."""
+        run = self._run
+        self._window.add(step.loss, step.reconstruction, step.kl_per_dimension, step.num_images)
+        if run.step % run.config.log_steps and not run.is_done:
+            return
+        self._metrics = self._window.metrics() | self._settings()
+        self._recorder.record(run.step, self._metrics)
+        # The last record is reported with its validation.
+        if not run.is_done or not len(run.validation_indices):
+            self._report()
+        self._window = Window()
+
+    def validated(self, validation: dict[str, float]) -> None:
+        """Takes a validation into the reports to come; the last one is reported at once."""
+        self._validation = validation
+        if self._run.is_done and self._metrics:
+            self._report()
+
+    def _settings(self) -> dict[str, float]:
+        """Returns what a record says of the last step beside its losses."""
+        run = self._run
+        values = run.penalty.metrics(run.step - 1)
+        if "beta" in values:
+            values["normalised_beta"] = normalised_beta(values["beta"], run.config.network)
+        values["learning_rate"] = run.learning_rate.current
+        if self._floor is not None:
+            values["bernoulli_floor"] = self._floor
+        return values
+
+    def _report(self) -> None:
+        if self._on_progress is None:
+            return
+        run, speed = self._run, self._metrics["images_per_second"]
+        progress = Progress(
+            step=run.step,
+            num_steps=run.config.num_steps,
+            images_per_second=speed,
+            eta_seconds=(run.config.num_steps - run.step) * run.batches.batch_size / speed,
+            metrics=self._metrics | self._validation,
+            warnings=self._watch.look(run.step, self._metrics | self._validation),
+        )
+        self._on_progress(progress)

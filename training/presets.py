@@ -1,10 +1,15 @@
 """Named training settings. Each text says where it comes from, its command, what it costs and what to expect."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from models.config import ConfigError
-from training.config import TrainingConfig, config_from_json
+from training.config import TrainingConfig, all_settings, config_to_json
+from training.objectives.beta import Beta
+from training.objectives.capacity import Capacity
+from training.objectives.ramp import CapacityRamp
+from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +24,14 @@ class Preset:
 _K13 = TrainingConfig(
     num_channels=3,
     objective="controlled",
-    gamma=1000.0,
     capacity_max=50.0,
     capacity_epochs=150.0,
     num_epochs=200.0,
     learning_rate_schedule="plateau",
     validation_fraction=0.2,
 )
-"""The stated settings of Knight13/beta-VAE-disentanglement, which its two data sets share, but for the objective: γ is
-there for `objective: capacity`, which is K13's."""
+"""The stated settings of Knight13/beta-VAE-disentanglement, which its two data sets share, except the objective: K13's
+is `capacity`, with a γ of 1000."""
 
 PRESETS: dict[str, Preset] = {
     "dsprites": Preset(
@@ -125,7 +129,7 @@ PRESETS: dict[str, Preset] = {
             "faces: 232 nats above the images' entropy at a KL of 45.3."
         ),
         # Lessons in components, as pictures in colour have by default, gain nothing on faces (training/NOTES.md).
-        config=replace(_K13, latent_dim=32, crop="none", restart_components=0),
+        config=_K13.replace(latent_dim=32, crop="none", restart_components=0),
     ),
     "chairs": Preset(
         dataset=None,
@@ -135,7 +139,7 @@ PRESETS: dict[str, Preset] = {
             "the images cannot be had here. 5 000 of its steps on the box chairs: 177 nats above the images' entropy "
             "at a KL of 34.2."
         ),
-        config=replace(_K13, latent_dim=16, crop_size=400),
+        config=_K13.replace(latent_dim=16, crop_size=400),
     ),
 }
 
@@ -143,58 +147,77 @@ PRESETS: dict[str, Preset] = {
 _DEFAULTS = TrainingConfig()
 
 
-def resolve(preset: str | None, overrides: dict[str, Any], *, from_model: bool = False) -> TrainingConfig:
-    """A preset's config, or the defaults, with `overrides` in their place.
+def resolve(preset: str | None, overrides: Mapping[str, Any], *, from_model: bool = False) -> TrainingConfig:
+    """Returns a preset's config, or the defaults, with `overrides` in their place.
 
-    Args: from_model, whether the run starts from a model's weights, which a restart, or a β that begins high, would
-        throw away: then there is one only where overrides ask for it.
-    Raises: ConfigError for an unknown preset, an unknown field, or a value outside its limits.
+    Args:
+        preset: A name in PRESETS, or None.
+        overrides: Settings by name, flat.
+        from_model: Whether the run starts from a model's weights, which a restart, or a β that begins high, would
+            throw away; then there is one only where overrides ask for it.
+
+    Raises:
+        ConfigError: The preset or a setting is unknown, a value is outside its limits, or the objective does not read
+            a setting.
     """
     if preset is not None and preset not in PRESETS:
         raise ConfigError("preset", f"must be one of {', '.join(PRESETS)}, not {preset!r}")
     base = PRESETS[preset].config if preset else _DEFAULTS
-    values = asdict(base)
-    if from_model:
-        values |= {"restart_step": None, "restart_fraction": 0.0}
-        values |= {name: getattr(_DEFAULTS, name) for name in ("restart_components", "restart_axes")}
+    changes: dict[str, Any] = {}
     for steps, epochs in (("num_steps", "num_epochs"), ("capacity_steps", "capacity_epochs")):
+        default = all_settings()[steps].default
         if overrides.get(epochs) is not None:
-            values[steps] = getattr(_DEFAULTS, steps)
-            # As a job's config has it, which may be posted again.
-            if overrides.get(steps) not in (None, values[steps]):
+            if steps in config_to_json(base):
+                changes[steps] = default
+            # A job's config, which may be posted again, has the default beside it.
+            if overrides.get(steps) not in (None, default):
                 raise ConfigError(epochs, f"excludes {steps}; give one of the two")
-        elif overrides.get(steps) is not None:
-            values[epochs] = None
-    config = config_from_json({**values, "objective": _meant_objective(base, overrides), **overrides})
-    if from_model and config.objective == "annealed" and overrides.get("beta_start") is None:
-        config = replace(config, beta_start=config.beta)
+        elif overrides.get(steps) is not None and epochs in config_to_json(base):
+            changes[epochs] = None
+    objective = overrides.get("objective", _meant_objective(base, overrides))
+    config = _with_objective(base, objective, changes, overrides)
+    if from_model:
+        config = config.replace(objective=config.objective.for_trained_weights(overrides))
     has_ramp = any(overrides.get(name) is not None for name in ("capacity_steps", "capacity_epochs"))
     return config if has_ramp else _with_ramp_of(base, config)
 
 
+def _with_objective(
+    base: TrainingConfig, objective: Any, changes: dict[str, Any], overrides: Mapping[str, Any]
+) -> TrainingConfig:
+    known = OBJECTIVES[objective].model_fields if objective in OBJECTIVES else {}
+    changes = {name: value for name, value in changes.items() if name in known or not readers_of(name)}
+    return base.replace(**{**changes, **overrides, "objective": objective})
+
+
 def _with_ramp_of(base: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
-    """The config, with a ramp of C that takes the same share of the run as the preset's, whose length may differ."""
+    """Returns the config with a ramp of C that takes the same share of the run as the preset's."""
     if (config.num_steps, config.num_epochs) == (base.num_steps, base.num_epochs):
         return config
-    if base.num_epochs is not None and base.capacity_epochs is not None:
-        share = base.capacity_epochs / base.num_epochs
-    elif base.num_epochs is None and base.capacity_steps is not None:
-        share = base.capacity_steps / base.num_steps
+    ramp = base.objective
+    if not isinstance(ramp, CapacityRamp):
+        return config
+    if base.num_epochs is not None and ramp.capacity_epochs is not None:
+        share = ramp.capacity_epochs / base.num_epochs
+    elif base.num_epochs is None and ramp.capacity_steps is not None:
+        share = ramp.capacity_steps / base.num_steps
     else:
         return config
-    if config.num_epochs is not None:
-        return replace(config, capacity_steps=None, capacity_epochs=share * config.num_epochs)
-    return replace(config, capacity_steps=round(share * config.num_steps), capacity_epochs=None)
+    return config.replace(objective=config.objective.with_ramp_of(share, config.num_steps, config.num_epochs))
 
 
-def _meant_objective(base: TrainingConfig, overrides: dict[str, Any]) -> str:
-    """The objective whose weight is given, where none is named. Raises ConfigError where that is not clear."""
+def _meant_objective(base: TrainingConfig, overrides: Mapping[str, Any]) -> str:
+    """Returns the objective whose weight is given, where none is named.
+
+    Raises:
+        ConfigError: The weights that are given belong to different objectives.
+    """
     has_gamma, has_beta, has_capacity = (overrides.get(name) is not None for name in ("gamma", "beta", "capacity_max"))
-    if base.objective != "controlled" or "objective" in overrides or not (has_gamma or has_beta):
-        return base.objective
+    if base.objective.name != DEFAULT or not (has_gamma or has_beta):
+        return base.objective.name
     if has_beta and (has_gamma or has_capacity):
         raise ConfigError(
             "objective",
             "is missing: beta belongs to beta, btcvae and annealed, gamma to capacity, C to controlled and capacity",
         )
-    return "capacity" if has_gamma else "beta"
+    return Capacity.name if has_gamma else Beta.name

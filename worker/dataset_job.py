@@ -8,7 +8,6 @@ import functools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 from models.info import Preprocessing
 from training.data.datasets import DatasetError
@@ -38,7 +37,7 @@ class Abandoned(Exception):
 
 def request_pack(store: JobStore, dataset_id: str, preprocessing: Preprocessing, *, name: str = "") -> Job:
     """The job that packs a data set in one way: a new one, or the one that is under way; a finished one runs again."""
-    request = {"dataset": dataset_id, "preprocessing": asdict(preprocessing)}
+    request = {"dataset": dataset_id, "preprocessing": preprocessing.model_dump()}
     job = store.create("dataset", request, id=pack_job_id(dataset_id, preprocessing), name=name or dataset_id)
     if job.is_finished:
         try:

@@ -15,7 +15,8 @@ from training.config import TrainingConfig, check_initial_network, config_from_j
 from training.data.datasets import DatasetError
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.device import DeviceError, pick_device
-from training.loop import Progress, TrainingResult, train
+from training.loop import TrainingResult, train
+from training.monitor import Progress
 from training.recorder import METRICS_FILE
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import evaluate_for_job, save_scores

@@ -1,6 +1,5 @@
 """/datasets: what there is to train on, and uploads of more."""
 
-from dataclasses import fields
 from typing import Annotated, Any
 
 import anyio
@@ -160,7 +159,7 @@ def get_rejected(dataset_id: str, request: Request, services: Services_) -> Resp
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": settings_schema(PreprocessingRequest),
+                    "schema": settings_schema(PreprocessingRequest.model_fields, PreprocessingRequest),
                     "example": {"image_size": 64},
                 }
             },
@@ -189,7 +188,7 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
 
 
 def _read_packing(body: dict[str, Any]) -> PreprocessingRequest:
-    known = {f.name for f in fields(PreprocessingRequest)}
+    known = set(PreprocessingRequest.model_fields)
     for name in body:
         if name not in known:
             raise problems.invalid(name[:100], f"is no field of this request; it has {', '.join(sorted(known))}")

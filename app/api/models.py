@@ -1,6 +1,6 @@
 """/models: the registry, its default, export, and calls of a model."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import anyio
@@ -61,7 +61,7 @@ def describe(record: ModelRecord, default: str | None, request: Request) -> dict
     url = f"{request.scope.get('root_path', '')}/models/{record.id}"
     return {
         "id": record.id,
-        **asdict(info),
+        **info.described(),
         "default": record.id == default,
         "shipped": record.shipped,
         "active_dimensions": info.active_dimensions,

@@ -2,12 +2,13 @@
 
 import io
 import re
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from fastapi import APIRouter, Request
 from PIL import Image
+from pydantic.fields import FieldInfo
 from starlette.datastructures import UploadFile
 from starlette.responses import JSONResponse, Response
 
@@ -43,7 +44,7 @@ from worker.stores.storage import NotStored
 router = APIRouter(tags=["traversals"])
 
 IMAGE_FIELDS = ("image", "image2")
-PARAMETERS = {f.name: f for f in fields(TraversalRequest)}
+PARAMETERS = TraversalRequest.model_fields
 OFFERED = tuple(FORMATS.values())
 FORMAT_OF = {media_type: name for name, media_type in FORMATS.items()}
 SHEETS = {"image/gif": "sheet.gif", "image/webp": "sheet.webp", "video/mp4": "sheet.mp4", "image/png": "sheet.png"}
@@ -68,16 +69,18 @@ class Asked:
     images: list[Pixels]
 
 
-def _form_field(f: Field[Any]) -> dict[str, Any]:
-    """As the setting's own schema; a form has no null, it leaves the field empty."""
-    schema = field_schema(f)
-    if isinstance(schema["type"], list):
-        schema["type"] = schema["type"][0]
+def _form_field(field: FieldInfo) -> dict[str, Any]:
+    """Returns the setting's own schema for a form, which has no null but may leave a field empty."""
+    schema = field_schema(field)
+    if "anyOf" in schema:
+        kind = next(one for one in schema.pop("anyOf") if one.get("type") != "null")
+        schema = {**kind, **schema, "example": ""}
         schema.pop("default", None)
-        schema["example"] = ""
-        schema["enum"] = ["", *(value for value in schema.get("enum", ()) if value is not None)]
-        if len(schema["enum"]) == 1:
-            del schema["enum"]
+        if schema["type"] == "array":
+            del schema["items"]
+            schema["type"] = "string"
+        if "enum" in schema:
+            schema["enum"] = ["", *schema["enum"]]
     return schema
 
 
@@ -206,7 +209,7 @@ def _start(services: Services, asked: Asked, format: str) -> Job:
     services.refuse_when_full()
     for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
         services.storage.write_bytes(key, _png(image))
-    parameters = replace(asked.request, format=format if needed_files(format) else None)
+    parameters = asked.request.replace(format=format if needed_files(format) else None)
     request = job_request(asked.id, asked.model, parameters, len(asked.images))
     return services.jobs.create("traversal", request, id=asked.id)
 

@@ -51,7 +51,7 @@ def add(
 
 
 @app.command()
-@with_options_of(PreprocessingRequest, "Preprocessing")
+@with_options_of(PreprocessingRequest.model_fields, "Preprocessing")
 def pack(
     dataset: Annotated[str, typer.Argument(help="Data set (an id), or a folder or archive.")],
     *,
@@ -59,7 +59,7 @@ def pack(
 ) -> None:
     """Decode every image once, as the first training on the data set would; names the files that can't be read."""
     stores = open_stores()
-    asked = PreprocessingRequest(**settings)  # type: ignore[arg-type]
+    asked = PreprocessingRequest(**settings)
     preprocessing = asked.with_channels(asked.num_channels or num_channels(stores, dataset))
     packed = pack_of(stores, dataset, preprocessing)
     for rejected in read_rejected(packed.folder, limit=20):

@@ -2,70 +2,69 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, fields
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
+from pydantic.fields import FieldInfo
 
-from models.config import ConfigError, number_text
+from models.config import ConfigError, choices_of, number_text, value_type
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_KINDS: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤"}
 
 
-def _type_name(field: Field[Any]) -> str:
-    return str(getattr(field.type, "__name__", field.type)).replace(" | None", "")
-
-
-def _help(field: Field[Any]) -> str:
-    """The field's text, unit, limits and default."""
-    limits = field.metadata
-    parts = [limits["unit"]] if limits["unit"] else []
-    if limits["minimum"] is not None:
-        parts.append(f"≥ {number_text(limits['minimum'])}")
-    if limits["above"] is not None:
-        parts.append(f"> {number_text(limits['above'])}")
-    if limits["maximum"] is not None:
-        parts.append(f"≤ {number_text(limits['maximum'])}")
-    if field.default is not MISSING and field.default is not None:
+def _help(field: FieldInfo) -> str:
+    """Returns the setting's text, unit, limits and default."""
+    bounds = {kind: getattr(limit, kind) for limit in field.metadata for kind in _SIGNS if hasattr(limit, kind)}
+    extra = field.json_schema_extra
+    parts = [str(extra["unit"])] if isinstance(extra, dict) and "unit" in extra else []
+    parts += [f"{_SIGNS[kind]} {number_text(limit)}" for kind, limit in bounds.items()]
+    if not field.is_required() and field.default is not None:
         is_number = isinstance(field.default, int | float) and not isinstance(field.default, bool)
         parts.append(f"default {number_text(field.default) if is_number else field.default}")
-    return f"{limits['text']} ({', '.join(parts)})" if parts else str(limits["text"])
+    return f"{field.description} ({', '.join(parts)})" if parts else str(field.description)
 
 
-def _option(field: Field[Any], panel: str) -> Any:
-    """The annotation of one option; None means that it was not given."""
-    kind: Any = _KINDS.get(_type_name(field), str)
-    choices = field.metadata["choices"]
-    flag = "--" + field.name.replace("_", "-")
+def _option(name: str, field: FieldInfo, panel: str) -> Any:
+    """Returns the annotation of one option, whose value is None where it was not given."""
+    kind: Any = value_type(field)
+    choices = choices_of(field)
     extra: dict[str, Any] = {}
     if choices and kind is str:
         kind = Literal[choices]
     if choices and kind is int:
         extra["metavar"] = "|".join(map(str, choices))
+    flag = "--" + name.replace("_", "-")
     option = typer.Option(flag, help=_help(field), rich_help_panel=panel, show_default=False, **extra)
     return Annotated[kind | None, option]
 
 
-def with_options_of(config: type, panel: str, *, leave_out: Iterable[str] = ()) -> Callable[[Command], Command]:
-    """A decorator: the command takes one option a field, and finds those that were given in `settings`, a mapping.
+def with_options_of(
+    settings: Mapping[str, FieldInfo], panel: str, *, leave_out: Iterable[str] = ()
+) -> Callable[[Command], Command]:
+    """Returns a decorator: the command takes one option a setting, and finds those that were given in `settings`.
 
-    Args: panel, the heading in --help; leave_out, fields that the command takes in its own way.
+    Args:
+        settings: The settings by name.
+        panel: The heading in --help.
+        leave_out: Settings that the command takes in its own way.
     """
-    chosen = [field for field in fields(config) if field.name not in set(leave_out)]
+    chosen = {name: field for name, field in settings.items() if name not in set(leave_out)}
 
     def decorate(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
         parameters = [p for p in own.parameters.values() if p.name != "settings"]
         parameters += [
-            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(f, panel))
-            for f in chosen
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name, field, panel)
+            )
+            for name, field in chosen.items()
         ]
 
         def run(**given: Any) -> Any:
-            settings = {field.name: given.pop(field.name) for field in chosen}
-            return command(**given, settings={name: value for name, value in settings.items() if value is not None})
+            values = {name: given.pop(name) for name in chosen}
+            return command(**given, settings={name: value for name, value in values.items() if value is not None})
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -75,25 +74,29 @@ def with_options_of(config: type, panel: str, *, leave_out: Iterable[str] = ()) 
     return decorate
 
 
-def parse_pairs(config: type, pairs: Iterable[str]) -> Mapping[str, Any]:
-    """KEY=VALUE texts as typed values; unknown keys are kept. Raises ConfigError for what is none."""
-    kinds = {field.name: _type_name(field) for field in fields(config)}
+def parse_pairs(settings: Mapping[str, FieldInfo], pairs: Iterable[str]) -> Mapping[str, Any]:
+    """Returns KEY=VALUE texts as typed values; unknown keys are kept.
+
+    Raises:
+        ConfigError: A text has no "=", or its value has another type than the setting.
+    """
     values: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError("--config", f"expected KEY=VALUE, not {pair!r}")
         key = key.strip().replace("-", "_")
+        kind = value_type(settings[key]) if key in settings else str
         try:
-            values[key] = _parse(kinds.get(key, "str"), text.strip())
+            values[key] = _parse(kind, text.strip())
         except (ValueError, KeyError):
-            raise ConfigError(key, f"{text!r} is no {kinds[key]}") from None
+            raise ConfigError(key, f"{text!r} is no {kind.__name__}") from None
     return values
 
 
-def _parse(kind: str, text: str) -> Any:
+def _parse(kind: type, text: str) -> Any:
     if text.lower() in ("none", "null", ""):
         return None
-    if kind == "bool":
+    if kind is bool:
         return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-    return _KINDS.get(kind, str)(text)
+    return kind(text)

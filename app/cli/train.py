@@ -17,7 +17,7 @@ from app.cli.output import CliError, note, progress
 from app.cli.stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
 from models.config import ConfigError
 from models.info import ModelInfo, read_info, validate_name, write_info
-from training.config import TrainingConfig, check_initial_network, with_channels
+from training.config import TrainingConfig, all_settings, check_initial_network, with_channels
 from training.data.datasets import DatasetError, ImageFolder
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.data.sources import OWN_FILE
@@ -25,12 +25,13 @@ from training.presets import PRESETS, resolve
 
 if TYPE_CHECKING:
     from models.networks import VAE
-    from training.loop import Progress, TrainingResult
+    from training.loop import TrainingResult
+    from training.monitor import Progress
 
 PANEL = "Training settings"
 
 
-@with_options_of(TrainingConfig, PANEL)
+@with_options_of(all_settings(), PANEL)
 def train(
     dataset: Annotated[
         str | None,
@@ -87,7 +88,7 @@ def train(
 ) -> None:
     """Train a β-VAE. Ctrl-C writes a checkpoint; the same command goes on from there."""
     stores = open_stores(device)
-    overrides = {**parse_pairs(TrainingConfig, config or ()), **settings}
+    overrides = {**parse_pairs(all_settings(), config or ()), **settings}
     training_config = resolve(preset, overrides, from_model=from_model is not None)
     chosen = dataset or (PRESETS[preset].dataset if preset else None)
     if chosen is None:

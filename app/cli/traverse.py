@@ -22,7 +22,7 @@ SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json"
 SUFFIXES = (*SHEETS, ".zip")
 
 
-@with_options_of(TraversalRequest, "Traversal", leave_out=("format",))
+@with_options_of(TraversalRequest.model_fields, "Traversal", leave_out=("format",))
 def traverse(
     image: Annotated[
         Path | None, typer.Argument(help="Picture to start from; none with --z or --seed.", show_default=False)

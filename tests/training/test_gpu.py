@@ -1,7 +1,6 @@
 """What runs on a GPU does as it does on the CPU. The code is the same; these tests are for machines that have one."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def losses_of(folder: Path) -> dict[int, float]:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_has_the_losses_of_the_cpu(objective: str, pack: Pack, tmp_path: Path) -> None:
     """With a restart in it, components, a turn and lessons, where the objective has one."""
-    config = replace(SMALL, objective=objective)
+    config = SMALL.replace(objective=objective)
     for device in ("cpu", GPU):
         result = run(tmp_path / device, pack, config, device)
         assert result.outcome == "completed"
@@ -120,7 +119,7 @@ def test_a_run_goes_on_on_another_device(
     first: str, then: str, stop: int, optimizer: str, pack: Pack, tmp_path: Path
 ) -> None:
     """Stopped before its restart, and with a teacher."""
-    config = replace(SMALL, optimizer=optimizer, log_steps=1)
+    config = SMALL.replace(optimizer=optimizer, log_steps=1)
     run(tmp_path / "whole", pack, config, then)
     steps = iter(range(config.num_steps))
     stopped = run(tmp_path / "parts", pack, config, first, should_stop=lambda: "stop" if next(steps) == stop else None)

@@ -105,8 +105,7 @@ def test_stopping_and_resuming_changes_no_bit(
 ) -> None:
     monkeypatch.setattr("training.restart.rotation_to_independence", turned_anyhow)
     rate = {"adam": 1e-2, "sgd": 1e-6, "rmsprop": 1e-3}[optimizer]
-    config = replace(
-        SMALL,
+    config = SMALL.replace(
         objective=objective,
         beta_start=0.01,  # With an encoder that is alive, latents that a restart can show.
         beta_least=0.0,
@@ -150,8 +149,8 @@ def test_a_restart_turns_what_it_shows_where_it_is_asked_to(
     axes: str, turns: bool, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.restart.rotation_to_independence", turned_anyhow)
-    config = replace(SMALL, objective="annealed", restart_step=4, restart_steps=12, restart_axes=axes)
-    config = replace(config, encoder_start="alive", beta_start=0.01, learning_rate=1e-2)
+    config = SMALL.replace(objective="annealed", restart_step=4, restart_steps=12, restart_axes=axes)
+    config = config.replace(encoder_start="alive", beta_start=0.01, learning_rate=1e-2)
     reasons = iter([*[None] * 6, "shutdown"])
     train(config, pack, run_folder=tmp_path, should_stop=lambda: next(reasons))
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
@@ -165,7 +164,7 @@ def test_a_restart_turns_what_it_shows_where_it_is_asked_to(
 
 
 def test_a_restart_begins_with_a_fresh_optimizer(pack: Pack, tmp_path: Path) -> None:
-    config = replace(SMALL, objective="annealed", restart_step=4, restart_steps=12)
+    config = SMALL.replace(objective="annealed", restart_step=4, restart_steps=12)
     reasons = iter([*[None] * 6, "shutdown"])
     train(config, pack, run_folder=tmp_path, should_stop=lambda: next(reasons))
     checkpoint = newest_checkpoint(tmp_path / "checkpoints")
@@ -180,7 +179,7 @@ def test_a_restart_begins_with_a_fresh_optimizer(pack: Pack, tmp_path: Path) -> 
 
 def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    config = replace(SMALL, objective="annealed", batch_size=48, restart_step=4, restart_steps=12, num_steps=12)
+    config = SMALL.replace(objective="annealed", batch_size=48, restart_step=4, restart_steps=12, num_steps=12)
     whole = train(config, pack, run_folder=tmp_path / "whole")
     for stop in (3, 7):
         reasons = iter([None] * (stop if stop == 3 else stop - 3) + ["shutdown"])
@@ -194,8 +193,7 @@ def test_resuming_changes_no_bit_where_threads_share_the_batches(pack: Pack, tmp
 def lengthy_lesson() -> TrainingConfig:
     """Of a restart whose lesson goes three times through the set, but for a step."""
     steps_per_epoch = 96 // SMALL.batch_size
-    return replace(
-        SMALL, objective="annealed", encoder_start="alive", beta_start=0.01, restart_step=4, restart_components=2,
+    return SMALL.replace(objective="annealed", encoder_start="alive", beta_start=0.01, restart_step=4, restart_components=2,
         restart_steps=3 * steps_per_epoch - 1, num_steps=4 + 3 * steps_per_epoch, preview_steps=2,
     )  # fmt: skip
 
@@ -408,13 +406,13 @@ def test_a_run_leaves_what_it_promises(pack: Pack, tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "model")
     assert loaded.info == result.info
     assert loaded.info.dataset["digest"] == pack.info.digest
-    assert loaded.info.preprocessing == replace(SMALL, num_channels=1).preprocessing
+    assert loaded.info.preprocessing == SMALL.replace(num_channels=1).preprocessing
     assert len(loaded.info.kl_per_dimension) == 4
 
 
 def test_a_stop_leaves_all_of_its_records_to_tensorboard(pack: Pack, tmp_path: Path) -> None:
     """As kill -9 does, which gives nobody the time to write what is held back."""
-    config = replace(SMALL, preview_steps=0)
+    config = SMALL.replace(preview_steps=0)
     found: list[int] = []
 
     def note(progress: Progress) -> None:
@@ -450,7 +448,7 @@ def test_the_entropy_of_grey_images_stands_beside_a_bernoulli_loss(pack: Pack, t
         preprocessing=Preprocessing(image_size=32),
     )  # fmt: skip
     grey = open_pack(tmp_path / "grey")
-    config = replace(SMALL, likelihood=likelihood, num_steps=4, preview_steps=0)
+    config = SMALL.replace(likelihood=likelihood, num_steps=4, preview_steps=0)
     info = train(config, grey, run_folder=tmp_path / "run").info
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert info is not None
@@ -504,7 +502,7 @@ def test_cancelling_is_a_result_with_a_checkpoint_at_that_step(pack: Pack, tmp_p
 
 
 def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp_path: Path) -> None:
-    config = replace(SMALL, optimizer="sgd", learning_rate=10.0)
+    config = SMALL.replace(optimizer="sgd", learning_rate=10.0)
     saved: list[Checkpoint] = []
     result = train(config, pack, run_folder=tmp_path, checkpoint_seconds=0, save_checkpoint=saved.append)
     assert result.outcome == "diverged"
@@ -514,11 +512,11 @@ def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp
 
 
 def test_nothing_is_kept_of_a_network_that_the_last_update_broke(pack: Pack, tmp_path: Path) -> None:
-    config = replace(SMALL, objective="beta", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant")
+    config = SMALL.replace(objective="beta", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant")
     step = train(config, pack, run_folder=tmp_path / "long").step
     assert 0 < step < config.num_steps
     # The same course, of which the broken network is the end; validated, shown and saved at every step.
-    config = replace(config, num_steps=step, validation_steps=1, preview_steps=1, log_steps=1)
+    config = config.replace(num_steps=step, validation_steps=1, preview_steps=1, log_steps=1)
     result = train(config, pack, run_folder=tmp_path / "short", checkpoint_seconds=0)
     assert (result.outcome, result.step, result.info) == ("diverged", step, None)
     assert not (tmp_path / "short" / "model").exists()
@@ -533,13 +531,12 @@ def test_nothing_is_kept_of_a_network_that_the_last_update_broke(pack: Pack, tmp
 
 
 def test_a_network_that_its_last_update_broke_is_not_restarted(pack: Pack, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, objective="annealed", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant",
+    config = SMALL.replace(objective="annealed", optimizer="sgd", learning_rate=10.0, learning_rate_schedule="constant",
         restart_components=2,
     )  # fmt: skip
     step = train(config, pack, run_folder=tmp_path / "long").step
     assert 0 < step < config.num_steps
-    result = train(replace(config, restart_step=step), pack, run_folder=tmp_path / "restarted")
+    result = train(config.replace(restart_step=step), pack, run_folder=tmp_path / "restarted")
     assert (result.outcome, result.step) == ("diverged", step)
 
 
@@ -550,9 +547,9 @@ def test_a_folder_whose_clearing_was_killed_is_cleared_by_the_next_run(
     with monkeypatch.context() as context:
         context.setattr("shutil.rmtree", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            train(replace(SMALL, seed=1), pack, run_folder=tmp_path, resume=False)
-    assert train(replace(SMALL, seed=1), pack, run_folder=tmp_path, resume=False).outcome == "completed"
-    assert train(replace(SMALL, seed=1), pack, run_folder=tmp_path).resumed_from_step == SMALL.num_steps
+            train(SMALL.replace(seed=1), pack, run_folder=tmp_path, resume=False)
+    assert train(SMALL.replace(seed=1), pack, run_folder=tmp_path, resume=False).outcome == "completed"
+    assert train(SMALL.replace(seed=1), pack, run_folder=tmp_path).resumed_from_step == SMALL.num_steps
 
 
 def test_a_set_without_images_for_training_is_refused(tmp_path: Path) -> None:
@@ -564,14 +561,13 @@ def test_a_set_without_images_for_training_is_refused(tmp_path: Path) -> None:
             split=np.array(split, np.uint8),
         )  # fmt: skip
         with pytest.raises(ConfigError) as error:
-            train(replace(SMALL, objective=objective), open_pack(folder), run_folder=tmp_path / "run")
+            train(SMALL.replace(objective=objective), open_pack(folder), run_folder=tmp_path / "run")
         assert error.value.field == field
 
 
 def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path) -> None:
     """The plateaus that the old network came to say nothing about one that is drawn anew."""
-    config = replace(
-        SMALL, objective="annealed", learning_rate_schedule="plateau", plateau_patience=1, learning_rate=1e-3,
+    config = SMALL.replace(objective="annealed", learning_rate_schedule="plateau", plateau_patience=1, learning_rate=1e-3,
         num_steps=40, restart_step=20, validation_steps=1, log_steps=1, beta=1.0, beta_start=1000.0, anneal_steps=1000,
     )  # fmt: skip
     rates: dict[int, float] = {}
@@ -581,7 +577,7 @@ def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path)
 
 
 def test_the_rate_falls_after_as_many_validations_as_said() -> None:
-    config = replace(SMALL, learning_rate_schedule="plateau", plateau_patience=3)
+    config = SMALL.replace(learning_rate_schedule="plateau", plateau_patience=3)
     rate = LearningRate(config, torch.optim.SGD([torch.zeros(1)], lr=1.0))
     rate.validated(1.0)
     for expected in (1.0, 1.0, 0.1):
@@ -591,8 +587,7 @@ def test_the_rate_falls_after_as_many_validations_as_said() -> None:
 
 
 def test_plateaus_count_once_a_restart_has_ended_the_ramp(pack: Pack, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, learning_rate_schedule="plateau", plateau_patience=1, num_steps=30, restart_step=4, capacity_steps=29,
+    config = SMALL.replace(learning_rate_schedule="plateau", plateau_patience=1, num_steps=30, restart_step=4, capacity_steps=29,
         validation_steps=1, log_steps=1, learning_rate=1e-12,
     )  # fmt: skip
     rates: list[float] = []
@@ -602,7 +597,7 @@ def test_plateaus_count_once_a_restart_has_ended_the_ramp(pack: Pack, tmp_path: 
 
 
 def test_the_time_left_counts_the_images_that_a_batch_has(pack: Pack, tmp_path: Path) -> None:
-    config = replace(SMALL, batch_size=4096, num_steps=8)
+    config = SMALL.replace(batch_size=4096, num_steps=8)
     seen: list[Progress] = []
     train(config, pack, run_folder=tmp_path, on_progress=seen.append)
     first = seen[0]
@@ -611,8 +606,7 @@ def test_the_time_left_counts_the_images_that_a_batch_has(pack: Pack, tmp_path: 
 
 
 def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, objective="capacity", num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0,
+    config = SMALL.replace(objective="capacity", num_steps=500, capacity_steps=200, capacity_max=5.0, gamma=1000.0,
         learning_rate=1e-3, batch_size=32, log_steps=50, preview_steps=0, validation_steps=None,
     )  # fmt: skip
     seen: list[Progress] = []
@@ -625,8 +619,7 @@ def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_p
 
 
 def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, restart_fraction=0.0, beta_least=0.0, num_steps=600, capacity_max=5.0, learning_rate=1e-3,
+    config = SMALL.replace(restart_fraction=0.0, beta_least=0.0, num_steps=600, capacity_max=5.0, learning_rate=1e-3,
         batch_size=32, log_steps=50, preview_steps=0,
         validation_steps=None, validation_fraction=0.0,
     )  # fmt: skip
@@ -638,7 +631,7 @@ def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Pat
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.05)
     # With a least β, C is an upper bound: here the images pay for far less.
-    bounded = replace(config, beta_least=100.0)
+    bounded = config.replace(beta_least=100.0)
     train(bounded, pack, run_folder=tmp_path / "bounded", on_progress=seen.append)
     assert seen[-1].metrics["beta"] == 100
     assert seen[-1].metrics["kl"] < 2.5
@@ -646,27 +639,26 @@ def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Pat
 
 
 def test_c_is_at_its_end_after_a_restart_where_beta_is_steered() -> None:
-    config = with_lengths_in_steps(replace(SMALL, num_steps=100, restart_fraction=0.2), 10)
+    config = with_lengths_in_steps(SMALL.replace(num_steps=100, restart_fraction=0.2), 10)
     assert (config.restart_step, config.restart_steps) == (20, 50)
     assert [capacity_at(step, config) for step in (0, 10, 19, 20, 60)] == pytest.approx([0, 0.8, 1.52, 4, 4])
-    assert capacity_at(20, replace(config, objective="capacity")) == pytest.approx(1.6)
-    assert with_lengths_in_steps(replace(SMALL, restart_fraction=0.0), 10).restart_step is None
-    assert with_lengths_in_steps(replace(SMALL, objective="annealed"), 10).restart_step is None
+    assert capacity_at(20, config.replace(objective="capacity")) == pytest.approx(1.6)
+    assert with_lengths_in_steps(SMALL.replace(restart_fraction=0.0), 10).restart_step is None
+    assert with_lengths_in_steps(SMALL.replace(objective="annealed"), 10).restart_step is None
 
 
 @pytest.mark.parametrize(("objective", "stop"), [("controlled", None), ("controlled", 40), ("capacity", 40)])
 def test_a_run_with_a_capacity_from_a_model_keeps_what_it_knows(
     objective: str, stop: int | None, pack: Pack, tmp_path: Path
 ) -> None:
-    config = replace(
-        SMALL, num_steps=400, objective="beta", beta=1.0, learning_rate=1e-3, batch_size=32, preview_steps=0,
+    config = SMALL.replace(num_steps=400, objective="beta", beta=1.0, learning_rate=1e-3, batch_size=32, preview_steps=0,
         validation_steps=None, validation_fraction=0.0,
     )  # fmt: skip
     first = train(config, pack, run_folder=tmp_path / "first").info
     assert first is not None
     known = sum(first.kl_per_dimension)
     assert known > 4
-    again = replace(config, objective=objective, restart_fraction=0.0, num_steps=80, capacity_max=known + 5, gamma=10)
+    again = config.replace(objective=objective, restart_fraction=0.0, num_steps=80, capacity_max=known + 5, gamma=10)
     seen: list[Progress] = []
     folder, weights = tmp_path / "again", tmp_path / "first" / "model"
     if stop is not None:
@@ -680,7 +672,7 @@ def test_a_run_with_a_capacity_from_a_model_keeps_what_it_knows(
 
 def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    train(replace(SMALL, validation_fraction=0.2), pack, run_folder=tmp_path, on_progress=seen.append)
+    train(SMALL.replace(validation_fraction=0.2), pack, run_folder=tmp_path, on_progress=seen.append)
     assert seen[-1].step == SMALL.num_steps
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     last = [record["validation_loss"] for record in records if "validation_loss" in record][-1]
@@ -690,7 +682,7 @@ def test_the_last_report_has_the_last_validation(pack: Pack, tmp_path: Path) -> 
 def test_a_checkpoint_of_another_run_is_refused(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path, should_stop=stop_at(3))
     with pytest.raises(CheckpointError, match=r"other settings: beta 4\.0 \(now 3\.0\)$"):
-        train(replace(SMALL, beta=3.0), pack, run_folder=tmp_path)
+        train(SMALL.replace(beta=3.0), pack, run_folder=tmp_path)
 
 
 def test_a_checkpoint_with_another_rhythm_of_previews_and_records_goes_on(pack: Pack, tmp_path: Path) -> None:
@@ -710,7 +702,7 @@ def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(
         train(SMALL, pack, run_folder=tmp_path, on_progress=die)
     assert list((tmp_path / "previews").iterdir())
     # Pictures of another size, which would not fit into one animation.
-    result = train(replace(SMALL, latent_dim=6), pack, run_folder=tmp_path)
+    result = train(SMALL.replace(latent_dim=6), pack, run_folder=tmp_path)
     assert result.outcome == "completed"
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
 
@@ -725,7 +717,7 @@ def test_previews_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path
 
 
 def test_a_long_runs_animation_has_a_hundred_frames(pack: Pack, tmp_path: Path) -> None:
-    train(replace(SMALL, num_steps=150, preview_steps=1), pack, run_folder=tmp_path)
+    train(SMALL.replace(num_steps=150, preview_steps=1), pack, run_folder=tmp_path)
     frames = iio.imread(tmp_path / "training.gif", index=None)
     assert len(frames) == 100
     for frame, step in ((frames[0], 0), (frames[-1], 150)):
@@ -743,7 +735,7 @@ def test_a_run_whose_records_are_gone_is_known_by_its_checkpoints(pack: Pack, tm
 def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None:
     (tmp_path / "run" / "model").mkdir(parents=True)
     (tmp_path / "run" / "model" / "mine.txt").write_text("mine")
-    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path / "run", resume=False)
+    train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path / "run", resume=False)
     assert (tmp_path / "run" / "model" / "mine.txt").exists()
     # A link is removed, what it leads to stays.
     (tmp_path / "elsewhere").mkdir()
@@ -751,12 +743,12 @@ def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "metrics.jsonl").touch()
     (tmp_path / "linked" / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path / "linked", resume=False)
+    train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path / "linked", resume=False)
     assert (tmp_path / "elsewhere" / "kept.txt").exists()
 
 
 def test_a_model_in_the_folder_of_the_run_is_not_started_from(pack: Pack, tmp_path: Path) -> None:
-    train(replace(SMALL, num_steps=4), pack, run_folder=tmp_path)
+    train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path)
     with pytest.raises(ValueError, match="initial weights"):
         train(SMALL, pack, run_folder=tmp_path, resume=False, initial_weights=tmp_path / "model")
     assert (tmp_path / "model" / "model.json").exists()
@@ -774,7 +766,7 @@ def test_a_checkpoint_from_before_a_setting_was_added_goes_on(pack: Pack, tmp_pa
 def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path / "run")
     (tmp_path / "run" / "notes.txt").write_text("mine")
-    shorter = replace(SMALL, num_steps=10, seed=1)
+    shorter = SMALL.replace(num_steps=10, seed=1)
     train(shorter, pack, run_folder=tmp_path / "run", resume=False, should_stop=stop_at(5))
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")] == ["00000005-0.json"]
     assert not (tmp_path / "run" / "model").exists()
@@ -789,8 +781,7 @@ def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 def test_a_run_is_the_plain_loop_within_rounding(num_threads: int, pack: Pack, tmp_path: Path) -> None:
-    config = replace(
-        SMALL, objective="capacity", capacity_start=2.0, capacity_max=2.0, num_steps=12, batch_size=32, log_steps=1,
+    config = SMALL.replace(objective="capacity", capacity_start=2.0, capacity_max=2.0, num_steps=12, batch_size=32, log_steps=1,
         preview_steps=0, validation_fraction=0.0, learning_rate_schedule="constant", gamma=10.0,
     )  # fmt: skip
     plain = PlainVAE(train(config, pack, run_folder=tmp_path / "begun", should_stop=stop_at(0)).network)
@@ -824,18 +815,18 @@ def test_starting_from_another_models_weights_is_no_resume(pack: Pack, tmp_path:
     assert (again.step, again.resumed_from_step) == (0, None)
     for name, tensor in weights_of(first).items():
         assert torch.equal(tensor, weights_of(again)[name])
-    other = replace(SMALL, latent_dim=5)
+    other = SMALL.replace(latent_dim=5)
     with pytest.raises(ValueError, match="initial weights"):
         train(other, pack, run_folder=tmp_path / "other", initial_weights=tmp_path / "first" / "model")
 
 
 def test_an_open_number_of_channels_is_the_packs(pack: Pack, tmp_path: Path) -> None:
     assert SMALL.num_channels is None
-    run = train(replace(SMALL, num_steps=1), pack, run_folder=tmp_path)
+    run = train(SMALL.replace(num_steps=1), pack, run_folder=tmp_path)
     assert run.info is not None
     assert run.info.network.num_channels == run.info.training["num_channels"] == pack.info.num_channels
     with pytest.raises(ValueError, match="the network takes"):
-        train(replace(SMALL, num_channels=4 - pack.info.num_channels), pack, run_folder=tmp_path / "other")
+        train(SMALL.replace(num_channels=4 - pack.info.num_channels), pack, run_folder=tmp_path / "other")
 
 
 def pack_of_noise(folder: Path, num_channels: int) -> Pack:
@@ -849,7 +840,7 @@ def pack_of_noise(folder: Path, num_channels: int) -> Pack:
 def test_the_default_looks_for_what_is_small_in_pictures_with_colours(num_channels: int, tmp_path: Path) -> None:
     pack = pack_of_noise(tmp_path / "pack", num_channels)
     reasons = iter([*[None] * 8, "shutdown"])  # In the restart's lesson.
-    config = replace(SMALL, latent_dim=10)
+    config = SMALL.replace(latent_dim=10)
     train(config, pack, run_folder=tmp_path / "run", should_stop=lambda: next(reasons))
     checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
     assert checkpoint is not None
@@ -868,7 +859,7 @@ def test_the_default_looks_for_what_is_small_in_pictures_with_colours(num_channe
 def test_a_run_goes_on_with_the_components_that_it_began_with(known: bool, tmp_path: Path) -> None:
     pack = pack_of_noise(tmp_path / "pack", 3)
     reasons = iter([None, None, "shutdown"])
-    before = replace(SMALL, restart_components=0)
+    before = SMALL.replace(restart_components=0)
     train(before, pack, run_folder=tmp_path / "run", should_stop=lambda: next(reasons))
     if not known:  # A checkpoint of before there was such a setting.
         checkpoint = newest_checkpoint(tmp_path / "run" / "checkpoints")
@@ -883,7 +874,7 @@ def test_a_run_goes_on_with_the_components_that_it_began_with(known: bool, tmp_p
 
 def test_images_of_another_size_are_refused(pack: Pack, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dataset"):
-        train(replace(SMALL, image_size=64), pack, run_folder=tmp_path)
+        train(SMALL.replace(image_size=64), pack, run_folder=tmp_path)
 
 
 def test_every_image_comes_once_an_epoch_and_the_order_depends_on_seed_and_step_alone() -> None:
@@ -941,7 +932,7 @@ def test_the_checkpoint_that_is_written_stays(tmp_path: Path) -> None:
 
 
 def test_warnings_come_once_and_in_words() -> None:
-    capacity = replace(SMALL, objective="capacity", num_steps=10_000, capacity_steps=100)
+    capacity = SMALL.replace(objective="capacity", num_steps=10_000, capacity_steps=100)
     watch = Watch(capacity, num_validation_images=1)
     metrics = {"loss": 4100.0, "kl": 0.0, "reconstruction_loss": 100.0, "capacity": 4.0, "kl_per_dimension": [0.0] * 4}
     warnings = watch.look(5_000, metrics)
@@ -953,10 +944,10 @@ def test_warnings_come_once_and_in_words() -> None:
     swinging = metrics | {"kl": 4.0, "kl_per_dimension": [1.0] * 4}
     assert Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 149.0}) == []
     assert len(Watch(capacity, num_validation_images=1).look(5_000, swinging | {"loss": 151.0})) == 1
-    steered = replace(SMALL, num_steps=10_000, capacity_steps=100, restart_step=200)
+    steered = SMALL.replace(num_steps=10_000, capacity_steps=100, restart_step=200)
     under = metrics | {"kl": 1.0, "kl_per_dimension": [0.25] * 4, "beta": 1.0}
     for components in (0, 2):
-        watch = Watch(replace(steered, restart_components=components), num_validation_images=1)
+        watch = Watch(steered.replace(restart_components=components), num_validation_images=1)
         assert watch.look(9_999, under) == []  # It may still rise.
         (said,) = watch.look(10_000, under)
         assert "pay for no more" in said
@@ -967,31 +958,31 @@ def test_warnings_come_once_and_in_words() -> None:
     assert Watch(capacity, num_validation_images=1).look(5_000, grey) == []
     (said,) = Watch(capacity, num_validation_images=1).look(5_000, grey | {"bernoulli_floor": 1000.0})
     assert "above its floor (100)" in said
-    ramp = Watch(replace(capacity, capacity_steps=20_000), num_validation_images=1, final_capacity=2.0)
+    ramp = Watch(capacity.replace(capacity_steps=20_000), num_validation_images=1, final_capacity=2.0)
     (said,) = ramp.look(50, swinging | {"loss": 100.0, "capacity": 0.01})
     assert said == "the run ends before C has come to 4 nats: capacity_steps is 20000"
     (said,) = Watch(capacity, num_validation_images=1, unread=["beta"]).look(50, swinging | {"loss": 100.0})
     assert said == "the objective capacity does not read beta"
     short = Watch(
-        replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
+        SMALL.replace(objective="annealed", capacity_steps=0, num_steps=100, anneal_steps=200), num_validation_images=1
     )
     assert "before β has fallen" in short.look(50, swinging)[0]
-    flat = replace(SMALL, objective="annealed", capacity_steps=0, num_steps=100, beta_start=4.0, beta=4.0)
+    flat = SMALL.replace(objective="annealed", capacity_steps=0, num_steps=100, beta_start=4.0, beta=4.0)
     assert not any("has fallen" in said for said in Watch(flat, num_validation_images=1).look(50, swinging))
-    late = replace(SMALL, restart_step=24, capacity_steps=1, learning_rate_schedule="plateau")
+    late = SMALL.replace(restart_step=24, capacity_steps=1, learning_rate_schedule="plateau")
     warnings = Watch(late, num_validation_images=0).look(4, swinging)
     assert any("before its restart" in text for text in warnings)
     assert any("without images for validation" in text for text in warnings)
-    assert Watch(replace(late, restart_step=23), num_validation_images=1).look(4, swinging) == []
-    without = replace(
-        SMALL, objective="annealed", anneal_steps=1, capacity_steps=1, restart_components=2, restart_axes="independent"
+    assert Watch(late.replace(restart_step=23), num_validation_images=1).look(4, swinging) == []
+    without = SMALL.replace(
+        objective="annealed", anneal_steps=1, capacity_steps=1, restart_components=2, restart_axes="independent"
     )
     unread = "without a restart the run does not read restart_components, restart_axes"
     assert unread in Watch(without, num_validation_images=1).look(4, swinging)
-    assert unread not in Watch(replace(without, restart_step=5), num_validation_images=1).look(4, swinging)
-    slow = replace(SMALL, optimizer="adadelta", capacity_steps=1)
+    assert unread not in Watch(without.replace(restart_step=5), num_validation_images=1).look(4, swinging)
+    slow = SMALL.replace(optimizer="adadelta", capacity_steps=1)
     assert any("hardly learns" in said for said in Watch(slow, num_validation_images=1).look(4, swinging))
-    fast = replace(slow, learning_rate=1.0)
+    fast = slow.replace(learning_rate=1.0)
     assert not any("hardly learns" in said for said in Watch(fast, num_validation_images=1).look(4, swinging))
 
 

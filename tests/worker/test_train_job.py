@@ -8,7 +8,6 @@ import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -492,7 +491,7 @@ def test_one_packing_at_a_time_in_a_process(services: Runtime) -> None:
 def test_the_request_of_a_packing_is_the_preprocessing(services: Runtime) -> None:
     preprocessing = Preprocessing(image_size=64, num_channels=3, crop="none", crop_size=20)
     job = request_pack(services.jobs, "squares", preprocessing)
-    assert job.request == {"dataset": "squares", "preprocessing": asdict(preprocessing)}
+    assert job.request == {"dataset": "squares", "preprocessing": preprocessing.model_dump()}
     assert job.id == "pack-squares-64px-rgb-crop20-whole"
 
 

@@ -80,11 +80,6 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
 
 
-def capacity_penalty(kl: Tensor, capacity: float, gamma: float) -> Tensor:
-    """γ·|KL − C| of Burgess et al. 2018, Eq. 8; kl is the batch mean, scalar, nats."""
-    return gamma * (kl - capacity).abs()
-
-
 def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
     """log N(latents; mean, exp(log_variance)), elementwise with broadcasting, nats."""
     return -0.5 * (math.log(2 * math.pi) + log_variance + (latents - mean).square() * torch.exp(-log_variance))
@@ -99,17 +94,6 @@ def _stratified_log_weights(batch_size: int, dataset_size: int) -> Tensor:
     weights.view(-1)[1 :: m + 1] = stratum
     weights[m - 1, 0] = stratum
     return weights.log()
-
-
-def btcvae_penalty(mean: Tensor, log_variance: Tensor, noise: Tensor, dataset_size: int, beta: float) -> Tensor:
-    """The KL of Chen et al. 2018, Eq. 4, with β on its total correlation alone: scalar, nats an image.
-
-    Args: mean, log_variance, and noise, which draws the latents, (B, D), B ≥ 2; dataset_size, images in the training
-        split.
-    """
-    latents = mean + torch.exp(0.5 * log_variance) * noise
-    information, correlation, dimension_wise = total_correlation_terms(latents, mean, log_variance, dataset_size)
-    return information + beta * correlation + dimension_wise
 
 
 def total_correlation_terms(

@@ -8,13 +8,13 @@ A request goes through three doors: `parse_request` (texts of a form → typed f
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from models.config import ConfigError, check, setting
+from models.config import Config, ConfigError, unit, unknown_setting, value_type
 from models.info import ModelInfo, active_dimensions
 
 RENDERER_VERSION = 3
@@ -44,81 +44,96 @@ FORMATS = {
 Pixels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TraversalRequest:
-    """The parameters of a traversal, but for the pictures it starts from.
+class TraversalRequest(Config):
+    """The parameters of a traversal, without the pictures that it starts from.
 
     Exactly one start is needed: an image, `z` or `seed`. With a second image the request is an interpolation
     between the two posterior means, and the fields that name dimensions and ranges do nothing.
     """
 
-    z: tuple[float, ...] | None = setting(
-        None, text="Latent vector to start from instead of an image: D numbers, as JSON or separated by commas."
+    z: tuple[float, ...] | None = Field(
+        None,
+        description="Latent vector to start from instead of an image: D numbers, as JSON or separated by commas.",
     )
-    seed: int | None = setting(
-        None, text="Start from a draw from the prior N(0, I) instead of an image.", minimum=0, maximum=2**63 - 1
+    seed: int | None = Field(
+        None, description="Start from a draw from the prior N(0, I) instead of an image.", ge=0, le=2**63 - 1
     )
-    dimensions: str = setting(
-        "all", text="Dimensions to traverse: all, active (KL above a threshold), or indices from 0 such as 0,3,7-9."
+    dimensions: str = Field(
+        "all",
+        description="Dimensions to traverse: all, active (KL above a threshold), or indices from 0 such as 0,3,7-9.",
     )
-    order: str = setting(
+    order: Literal["auto", "index", "kl"] = Field(
         "auto",
-        text="Order of the dimensions: by index, or by KL, largest first; auto: by KL in the static sheet alone.",
-        choices=("auto", "index", "kl"),
+        description="Order of the dimensions: by index, or by KL, largest first; auto: by KL in the static sheet "
+        "alone.",
     )
-    range: str = setting(
+    range: Literal["prior", "posterior", "quantiles", "image"] = Field(
         "prior",
-        text=(
+        description=(
             "What start and end count in. prior: σ of N(0, I), so they are the latent's values; posterior: σ of the "
             "aggregate posterior (of the posterior means over the data set), around its mean; quantiles: the same "
             "ends, with steps of equal probability under the aggregate posterior; image: σ of this image's own "
             "posterior, around its mean."
         ),
-        choices=("prior", "posterior", "quantiles", "image"),
     )
-    start: float = setting(-3.0, text="First value of a traversed dimension.", unit="σ", minimum=-100, maximum=100)
-    end: float = setting(
-        3.0, text="Last value of a traversed dimension; included.", unit="σ", minimum=-100, maximum=100
+    start: float = Field(
+        -3.0, description="First value of a traversed dimension.", ge=-100, le=100, json_schema_extra=unit("σ")
     )
-    steps: int = setting(31, text="Frames from start to end, both included.", minimum=2, maximum=MAX_STEPS)
-    columns: int = setting(11, text="Frames a row in the static sheet, both ends included.", minimum=2, maximum=60)
-    grid: str | None = setting(
-        None, text="Two dimensions i,j for a grid: i moves across, j moves down. Takes the place of dimensions."
+    end: float = Field(
+        3.0,
+        description="Last value of a traversed dimension; included.",
+        ge=-100,
+        le=100,
+        json_schema_extra=unit("σ"),
     )
-    interpolation: str = setting(
+    steps: int = Field(31, description="Frames from start to end, both included.", ge=2, le=MAX_STEPS)
+    columns: int = Field(11, description="Frames a row in the static sheet, both ends included.", ge=2, le=60)
+    grid: str | None = Field(
+        None,
+        description="Two dimensions i,j for a grid: i moves across, j moves down. Takes the place of dimensions.",
+    )
+    interpolation: Literal["linear", "slerp"] = Field(
         "linear",
-        text="Path between two images: linear, or slerp (along the arc, which keeps the distance to the origin).",
-        choices=("linear", "slerp"),
+        description="Path between two images: linear, or slerp (along the arc, which keeps the distance to the "
+        "origin).",
     )
-    fps: float = setting(15.0, text="Frames a second.", unit="1/s", minimum=1, maximum=50)
-    loop: str = setting(
-        "forward",
-        text="forward: start again after the end; pingpong: go back the same way.",
-        choices=("forward", "pingpong"),
+    fps: float = Field(15.0, description="Frames a second.", ge=1, le=50, json_schema_extra=unit("1/s"))
+    loop: Literal["forward", "pingpong"] = Field(
+        "forward", description="forward: start again after the end; pingpong: go back the same way."
     )
-    scale: int = setting(
+    scale: int = Field(
         0,
-        text="Enlargement of every frame, a whole factor; 0: to about 128 px while the whole stays quick to make.",
-        minimum=0,
-        maximum=16,
+        description="Enlargement of every frame, a whole factor; 0: to about 128 px while the whole stays quick to "
+        "make.",
+        ge=0,
+        le=16,
     )
-    resample: str = setting("bicubic", text="Filter of the enlargement.", choices=("nearest", "bicubic", "lanczos"))
-    captions: str = setting(
+    resample: Literal["nearest", "bicubic", "lanczos"] = Field("bicubic", description="Filter of the enlargement.")
+    captions: Literal["auto", "on", "off"] = Field(
         "auto",
-        text=(
+        description=(
             "Dimension, KL in nats, label and current value beside the pictures, original and reconstruction at their "
             "left. auto: on the sheets, not on the animations of one dimension; on; off."
         ),
-        choices=("auto", "on", "off"),
     )
-    format: str | None = setting(
-        None,
-        text="What comes back, instead of the Accept header. No part of the traversal's id.",
-        choices=tuple(FORMATS),
+    format: Literal["json", "gif", "webp", "mp4", "png", "zip"] | None = Field(
+        None, description="What comes back, instead of the Accept header. No part of the traversal's id."
     )
 
-    def __post_init__(self) -> None:
-        check(self)
+    @field_validator("z", mode="before")
+    @classmethod
+    def _read_z(cls, value: Any) -> tuple[float, ...] | None:
+        return None if value is None else _parse_z(value)
+
+    @field_validator("seed", "steps", "columns", "scale", "start", "end", "fps", mode="before")
+    @classmethod
+    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        if type(value) is int and abs(value) >= 2**63:
+            raise ConfigError(str(info.field_name), "is out of range")
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
         if self.z is not None and self.seed is not None:
             raise ConfigError("seed", "cannot stand beside z: give one start")
         if self.dimensions not in ("all", "active"):
@@ -127,6 +142,7 @@ class TraversalRequest:
             pair = parse_indices("grid", self.grid)
             if len(pair) != 2 or pair[0] == pair[1]:
                 raise ConfigError("grid", f"must be two different dimensions such as 0,3, not {self.grid!r}")
+        return self
 
     @property
     def grid_dimensions(self) -> tuple[int, int] | None:
@@ -137,27 +153,24 @@ class TraversalRequest:
         return across, down
 
     def to_json(self) -> dict[str, Any]:
-        """All fields by name; `from_json` reads it back."""
-        return {**asdict(self), "z": None if self.z is None else list(self.z)}
+        """Returns all fields by name; `from_json` reads them back."""
+        return {**dict(self), "z": None if self.z is None else list(self.z)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TraversalRequest":
-        """Typed values by field name. Raises ConfigError for an unknown field or a wrong value."""
-        values = dict(data)
-        for name in values:
-            if name not in _KINDS:
-                raise ConfigError(name, "is no parameter of a traversal")
-        if values.get("z") is not None:
-            values["z"] = _parse_z(values["z"])
-        for name, value in values.items():
-            if type(value) is int and abs(value) >= 2**63:
-                raise ConfigError(name, "is out of range")
-            if type(value) is int and _KINDS[name] == "float":  # so that 3 and 3.0 are the same request
-                values[name] = float(value)
-        return cls(**values)
+        """Returns the request of typed values by field name.
+
+        Raises:
+            ConfigError: A field is unknown or has a wrong value.
+        """
+        _check_names(data)
+        return cls(**data)
 
 
-_KINDS = {f.name: str(getattr(f.type, "__name__", f.type)) for f in fields(TraversalRequest)}
+def _check_names(given: Iterable[str]) -> None:
+    for name in given:
+        if name not in TraversalRequest.model_fields:
+            raise unknown_setting(name, TraversalRequest.model_fields, "is no parameter of a traversal")
 
 
 def parse_request(form: Mapping[str, Any]) -> TraversalRequest:
@@ -167,9 +180,8 @@ def parse_request(form: Mapping[str, Any]) -> TraversalRequest:
     Raises: ConfigError for an unknown field or a value that cannot be read or is outside its limits.
     """
     values: dict[str, Any] = {}
+    _check_names(form)
     for name, value in form.items():
-        if name not in _KINDS:
-            raise ConfigError(name, "is no parameter of a traversal")
         if value is None or (isinstance(value, str) and not value.strip()):
             continue
         values[name] = _parse_text(name, value.strip()) if isinstance(value, str) else value
@@ -183,15 +195,12 @@ def _parse_text(name: str, text: str) -> Any:
         return _parse_z(text)
     if name == "captions":
         return {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(text.lower(), text)
-    kind = _KINDS[name]
+    kind = value_type(TraversalRequest.model_fields[name])
     try:
-        if "int" in kind:
-            return int(text)
-        if "float" in kind:
-            return float(text)
+        return kind(text)
     except ValueError:
-        raise ConfigError(name, f"must be a {'whole ' if 'int' in kind else ''}number, not {text[:40]!r}") from None
-    return text
+        whole = "whole " if kind is int else ""
+        raise ConfigError(name, f"must be a {whole}number, not {text[:40]!r}") from None
 
 
 def _parse_z(value: Any) -> tuple[float, ...]:
@@ -248,10 +257,10 @@ def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int)
     if num_images == 2 and request.grid is not None:
         raise ConfigError("grid", "cannot stand beside a second image")
     if num_images != 2:
-        request = replace(request, dimensions=_resolve_dimensions(request, info))
+        request = request.replace(dimensions=_resolve_dimensions(request, info))
         _check_range(request, info, num_images)
     if request.scale == 0:
-        request = replace(request, scale=_automatic_scale(request, info, num_images))
+        request = request.replace(scale=_automatic_scale(request, info, num_images))
     _check_cost(request, info, num_images)
     return request
 
@@ -344,7 +353,7 @@ def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pi
     described = {
         "renderer": RENDERER_VERSION,
         "weights": info.weights_sha256,
-        "network": asdict(info.network),
+        "network": info.network.model_dump(),
         "kl_per_dimension": info.kl_per_dimension,
         "aggregate": [info.aggregate_mean, info.aggregate_std],
         "dimension_labels": info.dimension_labels,

@@ -106,7 +106,7 @@ def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: s
     return {
         "source": {"kind": type(source).__name__, **asdict(source)},
         "folder": folder,
-        "preprocessing": asdict(preprocessing),
+        "preprocessing": preprocessing.model_dump(),
         "name": name,
         "limits": asdict(limits),
     }

@@ -406,7 +406,7 @@ def test_a_job_leaves_its_files_and_uses_a_warm_model(tmp_path: Path) -> None:
     assert isinstance(storage, LocalStorage)
     sheet = storage.path(f"traversals/{'f' * 32}/sheet.gif")
     written = sheet.stat().st_mtime_ns
-    claim = FakeClaim(job_request("f" * 32, model_id, replace(request, format="webp"), 1))
+    claim = FakeClaim(job_request("f" * 32, model_id, request.replace(format="webp"), 1))
     run_traversal_job(cast(Claim, claim), storage, registry, service_settings)
     assert claim.ending[0] == "succeeded"
     assert sheet.stat().st_mtime_ns == written

@@ -1,0 +1,53 @@
+"""Reconstruction + β(t)·KL, with a β that falls, and a restart that brings pruned latents back."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from models.config import ConfigError, unit
+from training.objectives.base import Record
+from training.objectives.restarting import Restarting
+from training.objectives.schedules import geometric_decay
+
+
+class Annealed(Restarting):
+    """Reconstruction + β(t)·KL, with β falling geometrically from beta_start to beta."""
+
+    name: ClassVar[str] = "annealed"
+    summary: ClassVar[str] = "reconstruction + β(t)·KL, β falling from beta_start to beta (ours, docs/experiments.md)"
+
+    beta: float = Field(4.0, description="β at the end.", ge=0, le=1e6)
+    beta_start: float = Field(150.0, description="β at step 0.", ge=0.01, le=1e6)
+    anneal_steps: int = Field(
+        3_000,
+        description="Steps over which β falls geometrically from beta_start to beta.",
+        ge=0,
+        json_schema_extra=unit("steps"),
+    )
+
+    @model_validator(mode="after")
+    def _check_beta(self) -> Self:
+        if self.beta == 0:
+            raise ConfigError("beta", "must be above 0 for annealed, which falls to it by the same factor every step")
+        return self
+
+    def beta_at(self, step: int) -> float:
+        """Returns β of a step."""
+        return geometric_decay(step, self.beta_start, self.beta, self.anneal_steps)
+
+    def validation_loss(self, reconstruction: float, kl: float) -> float:
+        """Returns reconstruction + β·KL with β at its end, in nats an image."""
+        return reconstruction + self.beta * kl
+
+    def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
+        """Returns the objective without a restart, and with β at its end from the start, unless asked otherwise."""
+        inherited = super().for_trained_weights(given)
+        return inherited if given.get("beta_start") is not None else inherited.replace(beta_start=self.beta)
+
+    def warnings(self, record: Record) -> dict[str, str]:
+        """Returns warnings of the restart, and of a β that the run does not see the end of."""
+        found = super().warnings(record)
+        if self.beta_start != self.beta and record.num_steps < self.anneal_steps:
+            found["short"] = f"the run ends before β has fallen to {self.beta:g}: anneal_steps is {self.anneal_steps}"
+        return found

@@ -1,0 +1,57 @@
+"""The objective of Chen et al. 2018: β on the total correlation alone."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from models.config import ConfigError
+from training.objectives.base import Objective, Penalty, StepLosses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Penalty(Penalty):
+    objective: "BetaTCVAE"
+
+    def loss(self, losses: StepLosses) -> "Tensor":
+        """Returns the KL of Chen et al. 2018, Eq. 4, with β on its total correlation; scalar, nats an image."""
+        from training.objectives.losses import total_correlation_terms
+
+        terms = total_correlation_terms(
+            losses.latents, losses.mean, losses.log_variance, self.facts.num_training_images
+        )
+        information, correlation, dimension_wise = terms
+        return information + self.objective.beta * correlation + dimension_wise
+
+
+class BetaTCVAE(Objective):
+    """Reconstruction + mutual information + β·total correlation + dimension-wise KL."""
+
+    name: ClassVar[str] = "btcvae"
+    summary: ClassVar[str] = "reconstruction + I + β·TC + dimension-wise KL (Chen et al. 2018)"
+    penalty_class: ClassVar[type[Penalty]] = _Penalty
+
+    beta: float = Field(4.0, description="Weight β of the total correlation.", ge=0, le=1e6)
+
+    def beta_at(self, step: int) -> float:
+        """Returns β, which is the same at every step."""
+        return self.beta
+
+    def validation_loss(self, reconstruction: float, kl: float) -> float:
+        """Returns reconstruction + β·KL in nats an image.
+
+        The total correlation is no function of one image; for β ≥ 1 this is an upper bound.
+        """
+        return reconstruction + self.beta * kl
+
+    def check_run(self, batch_size: int, latent_dim: int) -> None:
+        """Checks that a batch holds images to compare."""
+        super().check_run(batch_size, latent_dim)
+        if batch_size < 2:
+            raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
+
+    def check_images(self, num_training_images: int) -> None:
+        """Checks that the training split holds images to compare."""
+        if num_training_images < 2:
+            raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")

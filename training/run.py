@@ -1,0 +1,332 @@
+"""A training run in memory: its state, and what can be done with it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.config import ConfigError
+from models.files import load_model, save_model
+from models.info import ModelInfo
+from models.networks import VAE, initialise_encoder_alive
+from training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    below,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    write_checkpoint,
+)
+from training.config import (
+    TrainingConfig,
+    as_it_began,
+    config_from_json,
+    config_to_json,
+    for_pictures,
+    with_channels,
+    with_lengths_in_steps,
+)
+from training.data.packs import Pack
+from training.inputs import Batches, evenly_spaced, noise_at, sample_input, split_indices
+from training.objectives.base import RunFacts, StepLosses
+from training.objectives.losses import kl_per_dimension
+from training.optimizers import LearningRate, make_optimizer
+from training.parts import Parts
+from training.restart import Teacher
+from training.summary import SUMMARY_IMAGES, floor_of, summarise
+from training.teaching import Teaching
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step came to: losses in nats an image, KL per dimension (D,), and the number of its images."""
+
+    loss: float
+    reconstruction: float
+    kl_per_dimension: Tensor
+    num_images: int
+
+
+class Run:
+    """The state that a checkpoint holds, the images, and the steps that change it.
+
+    Raises:
+        ConfigError: The set leaves no images to train on, or too few for the objective.
+        ValueError: The pack or the initial weights do not fit the network.
+        CheckpointError: The checkpoint belongs to other settings or images.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        pack: Pack,
+        device: torch.device,
+        *,
+        checkpoint: Checkpoint | None = None,
+        initial_weights: Path | None = None,
+    ) -> None:
+        """Begins a run, or goes on with one from its checkpoint.
+
+        Args:
+            config: Settings as they were asked for; lengths in epochs are turned into steps here, and an open number
+                of channels is the pack's.
+            pack: The images.
+            device: Where the network computes.
+            checkpoint: The state to go on from.
+            initial_weights: A model's folder whose weights a new run starts from.
+        """
+        config = with_channels(config, pack.info.num_channels)
+        expected = (config.image_size, config.image_size, config.num_channels)
+        if pack.images.shape[1:] != expected:
+            raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
+        self.pack, self.device = pack, device
+        self.train_indices, self.validation_indices = split_indices(pack, config)
+        _check_split(config, len(self.train_indices), len(pack.images))
+        self.batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed)
+        # Other batches than those of the steps, for objectives that compare two.
+        self._other_batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed + 1)
+        if checkpoint is not None:
+            config = as_it_began(config, config_from_json(_began_with(checkpoint)))
+        self.config = config = for_pictures(with_lengths_in_steps(config, self.batches.steps_per_epoch))
+
+        self.network = _new_network(config, pack)
+        self.origin = ""
+        """The model whose weights the run began with, in words."""
+        if initial_weights is not None:
+            self.origin = _load_initial_weights(self.network, initial_weights)
+        self.network.to(device).to(memory_format=torch.channels_last).train()
+        self.step = 0
+        self.validated_step = 0
+        self.best_loss = float("inf")
+        self.penalty = config.objective.begin(
+            RunFacts(
+                num_training_images=len(self.train_indices),
+                batch_size=self.batches.batch_size,
+                latent_dim=config.latent_dim,
+                num_steps=config.num_steps,
+                seed=config.seed,
+                device=device,
+            )
+        )
+        self._new_optimizer()
+        self.teaching = Teaching(config, pack, self.train_indices, self.batches)
+        if initial_weights is not None:
+            self.penalty.begin_from_model(self._sampled_kl())
+        if checkpoint is not None:
+            self._restore(checkpoint)
+
+    @property
+    def is_done(self) -> bool:
+        return self.step == self.config.num_steps
+
+    @property
+    def shown_indices(self) -> NDArray[np.int64]:
+        """The split that previews and the model's description look at: validation, or training without one."""
+        return self.validation_indices if len(self.validation_indices) else self.train_indices
+
+    def parts(self) -> Parts:
+        """Returns the passes of the network over batches, a context that steps need."""
+        return Parts(self.network, self.config.likelihood, self.device, self.batches.batch_size)
+
+    def take_step(self, parts: Parts) -> Step:
+        """Takes one optimizer step; none where the loss is not finite, which the result tells."""
+        step = self.step
+        self.learning_rate.apply(step)
+        chosen = self.batches.indices_at(step)
+        images = self.pack.images[chosen]
+        losses = self._losses(parts, images)
+        loss = losses.reconstruction + self.penalty.loss(losses)
+        lesson = self.teaching.loss(step, images, chosen, parts, (losses.mean, losses.log_variance))
+        if lesson is not None:
+            loss = loss + lesson
+        # This is the step's one wait for the device.
+        loss_value, reconstruction, kl = torch.stack([loss, losses.reconstruction, losses.kl]).tolist()
+        if math.isfinite(loss_value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.penalty.after_step(losses, kl, lambda: self._other_latents(parts, step))
+            self.step += 1
+        return Step(loss_value, reconstruction, losses.kl_per_dimension.detach(), len(images))
+
+    def next_loss(self, parts: Parts) -> float:
+        """Returns reconstruction and KL of the batch that comes next, nats; no weight moves."""
+        with torch.no_grad():
+            losses = self._losses(parts, self.batches.at(self.step))
+            return (losses.reconstruction + losses.kl).item()
+
+    def validate(self) -> dict[str, float]:
+        """Returns losses over the whole validation split, decoding the posterior mean, with C and β at their last."""
+        self.network.eval()
+        summary = summarise(
+            self.network, self.pack.images, self.validation_indices, self.config.likelihood, self.device
+        )
+        self.network.train()
+        reconstruction, kl = summary["reconstruction_loss"], sum(summary["kl_per_dimension"])
+        loss = self.config.objective.validation_loss(reconstruction, kl)
+        self.validated_step = self.step
+        return {"validation_loss": loss, "validation_reconstruction_loss": reconstruction, "validation_kl": kl}
+
+    def keep_if_best(self, validation: dict[str, float], folder: Path, fence: int) -> None:
+        """Keeps the weights of the best validation, and tells the learning rate of it."""
+        loss = validation["validation_loss"]
+        if loss < self.best_loss:
+            self.best_loss = loss
+            tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+            write_checkpoint(folder, Checkpoint(self.step, tensors, dict(validation)), fence, keep=1)
+        if self.penalty.is_final(self.step):
+            self.learning_rate.validated(loss)
+
+    def restart(self, parts: Parts) -> None:
+        """Draws the network anew, with an optimizer that begins anew as well."""
+        self.teaching.restart(self.network, parts, self.device)
+        self._new_optimizer()
+
+    def checkpoint(self) -> Checkpoint:
+        """Returns a copy of the whole state."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer)
+        for name, network in self.penalty.networks().items():
+            tensors |= {f"objective.{name}.{key}": tensor for key, tensor in network.state_dict().items()}
+        for name, optimizer in self.penalty.optimizers().items():
+            own = optimizer_tensors(optimizer)
+            tensors |= {f"objective_optimizer.{name}.{key}": tensor for key, tensor in own.items()}
+        teacher = self.teaching.teacher
+        if teacher is not None:
+            tensors |= teacher.tensors()
+        state = {
+            "config": config_to_json(self.config),
+            "dataset_digest": self.pack.info.digest,
+            "teacher_dimensions": None if teacher is None else teacher.dimensions.tolist(),
+            "learning_rate": self.learning_rate.state(),
+            "origin": self.origin,
+            "best_loss": self.best_loss if self.best_loss < float("inf") else None,
+            "validated_step": self.validated_step,
+            **self.penalty.state(),
+        }
+        return Checkpoint(self.step, {name: tensor.clone() for name, tensor in tensors.items()}, state)
+
+    def save_model(self, folder: Path, name: str) -> ModelInfo:
+        """Writes the trained model, with what it does on a sample of the images."""
+        config, images = self.config, self.pack.images
+        indices = evenly_spaced(self.shown_indices, SUMMARY_IMAGES)
+        self.network.eval()
+        info = ModelInfo(
+            name=name,
+            network=config.network,
+            preprocessing=config.preprocessing,
+            likelihood=config.likelihood,
+            dataset={
+                "id": self.pack.info.id,
+                "name": self.pack.info.name,
+                "digest": self.pack.info.digest,
+                "num_images": len(images),
+            },
+            training=config_to_json(config),
+            step=self.step,
+            steered_beta=self.penalty.steered_beta,
+            bernoulli_floor=floor_of(images, indices, config.likelihood),
+            source=self.origin,
+            **summarise(self.network, images, indices, config.likelihood, self.device),
+        )
+        return save_model(folder, self.network, info)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        state = checkpoint.state
+        own, began = config_to_json(self.config), config_to_json(config_from_json(_began_with(checkpoint)))
+        # Previews and records decide nothing.
+        names = [name for name in began | own if name not in ("preview_steps", "log_steps")]
+        if differing := [name for name in names if began.get(name) != own.get(name)]:
+            named = ", ".join(f"{name} {began.get(name)} (now {own.get(name)})" for name in differing)
+            raise CheckpointError(f"the checkpoint belongs to a run with other settings: {named}")
+        if state["dataset_digest"] != self.pack.info.digest:
+            raise CheckpointError("the checkpoint belongs to a run on other images")
+        tensors = checkpoint.tensors
+        self.network.load_state_dict(below("network.", tensors))
+        load_optimizer_tensors(self.optimizer, tensors)
+        for name, network in self.penalty.networks().items():
+            network.load_state_dict(below(f"objective.{name}.", tensors))
+        for name, optimizer in self.penalty.optimizers().items():
+            load_optimizer_tensors(optimizer, below(f"objective_optimizer.{name}.", tensors))
+        if state["teacher_dimensions"] is not None:
+            self.teaching.teacher = Teacher.from_tensors(tensors, state["teacher_dimensions"], self.network)
+        self.penalty.restore(state)
+        self.learning_rate.restore(state["learning_rate"])
+        self.origin = state.get("origin", "")  # Checkpoints of the first versions lack it.
+        self.step = checkpoint.step
+        self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
+        self.validated_step = state["validated_step"]
+
+    def _new_optimizer(self) -> None:
+        self.optimizer = make_optimizer(self.config, self.network.parameters())
+        self.learning_rate = LearningRate(self.config, self.optimizer)
+
+    def _losses(self, parts: Parts, images: NDArray[np.uint8]) -> StepLosses:
+        config = self.config
+        noise = noise_at(self.step, config.seed, (len(images), config.latent_dim), self.device)
+        reconstruction, mean, log_variance = parts.losses(images, noise)
+        kls = kl_per_dimension(mean, log_variance)
+        return StepLosses(
+            step=self.step,
+            reconstruction=reconstruction,
+            mean=mean,
+            log_variance=log_variance,
+            noise=noise,
+            kl_per_dimension=kls,
+            kl=kls.sum(),
+        )
+
+    @torch.no_grad()
+    def _other_latents(self, parts: Parts, step: int) -> Tensor:
+        """Returns latents (B, D) of another batch than the step's, from the encoder as it is now."""
+        images = self._other_batches.at(step)
+        codes = parts.apply(lambda pictures: torch.cat(self.network.encode(pictures), dim=1), images)
+        mean, log_variance = codes.chunk(2, dim=1)
+        noise = noise_at(step, self.config.seed + 1, (len(images), self.config.latent_dim), self.device)
+        return mean + (0.5 * log_variance).exp() * noise
+
+    @torch.no_grad()
+    def _sampled_kl(self) -> float:
+        images = sample_input(self.pack.images, self.device)
+        return kl_per_dimension(*self.network.encode(images)).sum().item()
+
+
+def _began_with(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Returns the checkpoint's settings; those missing from an old one get today's default, one excepted."""
+    config: dict[str, Any] = checkpoint.state["config"]
+    return {"restart_components": 0} | config
+
+
+def _check_split(config: TrainingConfig, num_training: int, num_images: int) -> None:
+    """Raises ConfigError where the images leave nothing to train on."""
+    if num_training == 0:
+        raise ConfigError(
+            "dataset", f"its own split leaves none of its {num_images} images for training; register it with split none"
+        )
+    config.objective.check_images(num_training)
+
+
+def _new_network(config: TrainingConfig, pack: Pack) -> VAE:
+    """Returns weights drawn on the CPU from the config's seed, with a decoder that begins at the mean colour."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = VAE(config.network)
+        if config.encoder_start == "alive":
+            initialise_encoder_alive(network.encoder)
+    mean_colour = sample_input(pack.images, torch.device("cpu")).mean((0, 2, 3)).clamp(0.01, 0.99)
+    network.decoder.output.bias = torch.nn.Parameter(torch.logit(mean_colour))
+    return network
+
+
+def _load_initial_weights(network: VAE, folder: Path) -> str:
+    """Loads a model's weights into the network. Returns where they come from, in words."""
+    source = load_model(folder)
+    if source.info.network != network.config:
+        raise ValueError(f"initial weights: {source.info.network} is not the network of this run")
+    network.load_state_dict(source.network.state_dict())
+    return f"Trained from the weights of {source.info.name} (sha256 {source.info.weights_sha256[:16]})."

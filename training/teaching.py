@@ -1,0 +1,133 @@
+"""A restart within a run: the network drawn anew, and the lessons that the old one gives it for a while."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.networks import VAE
+from training.config import TrainingConfig
+from training.data.packs import Pack
+from training.inputs import Batches, sample_input
+from training.objectives.restarting import Restarting
+from training.objectives.schedules import linear_ramp
+from training.parts import Parts
+from training.restart import Teacher, restart
+
+_TURNING_SAMPLE = 8192
+"""Images by which a restart turns its latents: fourth moments ask for many."""
+_STOPPABLE = 32
+"""Batches of lessons, computed outside of steps, before a run asks whether it should stop: a second or less."""
+
+
+class Teaching:
+    """The restart of one run. Before it, and once the teacher's weight has fallen to 0, `teacher` is None."""
+
+    def __init__(self, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], batches: Batches) -> None:
+        """Args:
+        config: The run's config, its lengths in steps.
+        pack: All images.
+        indices: The training split.
+        batches: The run's batches.
+        """
+        self._config, self._pack, self._indices, self._batches = config, pack, indices, batches
+        self._settings = config.objective if isinstance(config.objective, Restarting) else None
+        self.teacher: Teacher | None = None
+        self._lessons: Tensor | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Returns whether the network is to be drawn anew before this step.
+
+        It is not where the run was stopped after the restart, while the lessons were computed.
+        """
+        return self._settings is not None and step == self._settings.restart_step and self.teacher is None
+
+    def was_prepared(self, step: int) -> bool:
+        """Returns whether the restart of this step is already behind the run, which then has shown its preview."""
+        return self._settings is not None and step == self._settings.restart_step and self.teacher is not None
+
+    def restart(self, network: VAE, parts: Parts, device: torch.device) -> None:
+        """Draws all weights of the network anew, in place; what it was becomes the teacher."""
+        settings = self._settings
+        assert settings is not None
+        assert settings.restart_components is not None
+        sample = sample_input(self._pack.images, device)
+        self.teacher = restart(network, sample, self._config.seed + 1, settings.restart_components)
+        if settings.restart_axes == "independent":
+            with parts.paused():
+                self.teacher.turn(self._pack.images, _turning_sample(self._indices, self._config.seed))
+
+    def prepare(self, parts: Parts, should_stop: Callable[[], str | None] | None) -> bool:
+        """Computes the lessons of all training images once, where the steps with a teacher see each twice or more.
+
+        Returns:
+            False if there was a reason to stop meanwhile.
+        """
+        if self.teacher is None or self._lessons is not None or not self._keeps_lessons(self.teacher):
+            return True
+        self._lessons = self._compute(self.teacher, parts, should_stop)
+        return self._lessons is not None
+
+    def loss(
+        self,
+        step: int,
+        images: NDArray[np.uint8],
+        chosen: NDArray[np.int64],
+        parts: Parts,
+        codes: tuple[Tensor, Tensor],
+    ) -> Tensor | None:
+        """Returns what the teacher adds to the loss of a step, or None without one. Forgets a teacher that is done.
+
+        Args:
+            step: The step.
+            images: Its images, (B, H, W, C) uint8.
+            chosen: Their places in the set, (B,).
+            parts: The run's parts.
+            codes: Posterior mean and log-variance, each (B, D).
+        """
+        if self.teacher is None:
+            return None
+        begin, num_steps = self._lesson_steps()
+        strength = linear_ramp(step - begin, 1.0, 0.0, num_steps)
+        if strength == 0:
+            self.teacher = self._lessons = None
+            return None
+        if self._lessons is None:
+            targets = parts.apply(self.teacher.targets, images)
+        else:
+            targets = self._lessons[torch.from_numpy(chosen).to(self._lessons.device)]
+        return self.teacher.loss(targets, *codes, strength)
+
+    def _keeps_lessons(self, teacher: Teacher) -> bool:
+        """Returns whether lessons are worth keeping; a function of the settings, since the bits depend on it."""
+        begin, num_steps = self._lesson_steps()
+        num_steps = min(num_steps, self._config.num_steps - begin)
+        return teacher.num_targets > 0 and num_steps >= 2 * self._batches.steps_per_epoch
+
+    def _lesson_steps(self) -> tuple[int, int]:
+        """Returns the step of the restart, and over how many steps the teacher's weight falls to 0."""
+        settings = self._settings
+        assert settings is not None
+        assert settings.restart_step is not None
+        assert settings.restart_steps is not None
+        return settings.restart_step, settings.restart_steps
+
+    def _compute(self, teacher: Teacher, parts: Parts, should_stop: Callable[[], str | None] | None) -> Tensor | None:
+        """Returns targets (N, K) by an image's place in the set, filled for the training images; None if stopped."""
+        images, batch_size = self._pack.images, self._batches.batch_size
+        lessons = torch.zeros(len(images), teacher.num_targets, device=teacher.dimensions.device)
+        chunks = np.array_split(self._indices, math.ceil(len(self._indices) / batch_size))
+        for k, rows in enumerate(chunks, start=1):
+            if k % _STOPPABLE == 0 and should_stop is not None and should_stop():
+                return None
+            lessons[torch.from_numpy(rows).to(lessons.device)] = parts.apply(teacher.targets, images[rows])
+        return lessons
+
+
+def _turning_sample(indices: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Returns a random sample: even steps through a grid of factors can pass over some of their values."""
+    rng = np.random.default_rng([seed, 0x7E_A0_1E])
+    return np.sort(rng.choice(indices, min(_TURNING_SAMPLE, len(indices)), replace=False))

@@ -59,7 +59,7 @@ def test_the_noise_decides_the_sample() -> None:
 )
 def test_a_network_that_cannot_be_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
-        NetworkConfig(**{field: value})  # type: ignore[arg-type]
+        NetworkConfig(**{field: value})
     assert caught.value.field == field
 
 

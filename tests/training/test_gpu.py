@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from training_support import with_objective
 
 from models.config import NetworkConfig
 from models.files import load_model
 from models.info import Preprocessing
 from models.networks import VAE
-from training.config import OBJECTIVES, TrainingConfig
+from training.config import TrainingConfig
 from training.data import dsprites
 from training.data.packs import Pack, open_pack, write_pack
 from training.loop import TrainingResult, train
 from training.metrics.evaluation import evaluate_model
+from training.objectives.registry import OBJECTIVES
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.labels import measure_effects
 from worker.rendering.traversal import encode_image
@@ -36,15 +38,16 @@ SMALL = TrainingConfig(
     validation_steps=8,
     validation_fraction=0.2,
     learning_rate=1e-4,
-    gamma=10.0,
     encoder_start="alive",
-    beta_start=0.01,
-    beta_least=0.0,
-    restart_step=10,
-    restart_steps=12,
-    restart_components=2,
-    restart_axes="independent",
 )
+RESTART = {
+    "beta_start": 0.01,
+    "beta_least": 0.0,
+    "restart_step": 10,
+    "restart_steps": 12,
+    "restart_components": 2,
+    "restart_axes": "independent",
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +99,7 @@ def losses_of(folder: Path) -> dict[int, float]:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_has_the_losses_of_the_cpu(objective: str, pack: Pack, tmp_path: Path) -> None:
     """With a restart in it, components, a turn and lessons, where the objective has one."""
-    config = SMALL.replace(objective=objective)
+    config = with_objective(SMALL, objective, gamma=10.0, **RESTART)
     for device in ("cpu", GPU):
         result = run(tmp_path / device, pack, config, device)
         assert result.outcome == "completed"
@@ -119,7 +122,7 @@ def test_a_run_goes_on_on_another_device(
     first: str, then: str, stop: int, optimizer: str, pack: Pack, tmp_path: Path
 ) -> None:
     """Stopped before its restart, and with a teacher."""
-    config = SMALL.replace(optimizer=optimizer, log_steps=1)
+    config = SMALL.replace(optimizer=optimizer, log_steps=1, **RESTART)
     run(tmp_path / "whole", pack, config, then)
     steps = iter(range(config.num_steps))
     stopped = run(tmp_path / "parts", pack, config, first, should_stop=lambda: "stop" if next(steps) == stop else None)

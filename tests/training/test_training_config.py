@@ -1,36 +1,24 @@
-"""Configs, presets and schedules."""
+"""Configs and presets of training runs."""
+
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.config import ConfigError, NetworkConfig, normalised_beta
 from training.config import (
-    OBJECTIVES,
     TrainingConfig,
+    all_settings,
     config_from_json,
     config_to_json,
-    unread_settings,
+    for_pictures,
     with_lengths_in_steps,
-    with_restart_components,
 )
+from training.objectives.controlled import Controlled
+from training.objectives.factorvae import FactorVAE
+from training.objectives.ramp import CapacityRamp
+from training.objectives.registry import OBJECTIVES
+from training.objectives.restarting import Restarting
 from training.presets import PRESETS, resolve
-from training.schedules import LEAST_BETA, cosine_decay, geometric_decay, linear_ramp, steered_beta
-
-
-def test_capacity_is_a_straight_line_and_then_stays() -> None:
-    assert [linear_ramp(step, 0, 25, 100) for step in (0, 50, 100, 1_000)] == [0, 12.5, 25, 25]
-    assert linear_ramp(0, 0, 25, 0) == 25
-    assert linear_ramp(50, 20, 10, 100) == 15
-
-
-def test_beta_falls_by_the_same_factor_every_step_and_then_stays() -> None:
-    assert [geometric_decay(step, 100, 1, 20) for step in (0, 10, 20, 99)] == pytest.approx([100, 10, 1, 1])
-
-
-@given(step=st.integers(0, 10_000), num_steps=st.integers(1, 10_000))
-def test_cosine_decay_lies_between_its_floor_and_one(step: int, num_steps: int) -> None:
-    assert 0.01 - 1e-9 <= cosine_decay(step, num_steps) <= 1
 
 
 def test_every_config_survives_json() -> None:
@@ -41,7 +29,7 @@ def test_every_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("overrides", "field"),
     [
-        ({"gamma": -1.0}, "gamma"),
+        ({"objective": "capacity", "gamma": -1.0}, "gamma"),
         ({"image_size": 48}, "image_size"),
         ({"num_steps": 0}, "num_steps"),
         ({"num_steps": 1.5}, "num_steps"),
@@ -67,7 +55,7 @@ def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], fi
 def test_a_length_of_ones_own_replaces_the_presets() -> None:
     def lengths(preset: str, overrides: dict[str, object]) -> tuple[int, int | None]:
         config = with_lengths_in_steps(resolve(preset, overrides), 10)
-        return config.num_steps, config.capacity_steps
+        return config.num_steps, getattr(config.objective, "capacity_steps", None)
 
     assert lengths("celeba", {"seed": 1}) == (2_000, 1_500)
     assert lengths("celeba", {"num_steps": 1_000}) == (1_000, 750)
@@ -87,7 +75,6 @@ def test_a_length_of_ones_own_replaces_the_presets() -> None:
         (None, {"gamma": 10.0}, "capacity"),
         (None, {"beta": 4.0}, "beta"),
         (None, {"beta": 4.0, "objective": "btcvae"}, "btcvae"),
-        (None, {"beta": 4.0, "gamma": 3.0, "objective": "controlled"}, "controlled"),
         ("celeba", {"gamma": 100.0}, "capacity"),
         ("dsprites", {"beta": 2.0}, "annealed"),
         ("dsprites_burgess", {"gamma": 100.0}, "capacity"),
@@ -96,32 +83,84 @@ def test_a_length_of_ones_own_replaces_the_presets() -> None:
 def test_the_weight_that_is_given_says_which_objective_is_meant(
     preset: str | None, overrides: dict[str, object], objective: str
 ) -> None:
-    assert resolve(preset, overrides).objective == objective
+    assert resolve(preset, overrides).objective.name == objective
 
 
 @pytest.mark.parametrize(
-    ("preset", "overrides", "unread"),
+    ("preset", "overrides", "unread", "readers"),
     [
-        ("dsprites", {"gamma": 10.0}, ["gamma"]),
-        ("dsprites_burgess", {"beta": 2.0, "restart_step": 5}, ["beta", "restart_step"]),
-        (None, {"beta": 2.0, "beta_start": 30.0, "anneal_steps": 100}, ["beta_start", "anneal_steps"]),
-        (None, {"objective": "btcvae", "beta": 6.0}, []),
-        (
-            None,
-            {"objective": "beta", "capacity_steps": 5, "restart_steps": 7, "restart_fraction": 0.0, "beta_least": 0.0},
-            ["capacity_steps", "beta_least", "restart_steps"],
-        ),
-        (None, {"objective": "annealed", "capacity_epochs": 3.0}, ["capacity_epochs"]),
-        *((name, {}, []) for name in PRESETS),
-        *((None, {"objective": objective}, []) for objective in OBJECTIVES),
+        ("dsprites", {"gamma": 10.0}, "gamma", "capacity and factorvae"),
+        ("dsprites_burgess", {"beta": 2.0}, "beta", "beta, btcvae and annealed"),
+        ("dsprites_burgess", {"restart_step": 5}, "restart_step", "controlled and annealed"),
+        (None, {"beta": 2.0, "anneal_steps": 100}, "anneal_steps", "annealed"),
+        (None, {"objective": "controlled", "beta": 4.0}, "beta", "beta, btcvae and annealed"),
+        (None, {"objective": "controlled", "gamma": 4.0}, "gamma", "capacity and factorvae"),
+        (None, {"objective": "beta", "capacity_steps": 5}, "capacity_steps", "controlled and capacity"),
+        (None, {"objective": "beta", "restart_steps": 7}, "restart_steps", "controlled and annealed"),
+        (None, {"objective": "beta", "beta_least": 0.0}, "beta_least", "controlled"),
+        (None, {"objective": "annealed", "capacity_epochs": 3.0}, "capacity_epochs", "controlled and capacity"),
+        (None, {"objective": "dipvae1", "discriminator_width": 8}, "discriminator_width", "factorvae"),
+        (None, {"lambda_diagonal": 8.0}, "lambda_diagonal", "dipvae1 and dipvae2"),
     ],
 )
-def test_settings_that_do_nothing_are_known(
-    preset: str | None, overrides: dict[str, object], unread: list[str]
+@pytest.mark.parametrize("from_model", [False, True])
+def test_a_setting_that_the_objective_does_not_read_is_refused(
+    preset: str | None, overrides: dict[str, object], unread: str, readers: str, from_model: bool
 ) -> None:
-    for from_model in (False, True):
-        config = resolve(preset, overrides, from_model=from_model)
-        assert unread_settings(config) == unread
+    with pytest.raises(ConfigError, match=rf"is not read by the objective \w+, but by {readers}$") as caught:
+        resolve(preset, overrides, from_model=from_model)
+    assert caught.value.field == unread
+
+
+@pytest.mark.parametrize("from_model", [False, True])
+def test_every_preset_and_objective_alone_is_a_run(from_model: bool) -> None:
+    for preset in PRESETS:
+        expected = PRESETS[preset].config.objective.name
+        assert resolve(preset, {}, from_model=from_model).objective.name == expected
+    for objective in OBJECTIVES:
+        assert (
+            resolve(None, {"objective": objective, "num_epochs": 3.0}, from_model=from_model).objective.name
+            == objective
+        )
+
+
+def test_a_changed_objective_keeps_what_was_not_at_its_default() -> None:
+    config = TrainingConfig(objective="capacity", capacity_max=7.0, gamma=10.0, learning_rate=1e-3)
+    changed = config.replace(objective="controlled")
+    assert changed == TrainingConfig(objective="controlled", capacity_max=7.0, learning_rate=1e-3)
+    # The default γ of capacity is not factorvae's.
+    assert config.replace(gamma=1000.0, objective="factorvae").objective == FactorVAE(gamma=1000.0)
+    assert config.replace(gamma=1000.0).replace(objective="factorvae").objective == FactorVAE(gamma=40.0)
+    # An objective that is given whole keeps nothing.
+    assert config.replace(objective=Controlled()).objective == Controlled()
+
+
+def test_a_stored_config_may_hold_settings_of_other_objectives() -> None:
+    """Jobs and checkpoints of earlier versions hold all settings, flat."""
+    others = {name: field.default for name, field in all_settings().items()}
+    config = TrainingConfig(objective="annealed", beta=2.0, num_steps=7)
+    assert config_from_json(others | config_to_json(config)) == config
+    assert config_from_json(EARLIER | {"objective": "beta", "beta": 2.0}) == TrainingConfig(objective="beta", beta=2.0)
+    with pytest.raises(ConfigError, match="num_step"):
+        config_from_json({"num_step": 4})
+
+
+EARLIER: dict[str, Any] = {
+    "architecture": "burgess", "image_size": 64, "num_channels": None, "latent_dim": 10, "crop": "center",
+    "crop_size": None, "objective": "controlled", "likelihood": "bernoulli", "beta": 4.0, "beta_start": 150.0,
+    "anneal_steps": 3000, "beta_least": 1.0, "beta_gain": 0.05, "gamma": 1000.0, "capacity_start": 0.0,
+    "capacity_max": 25.0, "capacity_steps": None, "capacity_epochs": None, "restart_step": None,
+    "restart_fraction": 0.25, "restart_steps": None, "restart_components": None, "restart_axes": "found",
+    "encoder_start": "quiet", "num_steps": 100_000, "num_epochs": None, "batch_size": 64, "optimizer": "adam",
+    "learning_rate": 5e-4, "learning_rate_schedule": "cooldown", "plateau_factor": 0.1, "plateau_patience": 5,
+    "weight_decay": 0.0, "seed": 0, "validation_fraction": 0.05, "validation_steps": None, "log_steps": 50,
+    "preview_steps": 2000,
+}  # fmt: skip
+"""The default config as the version before objectives had files of their own stored it."""
+
+
+def test_the_default_of_earlier_versions_is_the_default() -> None:
+    assert config_from_json(EARLIER) == TrainingConfig()
 
 
 @pytest.mark.parametrize(
@@ -134,34 +173,37 @@ def test_settings_that_do_nothing_are_known(
         ({"num_channels": 1}, 0),
         ({"restart_fraction": 0.0}, 0),
         ({"objective": "annealed", "restart_step": 5}, 0),
-        ({"objective": "capacity"}, 0),
         ({"restart_components": 0}, 0),
         ({"num_channels": 1, "restart_components": 5}, 5),
     ],
 )
-def test_a_restart_looks_for_what_was_passed_over_where_pictures_have_colours(
+def test_by_default_a_restart_teaches_components_where_pictures_have_colours(
     overrides: dict[str, object], components: int
 ) -> None:
     config = with_lengths_in_steps(resolve(None, {"num_channels": 3, **overrides}), 10)
-    assert with_restart_components(config).restart_components == components
+    objective = for_pictures(config).objective
+    assert isinstance(objective, Restarting)
+    assert objective.restart_components == components
 
 
-def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to() -> None:
-    assert resolve(None, {}).restart_fraction == 0.25
-    assert resolve(None, {}, from_model=True).restart_fraction == 0
-    assert resolve("dsprites", {}, from_model=True).restart_step is None
-    assert resolve("dsprites", {"restart_step": 7}, from_model=True).restart_step == 7
-    assert resolve(None, {"restart_fraction": 0.5}, from_model=True).restart_fraction == 0.5
+@pytest.mark.parametrize(
+    ("preset", "overrides", "restart_at"),
+    [
+        (None, {}, None),
+        ("dsprites", {}, None),
+        ("dsprites", {"restart_step": 7}, 7),
+        (None, {"restart_fraction": 0.5}, 50_000),
+    ],
+)
+def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to(
+    preset: str | None, overrides: dict[str, object], restart_at: int | None
+) -> None:
+    config = with_lengths_in_steps(resolve(preset, overrides, from_model=True), 10)
+    assert config.objective.restart_at == restart_at
 
 
-def test_beta_does_not_fall_anew_upon_a_models_weights() -> None:
-    for preset, overrides, expected in (
-        ("dsprites", {}, 1.2),
-        ("dsprites", {"beta": 2.0}, 2.0),
-        ("dsprites", {"beta_start": 30.0}, 30.0),
-        (None, {"objective": "annealed"}, 4.0),
-    ):
-        assert resolve(preset, overrides, from_model=True).beta_start == expected
+def test_a_default_run_restarts_after_a_quarter() -> None:
+    assert with_lengths_in_steps(resolve(None, {}), 10).objective.restart_at == 25_000
 
 
 def test_a_run_of_few_images_is_validated_two_hundred_times() -> None:
@@ -178,24 +220,19 @@ def test_settings_of_two_objectives_without_an_objective_are_refused(other: str)
     assert caught.value.field == "objective"
 
 
-@pytest.mark.parametrize("overrides", [{}, {"num_epochs": 3.0}, {"num_steps": 7}, {"capacity_epochs": 2.0}])
-@pytest.mark.parametrize("preset", [None, *PRESETS])
+@pytest.mark.parametrize(
+    ("preset", "overrides"),
+    [
+        (preset, overrides)
+        for preset in (None, *PRESETS)
+        for overrides in ({}, {"num_epochs": 3.0}, {"num_steps": 7}, {"capacity_epochs": 2.0})
+        if "capacity_epochs" not in overrides or isinstance(resolve(preset, {}).objective, CapacityRamp)
+    ],
+)
 def test_the_config_of_a_job_may_be_given_again(preset: str | None, overrides: dict[str, object]) -> None:
     config = resolve(preset, overrides)
     assert resolve(None, config_to_json(config)) == config
     assert resolve(preset, config_to_json(config)) == config
-
-
-@given(beta=st.floats(1e-4, 1e6), kl=st.floats(0, 1e6), capacity=st.floats(0, 1e4), least=st.floats(0, 100))
-def test_a_steered_beta_rises_above_its_capacity_and_falls_below_it(
-    beta: float, kl: float, capacity: float, least: float
-) -> None:
-    found = steered_beta(beta, kl, capacity, gain=0.05, least=least)
-    assert max(least, LEAST_BETA) <= found <= 1e6
-    if kl >= capacity:
-        assert found >= beta * (1 - 1e-12)
-    elif beta >= least:
-        assert found <= beta * (1 + 1e-12)
 
 
 def test_an_unknown_preset_is_refused() -> None:
@@ -205,12 +242,8 @@ def test_an_unknown_preset_is_refused() -> None:
 
 def test_lengths_in_epochs_become_steps() -> None:
     config = with_lengths_in_steps(TrainingConfig(num_epochs=200.0, capacity_epochs=150.0), 10)
-    assert (config.num_steps, config.capacity_steps, config.validation_steps) == (2_000, 1_500, 10)
-
-
-def test_an_open_ramp_takes_half_of_the_run_and_at_most_the_papers() -> None:
-    assert with_lengths_in_steps(TrainingConfig(num_steps=1_000), 10).capacity_steps == 500
-    assert with_lengths_in_steps(TrainingConfig(num_steps=1_000_000), 10).capacity_steps == 100_000
+    assert isinstance(config.objective, CapacityRamp)
+    assert (config.num_steps, config.objective.capacity_steps, config.validation_steps) == (2_000, 1_500, 10)
 
 
 def test_normalised_beta_of_higgins() -> None:

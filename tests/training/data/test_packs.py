@@ -1,6 +1,5 @@
 """A pack is whole or absent, and says so when it is no longer what was written."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -183,7 +182,7 @@ def test_a_pack_for_another_preprocessing_or_source_is_stale(tmp_path: Path) -> 
     with pytest.raises(PackError, match="stale"):
         open_pack(tmp_path / "set", source_fingerprint="after")
     with pytest.raises(PackError, match="stale"):
-        open_pack(tmp_path / "set", preprocessing=dataclasses.replace(SMALL, crop="none"))
+        open_pack(tmp_path / "set", preprocessing=SMALL.replace(crop="none"))
 
 
 def test_packing_that_fails_leaves_the_old_pack_and_nothing_else(tmp_path: Path) -> None:
@@ -322,7 +321,7 @@ def test_a_run_keeps_its_pack_when_another_takes_its_place(tmp_path: Path) -> No
     assert kept is not None
     assert kept.info == first.info != info
     assert np.array_equal(kept.images, pixels())
-    assert kept_pack(run, dataclasses.replace(SMALL, crop="none")) is None
+    assert kept_pack(run, SMALL.replace(crop="none")) is None
 
     keep_pack(open_pack(tmp_path / "set"), run)
     assert (kept := kept_pack(run, SMALL)) is not None

@@ -1,16 +1,18 @@
 """Losses against closed forms and torch.distributions."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
+from training_support import run_facts, step_losses
 
 from training.inputs import to_input
+from training.objectives.capacity import Capacity
 from training.objectives.losses import (
     bernoulli_floor,
-    capacity_penalty,
     kl_per_dimension,
     reconstruction_loss,
     total_correlation_terms,
@@ -70,8 +72,11 @@ def test_the_floor_of_packed_images_is_that_of_the_images() -> None:
 
 def test_capacity_penalty_pulls_from_both_sides() -> None:
     for value, sign in ((3.0, -1), (7.0, 1)):
+        mean = torch.zeros(1, 1)
         kl = torch.tensor(value, requires_grad=True)
-        capacity_penalty(kl, 5.0, 100.0).backward()  # type: ignore[no-untyped-call]
+        losses = dataclasses.replace(step_losses(mean, mean), kl=kl)
+        objective = Capacity(gamma=100.0, capacity_start=5.0, capacity_max=5.0, capacity_steps=0)
+        objective.begin(run_facts(1)).loss(losses).backward()  # type: ignore[no-untyped-call]
         assert kl.grad is not None
         assert kl.grad.item() == 100 * sign
 

@@ -150,3 +150,27 @@ def test_previews_of_lost_steps_are_dropped_on_resume(pack: Pack, tmp_path: Path
     train(SMALL, pack, run_folder=tmp_path)
     (tmp_path / "previews" / "mine.png").unlink()
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
+
+
+@pytest.mark.parametrize("objective", ["beta", "btcvae", "capacity", "annealed", "controlled"])
+def test_a_checkpoint_of_an_earlier_version_resumes_to_the_same_bits(
+    objective: str, pack: Pack, tmp_path: Path
+) -> None:
+    """Earlier versions stored the settings of every objective, and β of every run."""
+    config = with_objective(SMALL, objective, gamma=10.0, restart_step=6, restart_steps=8, num_steps=12)
+    whole = train(config, pack, run_folder=tmp_path / "whole")
+    train(config, pack, run_folder=tmp_path / "parts", should_stop=stop_at(8))
+    checkpoint = newest_checkpoint(tmp_path / "parts" / "checkpoints")
+    assert checkpoint is not None
+    of_others = {
+        name: field.default
+        for name, field in all_settings().items()
+        if not name.startswith(("discriminator", "lambda"))
+    }
+    checkpoint.state["config"] = of_others | {"beta": 4.0, "gamma": 1000.0} | checkpoint.state["config"]
+    checkpoint.state |= {"beta": checkpoint.state.get("beta", 150.0), "least_capacity": 0.0}
+    write_checkpoint(tmp_path / "parts" / "checkpoints", checkpoint, fence=1)
+    result = train(config, pack, run_folder=tmp_path / "parts")
+    assert result.resumed_from_step == 8
+    for name, tensor in weights_of(whole).items():
+        assert torch.equal(tensor, weights_of(result)[name]), name

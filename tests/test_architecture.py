@@ -1,4 +1,4 @@
-"""The four folders point one way, and the doors to torch stay shut where they must."""
+"""The four folders and their rooms import in one direction, and some modules never import torch."""
 
 import ast
 import subprocess
@@ -8,8 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from training.objectives.registry import OBJECTIVES
+
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("app", "worker", "training", "models")
+ROOMS: tuple[tuple[str, ...], ...] = (
+    ("app.main", "app.cli", "app.api", "app.serve", "app"),
+    ("worker", "worker.rendering", "worker.jobs", "worker.stores"),
+    ("training.metrics", "training", "training.objectives", "training.data"),
+    ("models", "models.convolutions"),
+)
+"""The rooms of each folder; one imports itself and those to its right. A folder's own name stands for the modules at
+its root that are in no other room."""
+SAME_ROOM = {"app.server": "app.main", "app.__main__": "app.main"}
+"""Modules at the root that belong to the room of another."""
+STRANGERS = (("app.api", "app.serve"),)
+"""Rooms of which the first never imports the second, which stands to its right."""
+MOST_MODULES = 20
+MOST_LINES = 80
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime")
 TORCH_FREE = (
     "models.config",
@@ -89,6 +105,39 @@ def test_each_folder_imports_only_itself_and_those_to_its_right(path: Path) -> N
     assert [name for name in wrong if name.split(".")[0] not in allowed] == []
 
 
+def _rooms() -> dict[str, tuple[int, int]]:
+    """Returns the place of every room: the index of its folder, and its index within that."""
+    return {room: (i, k) for i, rooms in enumerate(ROOMS) for k, room in enumerate(rooms)}
+
+
+def _room(module: str) -> str:
+    """Returns the room of a module: its sub-package, or the folder itself."""
+    module = SAME_ROOM.get(module, module)
+    known = _rooms()
+    parts = module.split(".")
+    return next(room for n in (2, 1) if (room := ".".join(parts[:n])) in known)
+
+
+def _own_imports(path: Path) -> set[str]:
+    """Returns the modules of ours that a file imports, inside functions and for type checkers too."""
+    names = {name for name in _imports(path, at_import_time=False) if name.split(".")[0] in FOLDERS}
+    return {name for name in names if (file := _file(name)) and file.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_name)
+def test_each_room_imports_only_itself_and_those_to_its_right(path: Path) -> None:
+    places, own = _rooms(), _room(_name(path))
+    folder, place = places[own]
+    imported = {name: _room(name) for name in _own_imports(path)}
+    assert [name for name, room in imported.items() if places[room][0] == folder and places[room][1] < place] == []
+    assert [name for name, room in imported.items() if (own, room) in STRANGERS] == []
+
+
+def test_every_folder_with_modules_is_a_room() -> None:
+    folders = {".".join(path.relative_to(ROOT).parts[:-1][:2]) for path in _sources()}
+    assert folders == {room for room in _rooms() if not (ROOT / f"{room.replace('.', '/')}.py").is_file()}
+
+
 @pytest.mark.parametrize("module", [*TORCH_FREE, *(_name(p) for p in _sources() if _name(p).startswith("app"))])
 def test_importing_it_imports_no_torch(module: str) -> None:
     assert _file(module), f"{module} is on the list of torch-free modules but does not exist"
@@ -127,3 +176,58 @@ def test_package_doors_are_empty(path: Path) -> None:
 def test_nothing_is_pickled(path: Path) -> None:
     names = set(_imports(path, at_import_time=False))
     assert not names & {"pickle", "cloudpickle", "joblib", "dill", "shelve", "marshal"}
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in _sources()}), ids=lambda f: str(f.relative_to(ROOT)))
+def test_no_folder_has_more_than_20_modules(folder: Path) -> None:
+    assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_name)
+def test_no_function_is_longer_than_80_lines(path: Path) -> None:
+    """The body counts, without the docstring."""
+    too_long = []
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(function) is not None and len(function.body) > 1
+            first = function.body[1 if documented else 0]
+            if (function.end_lineno or 0) - first.lineno >= MOST_LINES:
+                too_long.append(function.name)
+    assert too_long == []
+
+
+def _compared_texts(node: ast.AST) -> Iterator[str]:
+    """Returns the texts that a node compares something with, by ==, !=, a match, or as one of several by `in`."""
+    if isinstance(node, ast.MatchValue):
+        sides: list[ast.expr] = [node.value]
+    elif isinstance(node, ast.Compare):
+        # `"beta" in metrics` asks for a key, and compares no name.
+        sides = [*node.comparators] if isinstance(node.ops[0], ast.In | ast.NotIn) else [node.left, *node.comparators]
+    else:
+        return
+    for side in sides:
+        for part in side.elts if isinstance(side, ast.Tuple | ast.List | ast.Set) else [side]:
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value
+
+
+@pytest.mark.parametrize("path", _sources(), ids=_name)
+def test_only_objectives_and_presets_know_an_objective_by_name(path: Path) -> None:
+    """A new objective is one file and one line in the registry."""
+    if path.parent == ROOT / "training" / "objectives" or path == ROOT / "training" / "presets.py":
+        return
+    compared = {text for node in ast.walk(ast.parse(path.read_text())) for text in _compared_texts(node)}
+    assert compared & OBJECTIVES.keys() == set()
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ('name == "beta"', ["beta"]),
+        ('"beta" != name', ["beta"]),
+        ('name in ("beta", "capacity")', ["beta", "capacity"]),
+        ('"beta" in metrics', []),
+    ],
+)
+def test_comparisons_with_a_text_are_found(expression: str, names: list[str]) -> None:
+    assert [text for node in ast.walk(ast.parse(expression)) for text in _compared_texts(node)] == names

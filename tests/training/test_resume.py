@@ -23,6 +23,7 @@ from training.checkpoints import (
     newest_checkpoint,
     write_checkpoint,
 )
+from training.config import all_settings
 from training.data.packs import Pack
 from training.loop import train
 from training.objectives.registry import OBJECTIVES
@@ -168,7 +169,7 @@ def test_a_checkpoint_of_an_earlier_version_resumes_to_the_same_bits(
         if not name.startswith(("discriminator", "lambda"))
     }
     checkpoint.state["config"] = of_others | {"beta": 4.0, "gamma": 1000.0} | checkpoint.state["config"]
-    checkpoint.state |= {"beta": checkpoint.state.get("beta", 150.0), "least_capacity": 0.0}
+    checkpoint.state.update({"beta": checkpoint.state.get("beta", 150.0), "least_capacity": 0.0})
     write_checkpoint(tmp_path / "parts" / "checkpoints", checkpoint, fence=1)
     result = train(config, pack, run_folder=tmp_path / "parts")
     assert result.resumed_from_step == 8

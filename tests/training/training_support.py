@@ -63,10 +63,16 @@ def with_objective(config: TrainingConfig, name: str, **settings: Any) -> Traini
     return config.replace(objective=name, **read)
 
 
-def run_facts(latent_dim: int, **facts: Any) -> RunFacts:
+def run_facts(latent_dim: int, seed: int = 0) -> RunFacts:
     """Returns what an objective knows of a run of 24 steps on 120 images."""
-    defaults = {"num_training_images": 120, "batch_size": 8, "num_steps": 24, "seed": 0, "device": torch.device("cpu")}
-    return RunFacts(latent_dim=latent_dim, **(defaults | facts))
+    return RunFacts(
+        num_training_images=120,
+        batch_size=8,
+        latent_dim=latent_dim,
+        num_steps=24,
+        seed=seed,
+        device=torch.device("cpu"),
+    )
 
 
 def step_losses(mean: torch.Tensor, log_variance: torch.Tensor, step: int = 0) -> StepLosses:

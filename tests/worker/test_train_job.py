@@ -19,7 +19,7 @@ from PIL import Image
 from models.convolutions import loader as convolutions
 from models.files import load_model
 from models.info import Preprocessing
-from training.config import config_to_json
+from training.config import all_settings, config_to_json
 from training.device import DeviceError, pick_device
 from training.presets import resolve
 from worker.dataset_job import request_pack
@@ -110,6 +110,20 @@ def test_a_job_becomes_a_model(services: Runtime, create: Create) -> None:
     assert (record.status, record.num_images, record.num_rejected) == ("ready", 40, 1)
 
 
+def test_a_job_of_an_earlier_version_becomes_a_model(services: Runtime, create: Create) -> None:
+    """Jobs of earlier versions hold the settings of every objective."""
+    request = create(objective="beta", beta=2.0).request
+    of_every_objective = {name: field.default for name, field in all_settings().items()} | {"beta": 4.0}
+    config = of_every_objective | request["config"]
+    job = services.jobs.create("train", {**request, "config": config}, name="Squares")
+    work_on(services, job.id)
+    done = services.jobs.get(job.id)
+    assert (done.status, done.error) == ("succeeded", None)
+    info, _ = services.models.get(done.model or "")
+    assert (info.training["objective"], info.training["beta"]) == ("beta", 2.0)
+    assert "gamma" not in info.training
+
+
 def test_a_job_says_its_length_before_it_begins_and_its_phase_as_it_works(
     services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,7 +167,9 @@ def test_an_open_number_of_channels_is_the_pictures(services: Runtime, create: C
 def test_a_warning_comes_once_whatever_its_numbers(
     services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.loop.Watch.look", lambda self, step, metrics: [f"far: {step / 7:.2f} nats", "slow"])
+    monkeypatch.setattr(
+        "training.monitor.Watch.look", lambda self, step, metrics: [f"far: {step / 7:.2f} nats", "slow"]
+    )
     job = create()
     work_on(services, job.id)
     done = services.jobs.get(job.id)

@@ -10,7 +10,6 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from PIL import Image
 from app.cli import train as cli_train
 from app.cli.output import Report
 from models.info import read_info
-from training.config import TrainingConfig
+from training.config import all_settings
 from training.data.packs import open_pack
 from worker.rendering.request import TraversalRequest
 
@@ -94,15 +93,16 @@ finally:
 
 
 @pytest.mark.parametrize(
-    ("command", "config", "leave_out"), [("train", TrainingConfig, set()), ("traverse", TraversalRequest, {"format"})]
+    ("command", "settings", "leave_out"),
+    [("train", {*all_settings()}, set()), ("traverse", {*TraversalRequest.model_fields}, {"format"})],
 )
 def test_every_setting_is_an_option(
-    betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str, config: type, leave_out: set[str]
+    betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str, settings: set[str], leave_out: set[str]
 ) -> None:
     betavae(command, "--help")
     text = capsys.readouterr().out
-    for field in fields(config):
-        assert (f"--{field.name.replace('_', '-')} " in text) == (field.name not in leave_out)
+    for name in settings:
+        assert (f"--{name.replace('_', '-')} " in text) == (name not in leave_out)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ ROOMS: tuple[tuple[str, ...], ...] = (
 its root that are in no other room."""
 SAME_ROOM = {"app.server": "app.main", "app.__main__": "app.main"}
 """Modules at the root that belong to the room of another."""
-STRANGERS = (("app.api", "app.serve"),)
+STRANGERS = (("app.api", "app.serve"), ("app.main", "app.serve"))
 """Rooms of which the first never imports the second, which stands to its right."""
 MOST_MODULES = 20
 MOST_LINES = 80
@@ -131,6 +132,15 @@ def test_each_room_imports_only_itself_and_those_to_its_right(path: Path) -> Non
     imported = {name: _room(name) for name in _own_imports(path)}
     assert [name for name, room in imported.items() if places[room][0] == folder and places[room][1] < place] == []
     assert [name for name, room in imported.items() if (own, room) in STRANGERS] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for type checkers count too."""
+    arrows = {_name(path): _own_imports(path) for path in _sources()}
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
 
 
 def test_every_folder_with_modules_is_a_room() -> None:

@@ -82,8 +82,7 @@ class JobStore:
         self.storage = storage
         self.lease_seconds = lease_seconds
         self._send = send
-        names = ("CREATE", "RESTORE", "TRANSITION", "CLAIM", "COMMIT", "EXPIRE", "DELETE", "STORED")
-        self._scripts = {name: client.register_script(getattr(job_scripts, name)) for name in names}
+        self._scripts = {name: client.register_script(job_scripts.source(name)) for name in job_scripts.NAMES}
 
     # Asking
 
@@ -176,7 +175,7 @@ class JobStore:
         if idempotency_key:
             fields += ["idempotency_key", idempotency_key]
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest, *fields]
-        outcome, entry = self._run("CREATE", *arguments)
+        outcome, entry = self._run("create", *arguments)
         if outcome == "replayed":
             self.storage.delete(job_files.folder(job_id))
             return self._replayed(entry, digest)
@@ -236,7 +235,7 @@ class JobStore:
     def delete(self, job_id: str) -> None:
         """Removes a finished job and its files, not the model that it made. Raises TransitionRefused."""
         self._record(job_id)
-        outcome, status = self._run("DELETE", job_id)
+        outcome, status = self._run("delete", job_id)
         if outcome == "refused":
             raise TransitionRefused(job_id, status, "be deleted; cancel it first")
         self.storage.delete(job_files.folder(job_id))
@@ -261,7 +260,7 @@ class JobStore:
 
     def _move(self, job_id: str, sources: tuple[str, ...], to: str, action: str, fields: _Texts | None = None) -> str:
         self._record(job_id)
-        outcome, status = self._run("TRANSITION", job_id, " ".join(sources), to, "", "{}", *(fields or []))
+        outcome, status = self._run("transition", job_id, " ".join(sources), to, "", "{}", *(fields or []))
         if outcome == "unknown":
             raise UnknownJob(job_id)
         if outcome == "refused":
@@ -279,7 +278,7 @@ class JobStore:
         record = self._record(job_id)
         if record["kind"] == "train" and int(record["version"]) < job_files.stored_version(self.storage, job_id):
             self.restore(job_id)  # Redis lost its last second; the fence must not start again.
-        fence = self._run("CLAIM", job_id, worker, self._lease_ms)
+        fence = self._run("claim", job_id, worker, self._lease_ms)
         if fence is None:
             return None
         job = self.get(job_id)
@@ -294,9 +293,9 @@ class JobStore:
         """Renews a claim's lease and records what its holder reports. Returns the job's state. Raises StaleClaim."""
         step_text = "" if step is None else str(step)
         arguments = [claim.id, claim.fence, self._lease_ms, event_type, json.dumps(data), step_text, *_pairs(fields)]
-        status = self._run("COMMIT", *arguments)
+        status = self._run("commit", *arguments)
         if status is None and self._lost_by_redis(claim.id):
-            status = self._run("COMMIT", *arguments)
+            status = self._run("commit", *arguments)
         if status is None:
             raise StaleClaim(f"job {claim.id} has another holder")
         return str(status)
@@ -310,7 +309,7 @@ class JobStore:
         for _ in range(3):
             sources = " ".join(s for s in HELD if to in TRANSITIONS[s])
             arguments = [claim.id, sources, to, claim.fence, json.dumps(data), *_pairs(fields)]
-            outcome, status = self._run("TRANSITION", *arguments)
+            outcome, status = self._run("transition", *arguments)
             if outcome == "stale" and self._lost_by_redis(claim.id):
                 continue
             if outcome == "stale":
@@ -343,7 +342,7 @@ class JobStore:
             except OSError as error:
                 log.warning("job %s: its state could not be stored (%s); trying again later", job_id, error)
                 return
-            if self._run("STORED", job_id, record["version"]):
+            if self._run("stored", job_id, record["version"]):
                 return
 
     def restore(self, job_id: str) -> bool:
@@ -353,7 +352,7 @@ class JobStore:
             return False
         arguments = [stored.id, stored.kind, stored.created_ms, stored.status, stored.version, self._lease_ms]
         entry = f"{stored.id} {stored.request_digest}"
-        done = self._run("RESTORE", *arguments, stored.idempotency_key, entry, *_pairs(stored.fields))
+        done = self._run("restore", *arguments, stored.idempotency_key, entry, *_pairs(stored.fields))
         if done:
             log.info("job %s: restored from the storage as %s", job_id, stored.status)
         return bool(done)
@@ -379,7 +378,7 @@ class JobStore:
 
     def expire_leases(self) -> _Moves:
         """Takes jobs from workers that gave no sign of life. Returns (id, old state, new state) of each."""
-        moved = [(str(i), str(old), str(new)) for i, old, new in self._run("EXPIRE", MAX_LOSSES)]
+        moved = [(str(i), str(old), str(new)) for i, old, new in self._run("expire", MAX_LOSSES)]
         for job_id, _, _ in moved:
             self.store_state(job_id)
         return moved

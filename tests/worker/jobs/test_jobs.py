@@ -84,7 +84,7 @@ def test_an_action_does_what_the_table_says_or_is_refused(job_store: JobStore, a
 def test_every_pair_of_states_against_the_table(job_store: JobStore, start: str, end: str) -> None:
     job_id, _ = bring_to(job_store, start)
     sources = " ".join(s for s in STATES if end in TRANSITIONS[s])
-    outcome, status = job_store._run("TRANSITION", job_id, sources, end, "", "{}")
+    outcome, status = job_store._run("transition", job_id, sources, end, "", "{}")
     assert status == start
     assert outcome == ("ok" if end in TRANSITIONS[start] else "refused")
     assert job_store.get(job_id).status == (end if outcome == "ok" else start)

@@ -242,7 +242,7 @@ def list_train_jobs(
     """One page; `next` is null on the last."""
     if status is not None and status not in STATES:
         raise problems.invalid("status", f"must be one of {', '.join(STATES)}")
-    jobs = services.jobs.list("train", status, limit + 1, after)
+    jobs = services.jobs.page("train", status, limit + 1, after)
     page = jobs[:limit]
     following = page[-1].id if len(jobs) > limit else None
     return JSONResponse({"jobs": [describe(job, request) for job in page], "next": following})

@@ -36,7 +36,7 @@ class Stores:
         try:
             return self.models.get(chosen)
         except UnknownModel as error:
-            known = ", ".join(record.id for record in self.models.list()) or "none"
+            known = ", ".join(record.id for record in self.models.records()) or "none"
             raise CliError(f"no model {chosen!r}; there are {known}") from error
 
     def device(self) -> str:
@@ -126,7 +126,7 @@ def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path
     except UnknownDataset as error:
         if may_be_gone or Path(dataset).exists():
             return Path(dataset) if Path(dataset).name else Path(dataset).resolve()  # "." has no name.
-        known = ", ".join(record.id for record in stores.datasets.list())
+        known = ", ".join(record.id for record in stores.datasets.records())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
     return None
 

@@ -283,7 +283,7 @@ def _finish(
 
 def _registered(stores: Stores, info: ModelInfo) -> str | None:
     """The id of this very model, where the same command has finished before."""
-    for record in stores.models.list():
+    for record in stores.models.records():
         if record.info.weights_sha256 == info.weights_sha256 and not record.shipped:
             return record.id
     return None

@@ -44,7 +44,6 @@ BUILT_IN_NAMES = {
     "chairs": "Rendered chairs",
 }
 
-_Packs = list[PackInfo]
 Packer = Callable[..., object]
 """Packs as training.data.datasets.pack_dataset does, with its arguments."""
 
@@ -107,7 +106,7 @@ class DatasetRegistry:
         self.limits = Limits(max_pixels=max_image_pixels)
         self.cache_folder = cache_folder or Path("betavae-data/cache").absolute()
 
-    def list(self) -> list[DatasetRecord]:
+    def records(self) -> list[DatasetRecord]:
         """All data sets: built-in ones first, then the others by name."""
         others = [name for name in self.storage.list("datasets") if self._has_source(name)]
         records = [self._read(dataset_id) for dataset_id in others]
@@ -240,7 +239,7 @@ class DatasetRegistry:
         self.storage.delete(self._failure_key(dataset_id))
         return open_pack(folder, preprocessing=preprocessing)
 
-    def packs(self, dataset_id: str) -> _Packs:
+    def packs(self, dataset_id: str) -> list[PackInfo]:
         """The descriptions of the packs that are there, the newest first."""
         found = []
         for name in self.storage.list(f"datasets/{dataset_id}"):

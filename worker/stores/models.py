@@ -27,7 +27,6 @@ _DEFAULT = "models/default.json"
 _FIRST_CHOICE = "dsprites"
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 
-_Names = list[str]
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class ModelRegistry:
         self.storage = storage
         self.pretrained = pretrained
 
-    def list(self) -> list[ModelRecord]:
+    def records(self) -> list[ModelRecord]:
         """All models: shipped ones first, then stored ones, the newest first. One that is damaged is left out."""
         shipped = [self._record(model_id) for model_id in self._shipped()]
         stored = [self._record(name) for name in self.storage.list("models") if self._is_stored(name)]
@@ -106,7 +105,7 @@ class ModelRegistry:
             pass
         if self.exists(_FIRST_CHOICE):
             return _FIRST_CHOICE
-        records = self.list()
+        records = self.records()
         return records[0].id if records else None
 
     def set_default(self, model_id: str) -> None:
@@ -156,7 +155,7 @@ class ModelRegistry:
         self.storage.delete(f"models/{model_id}")
         log.info("model %s: deleted", model_id)
 
-    def _shipped(self) -> _Names:
+    def _shipped(self) -> list[str]:
         if not self.pretrained.is_dir():
             return []
         return sorted(path.name for path in self.pretrained.iterdir() if (path / INFO_FILE).is_file())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from app.main import VERSION
 from worker.jobs.scripts import NAMES
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +68,12 @@ def test_the_images_data_folder_is_empty() -> None:
     made = [word for line in lines if "install -d" in line for word in line.split() if word.startswith("/data")]
     assert made == ["/data"]
     assert not [line for line in lines if line.startswith(("COPY", "ADD")) and "/data" in line]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    labels = re.findall(r'org\.opencontainers\.image\.version="([^"]*)"', dockerfile)
+    assert [VERSION, *labels] == [PROJECT["version"]] * 2
 
 
 def files_matching(folder: Path, pattern: str) -> set[Path]:

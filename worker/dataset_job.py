@@ -17,7 +17,7 @@ from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset, pack_job_id
+from worker.stores.dataset_records import UnknownDataset, pack_job_id
 from worker.stores.packing import PackingDied, pack_in_child
 
 REPORT_SECONDS = 0.5

@@ -14,7 +14,7 @@ from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, sav
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset
+from worker.stores.dataset_records import UnknownDataset
 from worker.stores.models import UnknownModel
 
 log = logging.getLogger(__name__)

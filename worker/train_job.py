@@ -24,7 +24,7 @@ from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
 from worker.rendering.labels import label_model
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset
+from worker.stores.dataset_records import UnknownDataset
 from worker.stores.models import UnknownModel, slug
 from worker.stores.storage import LocalStorage, NotStored
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from app.health import not_ready_because
 from app.serve import broker
-from app.serve.supervisor import Child, Supervisor, exit_text
-from worker.stores.settings import Settings
+from app.serve.supervisor import Child, Supervisor
+from worker.stores.processes import exit_text
+from worker.stores.settings import Settings, socket_path
 
 TRAINING_STOP_SECONDS = 60.0
 """A worker that is told to stop finishes its step, writes a checkpoint and hands its job back within this time."""
@@ -153,7 +154,7 @@ def _environment(settings: Settings, home: Path, port: int) -> dict[str, str]:
         "BETAVAE_HOST": settings.host,
         "BETAVAE_PORT": str(port),
         "BETAVAE_DEVICE": settings.device,
-        "BETAVAE_REDIS_URL": settings.redis_url or broker.url(broker.socket_path(home / "redis")),
+        "BETAVAE_REDIS_URL": settings.redis_url or settings.embedded_redis_url,
         "TMPDIR": str(home / "tmp"),  # the system's may be in memory; uploads are large
         "PYTHONUNBUFFERED": "1",
     }
@@ -175,7 +176,7 @@ def _children(listener: int) -> list[Child]:
 def _start_broker(supervisor: Supervisor, folder: Path, address: str, lock: int) -> None:
     """Starts the embedded broker and waits until it answers; begins afresh once when its files are damaged."""
     server = broker.find_server()
-    path = broker.socket_path(folder)
+    path = socket_path(folder)
     child = Child("broker", broker.command(server, folder, path), rank=2, stop_seconds=15.0, pass_fds=(lock,))
     supervisor.add(child)
     if _wait_for_broker(supervisor, child, address):

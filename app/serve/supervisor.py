@@ -12,6 +12,7 @@ from types import FrameType
 from typing import IO
 
 from app.serve import reaper
+from worker.stores.processes import exit_text
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
@@ -46,16 +47,6 @@ class Child:
 def restart_delay(num_crashes: int) -> float:
     """Seconds to wait before a child is started again after its n-th crash in a row (n from 1)."""
     return min(FIRST_DELAY_SECONDS * 2.0 ** (num_crashes - 1), LONGEST_DELAY_SECONDS)
-
-
-def exit_text(returncode: int) -> str:
-    """How a process ended, in words."""
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    try:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was killed by signal {-returncode}"
 
 
 class Supervisor:

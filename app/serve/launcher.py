@@ -18,7 +18,7 @@ from worker.stores.processes import exit_text
 from worker.stores.settings import Settings, socket_path
 
 TRAINING_STOP_SECONDS = 60.0
-"""A worker that is told to stop finishes its step, writes a checkpoint and hands its job back within this time."""
+"""A worker that is asked to stop finishes its step, writes a checkpoint and hands its job back within this time."""
 
 LEFTOVER_SECONDS = 20.0
 """How long a start waits for what a killed launcher left behind to be stopped."""

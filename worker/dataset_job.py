@@ -13,11 +13,12 @@ from dataclasses import asdict
 from models.info import Preprocessing
 from training.data.datasets import DatasetError
 from training.data.packs import Pack, PackInfo
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
 from worker.runtime import Runtime
-from worker.stores.dataset_records import UnknownDataset, pack_job_id
+from worker.stores.dataset_records import pack_job_id
 from worker.stores.packing import PackingDied, pack_in_child
 
 REPORT_SECONDS = 0.5
@@ -94,11 +95,8 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
     except Abandoned:
         claim.hand_back("the training that packed it stopped")
         raise
-    except DatasetError as error:
-        claim.fail(error.code, error.message)
-        return None
-    except UnknownDataset as error:
-        claim.fail("unknown_dataset", str(error))
+    except INPUT_ERRORS as error:
+        fail_for_input(claim, error)
         return None
     except PackingDied as error:
         claim.fail("packing_died", str(error))

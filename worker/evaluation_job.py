@@ -6,16 +6,14 @@ from contextlib import suppress
 from typing import Any
 
 from models.files import load_model
-from training.data.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.metrics.evaluation import Evaluation
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.runtime import Runtime
-from worker.stores.dataset_records import UnknownDataset
-from worker.stores.models import UnknownModel
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +26,8 @@ def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> 
         saved = save_scores(services.models, request["model"], found, request["dataset"], weights_sha256)
     except Abandoned as stopped:
         _stop(claim, str(stopped))
-    except UnknownModel as error:
-        claim.fail("unknown_model", str(error))
-    except UnknownDataset as error:
-        claim.fail("unknown_dataset", str(error))
-    except DatasetError as error:
-        claim.fail(error.code, error.message)
+    except INPUT_ERRORS as error:
+        fail_for_input(claim, error)
     except DeviceError as error:
         claim.fail("invalid_config", str(error))
     except JobStoreUnavailable:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.jobs.scripts import PREFIX as KEY_PREFIX
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -25,7 +27,7 @@ KEPT_SECONDS = 60
 MAX_PIXEL_VALUES = 2**20
 """Largest N·H·W·C of one decode: 4 MiB of float32, a fraction of a second of work."""
 
-PREFIX = "betavae:call:"
+PREFIX = f"{KEY_PREFIX}call:"
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
-from training.data.datasets import DatasetError
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.device import DeviceError, pick_device
 from training.loop import Progress, TrainingResult, train
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import evaluate_for_job, save_scores
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
 from worker.rendering.labels import label_model
@@ -25,7 +25,6 @@ from worker.run_folder import fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import slug
-from worker.stores.models import UnknownModel
 from worker.stores.storage import LocalStorage
 
 REPORT_SECONDS = 0.5
@@ -63,12 +62,8 @@ class _Training:
             self._stopped(str(stopped))
         except (ConfigError, DeviceError) as error:
             self.claim.fail("invalid_config", str(error))
-        except DatasetError as error:
-            self.claim.fail(error.code, error.message)
-        except UnknownDataset as error:
-            self.claim.fail("unknown_dataset", str(error))
-        except UnknownModel as error:
-            self.claim.fail("unknown_model", str(error))
+        except INPUT_ERRORS as error:
+            fail_for_input(self.claim, error)
         except CheckpointError as error:
             self.claim.fail("checkpoint_mismatch", str(error))
         except JobStoreUnavailable:
@@ -79,7 +74,7 @@ class _Training:
             self._finish(result, pack)
 
     def _config(self, request: dict[str, Any]) -> TrainingConfig:
-        """Returns the settings of the request; the pictures give the number of channels if the request leaves it unset."""
+        """Returns the settings of the request, with the pictures' number of channels if the request sets none."""
         config = config_from_json(request["config"])
         if config.num_channels is not None:
             return config

@@ -4,12 +4,15 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("app", "worker", "training", "models")
+WORKER_ROOMS = ("", "rendering", "jobs", "stores")
+"""The sub-packages of worker, and first the process at its root."""
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime")
 TORCH_FREE = (
     "models.config",
@@ -66,6 +69,12 @@ def _file(module: str) -> Path | None:
     return None
 
 
+def _is_module(name: str) -> bool:
+    """Whether a name is a module, rather than a package or something in a module."""
+    path = _file(name)
+    return path is not None and path.name != "__init__.py"
+
+
 def _reached(module: str) -> dict[str, str]:
     """All modules of ours, and foreign ones, that importing `module` imports; each with the module that asks for it."""
     reached: dict[str, str] = {module: ""}
@@ -87,6 +96,32 @@ def test_each_folder_imports_only_itself_and_those_to_its_right(path: Path) -> N
     allowed = FOLDERS[FOLDERS.index(folder) :]
     wrong = [name for name in _imports(path, at_import_time=False) if name.split(".")[0] in FOLDERS]
     assert [name for name in wrong if name.split(".")[0] not in allowed] == []
+
+
+def _room(module: str) -> int:
+    """The position of a worker's module in the order of its rooms."""
+    part = module.split(".")[1] if module.count(".") > 1 else ""
+    return WORKER_ROOMS.index(part)
+
+
+@pytest.mark.parametrize("path", [p for p in _sources() if _name(p).startswith("worker.")], ids=_name)
+def test_each_room_of_the_worker_imports_only_itself_and_those_to_its_right(path: Path) -> None:
+    imported = {
+        name for name in _imports(path, at_import_time=False) if name.startswith("worker.") and _is_module(name)
+    }
+    assert [name for name in imported if _room(name) < _room(_name(path))] == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions and for type checkers count too."""
+    arrows = {
+        _name(path): {n for n in _imports(path, at_import_time=False) if n.split(".")[0] in FOLDERS and _is_module(n)}
+        for path in _sources()
+    }
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("module", [*TORCH_FREE, *(_name(p) for p in _sources() if _name(p).startswith("app"))])

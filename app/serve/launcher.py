@@ -61,7 +61,7 @@ def serve(settings: Settings) -> None:
     supervisor = Supervisor(environment, say, kept_fds=(lock,))
     try:
         if settings.redis_url is None:
-            _start_broker(supervisor, home / "redis", environment["BETAVAE_REDIS_URL"], lock)
+            _start_broker(supervisor, settings.embedded_redis_folder, environment["BETAVAE_REDIS_URL"], lock)
         for child in _children(listener.fileno()):
             supervisor.add(child)
         say(f"starting on the data folder {home}")

@@ -34,9 +34,11 @@ class ClaimStore(Protocol):
 
     def commit_claim(
         self, claim: "Claim", event_type: str, data: dict[str, Any], step: int | None, fields: dict[str, str]
-    ) -> str: ...
+    ) -> str:
+        """Renews the claim's lease and records what its holder reports; see JobStore.commit_claim."""
 
-    def end_claim(self, claim: "Claim", to: str, data: dict[str, Any], fields: dict[str, str]) -> str: ...
+    def end_claim(self, claim: "Claim", to: str, data: dict[str, Any], fields: dict[str, str]) -> str:
+        """Moves the job to its next state; see JobStore.end_claim."""
 
 
 @dataclass

@@ -20,6 +20,7 @@ from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
+from worker.progress_text import progress_text
 from worker.rendering.labels import label_model
 from worker.run_folder import fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
@@ -344,17 +345,5 @@ def _without_numbers(text: str) -> str:
 
 def _line(progress: Progress) -> str:
     """Returns the progress as a log line."""
-    metrics = progress.metrics
-    text = f"step {progress.step}/{progress.num_steps}, reconstruction {metrics['reconstruction_loss']:.1f}"
-    if metrics.get("bernoulli_floor", 0) >= 0.05:
-        text += f" (floor {metrics['bernoulli_floor']:.1f})"
-    text += f", KL {metrics['kl']:.2f}"
-    if "capacity" in metrics:
-        text += f" (C {metrics['capacity']:.2f})"
-    if "beta" in metrics:
-        text += f", β {metrics['beta']:.3g} (normalised {metrics['normalised_beta']:.2g})"
-    if progress.images_per_second is not None:
-        text += f", {progress.images_per_second:.0f} images/s"
-    if progress.eta_seconds is not None:
-        text += f", {progress.eta_seconds:.0f} s left"
-    return text
+    text = f"step {progress.step}/{progress.num_steps}, {progress_text(progress.metrics, progress.images_per_second)}"
+    return text if progress.eta_seconds is None else f"{text}, {progress.eta_seconds:.0f} s left"

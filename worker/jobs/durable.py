@@ -178,9 +178,13 @@ class DurableRecords:
             raise UnknownJob(job_id)
         return record
 
-    def _lost_by_redis(self, job_id: str) -> bool:
-        """Restores a job that Redis has lost. Returns whether it had, and the storage knew the job."""
-        return not self._redis("exists", f"{P}job:{job_id}") and self.restore(job_id)
+    def _restore_if_lost(self, job_id: str) -> None:
+        """Restores a job that Redis has lost. A refused commit of its holder is then tried once more.
+
+        The commit is tried again even if Redis has the job: another thread may have restored it in between.
+        """
+        if not self._redis("exists", f"{P}job:{job_id}"):
+            self.restore(job_id)
 
     def _position(self, after: str | None) -> tuple[int, str] | None:
         if not self.is_built():

@@ -310,7 +310,8 @@ class JobStore(DurableRecords):
             *as_arguments(fields),
         ]
         status = self._run("commit", *arguments)
-        if status is None and self._lost_by_redis(claim.id):
+        if status is None:
+            self._restore_if_lost(claim.id)
             status = self._run("commit", *arguments)
         if status is None:
             raise StaleClaim(f"job {claim.id} has another holder")
@@ -332,11 +333,14 @@ class JobStore(DurableRecords):
             StaleClaim: Another worker may hold the job.
         """
         instead = {"pausing": "paused", "cancelling": "cancelled"}
-        for _ in range(3):
+        checked = False
+        for _ in range(4):
             sources = " ".join(s for s in HELD if to in TRANSITIONS[s])
             arguments = [claim.id, sources, to, claim.fence, json.dumps(data), *as_arguments(fields)]
             outcome, status = self._run("transition", *arguments)
-            if outcome == "stale" and self._lost_by_redis(claim.id):
+            if outcome == "stale" and not checked:
+                self._restore_if_lost(claim.id)
+                checked = True
                 continue
             if outcome == "stale":
                 raise StaleClaim(f"job {claim.id} has another holder")

@@ -1,7 +1,9 @@
 """What survives a wiped Redis."""
 
+from typing import Any
+
 import pytest
-from job_support import bring_to
+from job_support import COMMITS, bring_to
 
 from worker.jobs.connections import connect
 from worker.jobs.records import (
@@ -39,6 +41,28 @@ def test_a_holder_may_end_its_job_right_after_a_wipe(job_store: JobStore) -> Non
     job_store.redis.flushall()
     claim.succeed({"step": 5}, model="faces")
     assert job_store.get(job_id).model == "faces"
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+def test_a_holder_goes_on_though_another_thread_restored_its_job(
+    job_store: JobStore, commit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that renews a claim may restore the job between the other's refused commit and its look."""
+    job_id, claim = bring_to(job_store, "running")
+    assert claim is not None
+    job_store.redis.flushall()
+    run = job_store._run
+
+    def run_and_restore(script: str, *arguments: Any) -> Any:
+        answer = run(script, *arguments)
+        if script in ("commit", "transition") and answer in (None, ["stale", ""]):
+            assert job_store.restore(job_id)
+        return answer
+
+    monkeypatch.setattr(job_store, "_run", run_and_restore)
+    COMMITS[commit](claim)
+    ends = {"succeed": "succeeded", "fail": "failed", "hand_back": "queued"}
+    assert job_store.get(job_id).status == ends.get(commit, "running")
 
 
 def test_a_wipe_keeps_lists_and_idempotency_keys(job_store: JobStore) -> None:

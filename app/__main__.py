@@ -1,4 +1,4 @@
-"""Lets `python -m app` be the command `betavae`."""
+"""Runs the command `betavae` as `python -m app`."""
 
 from app.cli.main import main
 

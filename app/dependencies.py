@@ -1,6 +1,5 @@
-"""What the routes work with: the services of the layer below, opened once an application."""
+"""What the routes work with: the stores and limits of one application."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -11,74 +10,82 @@ from fastapi import Depends, Request
 from app.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
+from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import JobStore
-from worker.stores.models import DatasetRegistry, ModelRegistry
+from worker.stores.opened import OpenStores, open_stores
 from worker.stores.settings import Settings
-from worker.stores.storage import Storage
 
 MAX_WAITERS = 256
-"""Requests that may block on Redis at once, each with a connection of its own; more are answered at once."""
+"""Requests that may block on Redis at once, each with its own connection; further ones are answered at once."""
 MAX_STREAMS = 256
+"""Event streams that may be open at once."""
 NUM_DECODERS = 2
-"""Pictures decoded at once: one of 50 million pixels takes 150 MB."""
+"""Pictures that are decoded at once; one of 50 million pixels takes 150 MB."""
 
 
-class Slots:
-    """A counted number of places."""
-
-    def __init__(self, num: int) -> None:
-        self._free = num
-        self._lock = threading.Lock()
-
-    def take(self) -> bool:
-        """Takes a place; False when there is none."""
-        with self._lock:
-            if self._free == 0:
-                return False
-            self._free -= 1
-            return True
-
-    def give_back(self) -> None:
-        with self._lock:
-            self._free += 1
-
-
-@dataclass(frozen=True)
-class Services:
+@dataclass(frozen=True, kw_only=True)
+class Services(OpenStores):
     """Everything below HTTP that a route may call."""
 
-    settings: Settings
     redis_url: str
-    storage: Storage
     jobs: JobStore
     send_call: Callable[[str], None]
-    models: ModelRegistry
-    datasets: DatasetRegistry
-    monitoring: Monitoring
+    """Puts the wake-up of a model call on its queue."""
+    monitoring: Monitoring = field(default_factory=Monitoring)
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
-    waiters: Slots = field(default_factory=lambda: Slots(MAX_WAITERS))
-    streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS))
+    waiters: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_WAITERS))
+    """Taken without waiting; a request without a place is answered at once."""
+    streams: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_STREAMS))
+    """Taken without waiting, on behalf of an object, since another task of the server releases it."""
 
     def connect_async(self, *, raw: bool = False) -> Any:
-        """A new asyncio connection to Redis. Args: raw, whether answers stay bytes."""
+        """Opens a new asyncio connection to Redis.
+
+        Args:
+            raw: True leaves answers as bytes.
+        """
         return connections.connect_async(self.redis_url, decode_responses=not raw)
 
     def default_model(self) -> str:
-        """The id of the model that is used when none is named. Raises Problem unknown_model."""
+        """Returns the id of the model that is used when none is named.
+
+        Raises:
+            Problem: There is no model (unknown_model).
+        """
         default = self.models.default_id()
         if default is None:
             raise Problem("unknown_model", "There is no model yet: train one, or import one.")
         return default
 
     def refuse_when_full(self) -> None:
-        """Raises Problem too_many_jobs when no more jobs may wait."""
+        """Checks that another job may wait.
+
+        Raises:
+            Problem: The queues are full (too_many_jobs).
+        """
         waiting = self.jobs.counts()["queued"]
         if waiting >= self.settings.max_waiting_jobs:
             raise Problem("too_many_jobs", f"{waiting} jobs are waiting already.", headers={"Retry-After": "30"})
 
 
+def open_services(settings: Settings) -> Services:
+    """Opens everything that the routes work with, without sending anything to Redis yet.
+
+    An empty redis_url stands for the embedded server of the data folder.
+    """
+    redis_url = settings.redis_url or settings.embedded_redis_url
+    stores = open_stores(settings.model_copy(update={"redis_url": redis_url}))
+    return Services(
+        **vars(stores),
+        redis_url=redis_url,
+        jobs=open_job_store(stores.settings, stores.storage, patient=False),
+        send_call=Sender(stores.settings).call,
+    )
+
+
 def get_services(request: Request) -> Services:
+    """Returns the services of the application that received a request."""
     services: Services = request.app.state.services
     return services
 

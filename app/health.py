@@ -1,6 +1,6 @@
-"""Whether the API on this machine can do its work; the standard library alone, because it is asked every few seconds.
+"""The health check of the API on this machine, on the standard library alone, since it runs every few seconds.
 
-As a command, `python -m app.health`, the health check of the API's container: exits with 0 when /readyz says yes.
+`python -m app.health` is the health check of the API's container; it exits with 0 if /readyz answers 200.
 """
 
 import http.client
@@ -10,11 +10,11 @@ import sys
 from typing import Any
 
 EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""An address that means all of a machine's → the one to ask."""
+"""Maps each address that stands for all addresses of a machine to the one to connect to."""
 
 
 def not_ready_because(host: str, port: int) -> str | None:
-    """None when /readyz answers 200, else what it said, or why it did not answer."""
+    """Returns why the API is not ready, or None if /readyz answers 200."""
     connection = http.client.HTTPConnection(EVERY_ADDRESS.get(host, host), port, timeout=2.0)
     try:
         connection.request("GET", "/readyz")
@@ -23,7 +23,7 @@ def not_ready_because(host: str, port: int) -> str | None:
     except OSError as error:
         return f"the API does not answer yet ({error})"
     except http.client.HTTPException as error:
-        return f"the API does not answer rightly ({error!r})"
+        return f"the API sent an invalid HTTP response ({error!r})"
     finally:
         connection.close()
     if response.status == 200:
@@ -32,7 +32,7 @@ def not_ready_because(host: str, port: int) -> str | None:
 
 
 def _detail(body: bytes) -> str:
-    """The text of a problem+json answer, or the empty string."""
+    """Returns the detail of a problem+json answer, or the empty string."""
     try:
         problem: Any = json.loads(body)
     except ValueError:
@@ -41,7 +41,7 @@ def _detail(body: bytes) -> str:
 
 
 def main() -> None:
-    """Asks the API that the settings describe."""
+    """Checks the API at the host and port of the settings."""
     host = os.environ.get("BETAVAE_HOST", "127.0.0.1")
     if (reason := not_ready_because(host, int(os.environ.get("BETAVAE_PORT", "8000")))) is not None:
         sys.exit(reason)

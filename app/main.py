@@ -1,4 +1,4 @@
-"""The HTTP application: its services, its routes, its documentation. Never imports torch."""
+"""The HTTP application: its routes, the problems of its errors and its description. It never imports torch."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,23 +11,22 @@ from fastapi.openapi.utils import get_openapi
 from app import problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES
-from app.dependencies import Services
-from app.monitoring import Monitoring, MonitoringMiddleware
+from app.dependencies import Services, open_services
+from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
-from app.serve import broker
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
 from training.config import TrainingConfig, all_settings
 from training.data.images import ImageError
-from worker.jobs.queue import Sender, open_job_store
-from worker.jobs.store import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
-from worker.stores.models import ModelRegistry, ShippedModel, UnknownDataset, UnknownModel, open_dataset_registry
+from worker.jobs.records import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
+from worker.stores.dataset_records import UnknownDataset
+from worker.stores.models import ShippedModel, UnknownModel
 from worker.stores.settings import PREFIX, Settings, load_settings
-from worker.stores.storage import open_storage
 
 MAX_JSON_BYTES = 1024**2
 VERSION = "0.1.0"
+"""A test compares it with pyproject.toml and with the label of the Docker images."""
 DESCRIPTION = """
 Trains β-VAEs on image sets, and shows what their latent dimensions do.
 
@@ -45,7 +44,11 @@ TAGS = [
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application for these settings, or for those of the environment. Connects to nothing yet."""
+    """Makes the application, which connects to nothing yet.
+
+    Args:
+        settings: The settings; None reads those of the environment.
+    """
     settings = settings or load_settings()
     services = open_services(settings)
     app = FastAPI(
@@ -76,30 +79,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _include(app: FastAPI, router: APIRouter, max_body_bytes: int) -> None:
-    # The limit is set here and not at the application: there, its 413 would pass by the middleware that words it.
+    # An app-wide limit would bypass the middleware that formats the 413.
     app.include_router(router, max_body_size=max_body_bytes)
-
-
-def open_services(settings: Settings) -> Services:
-    """Storage, job store and registries of the settings."""
-    redis_url = settings.redis_url or broker.url(broker.socket_path(settings.home / "redis"))
-    settings = settings.model_copy(update={"redis_url": redis_url})
-    storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
-    return Services(
-        settings=settings,
-        redis_url=redis_url,
-        storage=storage,
-        jobs=open_job_store(settings, storage, patient=False),
-        send_call=Sender(settings).call,
-        models=ModelRegistry(storage),
-        datasets=open_dataset_registry(settings, storage),
-        monitoring=Monitoring(),
-    )
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Uploads are spooled into the data folder: the system's temporary folder may be in memory."""
+    """Lets uploads be spooled into the data folder, since the system's temporary folder may be in memory."""
     services: Services = app.state.services
     folder = services.settings.temporary_folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,7 +123,7 @@ TRANSLATIONS: dict[type[Exception], Any] = {
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, with the schemas that FastAPI cannot see."""
+    """Returns the API's OpenAPI description with the schemas that FastAPI cannot see."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -160,7 +146,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
 
 
 def _use_problems(schema: dict[str, Any]) -> None:
-    """FastAPI documents its own 422 on every route with a parameter; here it is a problem, or cannot happen."""
+    """Replaces the 422 that FastAPI documents on every route with a parameter by the problem that the service sends."""
     for path in schema["paths"].values():
         for operation in path.values():
             answer = operation["responses"].get("422")
@@ -170,7 +156,7 @@ def _use_problems(schema: dict[str, Any]) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    # `uvicorn app.main:app` finds the application here; importing this module needs no settings.
+    # `uvicorn app.main:app` finds the application here, while importing this module needs no settings.
     if name == "app":
         return create_app()
     raise AttributeError(name)

@@ -9,7 +9,7 @@ LATENCY_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Monitoring:
-    """The metrics of one application; each application has a registry of its own."""
+    """The metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -32,7 +32,7 @@ class Monitoring:
 
 
 class MonitoringMiddleware:
-    """Counts answers, and times them up to their first byte: an event stream may stay open for hours."""
+    """Counts answers and times them up to their first byte, since an event stream may stay open for hours."""
 
     def __init__(self, app: ASGIApp, monitoring: Monitoring) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class MonitoringMiddleware:
 
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # The template, not the path: ids would make a series each.
+                # The label is the route's template: with the path, each id would make a series of its own.
                 route = getattr(scope.get("route"), "path", "none")
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self.monitoring.requests.labels(method, route, message["status"]).inc()

@@ -1,6 +1,7 @@
-"""The API process: uvicorn, on a socket that the launcher bound or on the host and port of the settings.
+"""The API process: uvicorn on a socket that the launcher bound, or on the host and port of the settings.
 
-Run as `python -m app.server`. uvicorn's own --fd takes every socket for a Unix one, which leaves Nagle's delay on.
+It is run as `python -m app.server`. uvicorn's own --fd treats every socket as a Unix socket, which leaves Nagle's delay
+on.
 """
 
 import argparse
@@ -13,10 +14,10 @@ import uvicorn
 from app.main import create_app
 from worker.stores.settings import SettingsError, load_settings, set_up_logging, without_password
 
-log = logging.getLogger("app.server")  # not __main__
+log = logging.getLogger("app.server")  # __name__ is __main__.
 
 STOP_SECONDS = 3
-"""How long open answers (an event stream, for one) may go on once the process is told to stop."""
+"""Time that open answers, such as event streams, may go on after the process is asked to stop."""
 
 
 def main() -> None:

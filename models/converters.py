@@ -72,7 +72,7 @@ def _read(path: Path) -> bytes:
 
 def _convert(data: bytes, spec: bytes | None, format: str) -> tuple[VAE, ModelInfo]:
     if format == "auto":
-        format = _recognise(data, spec)
+        format = _recognise(data)
     if format == "bundle":
         weights, info = read_bundle(data)
         return _own_network(weights, info), info
@@ -88,7 +88,7 @@ def _convert(data: bytes, spec: bytes | None, format: str) -> tuple[VAE, ModelIn
     return _from_1konny(state)
 
 
-def _recognise(data: bytes, spec: bytes | None) -> str:
+def _recognise(data: bytes) -> str:
     if is_torch_file(data):
         return "auto-torch"
     if data.startswith(b"PK\x03\x04"):

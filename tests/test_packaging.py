@@ -1,6 +1,7 @@
 """What the code imports is what pyproject.toml asks for."""
 
 import ast
+import glob
 import re
 import sys
 import tomllib
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from app.main import VERSION
+from worker.jobs.scripts import NAMES
+
 ROOT = Path(__file__).parent.parent
 OURS = ("app", "worker", "training", "models")
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -63,3 +68,30 @@ def test_the_images_data_folder_is_empty() -> None:
     made = [word for line in lines if "install -d" in line for word in line.split() if word.startswith("/data")]
     assert made == ["/data"]
     assert not [line for line in lines if line.startswith(("COPY", "ADD")) and "/data" in line]
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text("utf-8")
+    labels = re.findall(r'org\.opencontainers\.image\.version="([^"]*)"', dockerfile)
+    assert [VERSION, *labels] == [PROJECT["version"]] * 2
+
+
+def files_matching(folder: Path, pattern: str) -> set[Path]:
+    """The files of a pattern as setuptools reads it: `**` stands for any number of folders."""
+    paths = {folder / name for name in glob.glob(pattern, root_dir=folder, recursive=True)}
+    return {path for path in paths if path.is_file()}
+
+
+def test_every_file_that_the_code_loads_is_packaged() -> None:
+    patterns = PYPROJECT["tool"]["setuptools"]["package-data"]
+    found = {
+        (package, pattern): files_matching(ROOT.joinpath(*package.split(".")), pattern)
+        for package, listed in patterns.items()
+        for pattern in listed
+    }
+    assert [where for where, paths in found.items() if not paths] == []  # No pattern matches nothing.
+    packaged = set().union(*found.values())
+    scripts = {path for folder in OURS for path in (ROOT / folder).rglob("*.lua")}
+    assert {path.stem for path in scripts} == {"common", *NAMES}
+    assert scripts <= packaged
+    assert set((ROOT / "models" / "pretrained").rglob("*.safetensors")) <= packaged

@@ -8,7 +8,7 @@ from torch import Tensor
 from training.config import TrainingConfig
 from training.data.packs import Pack
 
-TRAIN_SPLIT, VALIDATION_SPLIT, TEST_SPLIT = 0, 1, 2
+TRAIN_SPLIT, VALIDATION_SPLIT = 0, 1
 
 
 class Batches:

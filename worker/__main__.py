@@ -1,4 +1,4 @@
-"""`python -m worker train|render`: starts a worker of one queue."""
+"""Starts a worker of one queue: `python -m worker train|render`."""
 
 import logging
 import os
@@ -8,6 +8,7 @@ from worker.jobs.records import QUEUES
 
 
 def main() -> int:
+    """Runs the worker that the command line names. Returns the exit status."""
     if len(sys.argv) != 2 or sys.argv[1] not in QUEUES:
         print(f"usage: python -m worker {'|'.join(QUEUES)}", file=sys.stderr)
         return 2
@@ -20,5 +21,5 @@ if __name__ == "__main__":
     status = main()
     logging.shutdown()
     sys.stdout.flush()
-    # Not sys.exit: unloading torch took 8 s on a busy machine, and all that lasts is written.
+    # sys.exit would unload torch, which took 8 s on a busy machine, while every file is written.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Celery's consumer as this service wants it: quick to come back, quiet, and with a heartbeat that means something."""
+"""Celery's consumer with faster reconnection, fewer log lines and a heartbeat from its own event loop."""
 
 import logging
 import warnings
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Tries again every two seconds at most while the broker is away (Celery: up to 30), and says so once."""
+    """A consumer that retries a lost broker every two seconds (Celery waits up to 30), and logs the loss once."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        # Celery switched it on when it began; it tells, at every lost connection, of a setting that is set.
+        # Celery re-enables this warning at start-up and repeats it on every lost connection.
         warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-        said = False
+        logged = False
 
         def on_error(error: Exception, _interval: float) -> None:
-            nonlocal said
-            if not said:
+            nonlocal logged
+            if not logged:
                 log.warning("the queue cannot be reached: %s; trying again", error)
-            said = True
+            logged = True
 
         connection = conn.ensure_connection(
             on_error,
@@ -39,20 +39,27 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             interval_start=0.2,
             interval_step=0.2,
             interval_max=LONGEST_RETRY_SECONDS,
-            callback=self._end_when_told,
+            callback=self._end_when_stopping,
         )
         self.first_connection_attempt = False
         return connection
 
     @staticmethod
-    def _end_when_told() -> None:
+    def _end_when_stopping() -> None:
+        """Raises Celery's exception for a shutdown if the worker is stopping."""
         from celery.worker.state import maybe_shutdown
 
         maybe_shutdown()
 
 
 def heartbeat_step(queue: str, services: Runtime, device: str) -> Any:
-    """A part of the consumer that says, from the consumer's own event loop, that it consumes."""
+    """Makes a part of the consumer that records, from the consumer's own event loop, that it consumes.
+
+    Args:
+        queue: The queue of the worker.
+        services: The runtime of the worker.
+        device: The worker's device, which is recorded too.
+    """
     host, _, pid = services.name.rpartition("-")
     key = heartbeat_key(queue, host, int(pid))
     redis = services.jobs.redis

@@ -1,7 +1,7 @@
-"""Packing of a data set as a job; free of torch.
+"""The packing of a data set as a job. This module loads no torch.
 
-A training whose data set has no pack makes this job and, if nobody has it yet, claims it for itself: so the set is
-packed once, by whoever comes first, and the others wait for the record.
+A training whose data set has no pack makes this job, and claims it itself if no worker holds it. The set is thus packed
+once, by the first worker that needs it, while the others wait for the job.
 """
 
 import functools
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from models.info import Preprocessing
 from training.data.datasets import DatasetError
 from training.data.packs import Pack, PackInfo
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset, pack_job_id
+from worker.stores.dataset_records import pack_job_id
 from worker.stores.packing import PackingDied, pack_in_child
 
 REPORT_SECONDS = 0.5
@@ -24,19 +25,26 @@ REPORT_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 OnPacked = Callable[[int, int], None]
-"""Called with (done, total) images."""
+"""A function that is called with the number of images that are packed and of all images."""
 
 
 class Stopped(Exception):
-    """Packing ended because it was asked to, or the claim is lost."""
+    """The packing ended because its job was cancelled, the worker stops, or the claim is lost."""
 
 
 class Abandoned(Exception):
-    """Whoever packs for another job's sake has to stop; the packing goes back to the queue."""
+    """The job that needs the pack has to stop; the packing is requeued."""
 
 
 def request_pack(store: JobStore, dataset_id: str, preprocessing: Preprocessing, *, name: str = "") -> Job:
-    """The job that packs a data set in one way: a new one, or the one that is under way; a finished one runs again."""
+    """Returns the job that packs a data set with one preprocessing, which is made or run again if it is not under way.
+
+    Args:
+        store: The jobs.
+        dataset_id: Id of the data set.
+        preprocessing: Preprocessing of the pack.
+        name: Name of the job for people; empty takes the id of the data set.
+    """
     request = {"dataset": dataset_id, "preprocessing": preprocessing.model_dump()}
     job = store.create("dataset", request, id=pack_job_id(dataset_id, preprocessing), name=name or dataset_id)
     if job.is_finished:
@@ -45,20 +53,30 @@ def request_pack(store: JobStore, dataset_id: str, preprocessing: Preprocessing,
                 store.delete(job.id)
                 return store.create("dataset", request, id=job.id, name=name or dataset_id)
             return store.retry(job.id)
-        except (TransitionRefused, UnknownJob):  # Another did so in the same moment.
+        except (TransitionRefused, UnknownJob):  # Another request did so at the same moment.
             return store.get(job.id)
     return job
 
 
 def run_dataset_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
-    """Packs the data set of a claimed job, and ends the claim."""
+    """Packs the data set of a claimed job and ends the claim."""
     pack_under_claim(services, claim, keeper, lambda done, total: None)
 
 
 def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_packed: OnPacked) -> Pack | None:
-    """Packs under a claim and ends it; None when it did not come to a pack.
+    """Packs the data set of a claimed job and ends the claim.
 
-    Args: on_packed, called as the packing goes on; may raise Abandoned.
+    Args:
+        services: The runtime of the worker.
+        claim: The claim on the packing.
+        keeper: Keeps the claim.
+        on_packed: Called while the packing goes on; may raise Abandoned.
+
+    Returns:
+        The pack, or None if the packing stopped or failed.
+
+    Raises:
+        Abandoned: `on_packed` raised it; the packing is requeued.
     """
     request = claim.job.request
     preprocessing = Preprocessing(**request["preprocessing"])
@@ -76,11 +94,8 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
     except Abandoned:
         claim.hand_back("the training that packed it stopped")
         raise
-    except DatasetError as error:
-        claim.fail(error.code, error.message)
-        return None
-    except UnknownDataset as error:
-        claim.fail("unknown_dataset", str(error))
+    except INPUT_ERRORS as error:
+        fail_for_input(claim, error)
         return None
     except PackingDied as error:
         claim.fail("packing_died", str(error))
@@ -93,12 +108,12 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
 
 
 def describe_pack(info: PackInfo) -> dict[str, object]:
-    """The result of a packing."""
+    """Returns the result of a packing job."""
     return {"num_images": info.num_images, "num_rejected": info.num_rejected, "digest": info.digest}
 
 
 class _Watch:
-    """on_progress of the packing: reports now and then. `check` and it raise Stopped when the packing should end."""
+    """The on_progress of a packing, which reports to the job. Both it and `check` raise Stopped to end the packing."""
 
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper, on_packed: OnPacked) -> None:
         self._services, self._claim, self._keeper, self._on_packed = services, claim, keeper, on_packed
@@ -107,7 +122,12 @@ class _Watch:
         self._counts = (0, 0)
 
     def check(self) -> None:
-        """Whether the packing may go on."""
+        """Returns if the packing may go on.
+
+        Raises:
+            Stopped: The packing has to end.
+            Abandoned: The job that needs the pack has to stop.
+        """
         if reason := self._keeper.stop_reason(self._services.stopping):
             raise Stopped(reason if reason in ("lost", "cancel") else "worker stopping")
         self._on_packed(*self._counts)
@@ -133,7 +153,7 @@ class _Watch:
         try:
             self._claim.progress(progress)
         except JobStoreUnavailable:
-            pass  # The keeper has said so; the work goes on.
+            pass  # The keeper has logged this; the work goes on.
         except StaleClaim:
             raise Stopped("lost") from None
 
@@ -146,13 +166,21 @@ def wait_for_pack(
     *,
     check_source: bool = False,
 ) -> Pack:
-    """The pack of a data set: opened, made here, or made by another while this waits.
+    """Opens the pack of a data set, makes it, or waits until another worker has made it.
 
-    Args: on_packed, called with (done, total) now and then; may raise Abandoned; check_source, as for
-    DatasetRegistry.open.
-    Raises: DatasetError, UnknownDataset, Abandoned.
+    Args:
+        services: The runtime of the worker.
+        dataset_id: Id of the data set.
+        preprocessing: Preprocessing of the pack.
+        on_packed: Called now and then with the number of images that are packed and of all images; may raise Abandoned.
+        check_source: See DatasetRegistry.open.
+
+    Raises:
+        DatasetError: The data set cannot be packed.
+        UnknownDataset: There is no such data set.
+        Abandoned: `on_packed` raised it.
     """
-    waits_for_a_turn = False
+    logged = False
     while True:
         pack = services.datasets.open(dataset_id, preprocessing, check_source=check_source)
         if pack is not None:
@@ -164,16 +192,16 @@ def wait_for_pack(
                 pack = pack_under_claim(services, claim, keeper, on_packed)
             if pack is not None:
                 return pack
-        elif not waits_for_a_turn:
+        elif not logged:
             log.info("job %s: waiting for the worker that packs %s", job.id, dataset_id)
-            waits_for_a_turn = True
+            logged = True
         job = _follow(services.jobs, job.id, on_packed)
         if job.status == "failed" and job.error:
             raise DatasetError(job.error["code"], job.error["message"])
 
 
 def _follow(store: JobStore, job_id: str, on_packed: OnPacked) -> Job:
-    """Waits until a packing is finished, or waits in the queue."""
+    """Waits until a packing job has finished or is queued."""
     position: str | None = None
     while True:
         job = store.get(job_id)

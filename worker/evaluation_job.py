@@ -1,4 +1,4 @@
-"""Evaluation of a model on a data set as a job: losses, active dimensions and disentanglement scores."""
+"""The evaluation of a model on a data set as a job: losses, active dimensions and disentanglement scores."""
 
 import logging
 import time
@@ -6,34 +6,28 @@ from contextlib import suppress
 from typing import Any
 
 from models.files import load_model
-from training.data.datasets import DatasetError
 from training.device import DeviceError, pick_device
 from training.metrics.evaluation import Evaluation
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset
-from worker.stores.models import UnknownModel
 
 log = logging.getLogger(__name__)
 
 
 def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
-    """Evaluates what a claimed job asks for, writes the scores into the model, and ends the claim."""
+    """Evaluates the model of a claimed job, writes the scores into its description, and ends the claim."""
     request = claim.job.request
     try:
         found, weights_sha256 = _Attempt(services, claim, keeper).run()
         saved = save_scores(services.models, request["model"], found, request["dataset"], weights_sha256)
     except Abandoned as stopped:
         _stop(claim, str(stopped))
-    except UnknownModel as error:
-        claim.fail("unknown_model", str(error))
-    except UnknownDataset as error:
-        claim.fail("unknown_dataset", str(error))
-    except DatasetError as error:
-        claim.fail(error.code, error.message)
+    except INPUT_ERRORS as error:
+        fail_for_input(claim, error)
     except DeviceError as error:
         claim.fail("invalid_config", str(error))
     except JobStoreUnavailable:
@@ -51,10 +45,10 @@ class _Attempt:
 
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
         self.services, self.claim, self.keeper = services, claim, keeper
-        self._told, self._packed = float("-inf"), 0
+        self._reported, self._packed = float("-inf"), 0
 
     def run(self) -> tuple[Evaluation, str]:
-        """What was found, and the digest of the weights that it is true of."""
+        """Returns the evaluation and the digest of the weights that it applies to."""
         request, services = self.claim.job.request, self.services
         info, folder = services.models.get(request["model"])
         log.info("%s evaluating %s on %s", self.claim.log_prefix, request["model"], request["dataset"])
@@ -82,19 +76,20 @@ class _Attempt:
         if reason := self._should_stop():
             raise Abandoned(reason)
         now = time.monotonic()
-        if total and done != self._packed and now - self._told >= REPORT_SECONDS:
-            self._told, self._packed = now, done
+        if total and done != self._packed and now - self._reported >= REPORT_SECONDS:
+            self._reported, self._packed = now, done
             fraction = done / total
             progress = {"phase": "packing", "phase_fraction": fraction}
             with suppress(JobStoreUnavailable):
                 self.claim.event("packing", {"done": done, "total": total, "fraction": fraction}, progress=progress)
 
     def _report(self, progress: dict[str, Any]) -> None:
-        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
+        with suppress(JobStoreUnavailable):  # The keeper has logged this; the work goes on.
             self.claim.progress({**progress, "phase": "evaluating", "phase_fraction": progress["fraction"]})
 
 
 def _stop(claim: Claim, reason: str) -> None:
+    """Ends the claim of an evaluation that stopped for a reason of `ClaimKeeper.stop_reason`."""
     if reason == "lost":
         raise StaleClaim(f"job {claim.id} has another holder")
     if reason == "cancel":

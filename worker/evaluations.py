@@ -1,4 +1,4 @@
-"""Evaluation of a model as part of a job: how far it is, when it has to stop, and what of it stays with the model."""
+"""The evaluation of a model as part of a job: its progress, its stop, and the scores that the model keeps."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from worker.stores.models import ModelRegistry, UnknownModel
 
 REPORT_SECONDS = 0.5
 _COSTS = {"losses": 4, "encoding": 12, "mig": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2, "dci": 40}
-"""Of each stage, roughly: what the fraction of the whole is made of."""
+"""Rough relative cost of each stage, from which the fraction of the whole follows."""
 
 Report = Callable[[dict[str, Any]], None]
-"""Takes stage, done, total, step (stages that are over), num_steps and fraction."""
+"""A function that takes stage, done, total, step (number of stages that are over), num_steps and fraction."""
 
 
 class UnfitModel(ValueError):
-    """The model's files are damaged, or its network does not take what its preprocessing makes."""
+    """The model's files are damaged, or its network does not fit the pictures of its preprocessing."""
 
 
 def evaluate_for_job(
@@ -34,10 +34,20 @@ def evaluate_for_job(
     should_stop: Callable[[], str | None],
     report: Report,
 ) -> Evaluation:
-    """As evaluate_model, on the network's own device, in a form that a job can follow and end.
+    """Evaluates a model, like evaluate_model, on the network's own device, so that a job can report and stop it.
 
-    Args: should_stop, asked between batches and factors; report, called at a new stage and every REPORT_SECONDS.
-    Raises: Abandoned with the reason of should_stop; UnfitModel where the pack does not fit the network.
+    Args:
+        network: The network.
+        info: Its description.
+        pack: The images.
+        metrics: Names of the disentanglement scores.
+        seed: Seed of the scores.
+        should_stop: Asked between batches and factors; returns a reason to stop, or None.
+        report: Called at each new stage and every REPORT_SECONDS.
+
+    Raises:
+        Abandoned: `should_stop` returned the reason that is its text.
+        UnfitModel: The pack does not fit the network, or the weights are not finite.
     """
     expected = (info.network.image_size, info.network.image_size, info.network.num_channels)
     if pack.images.shape[1:] != expected:
@@ -53,10 +63,16 @@ def evaluate_for_job(
 
 
 class _Stages:
-    """on_progress of an evaluation."""
+    """The on_progress of an evaluation."""
 
     def __init__(self, names: list[str], should_stop: Callable[[], str | None], report: Report) -> None:
-        """Args: names, the stages to come, in their order."""
+        """Takes what the reports are made of.
+
+        Args:
+            names: The stages of the evaluation, in order.
+            should_stop: Returns a reason to stop, or None.
+            report: Called with each report.
+        """
         self._names, self._should_stop, self._report = names, should_stop, report
         self._stage, self._reported = "", float("-inf")
 
@@ -84,9 +100,12 @@ class _Stages:
 
 
 def with_scores(info: ModelInfo, found: Evaluation, dataset: str) -> ModelInfo:
-    """The description with what an evaluation found: scores, and losses where the model does not know its own.
+    """Returns a model's description with the scores of an evaluation, and its losses if the description has none.
 
-    Args: dataset, the id of the set that was evaluated on; it stands beside each score.
+    Args:
+        info: The description.
+        found: The evaluation.
+        dataset: Id of the data set of the evaluation, which is recorded with each score.
     """
     where = {"dataset": dataset, "seed": found.seed}
     scores = {name: {**asdict(score), **where} for name, score in found.scores.items()}
@@ -103,9 +122,17 @@ def with_scores(info: ModelInfo, found: Evaluation, dataset: str) -> ModelInfo:
 
 
 def save_scores(models: ModelRegistry, model_id: str, found: Evaluation, dataset: str, weights_sha256: str) -> bool:
-    """Writes scores into a stored model's description, as it is now: names may have been given meanwhile.
+    """Writes scores into a stored model's current description, which may have changed during the evaluation.
 
-    Returns: whether it did; not for a model that ships, is gone, or has other weights by now.
+    Args:
+        models: The registry.
+        model_id: Id of the model.
+        found: The evaluation.
+        dataset: Id of the data set of the evaluation.
+        weights_sha256: Digest of the weights that were evaluated.
+
+    Returns:
+        False if the model ships with the service, is gone, or has other weights by now.
     """
     try:
         record = models.record(model_id)

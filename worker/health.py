@@ -1,4 +1,7 @@
-"""`python -m worker.health train|render`: succeeds when a worker of this machine consumes that queue."""
+"""The health check of a worker: `python -m worker.health train|render`.
+
+It succeeds if a worker of this machine consumes that queue.
+"""
 
 import socket
 import sys
@@ -10,6 +13,7 @@ from worker.stores.settings import SettingsError, load_settings
 
 
 def main() -> int:
+    """Checks the queue that the command line names. Returns the exit status."""
     if len(sys.argv) != 2 or sys.argv[1] not in QUEUES:
         print(f"usage: python -m worker.health {'|'.join(QUEUES)}", file=sys.stderr)
         return 2

@@ -1,7 +1,8 @@
-"""Calls that a client waits for: encode, decode and reconstruct of a model, its import and its export to ONNX.
+"""Calls that a client waits for: encode, decode and reconstruct, and a model's import and export to ONNX.
 
-A call is no job: nothing of it lasts. Its request waits in Redis for a minute, a message on the render queue carries
-its id, a render worker answers on a Redis list that the caller blocks on. Free of torch until a call runs.
+A call is not a job: nothing of it lasts. Its request waits in Redis for a minute, a message on the render queue carries
+its id, and a render worker answers on a Redis list that the caller blocks on. This module loads torch only when a call
+runs.
 """
 
 import json
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.jobs.scripts import PREFIX as KEY_PREFIX
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -20,32 +23,39 @@ if TYPE_CHECKING:
     from worker.stores.models import ModelRegistry
 
 KEPT_SECONDS = 60
-"""How long a request waits for a worker, and an answer for its caller."""
+"""Time that a request waits for a worker, and an answer for its caller."""
 MAX_PIXEL_VALUES = 2**20
-"""N·H·W·C of one decode: 4 MiB of float32, a fraction of a second of work."""
+"""Largest N·H·W·C of one decode: 4 MiB of float32, a fraction of a second of work."""
 
-PREFIX = "betavae:call:"
+PREFIX = f"{KEY_PREFIX}call:"
 
 
 @dataclass(frozen=True)
 class CallAnswer:
-    """What a call came to. `images` are pixel means in [0, 1], float32 (N, H, W, C), where the call makes any."""
+    """The answer to a call. `images` are pixel means in [0, 1], float32 (N, H, W, C), or None."""
 
     values: dict[str, Any]
     images: NDArray[np.float32] | None
     error: tuple[str, str] | None = None
-    """(code, message) of a call that failed."""
+    """The code and the message of a call that failed."""
     data: bytes = b""
-    """A file, of a call that makes one."""
+    """The file that the call made; empty for other calls."""
 
 
 def submit_call(
     redis: "Redis", kind: str, model: str, *, pixels: NDArray[np.uint8] | None = None, latents: Any = None
 ) -> str:
-    """Puts a call where a worker finds it; the caller sends the message.
+    """Stores a call for a worker; the caller sends the message.
 
-    Args: redis, a client that does not decode answers; pixels, the preprocessed picture (H, W, C); latents,
-    (N, D) numbers.   Returns: the call's id.
+    Args:
+        redis: A Redis client.
+        kind: encode, decode, reconstruct or onnx.
+        model: Id of the model.
+        pixels: The preprocessed picture, uint8 (H, W, C), for encode and reconstruct.
+        latents: Numbers (N, D) for decode.
+
+    Returns:
+        The id of the call.
     """
     call_id = secrets.token_hex(16)
     head = {"kind": kind, "model": model, "latents": latents, "shape": None if pixels is None else pixels.shape}
@@ -56,7 +66,18 @@ def submit_call(
 def submit_import(
     redis: "Redis", file: bytes, *, spec: bytes | None = None, name: str = "", format: str = "auto"
 ) -> str:
-    """As submit_call, for the import of a model's file; the answer's values hold the `id` that it got."""
+    """Stores a call that imports a model's file; the answer's values hold the `id` of the new model.
+
+    Args:
+        redis: A Redis client.
+        file: The content of the file.
+        spec: The description beside it, if the format has one.
+        name: Name of the model; empty takes the file's own.
+        format: Format of the file, or auto.
+
+    Returns:
+        The id of the call.
+    """
     call_id = secrets.token_hex(16)
     head = {"kind": "import", "name": name, "format": format, "spec_bytes": None if spec is None else len(spec)}
     redis.set(PREFIX + call_id, json.dumps(head).encode() + b"\n" + (spec or b"") + file, ex=KEPT_SECONDS)
@@ -64,12 +85,12 @@ def submit_import(
 
 
 def answer_key(call_id: str) -> str:
-    """The list that the answer is pushed to; block on it."""
+    """Returns the key of the list that the answer is pushed to and on which the caller blocks."""
     return f"{PREFIX}{call_id}:answer"
 
 
 def read_answer(data: bytes) -> CallAnswer:
-    """The answer out of what was popped from the list."""
+    """Decodes an answer that was popped from the list."""
     head, rest = _unpack(data)
     error = tuple(head["error"]) if head["error"] else None
     if head["shape"] is None:
@@ -80,10 +101,16 @@ def read_answer(data: bytes) -> CallAnswer:
 def run_model_call(
     call_id: str, redis: "Redis", load: "Callable[[str], LoadedModel]", registry: "ModelRegistry"
 ) -> bool:
-    """Answers a call in a worker; False where nobody waits for it any more.
+    """Answers a call in a worker.
 
-    Args: redis, a client that does not decode answers; load, model id → model, raises KeyError for an unknown one;
-    registry, that imported models go into.
+    Args:
+        call_id: Id of the call.
+        redis: A Redis client that does not decode answers.
+        load: Loads the model of an id; raises KeyError for an unknown one.
+        registry: The registry of imported models.
+
+    Returns:
+        False if the call has expired.
     """
     data = redis.getdel(PREFIX + call_id)
     if data is None:
@@ -115,6 +142,7 @@ def _reply(redis: "Redis", call_id: str, answer: CallAnswer) -> None:
 
 
 def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> CallAnswer:
+    """Imports or exports a model."""
     from models.bundles import ImportRefused
     from models.config import ConfigError
     from worker.model_transfer import onnx_zip, take_in
@@ -134,6 +162,7 @@ def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> C
 
 
 def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAnswer:
+    """Encodes, decodes or reconstructs."""
     import torch
 
     from training.objectives.losses import kl_per_dimension, reconstruction_loss
@@ -159,7 +188,7 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
 
 
 def _to_rows(images: Any) -> NDArray[np.float32]:
-    """(N, C, H, W) on any device → (N, H, W, C) in memory."""
+    """Copies images (N, C, H, W) from any device to an array (N, H, W, C)."""
     rows: NDArray[np.float32] = np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.float32)
     return rows
 

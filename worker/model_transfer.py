@@ -1,4 +1,4 @@
-"""Taking models in and giving them out, where torch is at hand: in a render worker, or the command line."""
+"""Import and export of models in a process with torch: a render worker or the command line."""
 
 import io
 import tempfile
@@ -15,7 +15,7 @@ from worker.rendering.labels import label_model
 from worker.stores.models import ModelRegistry
 
 _registering = threading.Lock()
-"""Two imports of one name at once must not take the same id."""
+"""Held while an import takes its id, so that two imports of one name get different ids."""
 
 
 def take_in(
@@ -27,10 +27,24 @@ def take_in(
     format: str = "auto",
     id: str | None = None,
 ) -> str:
-    """Imports somebody's model file (see models.converters.import_model), names its dimensions where they have no
-    names yet, and registers it.
+    """Imports a model file, names its dimensions if they have no names yet, and registers it.
 
-    Returns: its id.   Raises: ImportRefused, ConfigError, ShippedModel; ValueError for a bad id.
+    Args:
+        registry: The registry.
+        file: The file's path or content.
+        spec: The description beside it, if the format has one.
+        name: Name of the model; empty takes the file's own.
+        format: Format of the file, or auto; see models.converters.import_model.
+        id: Id of the model; None makes one of its name.
+
+    Returns:
+        The id of the model.
+
+    Raises:
+        ImportRefused: The file is no model that can be imported.
+        ConfigError: The name is not allowed.
+        ShippedModel: A model that ships has this id.
+        ValueError: The id is not allowed.
     """
     with tempfile.TemporaryDirectory(prefix="import-") as temporary:
         folder = Path(temporary)
@@ -42,7 +56,12 @@ def take_in(
 
 
 def onnx_zip(registry: ModelRegistry, model_id: str) -> bytes:
-    """encoder.onnx, decoder.onnx and the model card in one zip. Raises UnknownModel; ValueError where it is damaged."""
+    """Returns a zip of encoder.onnx, decoder.onnx and the model card.
+
+    Raises:
+        UnknownModel: There is no such model.
+        ValueError: The model's files are damaged.
+    """
     info, folder = registry.get(model_id)
     buffer = io.BytesIO()
     write_zip({**export_onnx_folder(folder), "README.md": model_card(info).encode()}, buffer)

@@ -1,4 +1,4 @@
-"""Model calls in a render worker: they share the warm models of the traversals."""
+"""Model calls in a render worker, which share the cached models of the traversals."""
 
 import functools
 from typing import Any
@@ -12,7 +12,7 @@ from worker.runtime import Runtime
 
 
 def answer_call(services: Runtime, call_id: str) -> None:
-    """Answers a model call if somebody waits for it. Raises what went wrong, once the caller was told."""
+    """Answers a model call unless it has expired. An error is sent to the caller and then raised."""
     assert services.settings.redis_url is not None
     with reaching_redis():
         run_model_call(
@@ -25,5 +25,5 @@ def answer_call(services: Runtime, call_id: str) -> None:
 
 @functools.cache
 def _bytes_client(url: str) -> Any:
-    """A client whose answers stay bytes: calls carry pixels."""
+    """Returns a client whose answers stay bytes, since calls carry pixels."""
     return redis.Redis.from_url(url, protocol=2, socket_connect_timeout=2, socket_timeout=10)

@@ -1,4 +1,4 @@
-"""Traversal jobs: from a claim to files in the storage, with a few models kept warm."""
+"""Traversal jobs, from a claim to files in the storage, with a few models kept in memory."""
 
 import threading
 from collections import OrderedDict
@@ -27,16 +27,24 @@ from worker.stores.storage import NotStored, Storage
 WARM_MODELS = 8
 """Networks kept in memory, about 2 to 10 MB each."""
 THREADS = 2
-"""Threads that decode and encode one request."""
+"""Number of threads that decode and encode one request."""
 
 _warm: OrderedDict[tuple[str, str], VAE] = OrderedDict()
 _warm_lock = threading.Lock()
 
 
 def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> LoadedModel:
-    """A model, its network from memory where its weights were used lately.
+    """Loads a model, whose network comes from memory if it was used lately.
 
-    Raises: UnknownModel; ValueError where its files are damaged; DeviceError.
+    Args:
+        registry: The registry.
+        model_id: Id of the model.
+        settings: The settings, for the device.
+
+    Raises:
+        UnknownModel: There is no such model.
+        ValueError: The model's files are damaged.
+        DeviceError: There is no such device.
     """
     info = registry.info(model_id)
     device = pick_device(settings.device)
@@ -53,17 +61,24 @@ def load_cached(registry: ModelRegistry, model_id: str, settings: Settings) -> L
 
 
 def use_one_thread() -> None:
-    """One thread for each decoder call, as in a render worker: more are slower for small networks, and may sum in
-    another order."""
+    """Sets one thread per decoder call, as in a render worker.
+
+    More threads are slower for small networks, and may sum in another order.
+    """
     torch.set_num_threads(1)
 
 
 def load_for_rendering(folder: Path, device: str | torch.device) -> LoadedModel:
-    """A model as the renderer wants it. Whoever renders loads so: another layout of the weights rounds differently.
+    """Loads a model with the renderer's layout of weights; another layout would round differently.
 
-    Raises: ValueError where its files are damaged.
+    Args:
+        folder: Folder of the model.
+        device: Device of the network.
+
+    Raises:
+        ValueError: The model's files are damaged.
     """
-    # Both halve the decoder's time.
+    # Kept memory and the channels-last layout each halve the decoder's time.
     keep_freed_memory()
     loaded = load_model(folder, device)
     return LoadedModel(loaded.network.to(memory_format=torch.channels_last), loaded.info)
@@ -77,11 +92,17 @@ def make_traversal(
     *,
     names: Collection[str] | None = None,
 ) -> dict[str, Any]:
-    """Renders a resolved request and hands each file to `put` as soon as it is made.
+    """Renders a resolved request and passes each file to `put` as soon as it is made.
 
-    Args: images, as render_traversal takes them; put(name, data), called from several threads; names, the sheets to
-    make where not all files are wanted.
-    Returns: the numbers of the result; JSON types.
+    Args:
+        model: The model.
+        images: The images, as render_traversal takes them.
+        request: The request.
+        put: Called with the name and the content of each file, from several threads.
+        names: Names of the sheets to make; None makes all files.
+
+    Returns:
+        The numbers of the result, as JSON types.
     """
     sizes: dict[str, int] = {}
 
@@ -95,7 +116,7 @@ def make_traversal(
     def make(maker: tuple[str, Callable[[], bytes]]) -> None:
         made(maker[0], maker[1]())
 
-    # The decoder frees the interpreter, the encoders seldom do: each thread in turn does both.
+    # The decoder frees the interpreter lock and the encoders seldom do, so each thread does both in turn.
     with ThreadPoolExecutor(THREADS, "renderer") as pool:
         rendered = render_traversal(model, images, request, on_strip=encode if names is None else None, pool=pool)
         makers = sheet_makers(rendered)
@@ -110,7 +131,7 @@ def make_traversal(
 
 
 def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: TraversalRequest) -> dict[int, bytes]:
-    """The GIFs of single dimensions alone, by dimension."""
+    """Renders only the GIFs of single dimensions. Returns them by dimension."""
     gifs: dict[int, bytes] = {}
 
     def encode(start: Rendered, strip: Strip) -> None:
@@ -123,9 +144,9 @@ def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: Trave
 
 
 def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, settings: Settings) -> None:
-    """Works on a claimed traversal: writes its files, result.json last, and ends the claim.
+    """Renders the traversal of a claimed job, writes its files, result.json last, and ends the claim.
 
-    Where the traversal is there already, only what its request's format needs beside it is made.
+    If the traversal is stored already, only the missing files of the request's format are made.
     """
     job = claim.job.request
     folder = f"traversals/{job['traversal']}"

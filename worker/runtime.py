@@ -1,4 +1,4 @@
-"""What a worker process works with, opened once; free of torch."""
+"""What a worker process works with, opened once. This module loads no torch."""
 
 import functools
 import os
@@ -8,46 +8,40 @@ from dataclasses import dataclass, field
 
 from worker.jobs.queue import open_job_store
 from worker.jobs.store import JobStore
-from worker.stores.models import DatasetRegistry, ModelRegistry, open_dataset_registry
+from worker.stores.opened import OpenStores, open_stores
 from worker.stores.settings import Settings, load_settings
-from worker.stores.storage import Storage, open_storage
 
 
-@dataclass
-class Runtime:
-    """The services of a worker process."""
+@dataclass(frozen=True, kw_only=True)
+class Runtime(OpenStores):
+    """The stores and the state of a worker process."""
 
-    settings: Settings
-    storage: Storage
     jobs: JobStore
-    models: ModelRegistry
-    datasets: DatasetRegistry
     name: str
+    """The worker's name, from `worker_name`."""
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when this process was told to stop: what runs hands its job back."""
+    """Set when this process begins to stop; whatever runs then hands its job back."""
     packing: threading.Lock = field(default_factory=threading.Lock)
-    """Held while this process packs a data set: one at a time, so that rendering keeps a thread."""
+    """Held while this process packs a data set; one at a time, so that rendering keeps a thread."""
 
 
 def worker_name() -> str:
-    """host-pid, as heartbeats and records name a worker."""
+    """Returns host-pid, the name of this worker in heartbeats and records."""
     return f"{socket.gethostname()}-{os.getpid()}"
 
 
 def open_runtime(settings: Settings) -> Runtime:
-    """Opens everything; nothing is sent to Redis yet."""
-    storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
-    return Runtime(
-        settings,
-        storage,
-        open_job_store(settings, storage),
-        ModelRegistry(storage),
-        open_dataset_registry(settings, storage),
-        worker_name(),
-    )
+    """Opens everything, without sending anything to Redis yet.
+
+    Raises:
+        SettingsError: There is no redis_url.
+        ValueError: The storage cannot be opened.
+    """
+    stores = open_stores(settings)
+    return Runtime(**vars(stores), jobs=open_job_store(settings, stores.storage), name=worker_name())
 
 
 @functools.cache
 def runtime() -> Runtime:
-    """This process's runtime, by the settings of the environment."""
+    """Returns the runtime of this process, opened with the settings of the environment."""
     return open_runtime(load_settings())

@@ -1,4 +1,4 @@
-"""A worker process: one queue, one Celery worker with all its settings, a sweeper, a heartbeat."""
+"""A worker process: a Celery worker on one queue, a sweeper and a heartbeat."""
 
 import importlib
 import logging
@@ -24,22 +24,22 @@ _PRELOADED = {
     "render": ("worker.render_job",),
 }
 CONCURRENCY = {"train": 1, "render": 3}
-"""Three for render: beside a packing, which a child process does, two traversals are made at once."""
+"""Jobs at once on each queue. Beside a packing, which runs in a child process, two traversals are rendered at once."""
 STILL_WAITING_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
 
 def run_worker(queue: str) -> int:
-    """Works on a queue until it is told to stop. Returns the exit status."""
+    """Consumes a queue until the process is asked to stop. Returns the exit status."""
     try:
         settings = load_settings()
         if settings.redis_url is None:
             raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
         set_up_logging(settings)
-        settings.make_temporary_folder()  # Before anyone asks for a temporary file: Python would settle for /tmp.
+        settings.make_temporary_folder()  # Before the first temporary file, for which Python would choose /tmp.
         os.environ["TMPDIR"] = str(settings.temporary_folder)
-        # A container's home may be read-only and its /tmp new: the fonts would be looked for in each one.
+        # The cache of fonts must last: a container's home may be read-only, and its /tmp is new each time.
         os.environ.setdefault("MPLCONFIGDIR", str(settings.cache_folder / "matplotlib"))
         device = _prepare_torch(queue, settings)
         services = runtime()
@@ -58,8 +58,9 @@ def run_worker(queue: str) -> int:
 
 
 def _prepare_torch(queue: str, settings: Settings) -> str:
-    # By default threads that wait for each other spin. On two cores with ten other processes, a step of a small network
-    # took 2584 ms so, and 62 ms when they sleep. Read when torch is loaded.
+    """Loads torch and the modules of the queue's jobs. Returns the device."""
+    # By default, threads that wait for each other spin. On two cores with ten other processes, a step of a small
+    # network took 2584 ms that way, and 62 ms with threads that sleep. torch reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if queue == "render":
         os.environ["OMP_NUM_THREADS"] = "1"
@@ -68,17 +69,21 @@ def _prepare_torch(queue: str, settings: Settings) -> str:
     from training.device import pick_device
 
     if queue == "render":
-        # Measured on two shared cores: with two threads a small decoder is slower than with one.
+        # On two shared cores, a small decoder was slower with two threads than with one.
         torch.set_num_threads(1)
     device = str(pick_device(settings.device))
-    # Now rather than in the first job: a busy machine takes half a minute, in which a job cannot be stopped.
+    # On a busy machine the imports take half a minute, during which a job could not be stopped.
     for module in _PRELOADED[queue]:
         importlib.import_module(module)
     return device
 
 
 def _check_writable(services: Runtime) -> None:
-    """Raises OSError, naming the storage, when nothing can be written there."""
+    """Checks that the storage can be written.
+
+    Raises:
+        OSError: The storage cannot be written; the text names it.
+    """
     key = f"workers/{services.name}"
     try:
         services.storage.write_bytes(key, b"")
@@ -88,17 +93,17 @@ def _check_writable(services: Runtime) -> None:
 
 
 def _wait_for_redis(settings: Settings) -> None:
-    """Returns when Redis answers; says now and then, in one line, that it does not."""
+    """Waits until Redis answers, and logs a line now and then while it does not."""
     assert settings.redis_url is not None
     client = connect(settings.redis_url)
-    said = float("-inf")
+    logged = float("-inf")
     while True:
         try:
             client.ping()
             return
         except RedisError as error:
-            if time.monotonic() - said > STILL_WAITING_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - logged > STILL_WAITING_SECONDS:
+                logged = time.monotonic()
                 log.warning("waiting for Redis at %s: %s", without_password(settings.redis_url), error)
             time.sleep(0.5)
         finally:
@@ -106,12 +111,13 @@ def _wait_for_redis(settings: Settings) -> None:
 
 
 def _consume(queue: str, services: Runtime, device: str) -> int:
+    """Runs the Celery worker and the sweeper until the process is asked to stop. Returns the exit status."""
     app = make_celery(services.settings)
-    # A training worker that fetched a second message would keep it from an idle one for hours.
+    # A training worker that fetched a second message would keep it from an idle worker for hours.
     app.conf.worker_disable_prefetch = queue == "train"
     app.conf.worker_consumer = "worker.consumer:Consumer"
     app.steps["consumer"].add(heartbeat_step(queue, services, device))
-    warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, root is nobody else's root.
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, running as root is no risk to others.
     setup_logging.connect(_keep_logging)
     celery_worker.safe_say = _say_nothing
     sweeper = Sweeper(services.jobs)
@@ -136,8 +142,8 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
 
 
 def _say_nothing(*_: object, **__: object) -> None:
-    """Instead of Celery's own lines about its shutdown, which pass by the log; worker.tasks says what happens."""
+    """Replaces Celery's messages about its shutdown, which bypass the log; worker.tasks logs the shutdown."""
 
 
 def _keep_logging(**_: object) -> None:
-    """Celery sets up no logging of its own while somebody listens to this signal."""
+    """Keeps Celery from setting up logging of its own, which it does unless this signal has a receiver."""

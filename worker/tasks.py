@@ -1,4 +1,4 @@
-"""The Celery tasks: a wake-up comes, the record decides. Torch is imported when a job needs it."""
+"""The Celery tasks. A message only wakes a worker up; the job's record decides. Torch is loaded when a job needs it."""
 
 import logging
 from collections.abc import Callable
@@ -15,32 +15,32 @@ log = logging.getLogger(__name__)
 
 
 @worker_shutting_down.connect
-def _told_to_stop(**_: object) -> None:
-    log.info("told to stop: running jobs checkpoint and go back to the queue")
+def _begin_to_stop(**_: object) -> None:
+    log.info("stopping: running jobs write a checkpoint and are requeued")
     runtime().stopping.set()
 
 
 @shared_task(name=RUN_JOB, ignore_result=True)
 def run_job(job_id: str) -> None:
-    """Works on a job if it waits; a wake-up that came twice or late finds nothing to do."""
+    """Works on a job if it is queued; a wake-up that came twice or late has no effect."""
     work_on(runtime(), job_id)
 
 
 @shared_task(name=RUN_CALL, ignore_result=True)
 def run_call(call_id: str) -> None:
-    """Answers a model call if somebody waits for it."""
+    """Answers a model call unless it has expired."""
     from worker.render_calls import answer_call
 
     answer_call(runtime(), call_id)
 
 
 def work_on(services: Runtime, job_id: str) -> None:
-    """Claims a job and works on it until it is finished, handed back or lost."""
+    """Claims a job and works on it until the claim is ended or lost."""
     if services.stopping.is_set():
-        return  # The sweeper sends the wake-up again, to a worker that stays.
+        return  # The sweeper sends the wake-up again, for another worker.
     try:
         is_packing = services.jobs.get(job_id).kind == "dataset"
-        # One packing at a time; another waits in the queue, and the sweeper wakes it up.
+        # One packing at a time: this job stays queued, and the sweeper sends its wake-up again.
         if is_packing and not services.packing.acquire(blocking=False):
             return
         try:
@@ -53,11 +53,11 @@ def work_on(services: Runtime, job_id: str) -> None:
     except UnknownJob:
         return
     except JobStoreUnavailable as error:
-        log.warning("job %s: not begun: %s", job_id, error)
+        log.warning("job %s: not started: %s", job_id, error)
 
 
 def work_on_claim(services: Runtime, claim: Claim) -> None:
-    """Runs the kind's function while the claim is renewed; what it raises fails the job."""
+    """Runs the function of the job's kind while the claim is renewed. An unexpected error fails the job."""
     try:
         with ClaimKeeper(claim) as keeper:
             try:
@@ -67,13 +67,13 @@ def work_on_claim(services: Runtime, claim: Claim) -> None:
             except Exception as error:
                 _fail(claim, error)
     except StaleClaim:
-        log.warning("job %s: another worker has it; nothing more was committed", claim.id)
+        log.warning("job %s: another worker holds it; nothing more was committed", claim.id)
     except JobStoreUnavailable as error:
-        log.warning("job %s: left: %s", claim.id, error)
+        log.warning("job %s: left to the end of its lease: %s", claim.id, error)
 
 
 def _fail(claim: Claim, error: Exception) -> None:
-    """Ends a claim with an error that its function did not expect."""
+    """Fails a job after an unexpected error."""
     from training.device import is_out_of_memory
 
     if is_out_of_memory(error):
@@ -81,11 +81,12 @@ def _fail(claim: Claim, error: Exception) -> None:
         hint = " for this batch_size" if claim.job.kind == "train" else ""
         claim.fail("out_of_memory", f"The device has too little memory{hint}: {error}"[:500])
         return
-    log.exception("job %s: failed by an error of ours", claim.id)
+    log.exception("job %s: failed by an unexpected error", claim.id)
     claim.fail("internal_error", f"The worker failed: {type(error).__name__}: {error}"[:500])
 
 
 def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:
+    """Returns the function that works on jobs of a kind, imported only now."""
     if kind == "train":
         from worker.train_job import run_train_job
 

@@ -1,4 +1,4 @@
-"""A training as a job: the data set's pack, the training loop under a claim, and the model that comes of it."""
+"""A training as a job: the data set's pack, the training loop under a claim, and the model that it makes."""
 
 import logging
 import re
@@ -12,22 +12,22 @@ from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
-from training.data.datasets import DatasetError
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.device import DeviceError, pick_device
 from training.loop import TrainingResult, train
 from training.monitor import Progress
-from training.recorder import METRICS_FILE
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import evaluate_for_job, save_scores
-from worker.jobs import files as job_files
+from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
+from worker.progress_text import progress_text
 from worker.rendering.labels import label_model
+from worker.run_folder import fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
-from worker.stores.datasets import UnknownDataset
-from worker.stores.models import UnknownModel, slug
-from worker.stores.storage import LocalStorage, NotStored
+from worker.stores.dataset_records import UnknownDataset
+from worker.stores.ids import slug
+from worker.stores.storage import LocalStorage
 
 REPORT_SECONDS = 0.5
 LOG_SECONDS = 30.0
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def run_train_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
-    """Trains what a claimed job asks for, from its newest checkpoint on, and ends the claim."""
+    """Runs the training of a claimed job from its newest checkpoint, and ends the claim."""
     _Training(services, claim, keeper).run()
 
 
@@ -45,13 +45,14 @@ class _Training:
 
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
         self.services, self.claim, self.keeper = services, claim, keeper
-        self.folder = self._run_folder()
+        self.folder = fetch_run_folder(services, claim.id)
         self.warnings = list(claim.job.warnings)
         self.progress: dict[str, Any] = claim.job.progress
         self.reported = self.logged = float("-inf")
         self.packed = 0
 
     def run(self) -> None:
+        """Trains, registers the model and ends the claim, whatever happens."""
         request = self.claim.job.request
         try:
             config = self._config(request)
@@ -63,12 +64,8 @@ class _Training:
             self._stopped(str(stopped))
         except (ConfigError, DeviceError) as error:
             self.claim.fail("invalid_config", str(error))
-        except DatasetError as error:
-            self.claim.fail(error.code, error.message)
-        except UnknownDataset as error:
-            self.claim.fail("unknown_dataset", str(error))
-        except UnknownModel as error:
-            self.claim.fail("unknown_model", str(error))
+        except INPUT_ERRORS as error:
+            fail_for_input(self.claim, error)
         except CheckpointError as error:
             self.claim.fail("checkpoint_mismatch", str(error))
         except JobStoreUnavailable:
@@ -79,7 +76,7 @@ class _Training:
             self._finish(result, pack)
 
     def _config(self, request: dict[str, Any]) -> TrainingConfig:
-        """The request's settings, with the pictures' number of channels where it leaves that open."""
+        """Returns the settings of the request, with the pictures' number of channels if the request sets none."""
         config = config_from_json(request["config"])
         if config.num_channels is not None:
             return config
@@ -89,7 +86,7 @@ class _Training:
         return with_channels(config, self.services.datasets.num_channels(request["dataset"]))
 
     def _pack(self, config: TrainingConfig) -> Pack:
-        """The images. A run that goes on keeps those that it began with, though the folder may have changed since."""
+        """Returns the images. A resumed run keeps those that it began with, even if their folder has changed since."""
         dataset = self.claim.job.request["dataset"]
         begins = not list_checkpoints(self.folder / "checkpoints")
         pack = None if begins else kept_pack(self.folder, config.preprocessing)
@@ -102,7 +99,7 @@ class _Training:
         return pack
 
     def _warn_of_change(self, dataset: str, pack: Pack) -> None:
-        with suppress(UnknownDataset):  # Its pack is all that is left.
+        with suppress(UnknownDataset):  # Only the pack is left of a data set that was deleted.
             if self.services.datasets.has_changed(dataset, pack):
                 self._warn(
                     "the pictures have changed since they were packed; the run goes on with the "
@@ -132,7 +129,7 @@ class _Training:
         )
 
     def _initial_weights(self, config: TrainingConfig) -> Path | None:
-        """The folder of the model whose weights a run begins with, where the request names one."""
+        """Returns the folder of the model whose weights the run begins with, or None if the request names none."""
         source = self.claim.job.request.get("from")
         if not source:
             return None
@@ -156,16 +153,16 @@ class _Training:
             self._event("packing", {"done": done, "total": total, "fraction": fraction}, phase="packing")
 
     def _event(self, event_type: str, data: dict[str, Any], *, phase: str) -> None:
-        """An event of another phase than training; `data` may say how far it is: `fraction`."""
+        """Adds an event of another phase than training, whose `data` may contain the `fraction` that is done."""
         self.progress = {**self.progress, "phase": phase, "phase_fraction": data.get("fraction")}
-        with suppress(JobStoreUnavailable):  # The keeper has said so; the work goes on.
+        with suppress(JobStoreUnavailable):  # The keeper has logged this; the work goes on.
             self.claim.event(event_type, data, progress=self.progress)
 
     def _progress(self, progress: Progress) -> None:
         now = time.monotonic()
         last = progress.step == progress.num_steps
         try:
-            # An attempt that goes on with a run says again what it sees.
+            # A resumed run reports its warnings again; `_warn` drops those that are known.
             for text in progress.warnings:
                 self._warn(text)
             if last or now - self.reported >= REPORT_SECONDS:
@@ -173,7 +170,7 @@ class _Training:
                 self.progress = _progress_fields(progress)
                 self.claim.progress(self.progress, progress.metrics)
         except JobStoreUnavailable:
-            pass  # The keeper has said so; training goes on.
+            pass  # The keeper has logged this; training goes on.
         except StaleClaim:
             self.keeper.lost = True
         if last or now - self.logged >= LOG_SECONDS:
@@ -181,14 +178,14 @@ class _Training:
             log.info("%s %s", self.claim.log_prefix, _line(progress))
 
     def _warn(self, text: str) -> None:
-        """Says a warning, once a job: an attempt that goes on with a run sees the same with other numbers."""
+        """Records a warning once per job; a resumed run may repeat it with other numbers."""
         if _without_numbers(text) not in map(_without_numbers, self.warnings):
             log.warning("%s %s", self.claim.log_prefix, text)
             self.warnings.append(text)
             self.claim.event("warning", {"message": text}, warnings=self.warnings)
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint, unless the claim is another's; its name carries the fence."""
+        """Writes a checkpoint, whose name carries the fence, unless the claim is lost."""
         if self.keeper.lost:
             return
         num_steps = checkpoint.state["config"]["num_steps"]
@@ -201,8 +198,7 @@ class _Training:
             self.keeper.lost = True
             return
         write_checkpoint(self.folder / "checkpoints", checkpoint, self.claim.fence)
-        if not isinstance(self.services.storage, LocalStorage):
-            self._upload()
+        upload_run_folder(self.services, self.claim.id, self.folder)
 
     def _finish(self, result: TrainingResult, pack: Pack) -> None:
         if result.outcome == "stopped":
@@ -221,10 +217,9 @@ class _Training:
         self._event("", {}, phase="naming")
         info = self._with_labels(result, info, pack)
         write_info(self.folder / "model", info)
-        if not isinstance(self.services.storage, LocalStorage):
-            self._upload()
-        # The id follows from the job alone: an attempt that dies between the two steps leaves nothing double.
-        _patiently(self.claim)
+        upload_run_folder(self.services, self.claim.id, self.folder)
+        # The id follows from the job alone, so an attempt that dies after this registers no second model.
+        _renew_patiently(self.claim)
         model_id = f"{slug(info.name)}-{job.id[-6:]}"
         self._register(model_id, info)
         try:
@@ -244,14 +239,18 @@ class _Training:
 
     def _register(self, model_id: str, info: ModelInfo) -> None:
         models = self.services.models
-        # An earlier attempt that was stopped while it evaluated has registered it; names given since stay.
+        # An earlier attempt that stopped during its evaluation has registered the model, which may be renamed since.
         if not models.exists(model_id) or models.info(model_id).weights_sha256 != info.weights_sha256:
             models.add(self.folder / "model", id=model_id)
 
     def _scores(self, result: TrainingResult, info: ModelInfo, pack: Pack, model_id: str) -> dict[str, Any]:
-        """The evaluation that the request asks for, written into the model too. What fails here is a warning.
+        """Makes the evaluation of the request, if any, and writes it into the model. An error becomes a warning.
 
-        Raises: Abandoned; the model is registered by then.
+        Returns:
+            The evaluation as a field of the job's result; empty without one.
+
+        Raises:
+            Abandoned: The job has to stop; the model stays registered.
         """
         job = self.claim.job
         metrics = job.request.get("evaluate")
@@ -281,7 +280,10 @@ class _Training:
         self._event("evaluating", progress, phase="evaluating")
 
     def _with_labels(self, result: TrainingResult, info: ModelInfo, pack: Pack) -> ModelInfo:
-        """The description with what moving each dimension changes. Names are a gift: without them it is a model too."""
+        """Returns the description with the effect of each dimension.
+
+        If labelling fails, this is logged and the model stays unlabelled.
+        """
         try:
             device = next(result.network.parameters()).device
             return label_model(result.network.eval(), info, pack, device=device)
@@ -290,6 +292,7 @@ class _Training:
             return info
 
     def _stopped(self, reason: str) -> None:
+        """Ends the claim of a training that stopped for a reason of `ClaimKeeper.stop_reason`."""
         if reason == "lost":
             raise StaleClaim(f"job {self.claim.id} has another holder")
         if reason == "cancel":
@@ -299,47 +302,24 @@ class _Training:
         else:
             self.claim.hand_back("worker stopping")
 
-    def _run_folder(self) -> Path:
-        """The job's own folder in a local storage; else a local one, with what an earlier attempt stored."""
-        storage, prefix = self.services.storage, job_files.folder(self.claim.id)
-        if isinstance(storage, LocalStorage):
-            return storage.path(prefix)
-        folder = self.services.settings.cache_folder / "runs" / self.claim.id
-        try:
-            stored = storage.local_folder(prefix)
-        except NotStored:
-            return folder
-        for path in stored.rglob("*"):
-            target = folder / path.relative_to(stored)
-            if path.parent == stored:  # The job's own files, but for the run's records: the longer ones know more.
-                wanted = path.name == METRICS_FILE and not (
-                    target.exists() and target.stat().st_size >= path.stat().st_size
-                )
-            else:
-                wanted = path.is_file() and not path.name.startswith(".") and not target.exists()
-            if wanted:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(path.read_bytes())
-        return folder
-
-    def _upload(self) -> None:
-        """Brings the run's files into a remote storage; checkpoints that were removed here go there too."""
-        storage, prefix = self.services.storage, job_files.folder(self.claim.id)
-        storage.put_folder(prefix, self.folder)
-        kept = {path.name for path in (self.folder / "checkpoints").iterdir()}
-        for name in storage.list(f"{prefix}/checkpoints"):
-            if name not in kept:
-                storage.delete(f"{prefix}/checkpoints/{name}")
-
 
 def _source(job: Job, origin: str) -> str:
-    """Where the model comes from, in words; origin, the loop's own, names the model whose weights it began with."""
+    """Returns the origin of a model in words.
+
+    Args:
+        job: The job that trained it.
+        origin: The text of the training loop, which names the model whose weights the run began with.
+    """
     start = f", starting from the model {job.request['from']}" if job.request.get("from") else ""
     return f"Trained by job {job.id}{start}. {origin}".strip()
 
 
-def _patiently(claim: Claim) -> None:
-    """Makes sure that the claim holds, however long Redis is away. Raises StaleClaim."""
+def _renew_patiently(claim: Claim) -> None:
+    """Renews a claim, and waits while Redis is away.
+
+    Raises:
+        StaleClaim: Another worker may hold the job.
+    """
     while True:
         try:
             claim.renew()
@@ -354,27 +334,17 @@ def _progress_fields(progress: Progress) -> dict[str, Any]:
 
 
 def _place(step: int, num_steps: int) -> dict[str, Any]:
-    """Where a training stands, as fields of its job's progress."""
+    """Returns the position of a training as fields of its job's progress."""
     fraction = step / num_steps
     return {"step": step, "num_steps": num_steps, "fraction": fraction, "phase": "training", "phase_fraction": fraction}
 
 
 def _without_numbers(text: str) -> str:
+    """Returns a warning without its numbers, which differ between attempts."""
     return re.sub(r"\d[\d.]*", "", text)
 
 
 def _line(progress: Progress) -> str:
-    metrics = progress.metrics
-    text = f"step {progress.step}/{progress.num_steps}, reconstruction {metrics['reconstruction_loss']:.1f}"
-    if metrics.get("bernoulli_floor", 0) >= 0.05:
-        text += f" (floor {metrics['bernoulli_floor']:.1f})"
-    text += f", KL {metrics['kl']:.2f}"
-    if "capacity" in metrics:
-        text += f" (C {metrics['capacity']:.2f})"
-    if "beta" in metrics:
-        text += f", β {metrics['beta']:.3g} (normalised {metrics['normalised_beta']:.2g})"
-    if progress.images_per_second is not None:
-        text += f", {progress.images_per_second:.0f} images/s"
-    if progress.eta_seconds is not None:
-        text += f", {progress.eta_seconds:.0f} s left"
-    return text
+    """Returns the progress as a log line."""
+    text = f"step {progress.step}/{progress.num_steps}, {progress_text(progress.metrics, progress.images_per_second)}"
+    return text if progress.eta_seconds is None else f"{text}, {progress.eta_seconds:.0f} s left"

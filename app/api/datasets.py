@@ -68,7 +68,7 @@ def describe(record: DatasetRecord, request: Request) -> dict[str, Any]:
 )
 def list_datasets(request: Request, services: Services_) -> Response:
     """Built-in ones first. `unpacked` becomes `ready` when a first job has used it."""
-    return JSONResponse({"datasets": [describe(record, request) for record in services.datasets.list()]})
+    return JSONResponse({"datasets": [describe(record, request) for record in services.datasets.records()]})
 
 
 @router.get(
@@ -81,7 +81,7 @@ def get_dataset(dataset_id: str, request: Request, services: Services_) -> Respo
     """Its packs, one for each image size and number of channels that was trained on, with their factors and digest."""
     record = services.datasets.get(dataset_id)
     try:
-        jobs = [job for job in services.jobs.list("dataset", limit=1000) if job.request["dataset"] == record.id]
+        jobs = [job for job in services.jobs.page("dataset", limit=1000) if job.request["dataset"] == record.id]
     except JobStoreUnavailable:
         jobs = []
     return JSONResponse({**describe(record, request), "packing": [describe_packing(job) for job in jobs]})
@@ -221,6 +221,6 @@ def refuse_when_used(services: Services, key: str, value: str) -> None:
     """Raises Problem in_use when the request of an unfinished job names it."""
     for status in STATES:
         if status not in FINISHED:
-            for job in services.jobs.list(None, status, limit=10_000):
+            for job in services.jobs.page(None, status, limit=10_000):
                 if job.request.get(key) == value:
                     raise Problem("in_use", f"Job {job.id} is {status} and needs it.")

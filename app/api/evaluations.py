@@ -151,7 +151,7 @@ def _get(services: Services, model_id: str, evaluation_id: str) -> Job:
 def list_evaluations(model_id: str, request: Request, services: Services_) -> Response:
     """The newest 200."""
     services.models.record(model_id)
-    jobs = [job for job in services.jobs.list("evaluation", limit=10_000) if job.request["model"] == model_id]
+    jobs = [job for job in services.jobs.page("evaluation", limit=10_000) if job.request["model"] == model_id]
     return JSONResponse({"evaluations": [describe(job, request) for job in jobs[:MAX_LISTED]]})
 
 

@@ -1,4 +1,4 @@
-"""Bytes in and out: uploads into memory under a limit, arrays to PNG, a traversal's animations to zip."""
+"""Conversions of bytes: uploads into memory under a limit, arrays to PNG, a traversal's animations to zip."""
 
 import io
 
@@ -15,7 +15,16 @@ from worker.stores.storage import Storage
 
 
 def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:
-    """An uploaded file's bytes. Args: setting, that the limit comes from. Raises Problem upload_too_large."""
+    """Returns the bytes of an uploaded file.
+
+    Args:
+        upload: The file.
+        max_bytes: Largest size, in bytes.
+        setting: Name of the setting that the limit comes from, for the error's text.
+
+    Raises:
+        Problem: The file is larger (upload_too_large).
+    """
     data = upload.file.read(max_bytes + 1)
     if len(data) > max_bytes:
         source = f" ({PREFIX}{setting.upper()})" if setting else ""
@@ -24,12 +33,16 @@ def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:
 
 
 def image_dimension_zip(storage: Storage, prefix: str) -> bytes:
-    """`z_01.gif` … of a traversal in one zip."""
+    """Returns a zip of a traversal's animations of single dimensions, `z_01.gif` and so on."""
     return zip_files({name: storage.read_bytes(f"{prefix}/{name}") for name in zipped_names(storage.list(prefix))})
 
 
 def to_png(images: NDArray[np.float32]) -> bytes:
-    """One PNG of pictures (N, H, W, C) in [0, 1]: side by side, in rows that make it about square."""
+    """Returns one PNG of several pictures, side by side in rows that make it about square.
+
+    Args:
+        images: Pixels in [0, 1], (N, H, W, C).
+    """
     pixels = np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
     num, height, width, channels = pixels.shape
     columns = int(np.ceil(np.sqrt(num)))

@@ -55,8 +55,10 @@ async def run_import(services: Services, seconds: float, **upload: Any) -> CallA
 
 async def _answered(services: Services, seconds: float, put: Callable[[], str]) -> CallAnswer:
     """The answer to a call that `put` puts where a worker finds it."""
-    if not services.waiters.take():
-        raise Problem("workers_busy", "Too many requests are waiting.")
+    try:
+        services.waiters.acquire_nowait()
+    except anyio.WouldBlock:
+        raise Problem("workers_busy", "Too many requests are waiting.") from None
     try:
 
         def submit() -> str:
@@ -68,7 +70,7 @@ async def _answered(services: Services, seconds: float, put: Callable[[], str]) 
             call_id = await anyio.to_thread.run_sync(submit)
             found = await _pop(services, answer_key(call_id), seconds)
     finally:
-        services.waiters.give_back()
+        services.waiters.release()
     if found is None:
         raise Problem("workers_busy", f"No render worker answered within {seconds:g} s.")
     answer = read_answer(found)

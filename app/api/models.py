@@ -73,7 +73,7 @@ def describe(record: ModelRecord, default: str | None, request: Request) -> dict
 def list_models(request: Request, services: Services_) -> Response:
     """Those that ship, then those of the storage, the newest first; and the id of the default."""
     default = services.models.default_id()
-    models = [describe(record, default, request) for record in services.models.list()]
+    models = [describe(record, default, request) for record in services.models.records()]
     return JSONResponse({"models": models, "default": default})
 
 

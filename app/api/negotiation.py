@@ -1,4 +1,4 @@
-"""What the client asks for in its headers: media types, how long to wait, which part of which version of a file."""
+"""Content negotiation by request headers: media types, waiting times, byte ranges and versions of files."""
 
 import hashlib
 import re
@@ -11,14 +11,19 @@ from app.problems import Problem
 
 DEFAULT_WAIT_SECONDS = 10.0
 FILE_WAIT_SECONDS = 60.0
-"""For who asked for a picture or a film: a 202 with JSON in place of it is seldom what a script expects."""
+"""Default wait for a picture or a film, in place of which a script seldom expects a 202 with JSON."""
 MAX_WAIT_SECONDS = 60.0
 
 
 def accepted(header: str | None, offered: Sequence[str]) -> str:
-    """The best of the offered media types for an Accept header (RFC 9110, 12.5.1).
+    """Returns the best of the offered media types for an Accept header (RFC 9110, 12.5.1).
 
-    Args: offered, best first; it decides between equals.   Raises: Problem not_acceptable.
+    Args:
+        header: The Accept header; None or an empty one accepts everything.
+        offered: The media types, the preferred one first, which decides between equals.
+
+    Raises:
+        Problem: No offered media type is accepted (not_acceptable).
     """
     if not header or not header.strip():
         return offered[0]
@@ -34,6 +39,7 @@ def accepted(header: str | None, offered: Sequence[str]) -> str:
 
 
 def _media_range(part: str) -> tuple[str, float] | None:
+    """Returns the name and the quality of one entry of an Accept header; None for an empty entry."""
     name, *parameters = (piece.strip() for piece in part.split(";"))
     if not name:
         return None
@@ -49,7 +55,7 @@ def _media_range(part: str) -> tuple[str, float] | None:
 
 
 def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
-    """The q of the most specific range that covers a media type, 0 where none does."""
+    """Returns the quality of the most specific range that covers a media type, or 0."""
     family = media_type.split("/")[0] + "/*"
     for name in (media_type, family, "*/*"):
         found = [quality for range_name, quality in ranges if range_name == name]
@@ -59,7 +65,14 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 
 def wait_seconds(header: str | None, default: float = DEFAULT_WAIT_SECONDS) -> float:
-    """N of `Prefer: wait=N` (RFC 7240), at most MAX_WAIT_SECONDS; what cannot be read is ignored, as the RFC asks."""
+    """Returns the seconds of `Prefer: wait=N` (RFC 7240), at most MAX_WAIT_SECONDS.
+
+    A preference that cannot be read is ignored, as the RFC demands.
+
+    Args:
+        header: The Prefer header, if there is one.
+        default: The seconds without such a preference.
+    """
     for part in re.split(r"[,;]", header or ""):
         key, _, value = part.partition("=")
         if key.strip().lower() == "wait" and re.fullmatch(r"\d{1,9}", value.strip().strip('"')):
@@ -68,7 +81,7 @@ def wait_seconds(header: str | None, default: float = DEFAULT_WAIT_SECONDS) -> f
 
 
 def etag_matches(header: str | None, etag: str) -> bool:
-    """Whether an If-None-Match header names this entity tag (weak comparison, as RFC 9110 asks for it)."""
+    """Returns whether an If-None-Match header names this entity tag, by the weak comparison of RFC 9110."""
     if header is None:
         return False
     tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
@@ -84,9 +97,21 @@ def bytes_response(
     immutable: bool = True,
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A file's bytes with a strong ETag; answers If-None-Match (304), one Range (206, 416) and If-Range.
+    """Returns a file's bytes with a strong ETag; answers If-None-Match (304), one Range (206, 416) and If-Range.
 
-    Args: immutable, whether what this address holds never changes, so that caches may keep it for ever.
+    Starlette's FileResponse does not fit: its ETag is made of time and size, it answers no If-None-Match, its 400
+    and 416 are plain text instead of problems, and files may be in a remote storage.
+
+    Args:
+        request: The request.
+        data: The whole file.
+        media_type: Its media type.
+        filename: Name under which a client saves it.
+        immutable: True if the content of this address never changes, so that caches may keep it for ever.
+        headers: Further headers.
+
+    Raises:
+        Problem: The range begins past the end (range_not_satisfiable).
     """
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     common = {
@@ -110,7 +135,11 @@ def bytes_response(
 
 
 def _byte_range(header: str, size: int) -> tuple[int, int] | None:
-    """(start, end) of a single byte range; None where the header is to be ignored. Raises Problem past the end."""
+    """Returns the start and the end of a single byte range, or None for a header that must be ignored.
+
+    Raises:
+        Problem: The range begins past the end (range_not_satisfiable).
+    """
     match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header, re.IGNORECASE)
     if match is None or match.groups() == ("", ""):
         return None

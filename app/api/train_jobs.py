@@ -242,7 +242,7 @@ def list_train_jobs(
     """One page; `next` is null on the last."""
     if status is not None and status not in STATES:
         raise problems.invalid("status", f"must be one of {', '.join(STATES)}")
-    jobs = services.jobs.list("train", status, limit + 1, after)
+    jobs = services.jobs.page("train", status, limit + 1, after)
     page = jobs[:limit]
     following = page[-1].id if len(jobs) > limit else None
     return JSONResponse({"jobs": [describe(job, request) for job in page], "next": following})
@@ -293,19 +293,22 @@ async def stream_events(
 
 def event_stream(services: Services, job: Job, last_event_id: str | None) -> Response:
     """A job's log as server-sent events. Raises Problem when too many are open."""
-    if not services.streams.take():
-        raise Problem("too_many_jobs", "Too many event streams are open.")
-    return EventSourceResponse(_events(services, job.id, last_event_id), ping=15, sep="\n")
+    place = object()
+    try:
+        services.streams.acquire_on_behalf_of_nowait(place)
+    except anyio.WouldBlock:
+        raise Problem("too_many_jobs", "Too many event streams are open.") from None
+    return EventSourceResponse(_events(services, job.id, last_event_id, place), ping=15, sep="\n")
 
 
-async def _events(services: Services, job_id: str, after: str | None) -> AsyncIterator[ServerSentEvent]:
+async def _events(services: Services, job_id: str, after: str | None, place: object) -> AsyncIterator[ServerSentEvent]:
     try:
         async with async_redis(services) as client:
             async for event in follow_events(client, services.jobs, job_id, after):
                 if event is not None:
                     yield _server_sent(event)
     finally:
-        services.streams.give_back()
+        services.streams.release_on_behalf_of(place)
 
 
 def _server_sent(event: Event) -> ServerSentEvent:

@@ -1,4 +1,4 @@
-"""Waiting for work without asking again and again: the event loop blocks on Redis, one connection a waiter."""
+"""Waiting for jobs without polling: the event loop blocks on Redis, with one connection per waiting request."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +8,12 @@ import anyio
 
 from app.dependencies import Services
 from worker.jobs.events import follow_events
-from worker.jobs.store import Job
+from worker.jobs.records import Job
 
 
 @asynccontextmanager
 async def async_redis(services: Services) -> AsyncIterator[Any]:
-    """A connection of the caller's own: a blocking read holds it until it ends."""
+    """Opens a connection for the caller alone, since a blocking read holds it until it ends."""
     client = services.connect_async()
     try:
         yield client
@@ -23,8 +23,21 @@ async def async_redis(services: Services) -> AsyncIterator[Any]:
 
 
 async def wait_until_finished(services: Services, job: Job, seconds: float) -> Job:
-    """The job once it has finished, or as it is after so many seconds."""
-    if job.is_finished or seconds <= 0 or not services.waiters.take():
+    """Waits until a job has finished.
+
+    Args:
+        services: The services.
+        job: The job.
+        seconds: Longest wait, in seconds.
+
+    Returns:
+        The job as it is then; at once if it has finished, or if too many requests wait already.
+    """
+    if job.is_finished or seconds <= 0:
+        return job
+    try:
+        services.waiters.acquire_nowait()
+    except anyio.WouldBlock:
         return job
     try:
         with anyio.move_on_after(seconds):
@@ -32,5 +45,5 @@ async def wait_until_finished(services: Services, job: Job, seconds: float) -> J
                 async for _ in follow_events(client, services.jobs, job.id):
                     pass
     finally:
-        services.waiters.give_back()
+        services.waiters.release()
     return await anyio.to_thread.run_sync(services.jobs.get, job.id)

@@ -28,7 +28,7 @@ def list_datasets(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
 ) -> None:
     """List the data sets: built-in ones, registered folders, uploads."""
-    records = open_stores().datasets.list()
+    records = open_stores().datasets.records()
     if as_json:
         print(json.dumps([record.to_json() for record in records], indent=2))
         return

@@ -35,7 +35,7 @@ def list_models(
 ) -> None:
     """List the models: those that ship and those of the data folder; * marks the default."""
     stores = open_stores()
-    records, chosen = stores.models.list(), stores.models.default_id()
+    records, chosen = stores.models.records(), stores.models.default_id()
     if as_json:
         print(
             json.dumps(

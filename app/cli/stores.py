@@ -1,4 +1,4 @@
-"""What the commands work on: the settings, and the models and data sets of the data folder."""
+"""What the commands work with: the settings, and the models and data sets of the data folder."""
 
 import hashlib
 import logging
@@ -10,21 +10,25 @@ from app.cli.output import CliError, progress
 from models.info import ModelInfo, Preprocessing, read_info
 from training.data.datasets import DatasetError, Source, fingerprint, num_channels_of, pack_dataset, source_for
 from training.data.packs import Pack, PackError, open_pack
-from worker.stores.models import DatasetRegistry, ModelRegistry, UnknownDataset, UnknownModel, open_dataset_registry
-from worker.stores.settings import Settings, load_settings
-from worker.stores.storage import open_storage
+from worker.stores import opened
+from worker.stores.dataset_records import UnknownDataset
+from worker.stores.models import UnknownModel
+from worker.stores.settings import load_settings
 
 
-@dataclass(frozen=True)
-class Stores:
-    """Settings, models and data sets; free of torch until `device` is asked for."""
-
-    settings: Settings
-    models: ModelRegistry
-    datasets: DatasetRegistry
+@dataclass(frozen=True, kw_only=True)
+class Stores(opened.OpenStores):
+    """The stores of a command. Only `device` loads torch."""
 
     def model(self, name: str | None) -> tuple[ModelInfo, Path]:
-        """A model by id (None: the default one) or by folder. Raises CliError."""
+        """Returns a model's description and folder.
+
+        Args:
+            name: Id of the model or path of its folder; None takes the default model.
+
+        Raises:
+            CliError: There is no such model.
+        """
         if name is not None and (Path(name) / "model.json").is_file():
             try:
                 return read_info(Path(name)), Path(name)
@@ -36,11 +40,15 @@ class Stores:
         try:
             return self.models.get(chosen)
         except UnknownModel as error:
-            known = ", ".join(record.id for record in self.models.list()) or "none"
+            known = ", ".join(record.id for record in self.models.records()) or "none"
             raise CliError(f"no model {chosen!r}; there are {known}") from error
 
     def device(self) -> str:
-        """The torch device to use; loads torch. Raises CliError when there is no such device."""
+        """Loads torch and returns the device of the settings.
+
+        Raises:
+            CliError: There is no such device.
+        """
         from training.device import DeviceError, pick_device
 
         try:
@@ -50,25 +58,30 @@ class Stores:
 
 
 def open_stores(device: str | None = None) -> Stores:
-    """Reads the settings and opens the stores. Args: device, instead of the setting."""
+    """Reads the settings and opens the stores.
+
+    Args:
+        device: Device that replaces the setting; None keeps it.
+    """
     if device is not None:
         os.environ["BETAVAE_DEVICE"] = device
     settings = load_settings()
-    if os.environ.get("TMPDIR") == str(settings.temporary_folder):  # as in a container, whose volume may be new
+    if os.environ.get("TMPDIR") == str(settings.temporary_folder):  # In a container, the volume may be new.
         settings.make_temporary_folder()
     logging.basicConfig(level="WARNING", format="%(message)s")
-    storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
-    return Stores(
-        settings=settings,
-        models=ModelRegistry(storage),
-        datasets=open_dataset_registry(settings, storage),
-    )
+    return Stores(**vars(opened.open_stores(settings)))
 
 
 def num_channels(stores: Stores, dataset: str) -> int:
-    """3 where the pictures of a data set (an id), or of a folder or archive (a path), have colours, otherwise 1.
+    """Returns 3 if the pictures have colours, otherwise 1.
 
-    Raises: CliError for an unknown data set; DatasetError.
+    Args:
+        stores: The stores.
+        dataset: Id of a data set, or path of a folder or archive.
+
+    Raises:
+        CliError: There is no such data set.
+        DatasetError: The pictures cannot be read.
     """
     path = _path_of(stores, dataset)
     if path is not None:
@@ -77,10 +90,18 @@ def num_channels(stores: Stores, dataset: str) -> int:
 
 
 def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it_was: bool = False) -> Pack:
-    """The packed images of a data set (an id), or of a folder or archive (a path), packed now where there is no pack.
+    """Opens the pack of a data set, and makes it if there is none.
 
-    Args: as_it_was, whether a pack counts too of a folder or file that has changed since: for those who go on with it.
-    Raises: CliError for an unknown data set; DatasetError and PackError.
+    Args:
+        stores: The stores.
+        dataset: Id of a data set, or path of a folder or archive.
+        preprocessing: Preprocessing of the pack.
+        as_it_was: True accepts the pack of a source that has changed since, for a run that goes on with it.
+
+    Raises:
+        CliError: There is no such data set.
+        DatasetError: The data set cannot be packed.
+        PackError: The pack cannot be opened.
     """
     path = _path_of(stores, dataset, may_be_gone=as_it_was)
     if path is not None:
@@ -93,9 +114,15 @@ def pack_of(stores: Stores, dataset: str, preprocessing: Preprocessing, *, as_it
 
 
 def has_changed(stores: Stores, dataset: str, pack: Pack) -> bool:
-    """Whether a data set (an id), a folder or an archive (a path) has changed since it was packed; not if it is gone.
+    """Returns whether a source has changed since it was packed; a source that is gone has not.
 
-    Raises: CliError for an unknown data set.
+    Args:
+        stores: The stores.
+        dataset: Id of a data set, or path of a folder or archive.
+        pack: Its pack.
+
+    Raises:
+        CliError: There is no such data set.
     """
     path = _path_of(stores, dataset, may_be_gone=True)
     if path is None:
@@ -107,32 +134,43 @@ def has_changed(stores: Stores, dataset: str, pack: Pack) -> bool:
 
 
 def source_of(stores: Stores, dataset: str) -> Source:
-    """Where the pictures of a data set (an id), or of a folder or archive (a path), come from.
+    """Returns where the pictures of a data set come from.
 
-    Raises: CliError for an unknown data set; DatasetError.
+    Args:
+        stores: The stores.
+        dataset: Id of a data set, or path of a folder or archive.
+
+    Raises:
+        CliError: There is no such data set.
+        DatasetError: The pictures are gone.
     """
     path = _path_of(stores, dataset, may_be_gone=True)
     return stores.datasets.source(dataset) if path is None else source_for(path)
 
 
 def _path_of(stores: Stores, dataset: str, *, may_be_gone: bool = False) -> Path | None:
-    """The folder or file that is meant; None: a data set in the registry.
+    """Returns the path that a name stands for, or None if it is the id of a data set in the registry.
 
-    Args: may_be_gone, whether a path counts too where nothing is any more.
-    Raises: CliError where it is neither.
+    Args:
+        stores: The stores.
+        dataset: Id of a data set, or path of a folder or archive.
+        may_be_gone: True accepts a path at which there is nothing any more.
+
+    Raises:
+        CliError: The name is neither.
     """
     try:
         stores.datasets.get(dataset)
     except UnknownDataset as error:
         if may_be_gone or Path(dataset).exists():
             return Path(dataset) if Path(dataset).name else Path(dataset).resolve()  # "." has no name.
-        known = ", ".join(record.id for record in stores.datasets.list())
+        known = ", ".join(record.id for record in stores.datasets.records())
         raise CliError(f"no data set and no file or folder {dataset!r}; there are {known}") from error
     return None
 
 
 def _pack_of_path(stores: Stores, path: Path, preprocessing: Preprocessing, as_it_was: bool) -> Pack:
-    """Packs what is no registered data set into the cache, under a name made from its place and the preprocessing."""
+    """Opens or makes the pack of a path in the cache, in a folder named after the path and the preprocessing."""
     limits = stores.datasets.limits
     digest = hashlib.sha256(os.fsencode(f"{path.resolve()} {preprocessing}")).hexdigest()[:12]
     stem = os.fsdecode(os.fsencode(path.stem)[:100])  # The longest name of a folder is 255 bytes.

@@ -22,6 +22,7 @@ from training.data.datasets import DatasetError, ImageFolder
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.data.sources import OWN_FILE
 from training.presets import PRESETS, resolve
+from worker.progress_text import progress_text
 
 if TYPE_CHECKING:
     from models.networks import VAE
@@ -143,7 +144,7 @@ def _run(
     with progress(name) as report, _stop_asked_by_ctrl_c() as should_stop:
 
         def on_progress(state: "Progress") -> None:
-            report(state.step, state.num_steps, _line(state))
+            report(state.step, state.num_steps, progress_text(state.metrics, state.images_per_second))
             for warning in state.warnings:
                 note(f"warning: {warning}")
 
@@ -284,7 +285,7 @@ def _finish(
 
 def _registered(stores: Stores, info: ModelInfo) -> str | None:
     """The id of this very model, where the same command has finished before."""
-    for record in stores.models.list():
+    for record in stores.models.records():
         if record.info.weights_sha256 == info.weights_sha256 and not record.shipped:
             return record.id
     return None
@@ -307,21 +308,6 @@ def _evaluate(
     write_info(folder, with_scores(info, found, info.dataset["id"]))
     if model_id is not None:
         save_scores(stores.models, model_id, found, info.dataset["id"], info.weights_sha256)
-
-
-def _line(state: "Progress") -> str:
-    """Losses and speed of a record."""
-    metrics = state.metrics
-    floor = metrics.get("bernoulli_floor", 0)
-    known = f" (floor {floor:.1f})" if floor >= 0.05 else ""
-    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{known}", f"KL {metrics['kl']:.2f}"]
-    if "capacity" in metrics:
-        parts[-1] += f"/{metrics['capacity']:.2f}"
-    if "beta" in metrics:
-        parts.append(f"β {metrics['beta']:.3g} (normalised {metrics['normalised_beta']:.2g})")
-    if state.images_per_second is not None:
-        parts.append(f"{state.images_per_second:.0f} images/s")
-    return ", ".join(parts)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""The all-in-one service: broker, workers and API on one machine and one data folder, started by one command.
+"""The whole service on one machine and one data folder: broker, workers and API, started by one command.
 
-The HTTP socket and the data folder's lock are taken first, so that a taken port or a second start is known at once.
-Children stop in the order API, workers, broker.
+The HTTP socket and the lock of the data folder are taken first, so that a taken port or a second start fails at once.
+Children are stopped in the order API, workers, broker.
 """
 
 import fcntl
@@ -13,34 +13,40 @@ from pathlib import Path
 
 from app.health import not_ready_because
 from app.serve import broker
-from app.serve.supervisor import Child, Supervisor, exit_text
-from worker.stores.settings import Settings
+from app.serve.supervisor import Child, Supervisor
+from worker.stores.processes import exit_text
+from worker.stores.settings import Settings, socket_path
 
 TRAINING_STOP_SECONDS = 60.0
-"""A worker that is told to stop finishes its step, writes a checkpoint and hands its job back within this time."""
+"""Time in which a stopping training worker finishes its step, writes a checkpoint and hands its job back."""
 
 LEFTOVER_SECONDS = 20.0
-"""How long a start waits for what a killed launcher left behind to be stopped."""
+"""Time that a start waits for the children of a killed launcher to stop."""
 
 SLOW_START_SECONDS = 60.0
+"""Time after which a start that is not ready says why."""
 
 
 class LaunchError(RuntimeError):
-    """The service can't start; the message is a sentence for the user."""
+    """The service cannot start; the message is a sentence for the user."""
 
 
 def say(text: str) -> None:
-    """Prints one line of the launcher's own."""
+    """Prints one line of the launcher."""
     print(f"betavae: {text}", file=sys.stderr, flush=True)
 
 
 def serve(settings: Settings) -> None:
     """Runs the whole service until Ctrl-C or SIGTERM.
 
-    Raises: LaunchError when the data folder, the port or the broker can't be had.
+    Args:
+        settings: The settings of the service.
+
+    Raises:
+        LaunchError: The data folder, the port or the broker is not available.
     """
-    # On a new data folder the port comes first, so that a taken one leaves no files. One that was served before may
-    # be held by what a killed launcher left behind, the port too: its lock is waited for.
+    # With a new data folder the port is bound first, so that a taken port leaves no files. A data folder with a lock,
+    # and the port, may be held by the children of a killed launcher, so the lock is waited for first.
     listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)
     try:
         home = _data_folder(settings.home)
@@ -55,7 +61,7 @@ def serve(settings: Settings) -> None:
     supervisor = Supervisor(environment, say, kept_fds=(lock,))
     try:
         if settings.redis_url is None:
-            _start_broker(supervisor, home / "redis", environment["BETAVAE_REDIS_URL"], lock)
+            _start_broker(supervisor, settings.embedded_redis_folder, environment["BETAVAE_REDIS_URL"], lock)
         for child in _children(listener.fileno()):
             supervisor.add(child)
         say(f"starting on the data folder {home}")
@@ -68,7 +74,11 @@ def serve(settings: Settings) -> None:
 
 
 def _data_folder(home: Path) -> Path:
-    """The data folder, made, absolute and writable."""
+    """Makes the data folder, checks that it is writable, and returns its absolute path.
+
+    Raises:
+        LaunchError: The folder cannot be written.
+    """
     home = home.expanduser().absolute()
     try:
         for folder in (home, home / "tmp", home / "redis"):
@@ -83,10 +93,17 @@ def _data_folder(home: Path) -> Path:
 
 
 def _lock(home: Path) -> int:
-    """Takes the data folder for this process and its children; returns the descriptor that holds the lock."""
+    """Locks the data folder for this process and its children.
+
+    Returns:
+        The descriptor that holds the lock.
+
+    Raises:
+        LaunchError: Another process holds the lock, or the folder cannot be locked.
+    """
     descriptor = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + LEFTOVER_SECONDS
-    told = False
+    said = False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,9 +117,9 @@ def _lock(home: Path) -> int:
                     f"Another betavae{who} already serves from the data folder {home}; stop it, or set BETAVAE_HOME "
                     "and BETAVAE_PORT to others."
                 ) from None
-            if not told:
+            if not said:
                 say("waiting for what a killed launcher left behind to stop")
-                told = True
+                said = True
             time.sleep(0.1)
         except OSError as error:
             os.close(descriptor)
@@ -113,7 +130,7 @@ def _lock(home: Path) -> int:
 
 
 def _alive(pid: str) -> bool:
-    """Whether the process that wrote its id into the lock still runs."""
+    """Returns whether the process that wrote its id into the lock still runs."""
     try:
         os.kill(int(pid), 0)
     except (ValueError, ProcessLookupError):
@@ -124,10 +141,14 @@ def _alive(pid: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises LaunchError when the address can't be had."""
+    """Opens a listening TCP socket.
+
+    Raises:
+        LaunchError: The host is no address of this machine, or the port is taken.
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # localhost means ::1 first on many machines; people type 127.0.0.1
+        # localhost means ::1 first on many machines, while people type 127.0.0.1.
         family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
@@ -147,14 +168,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _environment(settings: Settings, home: Path, port: int) -> dict[str, str]:
-    """What the children need to know; the rest of BETAVAE_… they read from the environment as the launcher did."""
+    """Returns the variables that the children need beside those of the launcher's own environment."""
     variables = {
         "BETAVAE_HOME": str(home),
         "BETAVAE_HOST": settings.host,
         "BETAVAE_PORT": str(port),
         "BETAVAE_DEVICE": settings.device,
-        "BETAVAE_REDIS_URL": settings.redis_url or broker.url(broker.socket_path(home / "redis")),
-        "TMPDIR": str(home / "tmp"),  # the system's may be in memory; uploads are large
+        "BETAVAE_REDIS_URL": settings.redis_url or settings.embedded_redis_url,
+        "TMPDIR": str(home / "tmp"),  # The system's may be in memory, and uploads are large.
         "PYTHONUNBUFFERED": "1",
     }
     if settings.storage_url is not None:
@@ -163,7 +184,7 @@ def _environment(settings: Settings, home: Path, port: int) -> dict[str, str]:
 
 
 def _children(listener: int) -> list[Child]:
-    """The API and the two workers."""
+    """Returns the API and the two workers, not started yet."""
     python = [sys.executable, "-P", "-m"]
     return [
         Child("worker-render", [*python, "worker", "render"], rank=1, stop_seconds=20.0),
@@ -173,9 +194,19 @@ def _children(listener: int) -> list[Child]:
 
 
 def _start_broker(supervisor: Supervisor, folder: Path, address: str, lock: int) -> None:
-    """Starts the embedded broker and waits until it answers; begins afresh once when its files are damaged."""
+    """Starts the embedded broker and waits until it answers; if its files are damaged, starts once more without them.
+
+    Args:
+        supervisor: Keeps the broker running.
+        folder: The folder of its files.
+        address: The address at which it answers.
+        lock: Descriptor of the data folder's lock, which the broker holds too.
+
+    Raises:
+        LaunchError: The broker does not start.
+    """
     server = broker.find_server()
-    path = broker.socket_path(folder)
+    path = socket_path(folder)
     child = Child("broker", broker.command(server, folder, path), rank=2, stop_seconds=15.0, pass_fds=(lock,))
     supervisor.add(child)
     if _wait_for_broker(supervisor, child, address):
@@ -194,7 +225,11 @@ def _start_broker(supervisor: Supervisor, folder: Path, address: str, lock: int)
 
 
 def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool:
-    """Whether the broker answers (it may take as long as it needs to load); False when it ended or we were stopped."""
+    """Waits, for as long as the broker loads its data, until it answers.
+
+    Returns:
+        False if the broker ended; True if it answers or the service was asked to stop.
+    """
     while child.running and not supervisor.stop_requested:
         if not broker.answers(address):
             return True
@@ -203,10 +238,10 @@ def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool
 
 
 def _run(supervisor: Supervisor, host: str, port: int) -> None:
-    """Keeps everything running until a signal asks to stop; says once when the service is ready."""
+    """Keeps everything running until a signal asks to stop, and prints a line once the service is ready."""
     shown = _shown_address(host, port)
     started = time.monotonic()
-    ready, told_slow = False, False
+    ready, said_slow = False, False
     while not supervisor.stop_requested:
         supervisor.restart_crashed()
         if not ready:
@@ -214,14 +249,14 @@ def _run(supervisor: Supervisor, host: str, port: int) -> None:
             if missing is None:
                 ready = True
                 say(f"ready on {shown} (Ctrl-C stops it)")
-            elif not told_slow and time.monotonic() - started > SLOW_START_SECONDS:
-                told_slow = True
+            elif not said_slow and time.monotonic() - started > SLOW_START_SECONDS:
+                said_slow = True
                 say(f"not ready yet: {missing}")
         supervisor.wait(1.0 if ready else 0.1)
     say("stopping")
 
 
 def _shown_address(host: str, port: int) -> str:
-    """The URL to open in a browser on this machine."""
+    """Returns the URL to open in a browser on this machine."""
     local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{local}:{port}"

@@ -1,11 +1,11 @@
-"""The launcher's last will: a process that stops the launcher's children when the launcher is gone.
+"""The reaper: a process that stops the launcher's children when the launcher is gone.
 
-It reads lines from a pipe whose write end only the launcher has. A kill -9 of the launcher closes that end, and the
-reaper sees the end of the file; a clean stop says so first. It runs in its own session, so that Ctrl-C in a terminal
-does not reach it, and needs nothing but the standard library.
+It reads lines from a pipe whose write end only the launcher has. A kill -9 of the launcher closes that end, which the
+reaper sees as the end of the file; before a clean stop, the launcher reports each child that has ended. The reaper runs
+in its own session, so that Ctrl-C in a terminal does not reach it, and imports only the standard library.
 
-Lines: `+ PID RANK` a process group began, `- PID` it ended. Ranks are stopped from the lowest to the highest, so that
-the broker (the highest) is there while workers hand their jobs back.
+The line `+ PID RANK` reports that a process group began, `- PID` that it ended. Ranks are stopped from the lowest to
+the highest, so that the broker, the highest, runs while workers hand their jobs back.
 """
 
 import os
@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterable
 
 TERM_SECONDS = 6.0
-"""How long the groups of one rank may take to stop before they are killed; a checkpoint takes less."""
+"""Time that the groups of one rank may take to stop before they are killed; a checkpoint takes less."""
 
 
 def group_alive(pid: int) -> bool:
-    """Whether a process group still has a member that is more than a zombie."""
+    """Returns whether a process group still has a member that is no zombie."""
     try:
         os.killpg(pid, 0)
     except ProcessLookupError:
@@ -42,7 +42,7 @@ def group_alive(pid: int) -> bool:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Sends a signal to a process group that may be gone already."""
+    """Sends a signal to a process group, which may be gone already."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -50,7 +50,12 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def stop_groups(pids: Iterable[int], seconds: float) -> None:
-    """Asks process groups to stop, waits, and kills those that did not."""
+    """Asks process groups to stop, waits, and kills those that still run.
+
+    Args:
+        pids: Ids of the groups.
+        seconds: Longest wait, in seconds.
+    """
     left = list(pids)
     for pid in left:
         signal_group(pid, signal.SIGTERM)
@@ -63,7 +68,7 @@ def stop_groups(pids: Iterable[int], seconds: float) -> None:
 
 
 def main() -> None:
-    """Reads standard input to its end, then stops what is still running."""
+    """Reads standard input to its end, then stops the groups that still run."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     ranks: dict[int, int] = {}

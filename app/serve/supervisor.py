@@ -1,4 +1,4 @@
-"""Child processes that are kept running: each in a session of its own, started again after a crash, never orphaned."""
+"""Child processes that are kept running, each in its own session, restarted after a crash, and never orphaned."""
 
 import selectors
 import signal
@@ -12,11 +12,12 @@ from types import FrameType
 from typing import IO
 
 from app.serve import reaper
+from worker.stores.processes import exit_text
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 STEADY_SECONDS = 60.0
-"""A child that ran this long before it crashed begins again without delay."""
+"""Run time after which the crashes before it no longer count for the delay of a restart."""
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -25,7 +26,16 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Child:
     """One process to keep running.
 
-    rank: children are stopped from the lowest rank to the highest; stop_seconds: how long one may take to stop.
+    Attributes:
+        name: Name in the lines that are printed.
+        command: The command line.
+        rank: Children are stopped from the lowest rank to the highest.
+        stop_seconds: Time that the child may take to stop, in seconds.
+        pass_fds: Descriptors that the child inherits.
+        process: The running process.
+        started_at: Time of the last start, of the monotonic clock.
+        restart_at: Time of the next start; None while the child runs.
+        num_crashes: Number of crashes in a row.
     """
 
     name: str
@@ -40,31 +50,26 @@ class Child:
 
     @property
     def running(self) -> bool:
+        """True while the process runs."""
         return self.process is not None and self.process.poll() is None
 
 
 def restart_delay(num_crashes: int) -> float:
-    """Seconds to wait before a child is started again after its n-th crash in a row (n from 1)."""
+    """Returns the seconds before a child is restarted after its n-th crash in a row, n from 1."""
     return min(FIRST_DELAY_SECONDS * 2.0 ** (num_crashes - 1), LONGEST_DELAY_SECONDS)
 
 
-def exit_text(returncode: int) -> str:
-    """How a process ended, in words."""
-    if returncode >= 0:
-        return f"exited with code {returncode}"
-    try:
-        return f"was killed by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was killed by signal {-returncode}"
-
-
 class Supervisor:
-    """Starts children, starts them again when they crash, and stops them in order.
-
-    Args: environment, of every child; say, prints one line; kept_fds, held open by the reaper until all is stopped.
-    """
+    """Starts children, restarts them when they crash, and stops them in order."""
 
     def __init__(self, environment: Mapping[str, str], say: Callable[[str], None], kept_fds: tuple[int, ...]) -> None:
+        """Starts the reaper and takes over the signals that ask to stop.
+
+        Args:
+            environment: Environment of every child.
+            say: Prints one line.
+            kept_fds: Descriptors that the reaper holds open until every child has stopped.
+        """
         self.children: list[Child] = []
         self.stop_requested = False
         self.kill_requested = False
@@ -80,7 +85,7 @@ class Supervisor:
         )
 
     def _catch_signals(self) -> socket.socket:
-        """Lets signals end the wait of `step`; returns the socket that they make readable."""
+        """Lets signals end the wait of `wait`. Returns the socket that they make readable."""
         readable, writable = socket.socketpair()
         readable.setblocking(False)
         writable.setblocking(False)
@@ -93,7 +98,7 @@ class Supervisor:
             self.stop_requested = True
 
         for number in STOP_SIGNALS:
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP.
                 signal.signal(number, request_stop)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         return readable
@@ -121,18 +126,18 @@ class Supervisor:
         try:
             pipe.write(line.encode() + b"\n")
             pipe.flush()
-        except OSError:  # the reaper was killed; without it only a kill -9 of the launcher would leave orphans
+        except OSError:  # The reaper was killed; without it, only a kill -9 of the launcher leaves orphans.
             pass
 
     def wait(self, seconds: float) -> None:
-        """Waits until a signal comes or the time is over."""
+        """Waits until a signal comes or the seconds have passed."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._wakeup, selectors.EVENT_READ)
             if selector.select(seconds):
                 self._wakeup.recv(4096)
 
     def restart_crashed(self) -> None:
-        """Notices children that ended and starts those again whose delay is over."""
+        """Notices children that have ended, and restarts those whose delay has passed."""
         now = time.monotonic()
         for child in self.children:
             if child.restart_at is not None:
@@ -151,13 +156,13 @@ class Supervisor:
             self._say(f"{child.name} {exit_text(returncode)}; starting it again in {delay:g} s")
 
     def _forget(self, child: Child) -> None:
-        """Ends what a child left behind in its group, and takes it off the reaper's list."""
+        """Kills what a child left behind in its process group, and takes the child off the reaper's list."""
         assert child.process is not None
         reaper.signal_group(child.process.pid, signal.SIGKILL)
         self._tell_reaper(f"- {child.process.pid}")
 
     def stop(self) -> None:
-        """Stops the children, the lowest rank first; kills those that take too long, or all on a second Ctrl-C."""
+        """Stops the children, the lowest rank first; kills those that take too long, or all after a second Ctrl-C."""
         self.stop_requested = True
         for rank in sorted({child.rank for child in self.children}):
             self._stop_rank([child for child in self.children if child.rank == rank and child.running])

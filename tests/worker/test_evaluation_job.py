@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from api_support import LATENT_DIM, Service, assert_problem, service, zip_of_pictures
+from job_support import events_of
 
 from training.metrics.evaluation import evaluate_model
 from training.metrics.names import METRICS
@@ -88,7 +89,7 @@ def test_scores_come_with_intervals_and_stay_with_the_model(api: Service, worker
         assert metrics[name] == {**score, "dataset": "squares", "seed": 3}
     assert [e["id"] for e in api.client.get("/models/tiny/evaluations").json()["evaluations"]] == [asked["id"]]
     assert api.client.get("/models/tiny-rgb/evaluations").json()["evaluations"] == []
-    fractions = [e.data["progress"]["fraction"] for e in worker.jobs.events(asked["id"]) if e.type == "progress"]
+    fractions = [e.data["progress"]["fraction"] for e in events_of(worker.jobs, asked["id"]) if e.type == "progress"]
     assert fractions == sorted(fractions)
     assert all(0 <= fraction <= 1 for fraction in fractions)
 

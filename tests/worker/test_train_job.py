@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from job_support import events_of
 from PIL import Image
 
 from models.convolutions import loader as convolutions
@@ -102,7 +103,7 @@ def test_a_job_becomes_a_model(services: Runtime, create: Create) -> None:
     info, folder = services.models.get(done.model)
     assert (info.name, info.step, info.dataset["id"], info.dataset["num_images"]) == ("Squares", 6, "squares", 40)
     assert load_model(folder).info == info
-    types = [event.type for event in services.jobs.events(job.id)]
+    types = [event.type for event in events_of(services.jobs, job.id)]
     assert types[:2] == ["queued", "running"]
     assert types[-1] == "succeeded"
     assert {"packing", "progress", "checkpoint"} <= set(types)
@@ -175,7 +176,7 @@ def test_a_warning_comes_once_whatever_its_numbers(
     done = services.jobs.get(job.id)
     assert len(done.warnings) == 2
     assert done.warnings[1] == "slow"
-    assert [event.type for event in services.jobs.events(job.id)].count("warning") == 2
+    assert [event.type for event in events_of(services.jobs, job.id)].count("warning") == 2
 
 
 def test_a_wake_up_that_comes_twice_does_nothing(services: Runtime, create: Create) -> None:
@@ -208,7 +209,7 @@ def test_cancelling_stops_a_training(services: Runtime, create: Create) -> None:
     in_mid_training(services, job.id, lambda: services.jobs.cancel(job.id))
     done = services.jobs.get(job.id)
     assert (done.status, done.model) == ("cancelled", None)
-    assert not any(not record.shipped for record in services.models.list())
+    assert not any(not record.shipped for record in services.models.records())
 
 
 @pytest.mark.parametrize("interruption", ["pause", "stop the worker", "wipe Redis and stop the worker"])
@@ -315,7 +316,7 @@ def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: 
     in_mid_training(services, job.id, take_away)
     now = services.jobs.get(job.id)
     assert (now.status, now.worker, now.fence) == ("running", "another", 2)
-    assert not any(not record.shipped for record in services.models.list())
+    assert not any(not record.shipped for record in services.models.records())
 
 
 @pytest.mark.parametrize(
@@ -398,7 +399,7 @@ def test_a_training_that_starts_from_a_model_says_so_and_begins_at_step_0(servic
         work_on(services, job.id)
     done = services.jobs.get(other.id)
     assert (done.status, done.resumed_from_step, done.progress["step"]) == ("succeeded", None, 6)
-    assert "started_from" in [event.type for event in services.jobs.events(other.id)]
+    assert "started_from" in [event.type for event in events_of(services.jobs, other.id)]
     old, new = (load_model(services.models.get(model or "")[1]) for model in (source, done.model))
     assert source is not None and source in new.info.source
     assert old.info.weights_sha256[:16] in new.info.source
@@ -432,7 +433,7 @@ def test_scores_that_are_asked_for_land_in_the_job_and_in_the_model(
     metrics = services.models.info(done.model or "").metrics
     assert metrics["mig"]["value"] == done.result["evaluation"]["scores"]["mig"]["value"]
     assert metrics["mig"]["dataset"] == labelled
-    types = [event.type for event in services.jobs.events(job.id)]
+    types = [event.type for event in events_of(services.jobs, job.id)]
     assert types.index("model") < types.index("evaluating") < types.index("succeeded")
 
 
@@ -490,7 +491,7 @@ def test_a_set_is_packed_once_for_all_who_need_it(services: Runtime, create: Cre
     assert (done.status, done.result and done.result["num_images"]) == ("succeeded", 40)
     job = create()
     work_on(services, job.id)
-    assert "packing" not in [event.type for event in services.jobs.events(job.id)]
+    assert "packing" not in [event.type for event in events_of(services.jobs, job.id)]
     again = request_pack(services.jobs, "squares", preprocessing)
     assert (again.status, again.attempts) == ("queued", 0)
 

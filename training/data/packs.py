@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.atomic import write_bytes
+from models.atomic import umask, write_bytes
 from models.config import ConfigError
 from models.info import Preprocessing
 
@@ -413,7 +413,7 @@ def _sync(file: BinaryIO) -> None:
 
 
 def _move_into_place(work: Path, folder: Path) -> None:
-    os.chmod(work, 0o777 & ~_umask())
+    os.chmod(work, 0o777 & ~umask())
     while True:
         old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.packing-"))
         try:
@@ -429,12 +429,6 @@ def _move_into_place(work: Path, folder: Path) -> None:
             # Another process has just put its pack of the same there.
         finally:
             shutil.rmtree(old, ignore_errors=True)  # Whoever has the old arrays mapped keeps them.
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Connections to Redis, and the one error that says that it is away; free of torch."""
+"""Connections to Redis, and the one error that says that Redis is away. This module loads no torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from redis.retry import Retry
 from worker.jobs.records import JobStoreUnavailable
 
 _OPTIONS: dict[str, Any] = {
-    # redis-py 8 picks RESP 3 by itself, which changes the shape of XREAD.
+    # redis-py 8 chooses RESP 3 by itself, which changes the shape of XREAD's answer.
     "protocol": 2,
     "decode_responses": True,
     "socket_connect_timeout": 2,
@@ -24,16 +24,20 @@ _OPTIONS: dict[str, Any] = {
     "health_check_interval": 10,
 }
 IMPATIENT: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 4}
-"""For whoever has a client of its own waiting: a server that takes the connection and is silent is given up soon."""
+"""Options for a process whose own client waits: they give up soon on a server that accepts but does not answer."""
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError)
 BLOCK_SECONDS = 5.0
-"""Longest wait in one blocking read; below the socket's timeout."""
+"""Longest wait in one blocking read; it is below the socket's timeout."""
 
 
 def connect(url: str, *, patient: bool = True) -> Any:
-    """A Redis client; nothing is sent yet. One retry hides a server that was restarted since the last call.
+    """Returns a Redis client, which has sent nothing yet.
 
-    Args: patient, whether a server that is silent is waited for: 20 s in all, else 4. Blocking reads need it.
+    One retry hides a server that was restarted since the last call.
+
+    Args:
+        url: Address of the server: redis://, rediss:// or unix://.
+        patient: True waits 20 s in all for a silent server, which blocking reads need; False waits 4 s.
     """
     if patient:
         return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
@@ -43,9 +47,11 @@ def connect(url: str, *, patient: bool = True) -> Any:
 
 
 def connect_async(url: str, **options: Any) -> Any:
-    """An asyncio Redis client, for follow_events; silence past the longest blocking read ends it at once.
+    """Returns an asyncio Redis client for `follow_events`, which raises when a server is silent for too long.
 
-    Args: options, instead of ours.
+    Args:
+        url: Address of the server.
+        **options: Options of redis-py that replace the service's own.
     """
     retry = AsyncRetry(ConstantBackoff(0.05), 1, (RedisConnectionError,))
     return redis.asyncio.Redis.from_url(url, retry=retry, **{**_OPTIONS, **options})
@@ -53,7 +59,7 @@ def connect_async(url: str, **options: Any) -> Any:
 
 @contextmanager
 def reaching_redis() -> Iterator[None]:
-    """Turns whatever says that Redis is away, or cannot write, into JobStoreUnavailable."""
+    """Turns every error that says that Redis is away, or cannot write, into JobStoreUnavailable."""
     try:
         yield
     except _AWAY as error:

@@ -1,4 +1,4 @@
-"""Following a job's log from asyncio code, for server-sent events; free of torch."""
+"""The events of a job's log for asyncio code such as server-sent events. This module loads no torch."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,11 +14,21 @@ from worker.jobs.store import JobStore
 async def follow_events(
     client: Any, store: JobStore, job_id: str, after: str | None = None, *, idle_seconds: float = 5.0
 ) -> AsyncIterator[Event | None]:
-    """The job's events after `after`, as they come; ends after the event that finishes the job.
+    """Follows a job's log until the event that finishes the job.
 
-    Args: client, from `connect_async`.
-    Yields: events, and None whenever nothing came for idle_seconds, so that a caller may look up.
-    Raises: UnknownJob, JobStoreUnavailable.
+    Args:
+        client: A client from `connect_async`; a blocking read holds its connection.
+        store: The store that has the job.
+        job_id: Id of the job.
+        after: Id of the event after which to begin; None begins with the first.
+        idle_seconds: Seconds without an event after which None is yielded.
+
+    Yields:
+        Each event as it comes, and None after each idle time, so that the caller can check whether to go on.
+
+    Raises:
+        UnknownJob: There is no such job.
+        JobStoreUnavailable: Redis is away.
     """
     key, position = f"{P}events:{job_id}", event_position(after)
     job = await anyio.to_thread.run_sync(store.get, job_id)
@@ -39,5 +49,6 @@ async def follow_events(
 
 
 async def _more(client: Any, key: str, position: str) -> bool:
+    """Returns whether the log has entries after a position."""
     with reaching_redis():
         return bool(await client.xrange(key, f"({position}" if position != FIRST_EVENT else "-", "+", 1))

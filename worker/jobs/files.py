@@ -1,7 +1,8 @@
-"""What of a job lasts in the storage: job.json (the request), state.json, result.json; free of torch.
+"""The files that keep a job in the storage: job.json (the request), state.json and result.json.
 
 job.json is written once, before Redis knows the job. While a job is not finished, state.json holds its last
-transition; when it is, result.json takes its place. Each carries the version of the record, so that the newest wins.
+transition; when the job has finished, result.json takes its place. Each file carries the version of the record, so that
+the newest wins. This module loads no torch.
 """
 
 import json
@@ -26,7 +27,7 @@ _JSON_FIELDS = ("progress", "metrics", "result", "error", "warnings")
 
 @dataclass(frozen=True)
 class StoredJob:
-    """A job as the storage has it, ready to be restored. Values of `fields` are the strings of a Redis hash."""
+    """A job as the storage has it, ready to be restored. The values of `fields` are the texts of a Redis hash."""
 
     id: str
     kind: str
@@ -39,19 +40,24 @@ class StoredJob:
 
 
 def folder(job_id: str) -> str:
-    """The prefix of everything that is stored of a job."""
+    """Returns the storage prefix of all files of a job."""
     return f"jobs/{job_id}"
 
 
 def write_request(storage: Storage, job_id: str, description: dict[str, Any]) -> None:
-    """Writes job.json: from then on the job is accepted, whatever happens to Redis."""
+    """Writes job.json. From then on the job is accepted, whatever happens to Redis."""
     storage.write_json(f"{folder(job_id)}/job.json", {"format_version": FORMAT_VERSION, **description})
 
 
 def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
-    """Writes the record's last transition: result.json for a finished job, else state.json; the other one goes.
+    """Writes the last transition of a job to result.json if the job is finished, else to state.json.
 
-    Args: record, the fields of the job's Redis hash.
+    The other of the two files is removed.
+
+    Args:
+        storage: Where the job's files are.
+        job_id: Id of the job.
+        record: The fields of the job's Redis hash.
     """
     state: dict[str, Any] = {"id": job_id, "status": record["status"], "version": int(record["version"])}
     state.update({name: int(record[name]) for name in ("fence", "attempts", "resumed_from_step") if name in record})
@@ -64,12 +70,12 @@ def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
 
 
 def stored_version(storage: Storage, job_id: str) -> int:
-    """The version of the last transition that the storage knows; 0 for a job that only was accepted."""
+    """Returns the version of the last transition in the storage; 0 for a job that has made none."""
     return int(_newest_state(storage, job_id).get("version", 0))
 
 
 def read_job(storage: Storage, job_id: str) -> StoredJob | None:
-    """The job out of its files; None when there is no job.json, or it is damaged (which is logged)."""
+    """Reads a job from its files. Returns None if job.json is missing, or damaged, which is logged."""
     try:
         description = storage.read_json(f"{folder(job_id)}/job.json")
         if description["kind"] not in KINDS:
@@ -87,7 +93,7 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     if key:
         fields["idempotency_key"] = key
     fields["attempts"] = str(state.get("attempts", 0))
-    # A job that nobody holds starts above every fence that was ever given, noted or not.
+    # The next fence must be above every fence that was ever given, recorded or not.
     fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])
     fields["fence"] = str(fence if status not in ("queued",) else fence + 1)
     fields.update({name: str(state[name]) for name in ("resumed_from_step", *_TIME_FIELDS) if name in state})
@@ -106,6 +112,7 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
 
 
 def _newest_state(storage: Storage, job_id: str) -> dict[str, Any]:
+    """Returns the content of state.json or result.json, whichever has the higher version; empty if there is neither."""
     newest: dict[str, Any] = {}
     for name in ("state.json", "result.json"):
         try:
@@ -120,5 +127,6 @@ def _newest_state(storage: Storage, job_id: str) -> dict[str, Any]:
 
 
 def _checkpoint_fences(storage: Storage, job_id: str) -> list[int]:
+    """Returns the fences in the names of the job's checkpoints."""
     names = storage.list(f"{folder(job_id)}/checkpoints")
     return [int(match[1]) for match in map(_CHECKPOINT.fullmatch, names) if match]

@@ -1,4 +1,7 @@
-"""The queues: Celery's settings, sending of wake-ups, and who consumes; free of torch."""
+"""The queues: Celery's settings, the sending of wake-ups, and the workers that consume.
+
+This module loads no torch.
+"""
 
 import functools
 import json
@@ -24,7 +27,11 @@ log = logging.getLogger(__name__)
 
 
 def make_celery(settings: Settings) -> Celery:
-    """The Celery application over the Redis of the settings."""
+    """Makes the Celery application for the Redis of the settings.
+
+    Raises:
+        SettingsError: There is no redis_url.
+    """
     app = Celery("betavae", broker=settings.broker_url, include=["worker.tasks"])
     app.conf.update(
         task_serializer="json",
@@ -32,7 +39,7 @@ def make_celery(settings: Settings) -> Celery:
         result_serializer="json",
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # A message is a wake-up: it is acknowledged before the work begins, and the record tells the truth. Late
+        # A message is a wake-up that is acknowledged before the work begins; the record is the truth. A late
         # acknowledgement would start every training again after the visibility timeout.
         task_acks_late=False,
         task_default_queue="render",
@@ -64,7 +71,7 @@ def _app() -> Celery:
 
 
 def __getattr__(name: str) -> Any:
-    # `celery -A worker.jobs.queue` finds the application here; importing this module needs no settings.
+    # `celery -A worker.jobs.queue` finds the application here, while importing this module needs no settings.
     if name in ("celery_app", "app", "celery"):
         return _app()
     raise AttributeError(name)
@@ -75,15 +82,15 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
-        # Sending blocks on nothing; a broker that is silent is given up while the client still waits.
+        # The HTTP client waits meanwhile, so a silent broker is given up soon.
         self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **IMPATIENT}
 
     def __call__(self, job: Job) -> None:
-        """The wake-up of a job."""
+        """Sends the wake-up of a job."""
         self._put(RUN_JOB, job.id, job.queue, headers={"job_id": job.id})
 
     def call(self, call_id: str) -> None:
-        """The wake-up of a model call (worker.model_calls); a client waits for it."""
+        """Sends the wake-up of a model call (worker.model_calls), for which a client waits."""
         self._put(RUN_CALL, call_id, "render")
 
     def _put(self, task: str, argument: str, queue: str, headers: dict[str, str] | None = None) -> None:
@@ -93,24 +100,23 @@ class Sender:
 
 
 def open_job_store(settings: Settings, storage: Storage, *, patient: bool = True) -> JobStore:
-    """The job store of the settings; nothing is sent to Redis yet. Args: patient, as for `connect`."""
-    sender = Sender(settings)  # Raises SettingsError without a redis_url.
+    """Opens the job store of the settings, without sending anything to Redis yet.
+
+    Args:
+        settings: The settings, with a redis_url.
+        storage: Where jobs last.
+        patient: See `connect`.
+
+    Raises:
+        SettingsError: There is no redis_url.
+    """
+    sender = Sender(settings)
     client = connect(settings.redis_url or "", patient=patient)
     return JobStore(client, storage, send=sender, lease_seconds=settings.lease_seconds)
 
 
-def send(job: Job) -> None:
-    """Puts the wake-up of a job on its queue, by the settings of the environment."""
-    _sender()(job)
-
-
-@functools.cache
-def _sender() -> Sender:
-    return Sender(load_settings())
-
-
 def waiting_ids(client: Any, queue: str) -> set[str]:
-    """Ids of the jobs that have a message: on the queue, or fetched by a worker that has not begun."""
+    """Returns the ids of the jobs whose message is on a queue, or was fetched by a worker that has not begun."""
     with reaching_redis():
         messages = list(client.lrange(QUEUE_PREFIX + queue, 0, -1))
         messages += [json.dumps(json.loads(entry)[0]) for entry in client.hvals(f"{QUEUE_PREFIX}unacked")]
@@ -124,7 +130,15 @@ def waiting_ids(client: Any, queue: str) -> set[str]:
 
 
 def send_missing(store: JobStore, *, older_than_seconds: float = 2.0) -> int:
-    """Sends a wake-up for every job that waits without one. Returns how many."""
+    """Sends a wake-up for each queued job that has none.
+
+    Args:
+        store: The jobs.
+        older_than_seconds: Shortest time that a job has been queued for.
+
+    Returns:
+        The number of wake-ups that were sent.
+    """
     with reaching_redis():
         seconds, microseconds = store.redis.time()
         latest = (seconds + microseconds / 1e6 - older_than_seconds) * 1000
@@ -141,7 +155,7 @@ def send_missing(store: JobStore, *, older_than_seconds: float = 2.0) -> int:
 
 
 def workers_alive(client: Any) -> dict[str, int]:
-    """Number of workers that consume each queue."""
+    """Returns the number of workers that consume each queue."""
     alive = dict.fromkeys(QUEUES, 0)
     with reaching_redis():
         for key in client.scan_iter(f"{WORKERS}*", count=200):
@@ -152,11 +166,18 @@ def workers_alive(client: Any) -> dict[str, int]:
 
 
 def heartbeat_key(queue: str, host: str, pid: int) -> str:
-    """Where a worker says that it consumes."""
+    """Returns the key of a worker's heartbeat."""
     return f"{WORKERS}{queue}:{host}-{pid}"
 
 
 def beat(client: Any, key: str, *, seconds: int = 15, **facts: Any) -> None:
-    """Says that a worker consumes, for so many seconds."""
+    """Records that a worker consumes.
+
+    Args:
+        client: A Redis client.
+        key: The key from `heartbeat_key`.
+        seconds: Time after which the heartbeat expires.
+        **facts: What else is recorded with it.
+    """
     with reaching_redis():
         client.set(key, json.dumps({"at": time.time(), **facts}), ex=seconds)

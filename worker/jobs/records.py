@@ -1,4 +1,7 @@
-"""What a job is: states, the table of transitions, the record, its events, and what can go wrong; free of torch."""
+"""What a job is: its states, the table of transitions, its record, its events and its errors.
+
+This module loads no torch.
+"""
 
 import json
 import re
@@ -9,9 +12,10 @@ from typing import Any
 
 KINDS = ("train", "traversal", "dataset", "evaluation")
 QUEUE_OF_KIND = {"train": "train", "traversal": "render", "dataset": "render", "evaluation": "train"}
-"""An evaluation takes a device and minutes, so it waits its turn among the trainings.
+"""The queue of each kind of job.
 
-Packing is on the render queue, since it would wait for hours behind a training; a worker packs one at a time."""
+An evaluation takes a device and minutes, so it waits among the trainings. A packing would wait for hours behind a
+training, so it is on the render queue; a worker packs one data set at a time."""
 QUEUES = ("train", "render")
 
 TRANSITIONS: dict[str, frozenset[str]] = {
@@ -24,11 +28,11 @@ TRANSITIONS: dict[str, frozenset[str]] = {
     "failed": frozenset({"queued"}),
     "cancelled": frozenset({"queued"}),
 }
-"""Every state, and the states that may follow it. Anything else is refused."""
+"""Each state and the states that may follow it; every other transition is refused."""
 
 STATES = tuple(TRANSITIONS)
 HELD = ("running", "pausing", "cancelling")
-"""States in which a worker holds the job by a lease."""
+"""States in which a worker holds the job under a lease."""
 FINISHED = ("succeeded", "failed", "cancelled")
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -44,7 +48,7 @@ class UnknownJob(KeyError):
 
 
 class TransitionRefused(ValueError):
-    """The job's state does not allow what was asked."""
+    """The job's state does not allow the requested action."""
 
     def __init__(self, job_id: str, status: str, action: str) -> None:
         super().__init__(f"Job {job_id} is {status}; it cannot {action}.")
@@ -52,11 +56,11 @@ class TransitionRefused(ValueError):
 
 
 class IdempotencyConflict(ValueError):
-    """The idempotency key came with another request before."""
+    """The idempotency key was sent with a different request before."""
 
 
 class StaleClaim(RuntimeError):
-    """The claim's fence is old or its job is gone: whoever holds it must stop and commit nothing."""
+    """The claim's fence is old or its job is gone; the holder must stop and commit nothing."""
 
 
 class JobStoreUnavailable(ConnectionError):
@@ -64,22 +68,22 @@ class JobStoreUnavailable(ConnectionError):
 
 
 def new_job_id() -> str:
-    """A new id that nobody can guess."""
+    """Returns a new id that cannot be guessed."""
     return f"j-{secrets.token_hex(8)}"
 
 
 def valid_job_id(job_id: str) -> bool:
-    """Whether the text can be a job's id; anything else is an unknown job."""
+    """Returns whether a text can be the id of a job."""
     return _ID.fullmatch(job_id) is not None
 
 
 def event_position(last_event_id: str | None) -> str:
-    """A position in an event log; what is no position (a client sent it) means the beginning."""
+    """Returns a position in an event log. A text that a client sent and that is no position means the beginning."""
     return last_event_id if last_event_id and _EVENT_ID.fullmatch(last_event_id) else FIRST_EVENT
 
 
 def iso(milliseconds: int | str | None) -> str | None:
-    """A server time as ISO 8601, UTC."""
+    """Returns a time of the Redis server, in milliseconds since 1970, as ISO 8601 in UTC."""
     if not milliseconds:
         return None
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC).isoformat(timespec="milliseconds")
@@ -87,8 +91,11 @@ def iso(milliseconds: int | str | None) -> str | None:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of a job's durable log. `type` is a state, or progress, packing, resumed, started_from, checkpoint,
-    warning, model (registered), evaluating."""
+    """One entry of a job's durable log.
+
+    `type` is a state, or progress, packing, resumed, started_from, checkpoint, warning, model (it was registered) or
+    evaluating.
+    """
 
     id: str
     type: str
@@ -97,7 +104,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job as it is recorded. Times are ISO 8601, UTC, by the clock of Redis."""
+    """A job as it is recorded. Times are ISO 8601 in UTC, by the clock of Redis."""
 
     id: str
     kind: str
@@ -105,9 +112,9 @@ class Job:
     request: dict[str, Any]
     name: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
-    """step, num_steps, fraction, images_per_second, eta_seconds; phase, and phase_fraction where it is another."""
+    """step, num_steps, fraction, images_per_second, eta_seconds, phase and phase_fraction, each as last reported."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """reconstruction_loss, kl, kl_per_dimension, capacity and more, as last reported."""
+    """reconstruction_loss, kl, kl_per_dimension, capacity and others, each as last reported."""
     attempts: int = 0
     resumed_from_step: int | None = None
     model: str | None = None
@@ -124,14 +131,19 @@ class Job:
 
     @property
     def queue(self) -> str:
+        """The queue that the job waits in."""
         return QUEUE_OF_KIND[self.kind]
 
     @property
     def is_finished(self) -> bool:
+        """True if the job has succeeded, failed or been cancelled."""
         return self.status in FINISHED
 
     def _whole_progress(self) -> dict[str, Any]:
-        """Every field of the progress. The length of a training is known before it begins, unless it is in epochs."""
+        """Returns every field of the progress.
+
+        The length of a training is known before it begins, unless it is given in epochs.
+        """
         progress = {**EMPTY_PROGRESS, **self.progress}
         config = self.request.get("config") if self.kind == "train" else None
         if progress["num_steps"] is None and config and config.get("num_epochs") is None:
@@ -141,7 +153,7 @@ class Job:
         return progress
 
     def to_json(self) -> dict[str, Any]:
-        """The public fields; `links` are the HTTP layer's."""
+        """Returns the public fields; the HTTP layer adds `links`."""
         return {
             "id": self.id,
             "kind": self.kind,
@@ -186,7 +198,7 @@ _TIME_FIELDS = ("created_at", "started_at", "updated_at", "finished_at")
 
 
 def job_from_hash(record: dict[str, str]) -> Job:
-    """A job from the fields of its Redis hash."""
+    """Makes a job from the fields of its Redis hash."""
     values: dict[str, Any] = {}
     for name in ("id", "kind", "status", "name", "model", "worker", "idempotency_key"):
         if name in record:
@@ -203,7 +215,7 @@ def job_from_hash(record: dict[str, str]) -> Job:
 
 
 def event_from_entry(entry: tuple[str, dict[str, str]]) -> Event:
-    """An event from a Redis stream entry."""
+    """Makes an event from an entry of a Redis stream."""
     event_id, fields = entry
     data = json.loads(fields["data"])
     return Event(event_id, fields["type"], {**data, "status": fields["status"], "at": iso(fields["at"])})

@@ -1,8 +1,9 @@
-"""The sweeper: puts right what died half-way; a thread in every worker, one at a time by a lock; free of torch.
+"""The sweeper: repairs what a died worker or a wiped Redis left behind. This module loads no torch.
 
-Each pass takes jobs from workers whose lease ran out, sends the wake-ups that are missing, and writes states that the
-storage does not have yet. When Redis is not the server that it was (wiped, restarted with an older file), it first
-restores every job that the storage knows better. Now and then it removes files that nobody points to.
+Every worker runs it in a thread; a lock lets one sweep at a time. Each pass takes jobs from workers whose lease ran
+out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. If Redis was wiped
+or restarted, the pass first restores each job of which the storage has a newer version. Every ten minutes it removes
+files that no job refers to.
 """
 
 import logging
@@ -22,13 +23,13 @@ LOCK = f"{PREFIX}sweeper"
 SWEEP_SECONDS = 3.0
 CLEAN_SECONDS = 600.0
 KEPT_TRAVERSAL_JOB_SECONDS = 3600.0
-"""A finished traversal is a resource of its own; the job that made it is forgotten after this time."""
+"""Time after which the job of a finished traversal is removed; the traversal itself stays."""
 
 log = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Sweeps over one job store. `run_once` is a pass; `start` makes a thread of passes."""
+    """Sweeps one job store. `run_once` makes one pass; `start` makes passes in a thread."""
 
     def __init__(self, store: JobStore, *, every_seconds: float = SWEEP_SECONDS) -> None:
         self.store = store
@@ -40,25 +41,32 @@ class Sweeper:
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def start(self) -> None:
-        """Begins to sweep in a thread of its own."""
+        """Starts the thread that sweeps."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread and gives the lock back."""
+        """Ends the thread and releases the lock."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5)
 
     def run_once(self) -> bool:
-        """One pass; False when another sweeper has the lock. Raises JobStoreUnavailable."""
+        """Makes one pass.
+
+        Returns:
+            False if another sweeper has the lock.
+
+        Raises:
+            JobStoreUnavailable: Redis is away.
+        """
         if not self._lock():
             return False
         with reaching_redis():
             server = _server(self.store.redis)
         self._rebuild_if_needed(str(server["run_id"]))
-        # Leases ran on while Redis was away: its holders get the time to renew them first.
+        # Leases ran on while Redis was away, so their holders first get the time to renew them.
         if float(server["uptime_in_seconds"]) >= self.store.lease_seconds:
-            self._take_from_the_dead()
+            self._take_from_lost_workers()
         sent = send_missing(self.store)
         if sent:
             log.info("sent %d missing wake-ups", sent)
@@ -85,7 +93,11 @@ class Sweeper:
         self._unlock()
 
     def _lock(self) -> bool:
-        """Takes the lock, or keeps it; it falls free when its holder misses a few passes."""
+        """Takes or keeps the lock, which expires when its holder misses a few passes.
+
+        Returns:
+            True if this sweeper has the lock.
+        """
         milliseconds = int(max(self._every * 4, 2.0) * 1000)
         with reaching_redis():
             if self.store.redis.set(LOCK, self._token, nx=True, px=milliseconds):
@@ -103,9 +115,9 @@ class Sweeper:
         except JobStoreUnavailable:
             pass
 
-    def _take_from_the_dead(self) -> None:
+    def _take_from_lost_workers(self) -> None:
         for job_id, old, new in self.store.expire_leases():
-            log.warning("job %s: its worker gave no sign of life; %s → %s", job_id, old, new)
+            log.warning("job %s: its worker did not renew the lease; %s → %s", job_id, old, new)
             if new == "queued":
                 self.store.send(self.store.get(job_id))
 
@@ -119,12 +131,13 @@ class Sweeper:
 
 
 def _server(client: Any) -> dict[str, Any]:
+    """Returns what Redis says about its server process."""
     info: dict[str, Any] = client.info("server")
     return info
 
 
 def clean(store: JobStore) -> None:
-    """Forgets finished traversal jobs that are old, and removes job folders that no job.json describes."""
+    """Removes old finished traversal jobs, and job folders without a job.json."""
     with reaching_redis():
         seconds, _ = store.redis.time()
     for status in FINISHED:
@@ -143,7 +156,7 @@ def clean(store: JobStore) -> None:
         try:
             store.get(job_id)
         except UnknownJob:
-            # Twice, as a job that is just being accepted writes its description first thing.
+            # Checked again, because a job that is just being accepted may have written its description meanwhile.
             if not store.storage.exists(f"{folder(job_id)}/job.json"):
-                log.info("job %s: removing files that nobody points to", job_id)
+                log.info("job %s: removing files without a job.json", job_id)
                 store.storage.delete(folder(job_id))

@@ -1,16 +1,14 @@
-"""Data sets by id: built-in ones, registered folders and files, uploads; and their packs; free of torch.
+"""Data sets by id (built-in ones, registered folders and files, uploads) and their packs.
 
-`datasets/<id>/source.json` says where the pictures come from, `datasets/<id>/upload.<suffix>` is what was uploaded,
-`datasets/<id>/channels.json` whether an upload has colours, `datasets/<id>/<pack>/` is the set packed for one image
-size, number of channels and crop.
+`datasets/<id>/source.json` describes where the pictures come from. `datasets/<id>/upload.<suffix>` is the uploaded
+file, and `datasets/<id>/channels.json` its number of channels. `datasets/<id>/<pack>/` is the data set packed for one
+image size, number of channels and crop. This module loads no torch.
 """
 
 import logging
-import re
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,68 +30,23 @@ from training.data.datasets import (
 from training.data.images import DEFAULT_MAX_PIXELS
 from training.data.packs import Pack, PackError, PackInfo, open_pack
 from training.data.picture_files import check_folder
+from worker.stores.dataset_records import (
+    BUILT_IN_NAMES,
+    DatasetRecord,
+    UnknownDataset,
+    pack_name,
+    pack_summary,
+)
+from worker.stores.ids import free_id, is_id, slug
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _UPLOAD_SUFFIXES = (".zip", ".npz", ".npy", ".h5", ".hdf5")
 
-BUILT_IN_NAMES = {
-    "dsprites": "dSprites-compatible shapes",
-    "dsprites_color": "dSprites-compatible shapes in random colours",
-    "chairs": "Rendered chairs",
-}
-
-_Packs = list[PackInfo]
 Packer = Callable[..., object]
-"""Packs as training.data.datasets.pack_dataset does, with its arguments."""
+"""A function that packs a data set; it takes the arguments of training.data.datasets.pack_dataset."""
 
 log = logging.getLogger(__name__)
-
-
-class UnknownDataset(KeyError):
-    """There is no data set with this id."""
-
-    def __str__(self) -> str:
-        return f"There is no data set with the id {self.args[0]}."
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetRecord:
-    """A data set in the registry. `status`: unpacked, ready (there is a pack), or failed (`error` says why)."""
-
-    id: str
-    name: str
-    kind: str
-    """builtin, folder, file or upload."""
-    source: str
-    """The built-in set's name, the path on the worker's machine, or the uploaded file's name."""
-    status: str = "unpacked"
-    num_images: int | None = None
-    num_rejected: int | None = None
-    packs: list[dict[str, Any]] = field(default_factory=list)
-    error: dict[str, str] | None = None
-    layout: str = "auto"
-    split: str = "official"
-    created_at: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {f: getattr(self, f) for f in self.__dataclass_fields__}
-
-
-def pack_name(preprocessing: Preprocessing) -> str:
-    """The folder name of a pack: what decides its pixels."""
-    parts = [f"{preprocessing.image_size}px", "grey" if preprocessing.num_channels == 1 else "rgb"]
-    if preprocessing.crop_size is not None:
-        parts.append(f"crop{preprocessing.crop_size}")
-    if preprocessing.crop == "none":
-        parts.append("whole")
-    return "-".join(parts)
-
-
-def pack_job_id(dataset_id: str, preprocessing: Preprocessing) -> str:
-    """The id of the one job that packs a data set in one way."""
-    return f"pack-{dataset_id}-{pack_name(preprocessing)}"
 
 
 class DatasetRegistry:
@@ -102,20 +55,30 @@ class DatasetRegistry:
     def __init__(
         self, storage: Storage, *, cache_folder: Path | None = None, max_image_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
-        """Args: cache_folder, where packs are made when the storage is remote; max_image_pixels, limit of packing."""
+        """Takes the storage of the data sets.
+
+        Args:
+            storage: Where entries, uploads and packs are.
+            cache_folder: Where packs are made if the storage is remote.
+            max_image_pixels: Largest picture that is packed, in pixels.
+        """
         self.storage = storage
         self.limits = Limits(max_pixels=max_image_pixels)
         self.cache_folder = cache_folder or Path("betavae-data/cache").absolute()
 
-    def list(self) -> list[DatasetRecord]:
-        """All data sets: built-in ones first, then the others by name."""
+    def records(self) -> list[DatasetRecord]:
+        """Returns all data sets: built-in ones first, then the others by name."""
         others = [name for name in self.storage.list("datasets") if self._has_source(name)]
         records = [self._read(dataset_id) for dataset_id in others]
         return [self.get(i) for i in BUILT_IN_NAMES] + sorted((r for r in records if r), key=lambda r: r.name)
 
     def get(self, dataset_id: str) -> DatasetRecord:
-        """The data set's entry. Raises UnknownDataset."""
-        if not _ID.fullmatch(dataset_id):
+        """Returns the data set's entry.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+        """
+        if not is_id(dataset_id):
             raise UnknownDataset(dataset_id)
         record = self._read(dataset_id)
         if record is None:
@@ -123,9 +86,17 @@ class DatasetRegistry:
         return record
 
     def add_path(self, name: str, path: Path, *, layout: str = "auto", split: str = "official") -> DatasetRecord:
-        """Registers a folder of pictures, or an archive, where it lies.
+        """Registers a folder of pictures or an archive, which stays where it is.
 
-        Raises: ConfigError for a bad name; DatasetError when there is no such folder or no picture in it.
+        Args:
+            name: Name of the data set.
+            path: The folder or file.
+            layout: Layout of the folder or archive, or auto.
+            split: How its images are divided into splits.
+
+        Raises:
+            ConfigError: The name is not allowed.
+            DatasetError: There is no such folder or file, or no picture in it.
         """
         name, path = validate_name(name), path.expanduser().absolute()
         if path.is_dir():
@@ -138,10 +109,18 @@ class DatasetRegistry:
     def add_upload(
         self, name: str, path: Path, *, filename: str, layout: str = "auto", split: str = "official"
     ) -> DatasetRecord:
-        """Moves an uploaded archive (a local file) into the storage.
+        """Moves an uploaded archive into the storage and registers it.
 
-        Args: filename, as the client called it; its suffix decides how it is read.
-        Raises: ConfigError for a bad name, DatasetError for a suffix that is not known.
+        Args:
+            name: Name of the data set.
+            path: The local file, which is removed.
+            filename: The client's name of the file; its suffix decides how the file is read.
+            layout: Layout of the archive, or auto.
+            split: How its images are divided into splits.
+
+        Raises:
+            ConfigError: The name is not allowed.
+            DatasetError: The suffix is unknown.
         """
         name, suffix = validate_name(name), Path(filename).suffix.lower()
         if suffix not in _UPLOAD_SUFFIXES:
@@ -151,12 +130,21 @@ class DatasetRegistry:
         return self._add(name, "upload", f"upload{suffix}", layout, split, record_id)
 
     def delete(self, dataset_id: str) -> None:
-        """Removes the packs, and what was uploaded; a registered folder's pictures stay where they are."""
+        """Removes a data set's packs and its uploaded file; the pictures of a registered folder stay.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+        """
         self.get(dataset_id)
         self.storage.delete(f"datasets/{dataset_id}")
 
     def source(self, dataset_id: str) -> Source:
-        """Where the pictures come from. Raises UnknownDataset, and DatasetError when they are gone."""
+        """Returns where the pictures come from.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+            DatasetError: The pictures are gone.
+        """
         record = self.get(dataset_id)
         if record.kind == "builtin":
             return BuiltIn(record.source)
@@ -170,13 +158,17 @@ class DatasetRegistry:
         return ArrayFile(path)
 
     def num_channels(self, dataset_id: str) -> int:
-        """3 where its pictures have colours, otherwise 1; for pictures that cannot be read, as its packs are, or 1.
+        """Returns 3 if the pictures have colours, otherwise 1.
 
-        Raises: UnknownDataset; DatasetError needs_h5py, where it takes a worker to look.
+        If the pictures cannot be read, the packs decide; without packs the answer is 1.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+            DatasetError: The file needs h5py (code needs_h5py), which only workers have.
         """
         kept = f"datasets/{dataset_id}/channels.json"
         is_upload = self.get(dataset_id).kind == "upload"
-        if is_upload:  # It cannot change, and may be far away.
+        if is_upload:  # An upload cannot change, and may be in a remote storage.
             with suppress(NotStored, ValueError, KeyError, TypeError):
                 return int(self.storage.read_json(kept)["num_channels"])
         try:
@@ -191,10 +183,19 @@ class DatasetRegistry:
         return found
 
     def open(self, dataset_id: str, preprocessing: Preprocessing, *, check_source: bool = False) -> Pack | None:
-        """The pack of a data set, on this machine; None when it has to be made (again). Raises UnknownDataset.
+        """Opens the pack of a data set on this machine.
 
-        Args: check_source, whether a pack counts only when what was packed is still as it was then, a registered
-        folder or file or a built-in renderer; uploads cannot change, and of what is gone the pack is all there is.
+        Args:
+            dataset_id: Id of the data set.
+            preprocessing: Preprocessing of the pack.
+            check_source: True accepts a pack only if its source (a folder, a file or a built-in renderer) has not
+                changed since. Uploads cannot change, and the pack of a source that is gone is accepted.
+
+        Returns:
+            The pack, or None if it has to be made.
+
+        Raises:
+            UnknownDataset: There is no such data set.
         """
         record = self.get(dataset_id)
         try:
@@ -215,10 +216,17 @@ class DatasetRegistry:
         on_progress: OnProgress | None = None,
         packer: Packer = pack_dataset,
     ) -> Pack:
-        """Packs a data set, replacing an older pack of the same kind.
+        """Packs a data set, which replaces an older pack of the same preprocessing.
 
-        Args: packer, what does the work: by default this process.
-        Raises: UnknownDataset, DatasetError (which is noted in the data set's entry).
+        Args:
+            dataset_id: Id of the data set.
+            preprocessing: Preprocessing of the pack.
+            on_progress: Called with the number of images that are done and of all images.
+            packer: The function that does the work; the default packs in this process.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+            DatasetError: The data set cannot be packed. Its entry shows the error.
         """
         record = self.get(dataset_id)
         prefix = self._pack_prefix(dataset_id, preprocessing)
@@ -240,8 +248,8 @@ class DatasetRegistry:
         self.storage.delete(self._failure_key(dataset_id))
         return open_pack(folder, preprocessing=preprocessing)
 
-    def packs(self, dataset_id: str) -> _Packs:
-        """The descriptions of the packs that are there, the newest first."""
+    def packs(self, dataset_id: str) -> list[PackInfo]:
+        """Returns the descriptions of a data set's packs, the newest first."""
         found = []
         for name in self.storage.list(f"datasets/{dataset_id}"):
             try:
@@ -251,18 +259,22 @@ class DatasetRegistry:
         return sorted(found, key=lambda pack: pack.created_at, reverse=True)
 
     def rejected(self, dataset_id: str, preprocessing: Preprocessing | None = None) -> bytes:
-        """rejected.jsonl of a pack (of the newest, without `preprocessing`); empty where there is none."""
+        """Returns rejected.jsonl of the pack with this preprocessing, else of the newest; empty if there is none."""
         for chosen in [preprocessing] if preprocessing else [pack.preprocessing for pack in self.packs(dataset_id)]:
             with suppress(NotStored):
                 return self.storage.read_bytes(f"{self._pack_prefix(dataset_id, chosen)}/rejected.jsonl")
         return b""
 
     def has_changed(self, dataset_id: str, pack: Pack) -> bool:
-        """Whether what was packed has changed since; not where it is gone. Raises UnknownDataset."""
+        """Returns whether the source of a pack has changed since; a source that is gone has not.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+        """
         return self._fingerprint(self.get(dataset_id)) not in (None, pack.info.source_fingerprint)
 
     def _fingerprint(self, record: DatasetRecord) -> str | None:
-        """What the source looks like now; None where it cannot change, or is not there."""
+        """Returns the fingerprint of the source now; None if the source cannot change or is gone."""
         if record.kind == "upload":
             return None
         try:
@@ -305,7 +317,7 @@ class DatasetRegistry:
         packs = self.packs(dataset_id)
         if packs:
             description |= {"num_images": packs[0].num_images, "num_rejected": packs[0].num_rejected}
-            description["packs"] = [_summary(pack) for pack in packs]
+            description["packs"] = [pack_summary(pack) for pack in packs]
         failure = self._failure(dataset_id)
         status = "ready" if packs else "failed" if failure else "unpacked"
         return DatasetRecord(**description, status=status, error=failure)
@@ -327,34 +339,16 @@ class DatasetRegistry:
         return dataset_id not in BUILT_IN_NAMES and self.storage.exists(f"datasets/{dataset_id}/source.json")
 
     def _free_id(self, name: str) -> str:
-        base = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "set"
-        number = 1
-        while (dataset_id := base if number == 1 else f"{base}-{number}") in BUILT_IN_NAMES or self.storage.exists(
-            f"datasets/{dataset_id}"
-        ):
-            number += 1
-        return dataset_id
+        """Makes an id of a name that no data set has."""
+        return free_id(slug(name, otherwise="set"), self._is_taken)
+
+    def _is_taken(self, dataset_id: str) -> bool:
+        return dataset_id in BUILT_IN_NAMES or self.storage.exists(f"datasets/{dataset_id}")
 
 
 def open_dataset_registry(settings: Settings, storage: Storage) -> DatasetRegistry:
-    """The data sets of a storage, packed within the settings' limits."""
+    """Opens the data sets of a storage, with the limits of the settings."""
     return DatasetRegistry(storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels)
-
-
-def _summary(pack: PackInfo) -> dict[str, Any]:
-    return {
-        "image_size": pack.image_size,
-        "num_channels": pack.num_channels,
-        "crop": pack.preprocessing.crop,
-        "crop_size": pack.preprocessing.crop_size,
-        "num_images": pack.num_images,
-        "num_rejected": pack.num_rejected,
-        "factor_names": list(pack.factor_names),
-        "factor_sizes": list(pack.factor_sizes),
-        "split_sizes": pack.split_sizes,
-        "digest": pack.digest,
-        "created_at": pack.created_at,
-    }
 
 
 def _check_archive(path: Path) -> None:

@@ -1,14 +1,15 @@
-"""Trained models by id: those that ship, and those that the storage holds; free of torch."""
+"""Trained models by id: those that ship and those in the storage. This module loads no torch."""
 
 import logging
-import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.info import INFO_FILE, PRETRAINED, WEIGHTS_FILE, ModelInfo, read_info, validate_name, write_info
-from worker.stores.datasets import DatasetRecord, DatasetRegistry, UnknownDataset, open_dataset_registry
+from worker.stores.dataset_records import DatasetRecord, UnknownDataset
+from worker.stores.datasets import DatasetRegistry, open_dataset_registry
+from worker.stores.ids import free_id, is_id, slug
 from worker.stores.storage import NotStored, Storage
 
 __all__ = [
@@ -25,9 +26,6 @@ __all__ = [
 
 _DEFAULT = "models/default.json"
 _FIRST_CHOICE = "dsprites"
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
-
-_Names = list[str]
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class UnknownModel(KeyError):
 
 
 class ShippedModel(ValueError):
-    """The model ships with the service: it can be neither changed nor removed."""
+    """The model ships with the service and can be neither changed nor removed."""
 
     def __str__(self) -> str:
         return f"The model {self.args[0]} ships with the service and cannot be changed."
@@ -48,56 +46,63 @@ class ShippedModel(ValueError):
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model in the registry."""
+    """The registry's entry of a model."""
 
     id: str
     info: ModelInfo
     shipped: bool
 
 
-def slug(name: str) -> str:
-    """A name as an id: small letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "unnamed"
-
-
 class ModelRegistry:
-    """Models by id. A shipped model's folder is read where it lies."""
+    """Models by id. A model that ships is read from its folder in the package."""
 
     def __init__(self, storage: Storage, *, pretrained: Path = PRETRAINED) -> None:
         self.storage = storage
         self.pretrained = pretrained
 
-    def list(self) -> list[ModelRecord]:
-        """All models: shipped ones first, then stored ones, the newest first. One that is damaged is left out."""
+    def records(self) -> list[ModelRecord]:
+        """Returns all models that are not damaged: shipped ones first, then stored ones, the newest first."""
         shipped = [self._record(model_id) for model_id in self._shipped()]
         stored = [self._record(name) for name in self.storage.list("models") if self._is_stored(name)]
         newest_first = sorted((r for r in stored if r), key=lambda r: r.info.created_at, reverse=True)
         return [r for r in shipped if r] + newest_first
 
     def info(self, model_id: str) -> ModelInfo:
-        """The model's description; fetches no weights. Raises UnknownModel."""
+        """Returns the model's description without fetching its weights.
+
+        Raises:
+            UnknownModel: There is no such model.
+        """
         return self.record(model_id).info
 
     def record(self, model_id: str) -> ModelRecord:
-        """The model's entry; fetches no weights. Raises UnknownModel."""
-        found = self._record(model_id) if _ID.fullmatch(model_id) else None
+        """Returns the model's entry without fetching its weights.
+
+        Raises:
+            UnknownModel: There is no such model.
+        """
+        found = self._record(model_id) if is_id(model_id) else None
         if found is None:
             raise UnknownModel(model_id)
         return found
 
     def get(self, model_id: str) -> tuple[ModelInfo, Path]:
-        """The model's description and a local folder with its files. Raises UnknownModel."""
+        """Returns the model's description and a local folder with its files.
+
+        Raises:
+            UnknownModel: There is no such model.
+        """
         record = self.record(model_id)
         if record.shipped:
             return record.info, self.pretrained / model_id
         return record.info, self.storage.local_folder(f"models/{model_id}")
 
     def exists(self, model_id: str) -> bool:
-        """Whether there is such a model."""
-        return _ID.fullmatch(model_id) is not None and (model_id in self._shipped() or self._is_stored(model_id))
+        """Returns whether there is such a model."""
+        return is_id(model_id) and (model_id in self._shipped() or self._is_stored(model_id))
 
     def default_id(self) -> str | None:
-        """The model that is used when none is named: the one that was set, else dsprites, else the first."""
+        """Returns the model that is used when none is named: the one that was set, else dsprites, else the first."""
         try:
             chosen = str(self.storage.read_json(_DEFAULT)["id"])
             if self.exists(chosen):
@@ -106,25 +111,37 @@ class ModelRegistry:
             pass
         if self.exists(_FIRST_CHOICE):
             return _FIRST_CHOICE
-        records = self.list()
+        records = self.records()
         return records[0].id if records else None
 
     def set_default(self, model_id: str) -> None:
-        """Makes it the model that is used when none is named. Raises UnknownModel."""
+        """Sets the model that is used when none is named.
+
+        Raises:
+            UnknownModel: There is no such model.
+        """
         self.record(model_id)
         self.storage.write_json(_DEFAULT, {"id": model_id})
 
     def add(self, folder: Path, id: str | None = None) -> str:
-        """Takes a copy of a folder with model.safetensors and model.json into the registry.
+        """Copies a model into the registry.
 
-        Args: id, the model's id, whose model is replaced where there is one; without it, one is made of the name.
-        Returns: the id.   Raises: ValueError when the folder holds no model; ShippedModel.
+        Args:
+            folder: A folder with model.safetensors and model.json.
+            id: Id of the model, which replaces a stored model of the same id; None makes a free id of the name.
+
+        Returns:
+            The id.
+
+        Raises:
+            ShippedModel: A model that ships has this id.
+            ValueError: The folder holds no model, or the id is none.
         """
         info = read_info(folder)
         if not (folder / WEIGHTS_FILE).is_file():
             raise ValueError(f"{folder.name}: {WEIGHTS_FILE} is missing")
-        model_id = id or self._free_id(info.name)
-        if not _ID.fullmatch(model_id):
+        model_id = id or free_id(slug(info.name), self.exists)
+        if not is_id(model_id):
             raise ValueError(f"not a model id: {model_id!r}")
         if model_id in self._shipped():
             raise ShippedModel(model_id)
@@ -133,7 +150,12 @@ class ModelRegistry:
         return model_id
 
     def update(self, model_id: str, info: ModelInfo) -> None:
-        """Replaces the description of a stored model. Raises UnknownModel, ShippedModel."""
+        """Replaces the description of a stored model.
+
+        Raises:
+            UnknownModel: There is no such model.
+            ShippedModel: The model ships with the service.
+        """
         if self.record(model_id).shipped:
             raise ShippedModel(model_id)
         folder = Path(tempfile.mkdtemp(prefix="model-"))
@@ -144,19 +166,30 @@ class ModelRegistry:
             shutil.rmtree(folder)
 
     def rename(self, model_id: str, name: str) -> ModelInfo:
-        """Gives a stored model another name; its id stays. Raises UnknownModel, ShippedModel, ConfigError."""
+        """Gives a stored model another name and returns its description; its id stays.
+
+        Raises:
+            UnknownModel: There is no such model.
+            ShippedModel: The model ships with the service.
+            ConfigError: The name is not allowed.
+        """
         info = replace(self.info(model_id), name=validate_name(name))
         self.update(model_id, info)
         return info
 
     def delete(self, model_id: str) -> None:
-        """Removes a stored model. Raises UnknownModel, ShippedModel."""
+        """Removes a stored model.
+
+        Raises:
+            UnknownModel: There is no such model.
+            ShippedModel: The model ships with the service.
+        """
         if self.record(model_id).shipped:
             raise ShippedModel(model_id)
         self.storage.delete(f"models/{model_id}")
         log.info("model %s: deleted", model_id)
 
-    def _shipped(self) -> _Names:
+    def _shipped(self) -> list[str]:
         if not self.pretrained.is_dir():
             return []
         return sorted(path.name for path in self.pretrained.iterdir() if (path / INFO_FILE).is_file())
@@ -175,10 +208,3 @@ class ModelRegistry:
         except ValueError as error:
             log.warning("model %s: left out: %s", model_id, error)
             return None
-
-    def _free_id(self, name: str) -> str:
-        base = slug(name)
-        number = 1
-        while self.exists(base if number == 1 else f"{base}-{number}"):
-            number += 1
-        return base if number == 1 else f"{base}-{number}"

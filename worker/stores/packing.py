@@ -1,10 +1,10 @@
-"""Packing in a process of its own, so that a worker's interpreter lock stays free for its other threads; free of torch.
+"""Packing in a child process, so that a worker's interpreter lock stays free for its other threads.
 
 Packed by threads of the render worker, dSprites left so little of the lock that a traversal of 2 s took 18 s, and those
 behind it waited for minutes.
 
-The two processes speak in lines of JSON. The child tells how far it is and goes on when the parent says so: a parent
-that was frozen, or has died, or wants no pack any more, lets the child begin nothing further.
+The two processes exchange lines of JSON. The child reports its progress and goes on when the parent answers, so it does
+no further work for a parent that was frozen, has died, or no longer needs the pack. This module loads no torch.
 """
 
 import json
@@ -33,24 +33,26 @@ from training.data.datasets import (
     ZipFile,
     pack_dataset,
 )
+from worker.stores.processes import exit_text
 
 CHECK_SECONDS = 0.25
-TELL_SECONDS = 0.2
+REPORT_SECONDS = 0.2
 END_SECONDS = 0.5
-"""How long a child that is told to stop is waited for; after that it is left to end by itself."""
+"""Longest wait for a stopping child; after that a thread waits for it."""
 KILL_SECONDS = 15.0
+"""Time after which a child that does not stop is killed."""
 NICENESS = 5
-"""Of the child: traversals come first, and a packing beside trainings still gets on."""
+"""Niceness of the child: traversals come first, while a packing beside trainings still gets on."""
 
 _SOURCES: dict[str, Any] = {kind.__name__: kind for kind in (ArrayFile, BuiltIn, ImageFolder, ZipFile)}
 
 
 class PackingDied(RuntimeError):
-    """The process that packed ended without a word: it was killed, or has a bug."""
+    """The packing process ended without a result: it was killed, or has a bug."""
 
 
 class _NotWanted(Exception):
-    """The parent is gone, or wants no pack any more."""
+    """The parent is gone, or no longer needs the pack."""
 
 
 def pack_in_child(
@@ -63,13 +65,23 @@ def pack_in_child(
     check: Callable[[], None],
     limits: Limits | None = None,
 ) -> None:
-    """As training.data.datasets.pack_dataset, in a process of lower priority.
+    """Packs a data set, like training.data.datasets.pack_dataset, in a process of lower priority.
 
-    When this call ends early, the process is told to stop; it may finish the stretch that it is at, so that a complete
-    pack may still appear.
+    If this call ends early, the process stops at its next report of progress; a pack that is complete by then appears.
 
-    Args: check, called a few times a second, however long the child is silent; raises to stop.
-    Raises: what on_progress and check raise; DatasetError, OSError as pack_dataset does; PackingDied.
+    Args:
+        source: Where the pictures come from.
+        target_folder: Folder of the pack.
+        preprocessing: Preprocessing of the pack.
+        name: Name of the data set.
+        on_progress: Called with the number of images that are done and of all images; may raise to stop.
+        check: Called a few times a second, also while the child is silent; may raise to stop.
+        limits: Limits of the pictures; None takes the default ones.
+
+    Raises:
+        DatasetError: The data set cannot be packed.
+        OSError: Files cannot be read or written.
+        PackingDied: The child ended without a result.
     """
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "worker.stores.packing"],
@@ -88,9 +100,9 @@ def pack_in_child(
                 return
             on_progress(message["done"], message["total"])
             _say(child.stdin, {})
-        raise PackingDied(f"the process that packs the data set ended ({_exit_text(child)})")
+        raise PackingDied(f"the process that packs the data set {_ending(child)}")
     except BrokenPipeError:
-        raise PackingDied(f"the process that packs the data set ended ({_exit_text(child)})") from None
+        raise PackingDied(f"the process that packs the data set {_ending(child)}") from None
     finally:
         _end(child)
 
@@ -98,7 +110,7 @@ def pack_in_child(
 def _environment() -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # numpy would make a thread a processor, though nothing here multiplies matrices.
+    # numpy would start a thread per processor, though nothing here multiplies matrices.
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -118,7 +130,7 @@ def _say(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 
 def _messages(pipe: IO[bytes], check: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """What a process says, line by line, until it closes the pipe."""
+    """Yields the messages of a process until it closes the pipe, and calls `check` while it waits."""
     waiting = b""
     while True:
         check()
@@ -137,15 +149,16 @@ def _error(error: dict[str, Any]) -> Exception:
     return OSError(error["errno"], error["strerror"], error["filename"])
 
 
-def _exit_text(child: subprocess.Popen[bytes]) -> str:
+def _ending(child: subprocess.Popen[bytes]) -> str:
+    """Returns how a child ended."""
     with suppress(subprocess.TimeoutExpired):
         status = child.wait(END_SECONDS)
-        return f"signal {-status}: out of memory?" if status == -signal.SIGKILL else f"exit status {status}"
-    return "no exit status"
+        return exit_text(status) + (": out of memory?" if status == -signal.SIGKILL else "")
+    return "closed its pipe and goes on"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Lets go of a child, which ends when it notices; one that does not is killed later."""
+    """Closes the pipes of a child, which then ends; a child that does not end is killed later."""
     for pipe in (child.stdin, child.stdout):
         assert pipe is not None
         with suppress(BrokenPipeError):
@@ -165,13 +178,13 @@ def _wait_or_kill(child: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> int:
-    """The child: packs what the first line of standard input asks for."""
-    # A signal to the whole process group is the parent's business: it decides what becomes of the packing.
+    """Runs the child: packs what the first line of standard input describes."""
+    # The parent handles a signal to the whole process group and decides what becomes of the packing.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Whatever a library prints is no message.
+    os.dup2(2, 1)  # What a library prints must not be read as a message.
     request = json.loads(sys.stdin.buffer.readline())
     progress = _Progress(answers)
     try:
@@ -203,17 +216,17 @@ def _source(fields: dict[str, Any]) -> Source:
 
 
 class _Progress:
-    """on_progress of the packing: tells the parent, and waits for its leave to go on."""
+    """The on_progress of the packing: reports to the parent, and waits for its answer."""
 
     def __init__(self, answers: IO[bytes]) -> None:
         self._answers = answers
-        self._told = float("-inf")
+        self._reported = float("-inf")
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - self._told < TELL_SECONDS:
+        if done < total and now - self._reported < REPORT_SECONDS:
             return
-        self._told = now
+        self._reported = now
         try:
             _say(self._answers, {"done": done, "total": total})
         except OSError:
@@ -224,5 +237,5 @@ class _Progress:
 
 if __name__ == "__main__":
     status = main()
-    # Not sys.exit: the parent waits, and all that lasts is written.
+    # sys.exit would take longer, while the parent waits and every file is written.
     os._exit(status)

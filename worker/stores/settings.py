@@ -1,9 +1,11 @@
-"""Settings of the service, from `BETAVAE_…` environment variables; free of torch."""
+"""Settings of the service from `BETAVAE_…` environment variables. This module loads no torch."""
 
 import difflib
+import hashlib
 import logging
 import os
 import re
+import stat
 import tempfile
 from pathlib import Path
 from typing import Literal
@@ -14,14 +16,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BETAVAE_"
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
+MAX_SOCKET_PATH_BYTES = 100
+"""Longest path of a Unix socket; sockaddr_un holds 108 bytes on Linux and 104 on macOS."""
 
 
 class SettingsError(ValueError):
-    """A setting is unknown or has a value that it cannot have; the text is one line for people."""
+    """A setting is unknown or its value is not allowed; the text is one line for people."""
 
 
 class Settings(BaseSettings):
-    """Every setting of the service; `BETAVAE_` and the field's name in capitals is its environment variable."""
+    """Every setting of the service; its environment variable is `BETAVAE_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
 
@@ -100,16 +104,20 @@ class Settings(BaseSettings):
 
     @property
     def cache_folder(self) -> Path:
-        """Local copies of what a remote storage holds, and the run folders of training then."""
+        """The folder of local copies of a remote storage, and of the run folders of trainings with such a storage."""
         return self.home / "cache"
 
     @property
     def temporary_folder(self) -> Path:
-        """For uploads on their way and the like; TMPDIR in the service. The system's may be in memory, and small."""
+        """The folder for temporary files, TMPDIR of the service; the system's own may be in memory and small."""
         return self.home / "tmp"
 
     def make_temporary_folder(self) -> None:
-        """Raises OSError, one line, when the data folder cannot be written."""
+        """Makes the temporary folder.
+
+        Raises:
+            OSError: The data folder cannot be written; the text is one line.
+        """
         try:
             self.temporary_folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.temporary_folder).close()
@@ -117,25 +125,72 @@ class Settings(BaseSettings):
             raise OSError(f"the data folder {self.home} cannot be written: {error.strerror}") from error
 
     @property
+    def embedded_redis_folder(self) -> Path:
+        """The folder of the embedded Redis."""
+        return self.home / "redis"
+
+    @property
+    def embedded_redis_url(self) -> str:
+        """The address of the embedded Redis, which stands in for an empty redis_url.
+
+        Raises:
+            SettingsError: The short folder of its socket belongs to another user.
+        """
+        return socket_url(socket_path(self.embedded_redis_folder))
+
+    @property
     def broker_url(self) -> str:
-        """redis_url as Celery writes it."""
+        """redis_url as Celery takes it.
+
+        Raises:
+            SettingsError: There is no redis_url.
+        """
         if self.redis_url is None:
             raise SettingsError(f"{PREFIX}REDIS_URL is not set; `betavae serve` starts an embedded Redis and sets it")
         return celery_url(self.redis_url)
 
 
+def socket_path(folder: Path) -> Path:
+    """Returns the path of the embedded Redis' Unix socket.
+
+    Args:
+        folder: The folder of the embedded Redis.
+
+    Returns:
+        A path in the folder, or in a short private folder, which is made, if the former is too long for a socket.
+
+    Raises:
+        SettingsError: The short folder belongs to another user or is open to others.
+    """
+    path = folder / "broker.sock"
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        return path
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    private = Path("/tmp") / f"betavae-{os.getuid()}-{digest}"
+    private.mkdir(mode=0o700, exist_ok=True)
+    found = private.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise SettingsError(f"{private} exists and is not a private folder of this user; remove it.")
+    return private / "broker.sock"
+
+
+def socket_url(socket: Path) -> str:
+    """Returns the address of a Redis on a Unix socket, as redis-py takes it."""
+    return f"unix://{socket}?db=0"
+
+
 def celery_url(redis_url: str) -> str:
-    """A redis-py URL as Celery wants it: only Unix sockets differ."""
+    """Returns a URL of redis-py as Celery takes it; only those of Unix sockets differ."""
     parts = urlsplit(redis_url)
     if parts.scheme != "unix":
         return redis_url
     db = parse_qs(parts.query).get("db", ["0"])[0]
-    # Not urlunsplit: it leaves out the // before an empty host.
+    # urlunsplit would leave out the // before an empty host.
     return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': db})}"
 
 
 def without_password(url: str) -> str:
-    """A URL that may stand in a log."""
+    """Returns a URL without its password, for a log."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -143,15 +198,16 @@ def without_password(url: str) -> str:
 
 
 def load_settings() -> Settings:
-    """Settings from the environment.
+    """Reads the settings from the environment.
 
-    Raises: SettingsError for an unknown `BETAVAE_…` variable, naming the nearest known one, or for a bad value.
+    Raises:
+        SettingsError: A `BETAVAE_…` variable is unknown (the text names the nearest known one), or a value is bad.
     """
     known = [name.upper() for name in Settings.model_fields]
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(PREFIX)
         if variable.upper().startswith(PREFIX) and name not in known:
-            # The prefix, which they share, would make any two of them near.
+            # Compared without their common prefix, which would make any two of them near.
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
             raise SettingsError(f"{variable} is no setting{hint}")
@@ -164,18 +220,18 @@ def load_settings() -> Settings:
 
 
 class _OneLine(logging.Formatter):
-    """Messages of libraries that span lines become one line; tracebacks stay as they are."""
+    """Turns messages of several lines into one line; tracebacks stay as they are."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return " ".join(super().formatMessage(record).split("\n")).rstrip()
 
 
 def set_up_logging(settings: Settings) -> None:
-    """One line an event, on standard error; libraries speak only of trouble."""
+    """Logs one line per event to standard error; libraries log only warnings and errors."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
     for name in ("celery", "kombu", "amqp", "PIL", "fsspec", "asyncio", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Its only warning is that it looks for fonts for the first time.
+    # The only warning of this logger is that it looks for fonts for the first time.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -1,6 +1,6 @@
-"""Storage: keys such as `jobs/<id>/job.json` on a local folder or any fsspec URL; free of torch.
+"""Storage of files in a local folder or at any fsspec URL. This module loads no torch.
 
-A key is a relative path with `/`. Files appear whole or not at all.
+A key, such as `jobs/<id>/job.json`, is a relative path with `/`. Files appear whole or not at all.
 """
 
 import hashlib
@@ -27,7 +27,11 @@ class NotStored(KeyError):
 
 
 def check_key(key: str) -> str:
-    """The key itself. Raises ValueError for one that could leave the storage or hit a temporary file."""
+    """Returns the key itself.
+
+    Raises:
+        ValueError: The key could leave the storage or name a temporary file.
+    """
     parts = key.split("/")
     if any(part in ("", "..") or part.startswith(".") or "\\" in part or "\0" in part for part in parts):
         raise ValueError(f"not a storage key: {key!r}")
@@ -35,64 +39,78 @@ def check_key(key: str) -> str:
 
 
 class Storage(ABC):
-    """Files under keys. All methods raise OSError when the storage itself fails."""
+    """Files by key. All methods raise OSError when the storage itself fails."""
 
     url: str
-    is_local: bool
+    """The folder or URL of the storage."""
 
     @abstractmethod
     def read_bytes(self, key: str) -> bytes:
-        """The file's content. Raises NotStored."""
+        """Returns the content of a file.
+
+        Raises:
+            NotStored: There is no such file.
+        """
 
     @abstractmethod
     def write_bytes(self, key: str, data: bytes) -> None:
-        """Puts or replaces one file, whole or not at all."""
+        """Writes or replaces a file, whole or not at all."""
 
     @abstractmethod
     def put_file(self, key: str, path: Path) -> None:
-        """Puts a copy of a local file, whole or not at all."""
+        """Copies a local file into the storage, whole or not at all."""
 
     def move_file(self, key: str, path: Path) -> None:
-        """Puts a local file, which goes away from where it was."""
+        """Moves a local file into the storage."""
         self.put_file(key, path)
         path.unlink(missing_ok=True)
 
     @abstractmethod
     def exists(self, key: str) -> bool:
-        """Whether a file, or anything below the key, is stored."""
+        """Returns whether there is a file under the key, or any file below it."""
 
     @abstractmethod
     def list(self, prefix: str) -> list[str]:
-        """Names, sorted, of the direct children of a prefix; none when there is no such prefix."""
+        """Returns the sorted names of the direct children of a prefix; none if there is no such prefix."""
 
     @abstractmethod
     def delete(self, prefix: str) -> None:
-        """Removes a file or everything below a prefix; nothing happens when there is none."""
-
-    @abstractmethod
-    def size(self, key: str) -> int:
-        """Bytes of one file. Raises NotStored."""
+        """Removes a file or everything below a prefix, if there is any."""
 
     @abstractmethod
     def local_folder(self, prefix: str) -> Path:
-        """A local folder with all files below the prefix: the folder itself, or a copy. Raises NotStored."""
+        """Returns a local folder with all files below the prefix: the folder itself, or a copy.
+
+        Raises:
+            NotStored: There is no file below the prefix.
+        """
 
     @abstractmethod
     def local_file(self, key: str) -> Path:
-        """A local path of one file: the file itself, or a copy. Raises NotStored."""
+        """Returns a local path of a file: the file itself, or a copy.
+
+        Raises:
+            NotStored: There is no such file.
+        """
 
     def read_json(self, key: str) -> Any:
-        """The decoded JSON file. Raises NotStored, and ValueError when it is damaged."""
+        """Returns the content of a JSON file.
+
+        Raises:
+            NotStored: There is no such file.
+            ValueError: The file is damaged.
+        """
         return json.loads(self.read_bytes(key))
 
     def write_json(self, key: str, value: Any) -> None:
-        """Puts a JSON file that people can read."""
+        """Writes a JSON file with indentation."""
         self.write_bytes(key, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
     def put_folder(self, prefix: str, folder: Path) -> None:
-        """Puts every file of a local folder below `prefix`; JSON descriptions at its top come last.
+        """Copies every file of a local folder below a prefix.
 
-        A reader who finds the description therefore finds all that it describes.
+        The JSON descriptions at the folder's top come last, so that a reader who finds a description finds everything
+        that it describes.
         """
         check_key(prefix)
         for path in _describing_last(folder):
@@ -100,6 +118,7 @@ class Storage(ABC):
 
 
 def _describing_last(folder: Path) -> list[Path]:
+    """Returns the files of a folder, the JSON files at its top last."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     return sorted(files, key=lambda path: (path.parent == folder and path.suffix == ".json", path))
 
@@ -107,14 +126,12 @@ def _describing_last(folder: Path) -> list[Path]:
 class LocalStorage(Storage):
     """A folder on this machine."""
 
-    is_local = True
-
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.url = str(self.root)
 
     def path(self, key: str) -> Path:
-        """Where the key's file or folder is, or would be."""
+        """Returns the path of a key, whether or not there is anything."""
         return self.root / check_key(key)
 
     def read_bytes(self, key: str) -> bytes:
@@ -138,7 +155,7 @@ class LocalStorage(Storage):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.replace(target)
-        except OSError:  # Another file system: only a copy can be made whole there.
+        except OSError:  # The target is on another file system, where only a copy can appear whole.
             super().move_file(key, path)
 
     def exists(self, key: str) -> bool:
@@ -156,16 +173,10 @@ class LocalStorage(Storage):
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
             return
-        # The descriptions go first: a removal that is cut short leaves files that nobody points to.
+        # The descriptions go first, so that a removal that is cut short leaves no description of missing files.
         for description in sorted(path.glob("*.json")):
             description.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
-
-    def size(self, key: str) -> int:
-        try:
-            return self.path(key).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotStored(key) from None
 
     def local_folder(self, prefix: str) -> Path:
         path = self.path(prefix)
@@ -181,9 +192,11 @@ class LocalStorage(Storage):
 
 
 class RemoteStorage(Storage):
-    """An fsspec file system, such as s3://bucket/prefix, with copies in a local cache."""
+    """An fsspec file system, such as s3://bucket/prefix, with copies in a local cache.
 
-    is_local = False
+    fsspec's own `filecache` does not fit: it downloads straight to the final name, so another process may read half
+    a file, and it keeps files under hashed names, while a model or a pack has to be a folder.
+    """
 
     def __init__(self, url: str, cache_folder: Path) -> None:
         self.url = url
@@ -201,7 +214,7 @@ class RemoteStorage(Storage):
             raise NotStored(key) from None
 
     def write_bytes(self, key: str, data: bytes) -> None:
-        # Object stores show an object only when it is whole; others get a temporary name and a rename.
+        # Object stores show only whole objects; on other file systems the file is renamed once it is whole.
         path = self._path(key)
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         if _is_object_store(self.fs):
@@ -242,12 +255,6 @@ class RemoteStorage(Storage):
             pass
         shutil.rmtree(self.cache / prefix, ignore_errors=True)
 
-    def size(self, key: str) -> int:
-        try:
-            return int(self.fs.size(self._path(key)))
-        except (FileNotFoundError, NotADirectoryError, TypeError):
-            raise NotStored(key) from None
-
     def local_file(self, key: str) -> Path:
         try:
             details = self.fs.info(self._path(key))
@@ -271,7 +278,7 @@ class RemoteStorage(Storage):
         return folder
 
     def _copy(self, key: str, details: dict[str, Any]) -> Path:
-        """A local copy, fetched again only when the store's own mark of the version differs."""
+        """Returns a local copy, which is fetched again only if the version that the store reports differs."""
         path = self.cache / key
         mark = path.with_name(f".{path.name}.version")
         version = "|".join(
@@ -291,20 +298,26 @@ class RemoteStorage(Storage):
 
 
 def _temporary(path: str) -> str:
+    """Returns a new hidden name in the same folder."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.{secrets.token_hex(4)}"
 
 
 def _is_object_store(fs: Any) -> bool:
+    """Returns whether the file system shows only whole objects."""
     protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
     return bool({"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"} & set(protocols))
 
 
 def open_storage(url: str | Path, *, cache_folder: Path | None = None) -> Storage:
-    """The storage at a folder or an fsspec URL.
+    """Opens the storage at a folder or an fsspec URL.
 
-    Args: cache_folder, where copies of a remote storage's files are kept.
-    Raises: ValueError for a URL whose kind is unknown or whose driver is not installed.
+    Args:
+        url: The folder or URL.
+        cache_folder: Where copies of a remote storage's files are kept.
+
+    Raises:
+        ValueError: The kind of the URL is unknown or its driver is not installed.
     """
     text = str(url)
     if "://" not in text or text.startswith("file://"):

@@ -246,7 +246,7 @@ def test_a_bug_is_a_500_that_tells_nothing(api: Service, monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("worker.stores.models.ModelRegistry.list", fail)
+    monkeypatch.setattr("worker.stores.models.ModelRegistry.records", fail)
     # uvicorn ends a connection on which an exception came up to it; the client must not take it for its next request.
     answer = api.client.get("/models", headers={"Connection": "close"})
     assert_problem(answer, 500, "internal_error")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from app.serve import launcher, reaper
-from app.serve.supervisor import exit_text, restart_delay
+from app.serve.supervisor import restart_delay
 from worker.stores.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -150,11 +150,6 @@ def test_delays_grow_to_half_a_minute() -> None:
     assert delays[0] == 0.5
     assert delays == sorted(delays)
     assert delays[-1] == 30.0
-
-
-def test_ends_are_told_in_words() -> None:
-    assert exit_text(2) == "exited with code 2"
-    assert exit_text(-9) == "was killed by SIGKILL"
 
 
 def test_a_taken_port_is_one_sentence() -> None:

@@ -61,7 +61,7 @@ class Service:
             except OSError:
                 continue
             if int(parent) == self.process.pid:
-                word = re.search(r"worker \w+|app\.\w+|broker\.sock", command)
+                word = re.search(r"worker \w+|app\.[\w.]+|broker\.sock", command)
                 found[word[0] if word else command] = int(folder.name)
         return found
 

@@ -150,7 +150,7 @@ def test_old_traversal_jobs_and_orphaned_files_go(store: JobStore, storage: Loca
         age(store, job_id, "succeeded")
     storage.write_bytes("jobs/j-orphan/checkpoints/00000001-1.safetensors", b"x")
     clean(store)
-    assert {job.id for job in store.list()} == {ids["train"], fresh}
+    assert {job.id for job in store.page()} == {ids["train"], fresh}
     assert set(storage.list("jobs")) == {ids["train"], fresh}
 
 

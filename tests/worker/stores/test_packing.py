@@ -138,7 +138,7 @@ def test_a_child_that_is_killed_is_told_apart_from_a_bad_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     children = record_children(monkeypatch)
-    with pytest.raises(PackingDied, match="signal 9"):
+    with pytest.raises(PackingDied, match="killed by SIGKILL: out of memory"):
         pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=lambda *_: children[0].kill(), check=nothing)
 
 

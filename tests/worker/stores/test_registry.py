@@ -44,7 +44,7 @@ def models(storage: LocalStorage, tmp_path: Path, make_model: Callable[..., Path
 def test_shipped_and_stored_models_stand_side_by_side(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
     model_id = models.add(make_model("My Faces"))
     assert model_id == "my-faces"
-    assert [(r.id, r.shipped) for r in models.list()] == [("dsprites", True), ("my-faces", False)]
+    assert [(r.id, r.shipped) for r in models.records()] == [("dsprites", True), ("my-faces", False)]
     info, folder = models.get(model_id)
     assert info.name == "My Faces"
     assert (folder / "model.safetensors").read_bytes() == b"My Faces"
@@ -94,7 +94,7 @@ def test_an_unknown_model_is_unknown(models: ModelRegistry, model_id: str) -> No
 
 def test_a_damaged_model_costs_only_itself(models: ModelRegistry, storage: LocalStorage) -> None:
     storage.write_bytes("models/broken/model.json", b"{}")
-    assert [r.id for r in models.list()] == ["dsprites"]
+    assert [r.id for r in models.records()] == ["dsprites"]
     with pytest.raises(UnknownModel):
         models.get("broken")
 
@@ -121,7 +121,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_built_in_sets_are_always_there(datasets: DatasetRegistry) -> None:
-    assert [r.id for r in datasets.list()] == ["dsprites", "dsprites_color", "chairs"]
+    assert [r.id for r in datasets.records()] == ["dsprites", "dsprites_color", "chairs"]
     assert datasets.get("dsprites").status == "unpacked"
 
 
@@ -269,7 +269,7 @@ def test_what_is_no_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Pat
         assert error.value.code == code
     with pytest.raises(ConfigError):
         datasets.add_path("", tmp_path)
-    assert len(datasets.list()) == 3
+    assert len(datasets.records()) == 3
 
 
 def test_equal_data_set_names_get_ids_of_their_own(datasets: DatasetRegistry, pictures: Path) -> None:

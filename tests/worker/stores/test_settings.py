@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from worker.stores.settings import (
+    MAX_SOCKET_PATH_BYTES,
     PREFIX,
     Settings,
     SettingsError,
     celery_url,
     load_settings,
     set_up_logging,
+    socket_path,
     without_password,
 )
 
@@ -120,3 +122,28 @@ def test_a_message_of_many_lines_is_logged_in_one(capsys: pytest.CaptureFixture[
         root.handlers[:] = before
         root.setLevel(level)
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("length", [10, 200])
+def test_a_socket_path_always_fits(tmp_path: Path, length: int) -> None:
+    folder = tmp_path / ("d" * length)
+    path = socket_path(folder)
+    assert len(str(path)) <= MAX_SOCKET_PATH_BYTES
+    assert path == socket_path(folder)
+    if path.parent != folder:
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        path.parent.rmdir()
+
+
+def test_a_short_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("e" * 200)
+    private = socket_path(folder).parent
+    private.chmod(0o755)
+    with pytest.raises(SettingsError, match="private"):
+        socket_path(folder)
+    private.rmdir()
+
+
+def test_the_embedded_redis_has_an_address_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert settings.embedded_redis_url == f"unix://{tmp_path}/redis/broker.sock?db=0"

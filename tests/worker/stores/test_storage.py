@@ -27,7 +27,6 @@ def test_what_is_written_can_be_read(any_storage: Storage) -> None:
     any_storage.write_json("a/c/d.json", {"x": [1, "ü"]})
     assert any_storage.read_bytes("a/b.bin") == b"123"
     assert any_storage.read_json("a/c/d.json") == {"x": [1, "ü"]}
-    assert any_storage.size("a/b.bin") == 3
     assert any_storage.exists("a/b.bin")
     assert any_storage.exists("a/c")
     assert any_storage.list("a") == ["b.bin", "c"]
@@ -41,7 +40,7 @@ def test_what_is_not_there(any_storage: Storage) -> None:
         assert not any_storage.exists(key)
         assert any_storage.list(key) == []
         any_storage.delete(key)
-        for method in ("read_bytes", "read_json", "size", "local_file", "local_folder"):
+        for method in ("read_bytes", "read_json", "local_file", "local_folder"):
             with pytest.raises(NotStored):
                 getattr(any_storage, method)(key)
 

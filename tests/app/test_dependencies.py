@@ -1,0 +1,46 @@
+"""The limits of an application: without a free place, a request is answered at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+
+from app.api.train_jobs import event_stream
+from app.api.waiting import wait_until_finished
+from app.dependencies import Services, open_services
+from app.problems import Problem
+from worker.jobs.records import Job
+from worker.stores.settings import Settings
+
+JOB = Job(id="j-1", kind="train", status="queued", request={})
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    """Services with one place of each kind, whose Redis must not be asked."""
+    opened = open_services(Settings(home=tmp_path, redis_url="unix:///nowhere/r.sock"))
+    return replace(opened, waiters=anyio.CapacityLimiter(1), streams=anyio.CapacityLimiter(1))
+
+
+def test_a_request_that_finds_no_place_to_wait_gets_the_job_as_it_is(services: Services) -> None:
+    async def ask() -> Job:
+        services.waiters.acquire_on_behalf_of_nowait("another request")
+        return await wait_until_finished(services, JOB, 60)
+
+    assert anyio.run(ask) is JOB
+
+
+def test_one_event_stream_too_many_is_refused(services: Services) -> None:
+    async def ask() -> list[str]:
+        event_stream(services, JOB, None)
+        with pytest.raises(Problem) as refused:
+            event_stream(services, JOB, None)
+        return [refused.value.code]
+
+    assert anyio.run(ask) == ["too_many_jobs"]
+
+
+def test_an_empty_redis_url_stands_for_the_embedded_server(tmp_path: Path) -> None:
+    services = open_services(Settings(home=tmp_path, redis_url=None))
+    assert services.redis_url == services.settings.redis_url == f"unix://{tmp_path}/redis/broker.sock?db=0"

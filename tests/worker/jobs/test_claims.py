@@ -1,0 +1,103 @@
+"""Claims: fences, leases, and what a holder without a lease may do."""
+
+import pytest
+from job_support import COMMITS, Make, bring_to, events_of, run_out
+
+from worker.jobs.records import (
+    StaleClaim,
+)
+from worker.jobs.store import JobStore
+
+
+def test_a_renewal_returns_what_was_requested(job_store: JobStore) -> None:
+    job_id, claim = bring_to(job_store, "running")
+    assert claim is not None
+    assert not claim.renew().cancel
+    job_store.cancel(job_id)
+    assert claim.renew().cancel
+
+
+def test_the_fence_grows_with_every_claim(job_store: JobStore) -> None:
+    job_id, _ = bring_to(job_store, "queued")
+    fences = []
+    for _ in range(3):
+        claim = job_store.claim(job_id, "worker")
+        assert claim is not None
+        fences.append(claim.fence)
+        claim.hand_back("worker stopping")
+    assert fences == [1, 2, 3]
+
+
+@pytest.mark.parametrize("commit", COMMITS)
+@pytest.mark.parametrize("taken_again", [True, False])
+def test_a_holder_whose_lease_ran_out_commits_nothing(job_store: JobStore, commit: str, taken_again: bool) -> None:
+    job_id, frozen = bring_to(job_store, "running")
+    assert frozen is not None
+    run_out(job_store, job_id)
+    assert job_store.expire_leases() == [(job_id, "running", "queued")]
+    if taken_again:
+        assert job_store.claim(job_id, "another") is not None
+    before, events = job_store.get(job_id), events_of(job_store, job_id)
+    with pytest.raises(StaleClaim):
+        COMMITS[commit](frozen)
+    assert job_store.get(job_id) == before
+    assert events_of(job_store, job_id) == events
+
+
+@pytest.mark.parametrize(
+    ("status", "then"), [("running", "queued"), ("pausing", "paused"), ("cancelling", "cancelled")]
+)
+def test_a_lease_that_runs_out_leads_where_the_holder_was_going(job_store: JobStore, status: str, then: str) -> None:
+    job_id, _ = bring_to(job_store, status)
+    assert job_store.expire_leases() == []
+    run_out(job_store, job_id)
+    assert job_store.expire_leases() == [(job_id, status, then)]
+    assert job_store.get(job_id).status == then
+    assert job_store.expire_leases() == []
+
+
+def test_renewing_extends_the_lease(make_job_store: Make) -> None:
+    store = make_job_store(lease_seconds=1000)
+    job_id, claim = bring_to(store, "running")
+    assert claim is not None
+    run_out(store, job_id)
+    claim.renew()
+    assert store.expire_leases() == []
+
+
+def test_a_job_that_kills_its_workers_fails_in_the_end(job_store: JobStore) -> None:
+    job_id, _ = bring_to(job_store, "queued")
+    for _ in range(5):
+        assert job_store.claim(job_id, "worker") is not None
+        run_out(job_store, job_id)
+        job_store.expire_leases()
+    job = job_store.get(job_id)
+    assert job.status == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "worker_lost"
+    assert job_store.retry(job_id).status == "queued"
+
+
+def test_a_job_that_gets_on_may_lose_any_number_of_workers(job_store: JobStore) -> None:
+    job_id, _ = bring_to(job_store, "queued")
+    for step in range(12):
+        claim = job_store.claim(job_id, "worker")
+        assert claim is not None
+        claim.progress({"step": step})
+        run_out(job_store, job_id)
+        job_store.expire_leases()
+    assert job_store.get(job_id).status == "queued"
+
+
+@pytest.mark.parametrize(("action", "then"), [("pause", "paused"), ("cancel", "cancelled")])
+@pytest.mark.parametrize("end", ["succeed", "hand_back"])
+def test_a_pause_or_cancel_requested_meanwhile_decides_how_work_ends(
+    job_store: JobStore, action: str, then: str, end: str
+) -> None:
+    job_id, claim = bring_to(job_store, "running")
+    assert claim is not None
+    getattr(job_store, action)(job_id)
+    COMMITS[end](claim)
+    job = job_store.get(job_id)
+    assert job.status == then
+    assert job.result is None

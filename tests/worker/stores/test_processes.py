@@ -1,0 +1,9 @@
+"""How processes ended, in words."""
+
+from worker.stores.processes import exit_text
+
+
+def test_ends_in_words() -> None:
+    assert exit_text(2) == "exited with code 2"
+    assert exit_text(-9) == "was killed by SIGKILL"
+    assert exit_text(-999) == "was killed by signal 999"

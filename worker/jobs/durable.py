@@ -1,0 +1,216 @@
+"""Job records in Redis with a copy in the storage, from which they are restored. This module loads no torch."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from worker.jobs import files as job_files
+from worker.jobs import scripts as job_scripts
+from worker.jobs.connections import BLOCK_SECONDS, reaching_redis
+from worker.jobs.records import (
+    HELD,
+    KINDS,
+    STATES,
+    Event,
+    Job,
+    UnknownJob,
+    event_from_entry,
+    event_position,
+    job_from_hash,
+    valid_job_id,
+)
+from worker.stores.storage import Storage
+
+P = job_scripts.PREFIX
+
+log = logging.getLogger(__name__)
+
+
+class DurableRecords:
+    """Job records to read, store and restore. Every method raises JobStoreUnavailable when Redis is away."""
+
+    def __init__(self, client: Any, storage: Storage, *, lease_seconds: float = 30.0) -> None:
+        """Takes the places of the records.
+
+        Args:
+            client: A Redis client from `connect`.
+            storage: Where jobs last.
+            lease_seconds: Length of a lease, in seconds.
+        """
+        self.redis = client
+        self.storage = storage
+        self.lease_seconds = lease_seconds
+        self._scripts = {name: client.register_script(job_scripts.source(name)) for name in job_scripts.NAMES}
+
+    # Reading
+
+    def ping(self) -> None:
+        """Returns when Redis answers."""
+        self._redis("ping")
+
+    def get(self, job_id: str) -> Job:
+        """Returns the job's record.
+
+        Raises:
+            UnknownJob: There is no such job.
+        """
+        return job_from_hash(self._record(job_id))
+
+    def page(
+        self, kind: str | None = None, status: str | None = None, limit: int = 50, after: str | None = None
+    ) -> list[Job]:
+        """Returns one page of the jobs, the newest first.
+
+        Args:
+            kind: Kind of the jobs; None for all.
+            status: State of the jobs; None for all.
+            limit: Largest number of jobs.
+            after: Id of the last job of the page before; None for the first page.
+
+        Raises:
+            UnknownJob: `after` is no job.
+        """
+        jobs: list[Job] = []
+        position = self._position(after)
+        for job_id, created_ms in self._newest_first(kind, status):
+            if position is not None and (created_ms, job_id) >= position:
+                continue
+            record = self._redis("hgetall", f"{P}job:{job_id}")
+            if record:
+                jobs.append(job_from_hash(record))
+            if len(jobs) == limit:
+                break
+        return jobs
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of jobs in each state."""
+        with reaching_redis():
+            pipeline = self.redis.pipeline(transaction=False)
+            for status in STATES:
+                pipeline.zcard(f"{P}status:{status}")
+            return dict(zip(STATES, pipeline.execute(), strict=True))
+
+    def wait_events(self, job_id: str, after: str | None = None, seconds: float = 5.0) -> list[Event]:
+        """Returns events of the job's log, oldest first, and waits for one if there is none yet.
+
+        Args:
+            job_id: Id of the job.
+            after: Id of the event after which to begin; None begins with the first.
+            seconds: Longest wait, at most BLOCK_SECONDS; the client must be patient.
+
+        Raises:
+            UnknownJob: There is no such job.
+        """
+        self._record(job_id)
+        milliseconds = max(1, int(min(seconds, BLOCK_SECONDS) * 1000))
+        found = self._redis("xread", {f"{P}events:{job_id}": event_position(after)}, 1000, milliseconds)
+        return [event_from_entry(entry) for _, entries in found or [] for entry in entries]
+
+    def unstored(self) -> list[str]:
+        """Returns the ids of the jobs whose last transition the storage may not have."""
+        return sorted(self._redis("smembers", f"{P}unstored"))
+
+    # Storing and restoring
+
+    def store_state(self, job_id: str) -> None:
+        """Writes the job's last transition into the storage. If that fails, the sweeper tries again later."""
+        for _ in range(5):
+            record = self._redis("hgetall", f"{P}job:{job_id}")
+            if not record:
+                return
+            try:
+                if record["kind"] == "train" or record["status"] not in HELD:
+                    job_files.write_state(self.storage, job_id, record)
+            except OSError as error:
+                log.warning("job %s: its state could not be stored (%s); trying again later", job_id, error)
+                return
+            if self._run("stored", job_id, record["version"]):
+                return
+
+    def restore(self, job_id: str) -> bool:
+        """Puts a record back from the storage if Redis has none, or an older one. Returns whether it did."""
+        stored = job_files.read_job(self.storage, job_id)
+        if stored is None:
+            return False
+        arguments = [stored.id, stored.kind, stored.created_ms, stored.status, stored.version, self._lease_ms]
+        entry = f"{stored.id} {stored.request_digest}"
+        done = self._run("restore", *arguments, stored.idempotency_key, entry, *as_arguments(stored.fields))
+        if done:
+            log.info("job %s: restored from the storage as %s", job_id, stored.status)
+        return bool(done)
+
+    def rebuild(self) -> int:
+        """Restores each job of which the storage has a newer version than Redis.
+
+        This runs at start, and whenever Redis was wiped or restarted.
+
+        Returns:
+            The number of jobs that were restored.
+        """
+        restored = 0
+        for job_id in self.storage.list("jobs"):
+            if not valid_job_id(job_id):
+                continue
+            version = self._redis("hget", f"{P}job:{job_id}", "version")
+            if version is None or int(version) < job_files.stored_version(self.storage, job_id):
+                restored += self.restore(job_id)
+        self._redis("set", f"{P}built", "1")
+        return restored
+
+    def is_built(self) -> bool:
+        """Returns whether Redis was rebuilt since it was last wiped."""
+        return bool(self._redis("exists", f"{P}built"))
+
+    # Shared with the job store
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
+
+    def _record(self, job_id: str) -> dict[str, str]:
+        """Returns the fields of a record, restored if Redis lost it; raises UnknownJob."""
+        if not valid_job_id(job_id):
+            raise UnknownJob(job_id)
+        record: dict[str, str] = self._redis("hgetall", f"{P}job:{job_id}")
+        if not record and self.restore(job_id):
+            record = self._redis("hgetall", f"{P}job:{job_id}")
+        if not record:
+            raise UnknownJob(job_id)
+        return record
+
+    def _restore_if_lost(self, job_id: str) -> None:
+        """Restores a job that Redis has lost. A refused commit of its holder is then tried once more.
+
+        The commit is tried again even if Redis has the job: another thread may have restored it in between.
+        """
+        if not self._redis("exists", f"{P}job:{job_id}"):
+            self.restore(job_id)
+
+    def _position(self, after: str | None) -> tuple[int, str] | None:
+        if not self.is_built():
+            self.rebuild()
+        if after is None:
+            return None
+        return int(self._record(after)["created_at"]), after
+
+    def _newest_first(self, kind: str | None, status: str | None) -> Iterator[tuple[str, int]]:
+        """Yields the id and the creation time, in ms, of each job of a kind in a state."""
+        found: list[tuple[str, int]] = []
+        wanted = set(self._redis("zrange", f"{P}status:{status}", 0, -1)) if status else None
+        for one in (kind,) if kind else KINDS:
+            entries = self._redis("zrange", f"{P}kind:{one}", 0, -1, withscores=True)
+            found += [(job_id, int(score)) for job_id, score in entries if wanted is None or job_id in wanted]
+        yield from sorted(found, key=lambda pair: (pair[1], pair[0]), reverse=True)
+
+    def _redis(self, method: str, *arguments: Any, **options: Any) -> Any:
+        with reaching_redis():
+            return getattr(self.redis, method)(*arguments, **options)
+
+    def _run(self, script: str, *arguments: Any) -> Any:
+        with reaching_redis():
+            return self._scripts[script](args=arguments)
+
+
+def as_arguments(fields: dict[str, str]) -> list[str]:
+    """Returns record fields as a script takes them: names and values in turn."""
+    return [text for pair in fields.items() for text in pair]

@@ -1,0 +1,60 @@
+"""The folder of a training run: the job's own folder in a local storage, else a local copy of it."""
+
+from pathlib import Path
+
+from training.recorder import METRICS_FILE
+from worker.jobs import files as job_files
+from worker.stores.opened import OpenStores
+from worker.stores.storage import LocalStorage, NotStored
+
+
+def fetch_run_folder(stores: OpenStores, job_id: str) -> Path:
+    """Returns the folder of a job's run.
+
+    Args:
+        stores: The stores.
+        job_id: Id of the job.
+
+    Returns:
+        The job's own folder in a local storage. Otherwise a folder in the cache, into which the files of an earlier
+        attempt were copied that it lacked.
+    """
+    storage, prefix = stores.storage, job_files.folder(job_id)
+    if isinstance(storage, LocalStorage):
+        return storage.path(prefix)
+    folder = stores.settings.cache_folder / "runs" / job_id
+    try:
+        stored = storage.local_folder(prefix)
+    except NotStored:
+        return folder
+    for path in stored.rglob("*"):
+        target = folder / path.relative_to(stored)
+        if _is_wanted(path, target, at_top=path.parent == stored):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    return folder
+
+
+def _is_wanted(path: Path, target: Path, *, at_top: bool) -> bool:
+    """Returns whether a stored file belongs to the run and is newer than the local one.
+
+    The files at the top are the job's own, except for the run's record, of which the longer one is the newer.
+    """
+    if at_top:
+        return path.name == METRICS_FILE and not (target.exists() and target.stat().st_size >= path.stat().st_size)
+    return path.is_file() and not path.name.startswith(".") and not target.exists()
+
+
+def upload_run_folder(stores: OpenStores, job_id: str, folder: Path) -> None:
+    """Copies a run's files into a remote storage, and removes the checkpoints there that were removed here.
+
+    Nothing happens with a local storage, in which the folder itself is.
+    """
+    storage, prefix = stores.storage, job_files.folder(job_id)
+    if isinstance(storage, LocalStorage):
+        return
+    storage.put_folder(prefix, folder)
+    kept = {path.name for path in (folder / "checkpoints").iterdir()}
+    for name in storage.list(f"{prefix}/checkpoints"):
+        if name not in kept:
+            storage.delete(f"{prefix}/checkpoints/{name}")

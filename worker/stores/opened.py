@@ -1,0 +1,33 @@
+"""The settings and everything in the storage, opened once per process. This module loads no torch."""
+
+from dataclasses import dataclass
+
+from worker.stores.datasets import DatasetRegistry, open_dataset_registry
+from worker.stores.models import ModelRegistry
+from worker.stores.settings import Settings
+from worker.stores.storage import Storage, open_storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenStores:
+    """The base of what the API, a worker and the commands work with; each adds what only it needs."""
+
+    settings: Settings
+    storage: Storage
+    models: ModelRegistry
+    datasets: DatasetRegistry
+
+
+def open_stores(settings: Settings) -> OpenStores:
+    """Opens the storage of the settings and its registries.
+
+    Raises:
+        ValueError: The kind of the storage's URL is unknown or its driver is not installed.
+    """
+    storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
+    return OpenStores(
+        settings=settings,
+        storage=storage,
+        models=ModelRegistry(storage),
+        datasets=open_dataset_registry(settings, storage),
+    )

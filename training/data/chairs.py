@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 FACTOR_NAMES = ("azimuth", "elevation", "leg_height", "back_height", "seat_width", "hue")
 FACTOR_SIZES = (32, 4, 4, 4, 4, 8)
-NUM_IMAGES = 32 * 4 * 4 * 4 * 4 * 8
 
 ELEVATIONS_DEGREES = (8.0, 20.0, 32.0, 44.0)
 LEG_HEIGHTS = (0.35, 0.62, 0.89, 1.16)

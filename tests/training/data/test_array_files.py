@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data import array_files, dsprites
+from training.data import dsprites
+from training.data.array_labels import read_labels
+from training.data.array_readers import ArrayContents, StoredArray, read_blocks, sample_rows
 from training.data.datasets import ArrayFile, DatasetError, fingerprint, num_channels_of, pack_dataset
 from training.data.images import ImageError, Preprocessing, load_image
 from training.data.packs import Pack, open_pack, read_rejected
@@ -135,10 +137,10 @@ def test_a_grid_of_seven_factors_is_mpi3d_or_keeps_its_own_names(
 def test_mpi3d_as_published_is_known_by_its_shape(sizes: tuple[int, ...], size: int, folded: bool) -> None:
     # The real file has 12 GB: only its header is needed to tell what it is.
     shape = (int(np.prod(sizes)), size, size, 3)
-    pictures = array_files._Array(
+    pictures = StoredArray(
         shape=shape, dtype=np.dtype(np.uint8), read=lambda ranges: iter(()), grid=() if folded else sizes
     )
-    labels, unusable = array_files._read_labels(array_files._Found(pictures=pictures), Path("mpi3d.npz"))
+    labels, unusable = read_labels(ArrayContents(pictures=pictures), Path("mpi3d.npz"))
     assert unusable == []
     assert labels.kind == ("mpi3d" if size == 64 else "array")
     if size == 64 or not folded:
@@ -275,13 +277,13 @@ def test_blocks_are_small_and_whole_whatever_the_chunks(tmp_path: Path, chunks: 
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file.create_dataset("images", data=pictures, chunks=chunks or None)
         of_file = file["images"]
-        array = array_files._Array(
+        array = StoredArray(
             shape=of_file.shape,
             dtype=of_file.dtype,
             read=lambda ranges: (of_file[rows.start : rows.stop] for rows in ranges),
             chunks=of_file.chunks or (),
         )
-        blocks = list(array_files._blocks(array))
+        blocks = list(read_blocks(array))
     assert np.array_equal(np.concatenate(blocks), pictures)
     assert max(block.nbytes for block in blocks) <= 2**24
     assert all(block.base is None or block.base.nbytes <= 2**24 for block in blocks)
@@ -295,10 +297,10 @@ def test_reads_take_whole_chunks_and_not_too_many(tmp_path: Path) -> None:
             reads.append(rows)
             yield np.zeros((len(rows), 64, 64, 3), np.uint8)
 
-    array = array_files._Array(shape=(4000, 64, 64, 3), dtype=np.dtype(np.uint8), read=read)
+    array = StoredArray(shape=(4000, 64, 64, 3), dtype=np.dtype(np.uint8), read=read)
     for chunks in ((300, 64, 64, 3), (3000, 64, 4, 3), (1, 4, 4, 1)):
         reads.clear()
-        for _ in array_files._blocks(replace(array, chunks=chunks)):
+        for _ in read_blocks(replace(array, chunks=chunks)):
             pass
         assert all(rows.start % chunks[0] == 0 for rows in reads)
         pieces = [-(-len(rows) // chunks[0]) * 64 * 64 * 3 // np.prod(chunks[1:]) for rows in reads]
@@ -306,12 +308,12 @@ def test_reads_take_whole_chunks_and_not_too_many(tmp_path: Path) -> None:
 
 
 def test_a_look_is_spread_as_far_as_it_is_cheap() -> None:
-    array = array_files._Array(shape=(2**20, 64, 64, 3), dtype=np.dtype(np.uint8), read=lambda ranges: iter(()))
-    assert (len(array_files._places(array)), array_files._places(array)[-1]) == (64, 63 * 2**14)
-    assert array_files._places(replace(array, is_stream=True))[-1] * array.row_bytes < 2**30
+    array = StoredArray(shape=(2**20, 64, 64, 3), dtype=np.dtype(np.uint8), read=lambda ranges: iter(()))
+    assert (len(sample_rows(array)), sample_rows(array)[-1]) == (64, 63 * 2**14)
+    assert sample_rows(replace(array, is_stream=True))[-1] * array.row_bytes < 2**30
     for chunks in ((15_000, 4, 4, 1), (1, 1, 1, 1)):  # 184 MB, and 12 288 pieces, for each row
-        assert 4 <= len(array_files._places(replace(array, chunks=chunks))) <= 11
-    assert list(array_files._places(replace(array, shape=(3, 9, 9)))) == [0, 1, 2]
+        assert 4 <= len(sample_rows(replace(array, chunks=chunks))) <= 11
+    assert list(sample_rows(replace(array, shape=(3, 9, 9)))) == [0, 1, 2]
 
 
 def test_small_pictures_that_are_enlarged_are_read_a_few_at_a_time(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from packs_support import write_pack
 
 from models.config import NetworkConfig
 from models.files import load_model
@@ -15,7 +16,7 @@ from models.info import Preprocessing
 from models.networks import VAE
 from training.config import OBJECTIVES, TrainingConfig
 from training.data import dsprites
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.loop import TrainingResult, train
 from training.metrics.evaluation import evaluate_model
 from worker.rendering.decoder import FrameDecoder

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from packs_support import write_pack
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
@@ -36,7 +37,7 @@ from training.checkpoints import (
 )
 from training.config import OBJECTIVES, TrainingConfig, with_lengths_in_steps
 from training.data import dsprites
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.inputs import Batches, noise_at, split_indices, to_input
 from training.loop import Progress, TrainingResult, capacity_at, train
 from training.monitor import Watch

@@ -15,7 +15,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -256,20 +255,6 @@ class PackWriter:
 def factor_grid(sizes: tuple[int, ...]) -> NDArray[np.uint16]:
     """The factors of a full grid (PackInfo.full_grid), the last one fastest: (N, F), N the product of the sizes."""
     return np.stack(np.unravel_index(np.arange(math.prod(sizes)), sizes), axis=1).astype(np.uint16)
-
-
-def write_pack(
-    folder: Path, blocks: Iterable[NDArray[np.uint8]], *, preprocessing: Preprocessing, **description: Any
-) -> PackInfo:
-    """Writes a whole pack at once.
-
-    Args: blocks, arrays (n, H, W, C) uint8 in order; description, as PackWriter.finish takes it (name, kind, source,
-    factors, …).   Raises: PackError.
-    """
-    with PackWriter(folder, preprocessing) as writer:
-        for block in blocks:
-            writer.add(block)
-        return writer.finish(**description)
 
 
 def read_pack_info(folder: Path) -> PackInfo:

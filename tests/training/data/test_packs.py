@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from packs_support import write_pack
 
 from training.data.images import Preprocessing
 from training.data.packs import (
@@ -26,7 +27,6 @@ from training.data.packs import (
     read_pack_info,
     read_rejected,
     release_pack,
-    write_pack,
 )
 
 SMALL = Preprocessing(image_size=8, num_channels=3)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from packs_support import write_pack
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
 from training import summary
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.metrics import evaluation
 from training.metrics.evaluation import METRICS, dependence, encode_images, evaluate_agreement, evaluate_model
 

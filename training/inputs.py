@@ -38,11 +38,6 @@ class Batches:
         return np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
 
 
-def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (B, H, W, C) → float32 (B, C, H, W) in [0, 1] on the device, in channels-last memory order."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float().div_(255)
-
-
 def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices for training and for validation: the set's own split, or a random share decided by the seed."""
     if pack.split is not None:

@@ -17,6 +17,7 @@ from models.config import ConfigError, normalised_beta
 from models.files import load_model, save_model
 from models.info import ModelInfo
 from models.networks import VAE, initialise_encoder_alive
+from models.pixels import to_input
 from training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -37,7 +38,7 @@ from training.config import (
     with_restart_components,
 )
 from training.data.packs import Pack
-from training.inputs import Batches, evenly_spaced, noise_at, split_indices, to_input
+from training.inputs import Batches, evenly_spaced, noise_at, split_indices
 from training.memory import keep_freed_memory
 from training.monitor import Watch, Window
 from training.objectives.losses import (

@@ -136,6 +136,7 @@ def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> C
 def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAnswer:
     import torch
 
+    from models.pixels import to_input
     from training.objectives.losses import kl_per_dimension, reconstruction_loss
 
     network = model.network
@@ -145,7 +146,7 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
             latents = torch.tensor(head["latents"], dtype=torch.float32, device=device)
             return CallAnswer({}, _to_rows(network.decode(latents)))
         pixels = np.frombuffer(rest, np.uint8).reshape(head["shape"])
-        image = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1)[None].float() / 255
+        image = to_input(pixels[None], device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
         values = {

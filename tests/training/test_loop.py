@@ -27,6 +27,7 @@ from models.config import ConfigError, NetworkConfig
 from models.files import load_model
 from models.info import Preprocessing
 from models.networks import VAE
+from models.pixels import to_input
 from training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -38,7 +39,7 @@ from training.checkpoints import (
 from training.config import OBJECTIVES, TrainingConfig, with_lengths_in_steps
 from training.data import dsprites
 from training.data.packs import Pack, open_pack
-from training.inputs import Batches, noise_at, split_indices, to_input
+from training.inputs import Batches, noise_at, split_indices
 from training.loop import Progress, TrainingResult, capacity_at, train
 from training.monitor import Watch
 from training.objectives.losses import bernoulli_floor

@@ -13,6 +13,7 @@ from models.config import ConfigError
 from models.files import LoadedModel
 from models.info import active_dimensions
 from models.networks import VAE
+from models.pixels import to_input
 from worker.rendering.decoder import BATCH, FrameDecoder
 from worker.rendering.rendered import Rendered, Strip, Vector, column_indices
 from worker.rendering.request import Pixels, TraversalRequest, parse_indices
@@ -20,10 +21,9 @@ from worker.rendering.request import Pixels, TraversalRequest, parse_indices
 
 def encode_image(network: VAE, image: Pixels) -> tuple[Vector, Vector]:
     """Posterior mean and log-variance, each (D,), of one picture, uint8 (H, W, C)."""
-    parameter = next(network.parameters())
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        batch = torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1)[None].to(parameter.device)
-        mean, log_variance = network.encode(batch.float() / 255)
+        mean, log_variance = network.encode(to_input(image[None], device))
     return mean[0].float().cpu().numpy(), log_variance[0].float().cpu().numpy()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from training.inputs import to_input
+from models.pixels import to_input
 from training.objectives.losses import (
     bernoulli_floor,
     capacity_penalty,

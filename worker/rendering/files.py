@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from worker.rendering.cells import Cell, cells, dimension_cell
 from worker.rendering.encoders import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices
-from worker.rendering.sheets import Cell, MovingSheet, cells, dimension_cell, still_sheet
+from worker.rendering.still_sheet import still_sheet
 
 
 class _Enlarged:

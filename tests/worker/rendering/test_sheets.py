@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.rendering.captions import number_width, signed, text_width, ticks, wrapped
+from worker.rendering.cells import cells, dimension_cell
 from worker.rendering.encoders import enlarge
 from worker.rendering.files import dimension_animation
+from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import Pixels, TraversalRequest
-from worker.rendering.sheets import MovingSheet, cells, dimension_cell, still_sheet
+from worker.rendering.still_sheet import still_sheet
 
 LABELS = ["", "moves right", "gets wider and shorter, moves up and left", "W" * 60, "a " * 30]
 _rng = np.random.default_rng

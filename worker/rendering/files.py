@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from worker.rendering.cells import Cell, cells, dimension_cell
-from worker.rendering.encoders import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.encoders import encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.gif import encode_gif
 from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices

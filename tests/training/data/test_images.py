@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.images import ImageError, Preprocessing, decode_image, load_image, preprocess_array
+from training.data.images import (
+    FORMATS,
+    ImageError,
+    Preprocessing,
+    decode_image,
+    load_image,
+    looks_like_picture,
+    preprocess_array,
+)
 
 GREY8 = Preprocessing(image_size=8, num_channels=1)
 RGB8 = Preprocessing(image_size=8, num_channels=3)
@@ -252,3 +260,13 @@ def test_arrays_are_treated_as_pictures() -> None:
     for array in bad:
         with pytest.raises(ImageError):
             preprocess_array(array, RGB8)
+
+
+def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
+    for name in FORMATS:
+        for mode in ("L", "RGB"):
+            buffer = io.BytesIO()
+            Image.new(mode, (9, 8)).save(buffer, name)
+            assert looks_like_picture(buffer.getvalue()[:32]), name
+    for head in (b"", b"P", b"Plain text", b"RIFF\0\0\0\0WAVEfmt ", b"PK\3\4", b"%PDF-1.7", b"\x7fELF"):
+        assert not looks_like_picture(head)

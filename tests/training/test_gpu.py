@@ -146,8 +146,8 @@ def test_frames_and_codes_are_those_of_the_cpu(num_channels: int) -> None:
 
 
 def test_scores_and_names_are_those_of_the_cpu(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.metrics.evaluation.NUM_TRAIN", 300)
-    monkeypatch.setattr("training.metrics.evaluation.NUM_TEST", 150)
+    monkeypatch.setattr("training.metrics.points.NUM_TRAIN", 300)
+    monkeypatch.setattr("training.metrics.points.NUM_TEST", 150)
     ours, theirs = network(), network().to(GPU)
     expected, found = (
         evaluate_model(made, pack, device=device, metrics=("mig", "beta_vae", "dci"))

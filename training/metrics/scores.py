@@ -4,20 +4,16 @@ Codes are posterior means, float (N, D); factors are class indices, int (N, F). 
 nats. Where disentanglement_lib draws points itself, `factor_samples` does so here.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import entropy, rankdata
+from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso, LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from training.metrics.factor_samples import Codes, Factors, FactorSamples
@@ -26,16 +22,15 @@ from training.metrics.information import (
     bins_of,
     check_points,
     compact,
-    correlation,
     entropy_of,
     information_matrix,
 )
+from training.metrics.quiet import quiet_convergence
 
 Flags = NDArray[np.bool_]
 
 MIN_STD = 0.05
 """FactorVAE score: codes with a smaller standard deviation count as collapsed (`prune_dims.threshold`)."""
-UDR_MIN_KL_NATS = 0.01
 _GROUP_SIZE = 64
 _CHUNK = 500
 
@@ -91,9 +86,6 @@ def modularity_of_information(information: Matrix) -> float:
     return float(np.mean(1.0 - leak))
 
 
-# Prediction
-
-
 def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
     """Separated attribute predictability: how much better the best dimension predicts a factor than the next.
 
@@ -118,7 +110,7 @@ def sap_hits(
         right: Flags = classifier.predict(test_codes[:, dimension, None]) == test_factors[:, factor]
         return right
 
-    with _quiet(), ThreadPoolExecutor(num_threads) as pool:
+    with quiet_convergence(), ThreadPoolExecutor(num_threads) as pool:
         return np.stack(list(pool.map(hits, range(D * F))), axis=1).reshape(-1, D, F)
 
 
@@ -210,9 +202,6 @@ def _shares(importance: Matrix, axis: int) -> Matrix:
     return shares
 
 
-# Intervention
-
-
 def factor_vae_hits(
     samples: FactorSamples,
     rng: np.random.Generator,
@@ -281,7 +270,7 @@ def beta_vae_hits(
         return _by_fixed_factor(samples, num_points, 2, rng, distance, groups_per_point=group_size)
 
     labels, features = points(num_train)
-    with _quiet():
+    with quiet_convergence():
         model = LogisticRegression(random_state=0).fit(features, labels)
     labels, features = points(num_eval)
     right: Flags = model.predict(features) == labels
@@ -312,105 +301,3 @@ def _by_fixed_factor(
             num_groups = min(_CHUNK, num_with - begin) * groups_per_point
             parts.append(summary(samples.draw_groups(factor, num_groups, group_size, rng)))
     return fixed, np.concatenate(parts)
-
-
-# Agreement of models
-
-
-@dataclass(frozen=True)
-class UdrScores:
-    """model_scores, (M,), one a model: higher, more like its sisters; pairwise, (M, M), zeros on the diagonal."""
-
-    model_scores: Matrix
-    pairwise: Matrix
-
-
-def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarity: str = "lasso") -> UdrScores:
-    """Unsupervised disentanglement ranking of models that differ by their seed (Duan et al. 2020); needs no factors.
-
-    Args: codes, one (N, D) a model, of the same N images; kl_per_dimension, one (D,) nats a model: dimensions of at
-    most 0.01 nats are left out; similarity, `lasso` (α 0.1) or `spearman`.
-    Raises: ValueError for fewer than two models, different N, or another similarity.
-    """
-    if len(codes) < 2 or len(codes) != len(kl_per_dimension) or len({len(c) for c in codes}) != 1:
-        raise ValueError("UDR compares two or more models on the same images")
-    if similarity not in ("lasso", "spearman"):
-        raise ValueError(f"similarity: {similarity!r} is neither lasso nor spearman")
-    informative = [np.asarray(kl) > UDR_MIN_KL_NATS for kl in kl_per_dimension]
-    scaled = [StandardScaler().fit_transform(c.astype(np.float64)) * m for c, m in zip(codes, informative, strict=True)]
-    num_models = len(codes)
-    pairwise = np.zeros((num_models, num_models))
-    for i in range(num_models):
-        for j in range(num_models):
-            if i != j:
-                matrix = _lasso(scaled[i], scaled[j]) if similarity == "lasso" else _spearman(scaled[i], scaled[j])
-                pairwise[i, j] = relative_strength(matrix[informative[i]][:, informative[j]])
-    scores = [np.median(np.delete(pairwise[:, i], i)) for i in range(num_models)]
-    return UdrScores(np.array(scores), pairwise)
-
-
-def relative_strength(similarity: Matrix) -> float:
-    """Mean of max²/sum over the columns and over the rows of a similarity matrix (D₁, D₂) ≥ 0; empty ones count 0."""
-    if similarity.size == 0:
-        return 0.0
-    means = []
-    for axis in (0, 1):
-        peak, total = similarity.max(axis) ** 2, similarity.sum(axis)
-        means.append(np.divide(peak, total, out=np.zeros_like(total), where=total > 0).mean())
-    return float(np.mean(means))
-
-
-def _lasso(a: Matrix, b: Matrix) -> Matrix:
-    with _quiet():
-        weights: Matrix = Lasso(alpha=0.1).fit(a, b).coef_
-    return np.abs(weights).reshape(b.shape[1], a.shape[1]).T
-
-
-def _spearman(a: Matrix, b: Matrix) -> Matrix:
-    return correlation(rankdata(a, axis=0), rankdata(b, axis=0))
-
-
-# Uncertainty
-
-
-def bootstrap_interval(
-    score: Callable[[NDArray[np.int64]], float],
-    num_points: int,
-    rng: np.random.Generator,
-    *,
-    num_resamples: int = 200,
-    level: float = 0.95,
-    on_resample: Callable[[int, int], None] | None = None,
-) -> tuple[float, float]:
-    """The interval in which a score lies over resamples of its points, centred on the score itself.
-
-    Resampling adds bias to a mutual information a second time, so plain percentiles would leave the score itself out;
-    here their mean is moved back onto it. The interval shows the spread from the choice of points, not the estimator's
-    bias, which scores of other models at the same number of points share, nor the spread over training seeds.
-    Args: score, of how often each point is counted, (num_points,); level, the share of resamples inside;
-        on_resample, called before each with the number done and of all.
-    Returns: lower and upper end, in [0, 1].
-    """
-    counts = rng.multinomial(num_points, np.full(num_points, 1 / num_points), size=num_resamples)
-    scores = np.empty(num_resamples)
-    for k, row in enumerate(counts):
-        if on_resample is not None:
-            on_resample(k, num_resamples)
-        scores[k] = score(row)
-    ends = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2]) - scores.mean()
-    low, high = np.clip(score(np.ones(num_points, dtype=np.int64)) + ends, 0.0, 1.0)
-    return float(low), float(high)
-
-
-def accuracy_of_counts(hits: Flags) -> Callable[[NDArray[np.int64]], float]:
-    """The share of hits, (N,) or (N, F), as a function of how often each point is counted, for the bootstrap."""
-    per_point = hits.reshape(len(hits), -1).mean(1)
-    return lambda counts: float(counts @ per_point / counts.sum())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without scikit-learn's notes of unfinished convergence: the definitions stop at its defaults."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield

@@ -15,8 +15,9 @@ from models.info import Preprocessing
 from models.networks import VAE
 from training import summary
 from training.data.packs import Pack, open_pack
-from training.metrics import evaluation
-from training.metrics.evaluation import METRICS, dependence, encode_images, evaluate_agreement, evaluate_model
+from training.metrics import evaluation, points
+from training.metrics.evaluation import METRICS, encode_images, evaluate_agreement, evaluate_model
+from training.metrics.points import dependence
 
 SIZES = (3, 4, 5)
 NAMES = ("shape", "x", "y")
@@ -78,8 +79,8 @@ def make_pack(tmp_path: Path) -> Callable[..., Pack]:
 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
-    monkeypatch.setattr(evaluation, "NUM_TEST", 150)
+    monkeypatch.setattr(points, "NUM_TRAIN", 300)
+    monkeypatch.setattr(points, "NUM_TEST", 150)
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_factor_that_only_the_test_images_show_is_left_out(
 ) -> None:
     """As a rare attribute of CelebA in a small set: to classifiers that never saw it, it has one value."""
     factors = many_rows()
-    _, test_rows = evaluation._own_rows(len(factors), 0)
+    _, test_rows = points.own_rows(len(factors), 0)
     factors[:, 1] = 0
     factors[test_rows[0], 1] = 1
     result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
@@ -115,7 +116,7 @@ def test_a_factor_that_only_the_test_images_show_is_left_out(
 def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
-    _, test_rows = evaluation._own_rows(500, 0)
+    _, test_rows = points.own_rows(500, 0)
     factors = np.zeros((500, 3), np.int64)
     factors[test_rows[0]] = (1, 1, 0)
     factors[test_rows[1]] = (1, 0, 1)
@@ -128,7 +129,7 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 3_000)
+    monkeypatch.setattr(points, "NUM_TRAIN", 3_000)
     rng = np.random.default_rng(0)
     pack = make_pack(rng.integers(0, 2, (300, 1)))
     codes = rng.normal(size=(300, 3)).astype(np.float32)
@@ -146,7 +147,7 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
 def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
+    monkeypatch.setattr(points, "NUM_TRAIN", 300)
     pack = make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0))
     for metrics, said in ((["sap"], True), (["mig"], False)):
         result = evaluate_model(network, pack, device="cpu", metrics=metrics)
@@ -156,7 +157,7 @@ def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
 def test_a_factor_with_thousands_of_values_is_left_out(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "_MAX_VALUES", 4)
+    monkeypatch.setattr(points, "_MAX_VALUES", 4)
     result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=["mig"])
     assert result.factor_names == ["shape", "x"]
     assert any("more than 4 values: y" in note for note in result.notes)

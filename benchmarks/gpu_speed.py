@@ -18,7 +18,8 @@ import torch
 
 from models.info import Preprocessing
 from training.config import TrainingConfig
-from training.data.packs import Pack, PackWriter, open_pack
+from training.data.pack_writer import PackWriter
+from training.data.packs import Pack, open_pack
 from training.loop import Progress, train
 
 NUM_IMAGES = 20_000

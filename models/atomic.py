@@ -19,9 +19,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp gives 0600; what we publish follows the umask, as open() would.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -33,6 +31,13 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replaces the file at `path` by `data`, whole or not at all."""
     with open_atomic(path) as file:
         file.write(data)
+
+
+def current_umask() -> int:
+    """Returns the permissions that new files of this process lack."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def _sync_folder(folder: Path) -> None:

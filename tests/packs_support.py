@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import Preprocessing
-from training.data.packs import PackInfo, PackWriter
+from training.data.pack_writer import PackWriter
+from training.data.packs import PackInfo
 
 
 def write_pack(

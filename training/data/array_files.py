@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from training.data.array_labels import read_labels
 from training.data.array_readers import StoredArray, open_array_file, read_blocks, read_rows, sample_rows
 from training.data.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
-from training.data.packs import PackInfo, PackWriter
+from training.data.pack_writer import PackWriter
+from training.data.packs import PackInfo
 from training.data.sources import ArrayFile, DatasetError, Limits, OnProgress
 
 

@@ -14,9 +14,10 @@ from PIL import Image
 
 from training.data import images, picture_files
 from training.data.datasets import DatasetError, ImageFolder, Limits, ZipFile, fingerprint, pack_dataset
+from training.data.file_trees import open_zip
 from training.data.images import ImageError, Preprocessing, decode_image, load_image
 from training.data.packs import Pack, open_pack, read_rejected
-from training.data.picture_files import check_folder, open_zip
+from training.data.picture_files import check_folder
 
 RGB = Preprocessing(image_size=16, num_channels=3)
 

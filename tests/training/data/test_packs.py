@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from packs_support import write_pack
 
 from training.data.images import Preprocessing
+from training.data.pack_writer import PackWriter
 from training.data.packs import (
     Pack,
     PackError,
     PackInfo,
-    PackWriter,
     keep_pack,
     kept_pack,
     open_pack,
@@ -231,7 +231,7 @@ def test_a_pack_that_another_process_makes_meanwhile_is_replaced(
         replace(source, target)
 
     written(tmp_path / "other", 4)
-    monkeypatch.setattr("training.data.packs.os.replace", race)
+    monkeypatch.setattr("training.data.pack_writer.os.replace", race)
     written(tmp_path / "set", 10)
     assert moves.count(tmp_path / "set") == 2
     assert open_pack(tmp_path / "set").info.num_images == 10

@@ -1,4 +1,4 @@
-"""What a sheet shows: one cell for each strip of a traversal, and the pictures at its sides; no torch."""
+"""Contents of a sheet: one cell for each strip of a traversal, and the pictures at its sides; no torch."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Cell:
     frames: Pixels
     """(T, H, W, C) uint8."""
     title: str
-    """What moves, such as z3."""
+    """The dimension that moves, such as z3, or the kind of a path."""
     note: str
     """The KL of the dimension."""
     label: str

@@ -20,7 +20,7 @@ _UNITS = {
     "quantiles": "standard deviations of the aggregate posterior, in steps of equal probability",
     "image": "standard deviations of this image's posterior",
 }
-"""What the numbers above the columns count in, by the request's range."""
+"""Unit of the numbers above the columns, by the request's range."""
 
 
 @dataclass(frozen=True, kw_only=True)

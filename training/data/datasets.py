@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from training.data import array_files, builtin_sets, picture_files
 from training.data.file_trees import folder_fingerprint
@@ -83,29 +85,17 @@ def pack_dataset(
             on_progress=progress,
             num_workers=workers,
         )
-    source_fingerprint = fingerprint(source, limits)
+    options: dict[str, Any] = {
+        "name": name or source.path.stem,
+        "limits": limits,
+        "num_workers": workers,
+        "on_progress": progress,
+        "source_fingerprint": fingerprint(source, limits),
+    }
     if isinstance(source, ArrayFile):
-        return array_files.pack_array_file(
-            source,
-            target_folder,
-            preprocessing,
-            name=name or source.path.stem,
-            limits=limits,
-            num_workers=workers,
-            on_progress=progress,
-            check_space=lambda num_bytes: _check_space(target_folder, num_bytes),
-            source_fingerprint=source_fingerprint,
-        )
-    return picture_files.pack_pictures(
-        source,
-        target_folder,
-        preprocessing,
-        name=name or source.path.stem,
-        limits=limits,
-        num_workers=workers,
-        on_progress=progress,
-        source_fingerprint=source_fingerprint,
-    )
+        check_space = partial(_check_space, target_folder)
+        return array_files.pack_array_file(source, target_folder, preprocessing, check_space=check_space, **options)
+    return picture_files.pack_pictures(source, target_folder, preprocessing, **options)
 
 
 def fingerprint(source: Source, limits: Limits | None = None) -> str:

@@ -133,13 +133,7 @@ class PackWriter:
         """
         if self.num_images == 0:
             raise PackError("a pack needs at least one image")
-        size = self.preprocessing.image_size
-        shape = (self.num_images, size, size, self.preprocessing.num_channels)
-        self._file.seek(0)
-        self._file.write(_npy_header("|u1", shape))
-        _sync(self._file)
-        self._file.close()
-        arrays: dict[str, tuple[str, tuple[int, ...]]] = {"images": ("|u1", shape)}
+        arrays = {"images": self._close_images()}
         for label, values in zip(LABELS, (factors, split, identities), strict=True):
             if values is not None:
                 arrays[label] = self._write_labels(label, values)
@@ -161,11 +155,24 @@ class PackWriter:
             arrays=arrays,
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+        self._publish(info)
+        return info
+
+    def _close_images(self) -> tuple[str, tuple[int, ...]]:
+        """Fills in the header of the images and flushes them; returns their type and shape."""
+        size = self.preprocessing.image_size
+        shape = (self.num_images, size, size, self.preprocessing.num_channels)
+        self._file.seek(0)
+        self._file.write(_npy_header("|u1", shape))
+        _sync(self._file)
+        self._file.close()
+        return "|u1", shape
+
+    def _publish(self, info: PackInfo) -> None:
         write_bytes(self._work / REJECTED_FILE, "".join(map(_json_line, self.rejected)).encode())
         write_stamp(self._work, info)
         write_bytes(self._work / INFO_FILE, (json.dumps(info.to_json(), indent=2) + "\n").encode())
         _move_into_place(self._work, self.folder)
-        return info
 
     def _write_labels(self, label: str, values: NDArray[Any]) -> tuple[str, tuple[int, ...]]:
         if len(values) != self.num_images:

@@ -13,22 +13,29 @@ from training.metrics.information import Matrix, correlation
 from training.metrics.quiet import quiet_convergence
 
 UDR_MIN_KL_NATS = 0.01
+"""Dimensions with at most this KL are left out."""
 
 
 @dataclass(frozen=True)
 class UdrScores:
-    """model_scores, (M,), one a model: higher, more like its sisters; pairwise, (M, M), zeros on the diagonal."""
+    """How much models agree with each other."""
 
     model_scores: Matrix
+    """(M,), one a model; a higher score means more agreement with the others."""
     pairwise: Matrix
+    """(M, M), zeros on the diagonal."""
 
 
 def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarity: str = "lasso") -> UdrScores:
-    """Unsupervised disentanglement ranking of models that differ by their seed (Duan et al. 2020); needs no factors.
+    """Ranks models that differ by their seed by unsupervised disentanglement ranking (Duan et al. 2020).
 
-    Args: codes, one (N, D) a model, of the same N images; kl_per_dimension, one (D,) nats a model: dimensions of at
-    most 0.01 nats are left out; similarity, `lasso` (α 0.1) or `spearman`.
-    Raises: ValueError for fewer than two models, different N, or another similarity.
+    Args:
+        codes: For each model, codes (N, D) of the same N images.
+        kl_per_dimension: For each model, (D,) nats; dimensions of at most 0.01 nats are left out.
+        similarity: lasso (α 0.1) or spearman.
+
+    Raises:
+        ValueError: There are fewer than two models, N differs, or the similarity is unknown.
     """
     if len(codes) < 2 or len(codes) != len(kl_per_dimension) or len({len(c) for c in codes}) != 1:
         raise ValueError("UDR compares two or more models on the same images")
@@ -48,7 +55,10 @@ def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarit
 
 
 def relative_strength(similarity: Matrix) -> float:
-    """Mean of max²/sum over the columns and over the rows of a similarity matrix (D₁, D₂) ≥ 0; empty ones count 0."""
+    """Returns the mean of max²/sum over the columns and over the rows of a similarity matrix (D₁, D₂) ≥ 0.
+
+    An empty row or column counts 0.
+    """
     if similarity.size == 0:
         return 0.0
     means = []

@@ -15,14 +15,23 @@ def bootstrap_interval(
     level: float = 0.95,
     on_resample: Callable[[int, int], None] | None = None,
 ) -> tuple[float, float]:
-    """The interval in which a score lies over resamples of its points, centred on the score itself.
+    """Computes the interval in which a score lies over resamples of its points, centred on the score itself.
 
-    Resampling adds bias to a mutual information a second time, so plain percentiles would leave the score itself out;
-    here their mean is moved back onto it. The interval shows the spread from the choice of points, not the estimator's
-    bias, which scores of other models at the same number of points share, nor the spread over training seeds.
-    Args: score, of how often each point is counted, (num_points,); level, the share of resamples inside;
-        on_resample, called before each with the number done and of all.
-    Returns: lower and upper end, in [0, 1].
+    Resampling adds the bias of a mutual information a second time, so that plain percentiles would not contain the
+    score; their mean is therefore moved onto it. The interval shows the spread from the choice of points. It shows
+    neither the bias of the estimator, which scores of other models at the same number of points share, nor the spread
+    over training seeds.
+
+    Args:
+        score: The score as a function of how often each point counts, (num_points,).
+        num_points: Number of points.
+        rng: Source of randomness.
+        num_resamples: Number of resamples.
+        level: Share of resamples inside the interval.
+        on_resample: Called before each resample with the number done and the total.
+
+    Returns:
+        The lower and the upper end, in [0, 1].
     """
     counts = rng.multinomial(num_points, np.full(num_points, 1 / num_points), size=num_resamples)
     scores = np.empty(num_resamples)
@@ -36,6 +45,6 @@ def bootstrap_interval(
 
 
 def accuracy_of_counts(hits: NDArray[np.bool_]) -> Callable[[NDArray[np.int64]], float]:
-    """The share of hits, (N,) or (N, F), as a function of how often each point is counted, for the bootstrap."""
+    """Returns the share of hits, (N,) or (N, F), as a function of how often each point counts, for the bootstrap."""
     per_point = hits.reshape(len(hits), -1).mean(1)
     return lambda counts: float(counts @ per_point / counts.sum())

@@ -1,4 +1,4 @@
-"""What a trained network has learnt of a packed set: losses, active dimensions and disentanglement scores.
+"""Evaluation of a trained network on a packed set: losses, active dimensions and disentanglement scores.
 
 Every score is computed from codes, and no image is encoded twice for it. If no score that draws groups (factor_vae,
 beta_vae) is asked for, only the images that the others draw are encoded: 15 000 of the 737 280 of dSprites.
@@ -23,7 +23,7 @@ from training.metrics.agreement import UdrScores, udr
 from training.metrics.bootstrap import accuracy_of_counts, bootstrap_interval
 from training.metrics.information import correlation, factor_entropy, mutual_information
 from training.metrics.names import METRICS
-from training.metrics.points import NUM_TRAIN, Points, draw_points, generator_for, varying_factors
+from training.metrics.points import NUM_TRAIN, Points, VaryingFactors, draw_points, generator_for, varying_factors
 from training.summary import SUMMARY_IMAGES, Progress, encode, floor_of, summarise
 
 __all__ = ["METRICS", "NUM_TRAIN", "Evaluation", "Score", "encode_images", "evaluate_agreement", "evaluate_model"]
@@ -130,22 +130,12 @@ def evaluate_model(
     began = time.monotonic()
     device, report = torch.device(device), on_progress or (lambda stage, done, total: None)
     indices, loss_images = _loss_indices(pack, validation, seed)
-    report("losses", 0, len(indices))
-    losses = summarise(
-        network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
-    )
-
+    losses = _losses(network, pack, indices, likelihood, device, report)
     factors, notes = varying_factors(pack, seed)
     points: Points | None = None
     scores: dict[str, Score] = {}
     if factors is not None:
-        points = draw_points(
-            lambda rows: encode_images(network, pack.images, rows, device=device, on_progress=report),
-            factors,
-            seed,
-            with_groups=any(name in metrics for name in _NEED_GROUPS),
-            with_tests=any(name in metrics for name in _NEED_TESTS),
-        )
+        points = _encoded_points(network, pack, factors, metrics, seed, device, report)
         notes += points.notes
         scores = _scores(points, metrics, seed, num_threads or os.cpu_count() or 1, report)
     elif not metrics:
@@ -153,11 +143,7 @@ def evaluate_model(
     return Evaluation(
         scores=scores,
         factor_names=[] if factors is None else factors.names,
-        bernoulli_floor=floor_of(pack.images, indices, likelihood),
-        kl=sum(losses["kl_per_dimension"]),
-        active_dimensions=active_dimensions(losses["kl_per_dimension"]),
         loss_images=loss_images,
-        num_loss_images=len(indices),
         num_images=len(pack.images),
         seed=seed,
         seconds=round(time.monotonic() - began, 1),
@@ -229,6 +215,47 @@ def _loss_indices(pack: Pack, validation: NDArray[np.int64] | None, seed: int) -
         return np.flatnonzero(pack.split == VALIDATION_SPLIT), "validation"
     count = len(pack.images)
     return np.sort(generator_for(seed, "losses").permutation(count)[:SUMMARY_IMAGES]), "sample"
+
+
+def _losses(
+    network: VAE,
+    pack: Pack,
+    indices: NDArray[np.int64],
+    likelihood: str,
+    device: torch.device,
+    report: Progress,
+) -> dict[str, Any]:
+    """Returns the fields of an Evaluation that describe its losses."""
+    report("losses", 0, len(indices))
+    losses = summarise(
+        network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
+    )
+    return {
+        **losses,
+        "bernoulli_floor": floor_of(pack.images, indices, likelihood),
+        "kl": sum(losses["kl_per_dimension"]),
+        "active_dimensions": active_dimensions(losses["kl_per_dimension"]),
+        "num_loss_images": len(indices),
+    }
+
+
+def _encoded_points(
+    network: VAE,
+    pack: Pack,
+    factors: VaryingFactors,
+    metrics: Sequence[str],
+    seed: int,
+    device: torch.device,
+    report: Progress,
+) -> Points:
+    """Draws and encodes the points that the scores need."""
+    return draw_points(
+        lambda rows: encode_images(network, pack.images, rows, device=device, on_progress=report),
+        factors,
+        seed,
+        with_groups=any(name in metrics for name in _NEED_GROUPS),
+        with_tests=any(name in metrics for name in _NEED_TESTS),
+    )
 
 
 def _scores(points: Points, metrics: Sequence[str], seed: int, num_threads: int, report: Progress) -> dict[str, Score]:

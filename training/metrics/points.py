@@ -53,7 +53,7 @@ class Points:
     test_codes: Codes
     test_factors: Factors
     groups: FactorSamples | None
-    """None if nobody asked for groups, or if there is an obstacle."""
+    """None if no score needs groups, or if there is an obstacle."""
     obstacle: str
     """Why no groups can be drawn; empty if they can."""
     notes: list[str]

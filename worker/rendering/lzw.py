@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 _BITS = 8
 """Size of an index."""
+_CODE_SIZE = bytes((_BITS,))
 _EXTENSION = 0x21
 
 
@@ -47,13 +48,14 @@ def has_fast_encoder() -> bool:
 def _compress_directly(film: Image.Image, top: int, height: int) -> bytes:
     encoder = Image._getencoder(film.mode, "gif", ("L",), (_BITS, 0))
     encoder.setimage(film.im, (0, top, film.width, top + height))
-    blocks, status = [], 0
+    blocks, status = [_CODE_SIZE], 0
     while not status:
         _, status, block = encoder.encode(max(1 << 16, 4 * film.width))
         blocks.append(block)
     if status < 0:
         raise RuntimeError(f"the GIF encoder failed: {status}")
-    return b"".join((bytes((_BITS,)), *blocks, b"\0"))
+    blocks.append(b"\0")
+    return b"".join(blocks)
 
 
 def _compress_by_saving(film: Image.Image, top: int, height: int) -> bytes:

@@ -94,7 +94,7 @@ def test_a_colour_is_found_anywhere_in_an_array(tmp_path: Path) -> None:
 
 
 def peak_of(call: Callable[[], Any]) -> int:
-    """Bytes that a call takes."""
+    """Returns the peak memory of a call, in bytes."""
     tracemalloc.start()
     try:
         call()

@@ -37,7 +37,7 @@ def flat(mode: str, colour: Any, size: tuple[int, int] = (8, 8)) -> Image.Image:
 
 
 def quadrants(size: int = 8) -> Image.Image:
-    """Red, green / blue, white: tells every orientation from every other."""
+    """Returns quadrants of red, green, blue and white, which look different in every orientation."""
     pixels = np.zeros((size, size, 3), np.uint8)
     half = size // 2
     pixels[:half, :half, 0] = 255
@@ -85,7 +85,7 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
 @pytest.mark.parametrize("tag", [256, 296, 258])
 @pytest.mark.parametrize("odd", [(2, 4, b"40\0\0"), (11, 1, struct.pack("<f", 2))])
 def test_odd_tags_beside_the_orientation_cost_nothing(tag: int, odd: tuple[int, int, bytes]) -> None:
-    """A width or a resolution's unit as text or as a float: Pillow reads such a block and cannot write it again."""
+    """Pillow reads an EXIF block with a width or unit as text or float, but cannot write it again."""
     kind, count, value = odd
     entries = [(tag, kind, count, value), (0x0112, 3, 1, struct.pack("<HH", 6, 0))]
     block = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2)
@@ -185,7 +185,7 @@ def test_shrinking_averages_areas() -> None:
 
 
 def _columns(width: int, height: int) -> bytes:
-    """Column i has the value i."""
+    """Returns a picture in which column i has the value i."""
     return encode(Image.fromarray(np.tile(np.arange(width, dtype=np.uint8), (height, 1))))
 
 

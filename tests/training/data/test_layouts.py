@@ -92,7 +92,7 @@ PARTS = b"000001.jpg 0\n000002.jpg 2\n"
 
 
 def celeba(**lists: bytes) -> Files:
-    """Two pictures, and lists by their names, in which two underscores stand for the dot."""
+    """Returns two pictures and the given lists; two underscores in a name stand for the dot."""
     files = {f"img_align_celeba/{i:06}.jpg": picture(i, "JPEG") for i in (1, 2)}
     return files | {name.replace("__", "."): text for name, text in lists.items()}
 
@@ -141,7 +141,7 @@ def test_an_identity_that_is_too_large_is_refused(tmp_path: Path, identity: int)
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Names of folders that may not be listed, for root neither."""
+    """Holds the names of folders that nobody may list, not even root."""
     names: set[str] = set()
     scandir = os.scandir
 
@@ -178,7 +178,7 @@ def test_a_set_that_cannot_be_read_at_all_is_told_why(tmp_path: Path, locked: se
 def test_a_zip_is_a_bomb_by_its_total_and_by_what_it_is_packed_into(
     tmp_path: Path, declared: int, refused: bool
 ) -> None:
-    """1300 blank BMPs of 600×600 pixels, which Deflate packs into 1.5 MB, are none."""
+    """A zip of 1300 blank BMPs of 600×600 pixels, which Deflate packs into 1.5 MB, is accepted."""
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a.bmp", bytes(1_500_000))
         archive.infolist()[0].file_size = declared
@@ -205,7 +205,7 @@ def test_a_chunk_of_large_pictures_holds_fewer(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_callers_limit_on_pixels_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow refuses twice its own limit."""
+    """Pillow itself refuses twice its own limit."""
     data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
     for max_pixels in (2000, 4095):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -220,7 +220,7 @@ def test_a_full_disk_keeps_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest
 def test_a_pack_that_another_process_makes_meanwhile_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look for an older pack and the move into its place."""
+    """Lets another pack appear between the search for an older pack and the move into its place."""
     moves: list[Path] = []
     replace = os.replace
 

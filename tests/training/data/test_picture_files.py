@@ -100,7 +100,7 @@ def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
 
 
 def two_pictures() -> bytearray:
-    """A zip of them."""
+    """Returns a zip of two pictures, whose first entry is named broken.png."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("broken.png", picture(1), zipfile.ZIP_LZMA)
@@ -217,7 +217,7 @@ def test_a_zip_of_too_many_entries_is_refused_by_its_directory(tmp_path: Path) -
 
 @pytest.mark.parametrize("place", [0, 150, 199, None])
 def test_a_zip_that_only_packing_can_tell_passes(tmp_path: Path, place: int | None) -> None:
-    """Two hundred files called pictures, of which one is, or none: not all are looked at."""
+    """Of two hundred files with a picture's suffix, one or none is a picture; only some are looked at."""
     path, buffer = tmp_path / "a.zip", io.BytesIO()
     Image.new("L", (9, 8)).save(buffer, "PNG")
     with zipfile.ZipFile(path, "w") as archive:

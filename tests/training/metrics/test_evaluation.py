@@ -34,7 +34,7 @@ SCORES = {
 
 
 class FakeNetwork(VAE):
-    """Reads its code off the first pixels of a picture; its decoder answers with an even grey."""
+    """A network that takes its code from the first pixels of a picture, and decodes to an even grey."""
 
     def __init__(self, latent_dim: int, log_variances: list[float]) -> None:
         nn.Module.__init__(self)
@@ -52,7 +52,7 @@ class FakeNetwork(VAE):
 
 
 def picture(factors: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """8×8 pictures whose first pixels are ten times the factors."""
+    """Writes 8×8 pictures whose first pixels are ten times the factors."""
     images = np.zeros((len(factors), 8, 8, 1), dtype=np.uint8)
     images[:, 0, : factors.shape[1], 0] = factors * 10
     return images
@@ -93,7 +93,7 @@ def grid_factors() -> NDArray[np.int64]:
 
 
 def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
-    """Rows drawn with independent factors, in which one combination never occurs."""
+    """Draws rows with independent factors, in which one combination never occurs."""
     factors = np.random.default_rng(0).integers(SIZES, size=(num_rows, 3))
     kept: NDArray[np.int64] = factors[(factors != [2, 3, 4]).any(1)]
     return kept
@@ -102,7 +102,7 @@ def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
 def test_a_factor_that_only_the_test_images_show_is_left_out(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
-    """As a rare attribute of CelebA in a small set: to classifiers that never saw it, it has one value."""
+    """A value that no training image shows, such as a rare attribute of CelebA, is unknown to the classifiers."""
     factors = many_rows()
     _, test_rows = points.own_rows(len(factors), 0)
     factors[:, 1] = 0

@@ -26,7 +26,7 @@ def identity(factors: Factors) -> Codes:
 
 
 def mixed(factors: Factors, num_dimensions: int, seed: int = 0, dtype: type = np.float32) -> Codes:
-    """Codes that know something of every factor, with noise."""
+    """Returns noisy codes that know something of every factor."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(factors.shape[1], num_dimensions)) / factors.max(0)[:, None]
     codes: Codes = (factors @ weights + rng.normal(size=(len(factors), num_dimensions)) * 0.3).astype(dtype)

@@ -15,7 +15,7 @@ Picture = NDArray[np.float32]
 
 
 def disc(x: float, y: float, radius: float = 0.12, stretch: float = 1.0, light: float = 1.0) -> Picture:
-    """A soft disc on black, (64, 64, 1); positions and sizes as shares of the side."""
+    """Draws a soft disc on black, (64, 64, 1); positions and sizes are shares of the side."""
     grid = (np.arange(64) + 0.5) / 64
     distance = np.hypot((grid[None] - x) / stretch, grid[:, None] - y)
     picture: Picture = (light * np.clip((radius - distance) * 64 + 0.5, 0, 1))[..., None].astype(np.float32)
@@ -23,7 +23,7 @@ def disc(x: float, y: float, radius: float = 0.12, stretch: float = 1.0, light: 
 
 
 def bar(angle: float, x: float, y: float) -> Picture:
-    """A bar turned clockwise by an angle."""
+    """Draws a bar that is turned clockwise by an angle."""
     grid = (np.arange(64) + 0.5) / 64
     dx, dy = grid[None] - x, grid[:, None] - y
     along, across = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
@@ -32,13 +32,13 @@ def bar(angle: float, x: float, y: float) -> Picture:
 
 
 def photograph(seed: int) -> Picture:
-    """A picture with no even ground, (64, 64, 3)."""
+    """Draws a picture without an even background, (64, 64, 3)."""
     coarse = np.random.default_rng(seed).uniform(0.3, 0.7, (8, 8, 3))
     return np.kron(coarse, np.ones((8, 8, 1))).astype(np.float32)
 
 
 def frames(draw: Callable[[float, int], Picture]) -> Picture:
-    """(N, T, H, W, C): draw(t in −1…1, start)."""
+    """Returns (N, T, H, W, C) frames drawn by draw(t, start), t from −1 to 1."""
     return np.stack([np.stack([draw(t, n) for t in np.linspace(-1, 1, T)]) for n in range(4)])
 
 
@@ -80,7 +80,7 @@ def _rest_lighter(t: float, n: int) -> Picture:
 
 
 def _region(rows: slice, columns: slice) -> Callable[[float, int], Picture]:
-    """A stripe pattern that slides inside a region: no light, no colour, only change."""
+    """Draws a pattern of stripes that slides inside a region, without a change of light or colour."""
 
     def draw(t: float, n: int) -> Picture:
         picture = photograph(n)
@@ -117,21 +117,21 @@ def test_paler_and_more_colourful() -> None:
 
 
 def dyed(n: int, hue: float) -> Picture:
-    """A disc of a bright colour on black."""
+    """Draws a disc of a bright colour on black."""
     colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
     picture: Picture = disc(*base(n)) * np.array(colour, np.float32)
     return picture
 
 
 def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:
-    """Red to cyan: by green from two of the starts, by violet from the others."""
+    """The hue goes from red to cyan, through green from two of the starts and through violet from the others."""
     circle = frames(lambda t, n: dyed(n, (t + 1) / 2 * np.pi * (-1) ** n))
     assert describe_frames(circle).label.split(", ")[0] == "turns cyan"
     assert describe_frames(circle[:, ::-1]).label.split(", ")[0] == "turns red"
 
 
 def test_colours_that_end_apart_have_no_name() -> None:
-    """Each start's own hue, turned by the same angle."""
+    """The hue of each start turns by the same angle."""
     assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
 
 

@@ -70,7 +70,7 @@ def test_long_animations_keep_their_colours() -> None:
 
 
 def _median_cut(frames: Pixels) -> Pixels:
-    """Each frame in 256 colours of its own, as imageio and Pillow quantise them."""
+    """Quantises each frame to 256 colours of its own, as imageio and Pillow do."""
     images = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE).convert("RGB") for frame in frames]
     return np.stack([np.asarray(image) for image in images])
 

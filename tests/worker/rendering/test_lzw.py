@@ -36,7 +36,7 @@ def _with_encoder(encoder: Any) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 class FakeEncoder:
-    """An encoder whose interface looks the same and whose bytes are others."""
+    """An encoder with the same interface that gives other bytes."""
 
     def __init__(self, status: int) -> None:
         self._status = status

@@ -24,7 +24,7 @@ _rng = np.random.default_rng
 def _rendered(
     *, num: int = 3, size: int = 32, channels: int = 1, steps: int = 3, kl: list[float] | None = None, **form: Any
 ) -> Rendered:
-    """A rendered traversal of random pictures whose edges are not white."""
+    """Returns a rendered traversal of random pictures whose edges are not white."""
 
     def pictures(*shape: int) -> Pixels:
         return _rng(sum(shape)).integers(0, 200, (*shape, size, size, channels), dtype=np.uint8)
@@ -81,7 +81,7 @@ def _edge_is_paper(picture: Pixels) -> bool:
 
 
 def _times_inside(picture: Pixels, tile: Pixels) -> int:
-    """How often a tile lies in a picture, pixel for pixel."""
+    """Counts how often a tile lies in a picture, pixel for pixel."""
     height, width, _ = tile.shape
     row = tile[0].tobytes()
     found = 0

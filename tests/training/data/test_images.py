@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.data import images
 from training.data.images import (
     FORMATS,
     ImageError,
@@ -270,3 +272,60 @@ def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
             assert looks_like_picture(buffer.getvalue()[:32]), name
     for head in (b"", b"P", b"Plain text", b"RIFF\0\0\0\0WAVEfmt ", b"PK\3\4", b"%PDF-1.7", b"\x7fELF"):
         assert not looks_like_picture(head)
+
+
+def test_the_callers_limit_on_pixels_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow itself refuses twice its own limit."""
+    data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
+    for max_pixels in (2000, 4095):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(ImageError, match=f"{max_pixels}") as caught:
+            load_image(data, RGB8, max_pixels=max_pixels)
+        assert caught.value.code == "image_too_large"
+    for max_pixels in (4096, 10**9):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        assert (load_image(data, RGB8, max_pixels=max_pixels) == [1, 2, 3]).all()
+
+
+def _see_through() -> list[bytes]:
+    rgba = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 4), dtype=np.uint8))
+    palette = rgba.convert("RGB").quantize(16)
+    return [
+        encode(rgba),
+        encode(rgba, "WEBP", lossless=True),
+        encode(rgba.convert("LA")),
+        encode(palette, transparency=bytes(range(0, 256, 16))),
+        encode(palette, "GIF", transparency=3),
+        encode(rgba.convert("L"), transparency=77),
+    ]
+
+
+@pytest.mark.parametrize("data", _see_through(), ids=["RGBA", "WEBP", "LA", "P", "GIF", "L"])
+def test_a_large_picture_is_laid_over_white_a_few_rows_at_a_time(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.asarray(decode_image(data))
+    composite, num_pixels = Image.alpha_composite, []
+
+    def count(white: Image.Image, strip: Image.Image) -> Image.Image:
+        num_pixels.append(strip.width * strip.height)
+        return composite(white, strip)
+
+    monkeypatch.setattr(Image, "alpha_composite", count)
+    for limit in (200, 53, 1):
+        monkeypatch.setattr(images, "_STRIP_PIXELS", limit)
+        num_pixels.clear()
+        assert np.array_equal(np.asarray(decode_image(data)), whole)
+        assert max(num_pixels) <= max(limit, 53)
+
+
+def test_a_large_picture_of_sixteen_bits_takes_little_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (500, 500), dtype=np.uint16)))
+    whole = np.asarray(decode_image(data))
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 5000)
+    tracemalloc.start()
+    try:
+        image = decode_image(data)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(np.asarray(image), whole)
+    assert peak_bytes < 500 * 500

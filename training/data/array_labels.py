@@ -163,7 +163,7 @@ def _are_dsprites(pictures: StoredArray, classes: NDArray[np.uint16], key: str) 
 
 
 def _grid_labels(sizes: tuple[int, ...], shape: tuple[int, ...]) -> ArrayLabels:
-    """Labels of a full grid, the last factor fastest, with MPI3D's names if sizes and shape fit it.
+    """Returns the labels of a full grid, the last factor fastest, with MPI3D's names if sizes and shape fit it.
 
     Args:
         sizes: Number of values of each factor.

@@ -18,7 +18,8 @@ import torch
 
 from models.info import Preprocessing
 from training.config import TrainingConfig
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.pack_writer import PackWriter
+from training.data.packs import Pack, open_pack
 from training.loop import train
 from training.monitor import Progress
 
@@ -55,7 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, 64, 64, 3), dtype=np.uint8)
         preprocessing = Preprocessing(image_size=64, num_channels=3)
-        write_pack(Path(folder) / "noise", [images], name="noise", kind="array", source="", preprocessing=preprocessing)
+        with PackWriter(Path(folder) / "noise", preprocessing) as writer:
+            writer.add(images)
+            writer.finish(name="noise", kind="array", source="")
         pack = open_pack(Path(folder) / "noise")
         for architecture in ("burgess", "higgins"):
             config = TrainingConfig(

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.pixels import to_input
 from training.config import TrainingConfig
 from training.data.packs import Pack
 
@@ -36,11 +37,6 @@ class Batches:
             self._epoch = epoch
         # In storage order, a mapped file is read forwards; within a batch the order changes nothing but the noise.
         return np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
-
-
-def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (B, H, W, C) → float32 (B, C, H, W) in [0, 1] on the device, in channels-last memory order."""
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float().div_(255)
 
 
 def sample_input(images: NDArray[np.uint8], device: torch.device, count: int = 512) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 
 from models.info import ModelInfo
 from models.networks import VAE
+from models.pixels import to_input
 from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig
 from training.data.packs import Pack
-from training.inputs import evenly_spaced, to_input
+from training.inputs import evenly_spaced
 from training.memory import keep_freed_memory
 from training.monitor import Monitor, Progress
 from training.recorder import PREVIEW_IMAGES, Recorder, clear_run

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.networks import VAE
-from training.inputs import to_input
+from models.pixels import to_input
 from training.objectives.losses import reconstruction_loss
 
 _LEAST_IMAGES = 8

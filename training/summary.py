@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.networks import VAE
-from training.inputs import to_input
+from models.pixels import to_input
 from training.objectives.losses import kl_per_dimension, pixel_entropy, reconstruction_loss
 
 _BATCH = 256
@@ -70,8 +70,7 @@ def encode(
     kl = np.zeros(network.config.latent_dim)
     for begin in range(0, count, _ENCODING_BATCH):
         rows = slice(begin, min(begin + _ENCODING_BATCH, count))
-        # A slice of a mapped file is read-only, which torch does not take; an index has made a copy already.
-        batch = images[rows].copy() if indices is None else images[indices[rows]]
+        batch = images[rows] if indices is None else images[indices[rows]]
         mean, log_variance = network.encode(to_input(batch, device))
         codes[rows] = mean.float().cpu().numpy()
         kl += kl_per_dimension(mean, log_variance).double().cpu().numpy() * len(batch)

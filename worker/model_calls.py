@@ -165,6 +165,7 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
     """Encodes, decodes or reconstructs."""
     import torch
 
+    from models.pixels import to_input
     from training.objectives.losses import kl_per_dimension, reconstruction_loss
 
     network = model.network
@@ -174,7 +175,7 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
             latents = torch.tensor(head["latents"], dtype=torch.float32, device=device)
             return CallAnswer({}, _to_rows(network.decode(latents)))
         pixels = np.frombuffer(rest, np.uint8).reshape(head["shape"])
-        image = torch.from_numpy(pixels.copy()).to(device).permute(2, 0, 1)[None].float() / 255
+        image = to_input(pixels[None], device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
         values = {

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from packs_support import write_pack
 from training_support import with_objective
 
 from models.config import NetworkConfig
@@ -15,7 +16,7 @@ from models.info import Preprocessing
 from models.networks import VAE
 from training.config import TrainingConfig
 from training.data import dsprites
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.loop import TrainingResult, train
 from training.metrics.evaluation import evaluate_model
 from training.objectives.registry import OBJECTIVES
@@ -147,8 +148,8 @@ def test_frames_and_codes_are_those_of_the_cpu(num_channels: int) -> None:
 
 
 def test_scores_and_names_are_those_of_the_cpu(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.metrics.evaluation.NUM_TRAIN", 300)
-    monkeypatch.setattr("training.metrics.evaluation.NUM_TEST", 150)
+    monkeypatch.setattr("training.metrics.points.NUM_TRAIN", 300)
+    monkeypatch.setattr("training.metrics.points.NUM_TEST", 150)
     ours, theirs = network(), network().to(GPU)
     expected, found = (
         evaluate_model(made, pack, device=device, metrics=("mig", "beta_vae", "dci"))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from packs_support import write_pack
 from training_support import SMALL, records_of, stop_at, weights_of
 
 from benchmarks.training_speed import PlainVAE
@@ -17,7 +18,7 @@ from training.checkpoints import (
     Checkpoint,
     newest_checkpoint,
 )
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.inputs import Batches, noise_at
 from training.loop import train
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.config import NetworkConfig
 from models.networks import VAE
-from training.inputs import to_input
+from models.pixels import to_input
 from training.objectives.losses import kl_per_dimension, reconstruction_loss
 from training.parts import Parts, num_parts
 

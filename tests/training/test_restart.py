@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from models.config import NetworkConfig
 from models.networks import VAE
+from models.pixels import to_input
 from training.data import dsprites
 from training.data.packs import Pack
-from training.inputs import to_input
 from training.restart import Teacher, restart
 
 

@@ -7,6 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from packs_support import write_pack
 from PIL import Image
 from training_support import (
     SMALL,
@@ -17,8 +18,9 @@ from training_support import (
 
 from models.files import load_model
 from models.info import Preprocessing
-from training.data.packs import Pack, open_pack, write_pack
-from training.inputs import split_indices, to_input
+from models.pixels import to_input
+from training.data.packs import Pack, open_pack
+from training.inputs import split_indices
 from training.loop import train
 from training.monitor import Progress
 from training.objectives.losses import bernoulli_floor

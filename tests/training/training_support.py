@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from packs_support import write_pack
 from tensorboardX.proto.event_pb2 import Event
 
 from models.info import Preprocessing
 from training.config import TrainingConfig
 from training.data import dsprites
-from training.data.packs import Pack, open_pack, write_pack
+from training.data.packs import Pack, open_pack
 from training.loop import TrainingResult
 from training.objectives.base import RunFacts, StepLosses
 from training.objectives.losses import kl_per_dimension

@@ -1,4 +1,4 @@
-"""Packing of the sets that our own code draws; free of torch."""
+"""Packing of the data sets that our own code draws; free of torch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from training.data import chairs, dsprites
 from training.data.images import Preprocessing
-from training.data.packs import PackInfo, PackWriter, factor_grid
+from training.data.pack_writer import PackWriter
+from training.data.packs import PackInfo, factor_grid
 from training.data.sources import BuiltIn, OnProgress
 
 VERSIONS = {"dsprites": 1, "dsprites_color": 1, "chairs": 1}
-"""Raised when a renderer draws other pixels than before: packs of the older one are stale."""
+"""Version of each renderer. It is raised when other pixels are drawn than before, which makes older packs stale."""
 
 _RENDERERS: dict[str, ModuleType] = {"dsprites": dsprites, "dsprites_color": dsprites, "chairs": chairs}
 _COLOUR_SEED = 20181129
@@ -21,25 +22,37 @@ _BLOCK = 1024
 
 
 def builtin_fingerprint(source: BuiltIn) -> str:
-    """Name and version of the renderer, and how much of the grid is drawn."""
+    """Returns name and version of the renderer, and how many images of the grid are drawn."""
     return f"{source.name}-{VERSIONS[source.name]}-{source.max_images or 'all'}"
 
 
 def num_images(source: BuiltIn) -> int:
-    """How many images the set has."""
+    """Returns the number of images that are drawn."""
     total = int(np.prod(_RENDERERS[source.name].FACTOR_SIZES))
     return min(total, source.max_images or total)
 
 
 def has_colour(source: BuiltIn) -> bool:
-    """Whether the set is drawn in colours."""
+    """Returns True if the set is drawn in colours."""
     return source.name != "dsprites"
 
 
 def pack_builtin(
     source: BuiltIn, target: Path, preprocessing: Preprocessing, *, name: str, on_progress: OnProgress, num_workers: int
 ) -> PackInfo:
-    """Draws a built-in set straight at preprocessing.image_size (its crop has nothing to do)."""
+    """Draws a built-in set into a pack.
+
+    Args:
+        source: The set, and how many images of it are drawn.
+        target: Folder of the pack, which is replaced.
+        preprocessing: Size and channels; images are drawn at this size, so that a crop changes nothing.
+        name: Name of the pack, for people.
+        on_progress: Called with (done, total) images after each block.
+        num_workers: Threads that draw.
+
+    Returns:
+        The description of the pack.
+    """
     renderer = _RENDERERS[source.name]
     sizes: tuple[int, ...] = renderer.FACTOR_SIZES
     total, count = int(np.prod(sizes)), num_images(source)
@@ -73,7 +86,18 @@ def pack_builtin(
 def _coloured(
     blocks: Iterator[NDArray[np.uint8]], total: int, chosen: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Gives each image its own RGB colour from U(.5, 1) (Locatello 2019). An image keeps its colour in any subset."""
+    """Gives each image its own RGB colour from U(.5, 1) (Locatello et al. 2019).
+
+    An image has the same colour in any subset.
+
+    Args:
+        blocks: (n, H, W) uint8 images of sprites, 0 or 255.
+        total: Number of images of the whole set.
+        chosen: Indices, in the whole set, of the images that the blocks hold.
+
+    Yields:
+        (n, H, W, 3) uint8.
+    """
     colours = np.random.default_rng(_COLOUR_SEED).uniform(0.5, 1, (total, 3))
     pixels = np.round(255 * colours).astype(np.uint8)[chosen]
     start = 0
@@ -84,7 +108,7 @@ def _coloured(
 
 
 def _with_channels(block: NDArray[np.uint8], num_channels: int) -> NDArray[np.uint8]:
-    """(n, H, W) or (n, H, W, 3) → (n, H, W, num_channels); grey is Rec. 601 luma, as Pillow has it."""
+    """Converts (n, H, W) or (n, H, W, 3) to (n, H, W, num_channels); grey is Rec. 601 luma, as in Pillow."""
     if block.ndim == 3:
         return np.repeat(block[..., None], num_channels, axis=3)
     if num_channels == 1:

@@ -1,7 +1,7 @@
-"""A built-in set with colour and ground truth: chairs made of boxes, drawn by a small renderer in numpy.
+"""A built-in set with colour and ground truth: chairs made of boxes, drawn by a small renderer in NumPy.
 
-Perspective camera, depth buffer, flat shading by two lights, a soft shadow on a white floor, supersampling. The hue
-only tints, so that each geometry is drawn once and coloured several times.
+The renderer has a perspective camera, a depth buffer, flat shading by two lights, a soft shadow on a white floor, and
+supersampling. The hue only tints, so that each geometry is drawn once and coloured several times.
 """
 
 import colorsys
@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 FACTOR_NAMES = ("azimuth", "elevation", "leg_height", "back_height", "seat_width", "hue")
 FACTOR_SIZES = (32, 4, 4, 4, 4, 8)
-NUM_IMAGES = 32 * 4 * 4 * 4 * 4 * 8
 
 ELEVATIONS_DEGREES = (8.0, 20.0, 32.0, 44.0)
 LEG_HEIGHTS = (0.35, 0.62, 0.89, 1.16)
 BACK_HEIGHTS = (0.45, 0.78, 1.11, 1.44)
 SEAT_WIDTHS = (0.70, 0.95, 1.20, 1.45)
-"""Lengths in units of the seat's depth, which is 1."""
+"""Lengths are in units of the seat's depth."""
 
 Floats = NDArray[np.float64]
 Quad = list[list[float]]
@@ -34,15 +33,15 @@ _POST = 0.11
 _WOOD = (0.42, 0.31, 0.24)
 _CAMERA_DISTANCE = 8.0
 _HALF_VIEW = 1.82
-"""Units from the middle of the picture to its edge: every chair and its shadow fit."""
+"""Distance from the middle of the picture to its edge, so that every chair and its shadow fit."""
 _AIM_HEIGHT = 1.28
 _KEY_LIGHT = np.array([-0.36, 0.90, 0.55]) / np.linalg.norm([-0.36, 0.90, 0.55])
 _FILL_LIGHT = np.array([0.85, 0.15, 0.5]) / np.linalg.norm([0.85, 0.15, 0.5])
-"""Directions towards the lights in camera-aligned axes (right, up, towards the viewer): the chair turns under them."""
+"""Directions towards the lights, in axes of the camera (right, up, towards the viewer); the chair turns under them."""
 _SHADOW = 0.34
 _FLOOR = np.array([[0, 0, 0, 0, 1]], np.float32)
 
-# Corner k of a box is at (k & 1, k >> 1 & 1, k >> 2) of its two ends; each face lists its corners counterclockwise as
+# Corner k of a box lies at (k & 1, k >> 1 & 1, k >> 2) of its two ends. Each face lists its corners counterclockwise,
 # seen from outside.
 _FACES = np.array([[1, 3, 7, 5], [0, 4, 6, 2], [2, 6, 7, 3], [0, 1, 5, 4], [4, 5, 7, 6], [0, 2, 3, 1]])
 _NORMALS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], float)
@@ -61,8 +60,15 @@ class _Shaded:
 def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uint8]:
     """Draws the chairs of the given factor classes.
 
-    Args: classes, (N, 6) integers: azimuth, elevation, leg height, back height, seat width and hue class indices.
-    Returns: (N, image_size, image_size, 3) uint8.   Raises: ValueError for an index out of range.
+    Args:
+        classes: (N, 6) class indices of azimuth, elevation, leg height, back height, seat width and hue.
+        image_size: Height and width, px.
+
+    Returns:
+        (N, image_size, image_size, 3) uint8.
+
+    Raises:
+        ValueError: The classes have another shape, or an index is out of range.
     """
     classes = np.asarray(classes)
     if classes.ndim != 2 or classes.shape[1] != len(FACTOR_SIZES):
@@ -76,8 +82,15 @@ def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uin
 
 
 def render_all(image_size: int = 64, *, num_workers: int = 1) -> Iterator[NDArray[np.uint8]]:
-    """Yields the whole set in its canonical order (last factor fastest), one (n, H, W, 3) block per azimuth,
-    elevation and leg height."""
+    """Yields the whole set in its canonical order (last factor fastest).
+
+    Args:
+        image_size: Height and width, px.
+        num_workers: Threads.
+
+    Yields:
+        (n, H, W, 3) uint8, the chairs of one azimuth, elevation and leg height.
+    """
     views = itertools.product(*map(range, FACTOR_SIZES[:3]))
     with ThreadPoolExecutor(num_workers) as pool:
         pending = deque(pool.submit(_block, view, image_size) for view in itertools.islice(views, 2 * num_workers))
@@ -87,7 +100,7 @@ def render_all(image_size: int = 64, *, num_workers: int = 1) -> Iterator[NDArra
 
 
 def hue_colour(hue: int) -> tuple[float, float, float]:
-    """RGB in [0, 1] of a hue class."""
+    """Returns the RGB of a hue class, in [0, 1]."""
     return colorsys.hsv_to_rgb(hue / FACTOR_SIZES[5], 0.78, 0.98)
 
 
@@ -107,7 +120,11 @@ def _colour(shaded: _Shaded, hues: range | list[int]) -> NDArray[np.uint8]:
 
 
 def _boxes(leg: int, back: int, width: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """The chair's boxes, (K, 2, 3) low and high corners in x right, y up, z forward; and which take the hue."""
+    """Returns the boxes of a chair.
+
+    Returns:
+        (K, 2, 3), low and high corner of each box in x right, y up, z forward; and (K,), which boxes take the hue.
+    """
     leg_height, back_height = LEG_HEIGHTS[leg], BACK_HEIGHTS[back]
     half, depth = SEAT_WIDTHS[width] / 2, 0.5
     seat_top = leg_height + _SEAT_THICKNESS
@@ -117,7 +134,7 @@ def _boxes(leg: int, back: int, width: int) -> tuple[Floats, NDArray[np.bool_]]:
     for x in (-half, inner):
         wood.append([[x, 0, depth - _POST], [x + _POST, leg_height, depth]])
         wood.append([[x, 0, -depth], [x + _POST, top, -depth + _POST]])
-        # A rail between the front and the back leg shows the azimuth also from the side.
+        # The rail between front and back leg makes the azimuth visible from the side too.
         rail = 0.32 * leg_height
         wood.append([[x + 0.025, rail, -depth + _POST], [x + _POST - 0.025, rail + 0.06, depth - _POST]])
     tinted.append([[-half - 0.03, leg_height, -depth + _POST], [half + 0.03, seat_top, depth + 0.05]])
@@ -150,7 +167,16 @@ def _draw(geometry: Sequence[int], image_size: int) -> _Shaded:
 
 
 def _average(table: NDArray[Any], ids: NDArray[np.int32], samples: int) -> NDArray[Any]:
-    """Mean of the table's rows over each pixel's samples: (H, W, row). Slices are five times faster than mean()."""
+    """Averages rows of a table over the samples of each pixel; slices are five times faster than mean().
+
+    Args:
+        table: (K, row) values of each face.
+        ids: (samples·H, samples·W), the face at each sample.
+        samples: Samples along a side of a pixel.
+
+    Returns:
+        (H, W, row).
+    """
     total = sum(table[ids[i::samples, j::samples]] for i, j in itertools.product(range(samples), repeat=2))
     mean: NDArray[Any] = total / table.dtype.type(samples**2)
     return mean
@@ -162,7 +188,7 @@ def _about_y(angle: float) -> Floats:
 
 
 def _project(points: Floats, tilt: float, size: int) -> Floats:
-    """Column, row (px, from the top left corner) and 1/distance of points (…, 3) seen from `tilt` above the horizon."""
+    """Projects points (…, 3), seen from `tilt` radians above the horizon, to column and row in px and 1/distance."""
     cos, sin = np.cos(tilt), np.sin(tilt)
     x, y, z = points[..., 0], points[..., 1] - _AIM_HEIGHT, points[..., 2]
     up = cos * y - sin * z
@@ -172,7 +198,7 @@ def _project(points: Floats, tilt: float, size: int) -> Floats:
 
 
 def _shade(normal: Floats, tinted: bool) -> NDArray[np.float32]:
-    """Tint, RGB without tint, and share of the floor, of a face: (1, 5)."""
+    """Returns tint, RGB without tint, and share of the floor of a face, (1, 5)."""
     light = 0.40 + 0.52 * max(0.0, float(normal @ _KEY_LIGHT)) + 0.22 * max(0.0, float(normal @ _FILL_LIGHT))
     light = min(light, 1.0)
     rest = (0.0, 0.0, 0.0) if tinted else tuple(light * channel for channel in _WOOD)
@@ -180,20 +206,26 @@ def _shade(normal: Floats, tinted: bool) -> NDArray[np.float32]:
 
 
 def _faces_in_sight(points: Floats) -> Iterator[tuple[int, int, Quad]]:
-    """Box, face and corners of the faces of boxes (K, 8, 3) that turn towards the viewer."""
+    """Yields box, face and corners of those faces of boxes (K, 8, 3) that are turned towards the viewer."""
     quads = points[:, _FACES]
     first, second = quads[:, :, 1] - quads[:, :, 0], quads[:, :, 2] - quads[:, :, 0]
-    # Rows grow downwards: counterclockwise outside means a negative area here.
+    # Rows count downwards, so counterclockwise means a negative area here.
     area = first[..., 0] * second[..., 1] - second[..., 0] * first[..., 1]
     for box, face in np.argwhere(area < -1e-9).tolist():
         yield box, face, quads[box, face].tolist()
 
 
 def _fill(quad: Quad, depth_buffer: Floats | None, ids: NDArray[np.int32], face_id: int) -> None:
-    """Draws a convex quadrilateral, 4 × (column, row, 1/distance), where it is nearer than what stands there.
+    """Draws a convex quadrilateral where it is nearer than what was drawn before.
 
-    Each edge bounds the columns from one side in every row; 1/distance is linear on the screen, so that depth needs
-    no division per pixel.
+    Each edge bounds the columns of a row from one side. 1/distance is linear on the screen, so that depth needs no
+    division per pixel.
+
+    Args:
+        quad: Four corners: column, row and 1/distance.
+        depth_buffer: (H, W) 1/distance of what was drawn, written to; None to draw regardless of depth.
+        ids: (H, W) face at each sample, written to.
+        face_id: What to write.
     """
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2), _ = quad
     height, width = ids.shape
@@ -222,7 +254,7 @@ def _fill(quad: Quad, depth_buffer: Floats | None, ids: NDArray[np.int32], face_
 
 
 def _shadow(turned: Floats, tilt: float, image_size: int) -> Floats:
-    """How dark the floor is under each pixel, (H, W) in [0, 1]: the boxes thrown along the key light, blurred."""
+    """Returns how dark the floor is at each pixel, (H, W) in [0, 1], from the boxes projected along the key light."""
     size = 2 * image_size
     fallen = turned.copy()
     fallen[..., [0, 2]] -= turned[..., 1:2] * (_KEY_LIGHT[[0, 2]] / _KEY_LIGHT[1])

@@ -1,10 +1,13 @@
-"""Packing of any data set: built-in, folder, zip or array file; free of torch."""
+"""Packing of any data set: a built-in one, a folder, a zip or an array file; free of torch."""
 
 import hashlib
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from training.data import array_files, builtin_sets, picture_files
+from training.data.file_trees import folder_fingerprint
 from training.data.images import Preprocessing
 from training.data.packs import PackError, PackInfo
 from training.data.sources import (
@@ -48,12 +51,25 @@ def pack_dataset(
     num_workers: int | None = None,
     limits: Limits | None = None,
 ) -> PackInfo:
-    """Decodes or draws a whole data set into a pack, which replaces what stood at target_folder.
+    """Decodes or draws a whole data set into a pack.
 
-    A file that cannot be read is noted in rejected.jsonl and costs nothing else.
-    Args: name, for people (default: the source's); on_progress, called with (done, total), may raise to stop;
-    num_workers, threads (default: the processors at hand, at most 8).
-    Raises: DatasetError; OSError where the disk fails. Nothing is left behind then, and an older pack stays.
+    A file that cannot be read is recorded in rejected.jsonl, and the others are packed.
+
+    Args:
+        source: The data set.
+        target_folder: Folder of the pack; an older pack there is replaced.
+        preprocessing: Size, channels and crop of the packed pictures.
+        name: Name of the pack, for people (default: the source's name).
+        on_progress: Called with (done, total); stops the packing by raising.
+        num_workers: Threads (default: the processors of this process, at most 8).
+        limits: Bounds on files, bytes and pixels (default: Limits()).
+
+    Returns:
+        The description of the pack.
+
+    Raises:
+        DatasetError: The source cannot be packed. Nothing is left behind, and an older pack stays.
+        OSError: The disk fails, with the same consequences.
     """
     progress = on_progress or _no_progress
     limits = limits or Limits()
@@ -69,43 +85,35 @@ def pack_dataset(
             on_progress=progress,
             num_workers=workers,
         )
-    source_fingerprint = fingerprint(source, limits)
+    options: dict[str, Any] = {
+        "name": name or source.path.stem,
+        "limits": limits,
+        "num_workers": workers,
+        "on_progress": progress,
+        "source_fingerprint": fingerprint(source, limits),
+    }
     if isinstance(source, ArrayFile):
-        return array_files.pack_array_file(
-            source,
-            target_folder,
-            preprocessing,
-            name=name or source.path.stem,
-            limits=limits,
-            num_workers=workers,
-            on_progress=progress,
-            check_space=lambda num_bytes: _check_space(target_folder, num_bytes),
-            source_fingerprint=source_fingerprint,
-        )
-    return picture_files.pack_pictures(
-        source,
-        target_folder,
-        preprocessing,
-        name=name or source.path.stem,
-        limits=limits,
-        num_workers=workers,
-        on_progress=progress,
-        source_fingerprint=source_fingerprint,
-    )
+        check_space = partial(_check_space, target_folder)
+        return array_files.pack_array_file(source, target_folder, preprocessing, check_space=check_space, **options)
+    return picture_files.pack_pictures(source, target_folder, preprocessing, **options)
 
 
 def fingerprint(source: Source, limits: Limits | None = None) -> str:
-    """What a source looks like now; open_pack compares it with what was packed. Reads no picture.
+    """Returns a fingerprint of a source as it is now, which open_pack compares with that of the pack; reads no picture.
 
-    Args: limits, of the packing: with others, other pictures are left out.
-    Raises: DatasetError not_found.
+    Args:
+        source: The data set.
+        limits: The limits of the packing, since other limits leave out other pictures.
+
+    Raises:
+        DatasetError: not_found.
     """
     if isinstance(source, BuiltIn):
         return builtin_sets.builtin_fingerprint(source)
     if isinstance(source, ImageFolder):
         if not source.path.is_dir():
             raise DatasetError("not_found", f"{source.path}: no such folder")
-        look = picture_files.folder_fingerprint(source.path)
+        look = folder_fingerprint(source.path)
     else:
         if not source.path.is_file():
             raise DatasetError("not_found", f"{source.path}: no such file")
@@ -118,9 +126,10 @@ def fingerprint(source: Source, limits: Limits | None = None) -> str:
 
 
 def num_channels_of(source: Source, limits: Limits | None = None) -> int:
-    """3 where some of a source's pictures, of which a few are looked at, have colours; otherwise 1.
+    """Returns 3 if a sample of a source's pictures shows a colour, else 1.
 
-    Raises: DatasetError.
+    Raises:
+        DatasetError: The source cannot be read.
     """
     if isinstance(source, BuiltIn):
         coloured = builtin_sets.has_colour(source)
@@ -132,7 +141,16 @@ def num_channels_of(source: Source, limits: Limits | None = None) -> int:
 
 
 def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> Source:
-    """The kind of source that a path is, by its suffix. Raises: DatasetError not_found or not_an_archive."""
+    """Returns the source at a path, whose kind the suffix tells.
+
+    Args:
+        path: A folder, or a file.
+        layout: As ImageFolder.layout.
+        split: As ImageFolder.split.
+
+    Raises:
+        DatasetError: not_found or not_an_archive.
+    """
     if path.is_dir():
         return ImageFolder(path, layout, split)
     if not path.is_file():

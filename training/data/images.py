@@ -1,7 +1,6 @@
-"""The one way in which a picture becomes pixels: uploads, packing and traversals all come through here.
+"""Decoding of pictures into pixels, for uploads, packing and traversals alike; free of torch.
 
-Free of torch. A file is never trusted: its size, its format and its declared dimensions are checked before any pixel
-is decoded.
+No file is trusted: its size, format and declared dimensions are checked before any pixel is decoded.
 """
 
 import io
@@ -32,7 +31,7 @@ __all__ = [
 ]
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-"""What is opened. Fewer decoders than Pillow has: each of them is code that strangers feed."""
+"""Formats that are opened. They are fewer than Pillow knows, because strangers can feed each decoder any bytes."""
 
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -47,7 +46,7 @@ DEFAULT_MAX_PIXELS = 50_000_000
 _STRIP_PIXELS = 2**20
 
 DARKEST = 1 / 8
-"""Where the range of values is a guess, a part of it that the highest must reach: else all would be nearly black."""
+"""Share of white that the brightest value must reach where white is guessed; else pictures would be nearly black."""
 
 _DAMAGED = (
     OSError,
@@ -61,7 +60,7 @@ _DAMAGED = (
     ArithmeticError,
     struct.error,
 )
-"""What Pillow's decoders are known to raise on damaged files, beside its own UnidentifiedImageError (an OSError)."""
+"""Errors that Pillow's decoders raise on damaged files; its UnidentifiedImageError is an OSError."""
 
 _TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,20 +71,26 @@ _TURNS: dict[Any, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF orientation."""
+"""The turn that makes a picture upright, by its EXIF orientation."""
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used. `code`: not_an_image, image_too_large or unsupported_image."""
+    """A picture that cannot be used."""
 
     def __init__(self, code: str, message: str) -> None:
+        """Takes a stable code and a message for people.
+
+        Args:
+            code: not_an_image, image_too_large, unsupported_image or unreadable.
+            message: What is wrong with the picture.
+        """
         super().__init__(message)
         self.code = code
         self.message = message
 
 
 def looks_like_picture(head: bytes) -> bool:
-    """Whether a file that begins so may be a picture that is opened here. Args: head, its first 16 bytes or more."""
+    """Returns True if a file may be a picture in one of FORMATS, judged by its first bytes (16 or more)."""
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     if head[:1] == b"P":
@@ -94,7 +99,7 @@ def looks_like_picture(head: bytes) -> bool:
 
 
 def has_picture_suffix(name: str) -> bool:
-    """Whether a file is called as pictures are."""
+    """Returns True if a file's name has the suffix of a picture."""
     return PurePosixPath(name).suffix.lower() in _SUFFIXES
 
 
@@ -103,10 +108,16 @@ def decode_image(
 ) -> Image.Image:
     """Decodes the bytes of an image file into an upright picture in mode L or RGB.
 
-    The first frame of an animation; EXIF rotation applied; alpha laid over white; 16-bit, CMYK and palettes brought
-    to 8 bits.
-    Args: max_bytes, of the file; max_pixels, width times height as the file declares it.
-    Raises: ImageError.
+    EXIF rotation is applied, alpha is laid over white, and 16-bit values, CMYK and palettes are converted to 8 bits. An
+    animation gives its first frame.
+
+    Args:
+        data: The file.
+        max_bytes: Limit on its size.
+        max_pixels: Limit on width times height as the file declares them.
+
+    Raises:
+        ImageError: The file is no picture, is damaged, or exceeds a limit.
     """
     return _to_plain(_open(data, max_bytes=max_bytes, max_pixels=max_pixels))
 
@@ -118,9 +129,19 @@ def load_image(
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> NDArray[np.uint8]:
-    """Decodes, crops and resizes a picture as a model wants it.
+    """Decodes, crops and resizes a picture for a model.
 
-    Returns: (H, W, C) uint8, H = W = preprocessing.image_size, C = preprocessing.num_channels.   Raises: ImageError.
+    Args:
+        data: The file.
+        preprocessing: Size, channels and crop.
+        max_bytes: Limit on the size of the file.
+        max_pixels: Limit on width times height as the file declares them.
+
+    Returns:
+        (H, W, C) uint8, where H = W = preprocessing.image_size and C = preprocessing.num_channels.
+
+    Raises:
+        ImageError: The file is no picture, is damaged, or exceeds a limit.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
     _shrink_while_decoding(image, preprocessing)
@@ -128,10 +149,16 @@ def load_image(
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Crops and resizes a picture in mode L or RGB (decode_image gives one).
+    """Crops and resizes a picture.
 
-    Shrinking averages over areas, enlarging is bilinear. A crop_size that exceeds the picture takes all of it.
-    Returns: (H, W, C) uint8.
+    Shrinking averages over areas, enlarging is bilinear. A crop_size that exceeds the picture keeps all of it.
+
+    Args:
+        image: A picture of mode L or RGB, as decode_image returns it.
+        preprocessing: Size, channels and crop.
+
+    Returns:
+        (H, W, C) uint8.
     """
     size = preprocessing.image_size
     mode = "L" if preprocessing.num_channels == 1 else "RGB"
@@ -149,13 +176,24 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
 
 
 def is_coloured(pixels: NDArray[np.uint8]) -> bool:
-    """Whether any pixel's channels differ by more than what a codec makes of grey. Args: pixels, (..., C) uint8."""
+    """Returns True if the channels of a pixel (..., C) uint8 differ by more than a codec makes of grey."""
     colours = pixels[..., :3].astype(np.int16)
     return bool(np.ptp(colours, axis=-1).max(initial=0) > _GREY_SPREAD)
 
 
 def preprocess_array(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The same for pixels: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8. Raises: ImageError."""
+    """Crops and resizes pixels, as `preprocess` does a picture.
+
+    Args:
+        image: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8; alpha is laid over white.
+        preprocessing: Size, channels and crop.
+
+    Returns:
+        (H, W, C) uint8.
+
+    Raises:
+        ImageError: unsupported_image for another type or shape.
+    """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)):
@@ -166,13 +204,13 @@ def preprocess_array(image: NDArray[np.uint8], preprocessing: Preprocessing) -> 
 
 
 def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
-    """Reads the header alone and refuses what is too large before a pixel is decoded."""
+    """Opens a picture by its header, and refuses what is too large before a pixel is decoded."""
     if len(data) > max_bytes:
         raise ImageError("image_too_large", f"the file has {len(data)} bytes, the limit is {max_bytes}")
     if not data:
         raise ImageError("not_an_image", "the file is empty")
-    # Pillow's own limit, which holds for the whole process, would refuse what our caller allows. It is only ever raised
-    # here, so that it stays a second guard where files declare one size and hold another.
+    # Pillow's own limit holds for the whole process and may refuse what our caller allows. It is only ever raised, so
+    # that it remains a second guard against files that declare one size and hold another.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -194,17 +232,17 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
 def _shrink_while_decoding(image: Image.Image, preprocessing: Preprocessing) -> None:
     """Lets the JPEG decoder skip detail that the resize would average away (2 to 8 times faster on photographs).
 
-    Twice the wanted size is kept, so that the area average still sees four samples a pixel. With crop_size, which
-    counts pixels of the file, the picture must keep its size.
+    Twice the final size is kept, so that the area average still has four samples a pixel. Nothing is skipped with
+    crop_size, which counts pixels of the file.
     """
     if image.format in ("JPEG", "MPO") and preprocessing.crop_size is None:
         mode = "L" if preprocessing.num_channels == 1 and image.mode in ("L", "RGB") else None
-        # draft() with a mode of None keeps the file's own.
+        # With None as mode, draft() keeps that of the file.
         image.draft(mode, (2 * preprocessing.image_size, 2 * preprocessing.image_size))
 
 
 def _to_plain(image: Image.Image) -> Image.Image:
-    """Decodes the pixels: upright, 8 bits, without alpha, in mode L or RGB."""
+    """Decodes the pixels into an upright picture of 8 bits without alpha, in mode L or RGB."""
     try:
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -218,7 +256,7 @@ def _to_plain(image: Image.Image) -> Image.Image:
         if image.mode in ("RGB", "L"):
             return _flatten_colour_key(image)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            # Sixteen bits have one scale; that of the others is read off the whole picture.
+            # The scale of 16 bits is fixed; that of 32 bits and floats depends on the whole picture.
             return _in_strips(image, "L", _to_eight_bits) if "16" in image.mode else _to_eight_bits(image)
         if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
             return _over_white(image)
@@ -230,20 +268,24 @@ def _to_plain(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as EXIF says. ImageOps.exif_transpose also writes the EXIF block anew, which fails on odd ones."""
+    """Turns a picture as its EXIF orientation says.
+
+    ImageOps.exif_transpose would also rewrite the EXIF block, which fails on odd ones.
+    """
     try:
         turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except _DAMAGED:  # A damaged EXIF block says nothing about the pixels.
+    except _DAMAGED:  # The pixels may be intact although the EXIF block is damaged.
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def _flatten_colour_key(image: Image.Image) -> Image.Image:
-    """PNG may name one colour of a grey or RGB picture as transparent."""
+    """Lays a picture over white if it declares one colour as transparent, as a grey or RGB PNG can."""
     return _over_white(image) if "transparency" in image.info else image
 
 
 def _over_white(image: Image.Image) -> Image.Image:
+    """Lays a picture with transparency over white."""
     mode = "L" if image.mode in ("L", "LA", "La") else "RGB"
 
     def flatten(strip: Image.Image) -> Image.Image:
@@ -255,10 +297,15 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _in_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """`convert`, which takes each pixel by itself and gives `mode`, on some rows of a large picture at a time.
+    """Converts a large picture a few rows at a time.
 
-    What it makes on the way is several times the picture: 955 MB for an RGBA picture of 50 megapixels, of which its
-    pixels and the result are 400.
+    The conversion needs several times the memory of the picture: 955 MB for an RGBA picture of 50 megapixels, of which
+    its pixels and the result take 400 MB.
+
+    Args:
+        image: The picture.
+        mode: Mode of the result.
+        convert: Converts a strip to `mode`; it must treat each pixel by itself.
     """
     num_rows = max(1, _STRIP_PIXELS // image.width)
     if image.height <= num_rows:
@@ -271,13 +318,21 @@ def _in_strips(image: Image.Image, mode: str, convert: Callable[[Image.Image], I
 
 
 def white_of_floats(low: float, high: float) -> tuple[int, bool]:
-    """What white counts to in floats of this range, 1 or 255, and whether they fit that, which they may overshoot."""
+    """Guesses the value of white in floats.
+
+    Args:
+        low: The lowest value.
+        high: The highest value.
+
+    Returns:
+        1 or 255, and whether the range fits it; values may overshoot a little.
+    """
     white = 1 if high <= 1.5 else 255
     return white, low >= -0.05 * white and (white == 1 or DARKEST * white <= high <= 1.1 * white)
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Grey pictures of 16 bits, 32 bits or floats. Floats count to 1 or to 255, and may overshoot a little."""
+    """Converts grey pictures of 16 bits, 32 bits or floats; white is 1 or 255 in floats, which may overshoot it."""
     values: NDArray[np.floating] = np.asarray(image).astype(np.float32)
     if not np.isfinite(values).all():
         raise ImageError("unsupported_image", "the picture holds values that are not finite")
@@ -293,7 +348,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
-    """The kept region: left, top, right, bottom."""
+    """Returns the region that is kept: left, top, right and bottom."""
     width, height = size
     if preprocessing.crop_size is not None:
         kept_width, kept_height = min(width, preprocessing.crop_size), min(height, preprocessing.crop_size)

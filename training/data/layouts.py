@@ -1,4 +1,4 @@
-"""Published folder layouts: what the names and the lists beside the pictures say of each picture; free of torch."""
+"""Published folder layouts: labels of pictures, from their names and from the lists beside them; free of torch."""
 
 import csv
 import hashlib
@@ -18,14 +18,14 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 _CHAIR = re.compile(r"(?:^|/)([^/]+)/renders/image_\d+_p(\d+)_t(\d+)_r\d+\.png$")
 _CELEBA_PICTURE = re.compile(r"(?:^|/)\d{6}\.(?:jpe?g|png)$", re.IGNORECASE)
 _NUM_LABELS = {"identity_CelebA": 1, "list_attr_celeba": None, "list_eval_partition": 1}
-"""Columns that are read of each list, after the picture's name; None for all."""
+"""Number of columns to read from each list, after the picture's name; None for all."""
 _CELEBA_LIST = re.compile(rf"(?:^|/)({'|'.join(_NUM_LABELS)})\.(?:txt|csv)$")
 _LISTS = re.compile(r"(?:^|/)(?:identity_CelebA|list_\w+_celeba|list_eval_partition)\.(?:txt|csv)$")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What is known of the pictures that were kept, row by row."""
+    """Labels of the pictures that were kept, one row each; None where they are unknown."""
 
     factors: NDArray[np.uint16] | None = None
     factor_names: tuple[str, ...] = ()
@@ -36,17 +36,20 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """A recognised folder: `names` are the pictures in their order, `label` gives the labels of those kept."""
+    """A recognised folder."""
 
     kind: str
+    """images, chairs3d or celeba."""
     names: list[str]
+    """The pictures in the order in which they are packed."""
     unlabelled: list[str]
-    """Pictures that the set's own lists leave out."""
+    """Pictures for which the set has no label."""
     label: Callable[[Sequence[str]], Labels]
+    """Returns the labels of those pictures that could be decoded, given their names."""
 
 
 def detect(names: Iterable[str]) -> str:
-    """celeba, chairs3d or images, from the names alone."""
+    """Returns the layout (celeba, chairs3d or images) that the names show."""
     names = list(names)
     if any(_CELEBA_LIST.search(n) for n in names) and any(_CELEBA_PICTURE.search(n) for n in names):
         return "celeba"
@@ -57,10 +60,16 @@ def detect(names: Iterable[str]) -> str:
 
 
 def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout: str, split: str) -> Layout:
-    """Sorts out what a folder's files are.
+    """Finds out which files of a folder are pictures, and how they are labelled.
 
-    Args: names, relative POSIX paths of all files; read_text, the text of one of them; layout and split as
-    ImageFolder has them.   Raises: DatasetError wrong_layout or bad_labels.
+    Args:
+        names: Relative POSIX paths of all files.
+        read_text: Returns the text of one of them.
+        layout: As ImageFolder.layout.
+        split: As ImageFolder.split.
+
+    Raises:
+        DatasetError: wrong_layout or bad_labels.
     """
     names = sorted(names)
     kind = detect(names) if layout == "auto" else layout
@@ -74,10 +83,15 @@ def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout
 
 
 def split_by_group(groups: Sequence[str]) -> NDArray[np.uint8]:
-    """80 % train, 10 % validation, 10 % test, by whole groups, which are ordered by a hash of their name.
+    """Splits pictures by whole groups: 80 % train, 10 % validation, 10 % test.
 
-    A group's place depends on the other groups' names alone, not on the order of the files.
-    Returns: (N,) uint8.
+    Groups are ordered by a hash of their name, so that the split does not depend on the order of the files.
+
+    Args:
+        groups: The name of each picture's group, N of them.
+
+    Returns:
+        (N,) uint8, 0 train, 1 validation, 2 test.
     """
     unique = sorted(set(groups), key=lambda g: hashlib.sha256(g.encode("utf-8", "surrogateescape")).digest())
     held_out = max(1, round(0.1 * len(unique))) if len(unique) >= 3 else 0
@@ -88,11 +102,14 @@ def split_by_group(groups: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def _chairs(names: list[str], split: str) -> Layout:
-    """3D Chairs (Aubry 2014): <model>/renders/image_NNN_pPPP_tTTT_rRRR.png; PPP elevation, TTT azimuth, degrees."""
+    """Reads 3D Chairs (Aubry et al. 2014) from its names.
+
+    A name is <model>/renders/image_NNN_pPPP_tTTT_rRRR.png, with the elevation PPP and the azimuth TTT in degrees.
+    """
     found = {name: match for name in names if (match := _CHAIR.search(name))}
     if not found:
         raise DatasetError("wrong_layout", "no file is named <model>/renders/image_NNN_pPPP_tTTT_rRRR.png")
-    # Model, elevation, azimuth: the azimuth turns fastest.
+    # Sorted by model, elevation and azimuth.
     kept = sorted(found, key=lambda n: (found[n][1], int(found[n][2]), int(found[n][3])))
 
     def label(chosen: Sequence[str]) -> Labels:
@@ -113,9 +130,9 @@ def _chairs(names: list[str], split: str) -> Layout:
 
 
 def _celeba(names: list[str], read_text: Callable[[str], str], split: str) -> Layout:
-    """CelebA: NNNNNN.jpg and, where they are there, the lists of identities, attributes and the official partition.
+    """Reads CelebA: NNNNNN.jpg and, if present, the lists of identities, attributes and the official partition.
 
-    A list is known by its published name alone: an editor's backup beside it is none.
+    Only files with a list's published name count as lists, not an editor's backup of one.
     """
     pictures = [name for name in names if _CELEBA_PICTURE.search(name)]
     if not pictures:
@@ -124,7 +141,7 @@ def _celeba(names: list[str], read_text: Callable[[str], str], split: str) -> La
     tables = {stem: _read_table(name, read_text(name), _NUM_LABELS[stem]) for stem, name in lists.items()}
     if split == "identity" and "identity_CelebA" not in tables:
         raise DatasetError("bad_labels", "a split by identity needs identity_CelebA.txt")
-    # Some copies hold PNGs under the same numbers, and lists that say .jpg, or .png.
+    # In some copies pictures and lists have different suffixes (.png and .jpg), so pictures are matched by number.
     keys = {name: PurePosixPath(name).stem for name in pictures}
     kept = [name for name in pictures if all(keys[name] in rows for _, rows in tables.values())]
     if not kept:
@@ -166,16 +183,26 @@ def _celeba_labels(columns: dict[str, list[list[int]]], attributes: list[str], s
 
 
 def _read_table(name: str, text: str, num_labels: int | None) -> tuple[list[str], dict[str, list[int]]]:
-    """Rows of whole numbers by the picture's name without its suffix, and the column names where there is a heading.
+    """Reads a list.
 
-    Args: name, .txt or .csv; num_labels, columns that are read after the name, None for all.
+    Args:
+        name: Name of the list, with the suffix .txt or .csv.
+        text: Its content.
+        num_labels: Number of columns to read after the picture's name; None for all.
+
+    Returns:
+        The column names, empty if there is no heading; and the numbers of each row by the picture's name without its
+        suffix.
+
+    Raises:
+        DatasetError: bad_labels.
     """
     lines = csv.reader(text.splitlines()) if name.endswith(".csv") else (line.split() for line in text.splitlines())
     heading: list[str] = []
     rows: dict[str, list[int]] = {}
     lengths: set[int] = set()
     for number, cells in enumerate(lines, 1):
-        if not cells or (number == 1 and len(cells) == 1):  # list_attr_celeba.txt begins with the number of pictures
+        if not cells or (number == 1 and len(cells) == 1):  # list_attr_celeba.txt begins with the number of pictures.
             continue
         if not has_picture_suffix(cells[0]):
             if rows or heading:

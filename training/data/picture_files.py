@@ -1,20 +1,15 @@
 """Packing of picture files, from a folder or a zip, decoded by several threads; free of torch."""
 
-import hashlib
-import os
-import stat
-import struct
-import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from contextlib import AbstractContextManager
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.data.file_trees import Files, open_folder, open_zip
 from training.data.images import (
     ImageError,
     Preprocessing,
@@ -24,43 +19,15 @@ from training.data.images import (
     looks_like_picture,
 )
 from training.data.layouts import read_layout
-from training.data.packs import PackInfo, PackWriter
-from training.data.sources import DAMAGED_ARCHIVE, DatasetError, ImageFolder, Limits, OnProgress, ZipFile, is_own
+from training.data.pack_writer import PackWriter
+from training.data.packs import PackInfo
+from training.data.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
 
 _CHUNK = 64
 _CHUNK_BYTES = 16 * 2**20
 _NUM_PEEKS = 64
 _NUM_COLOUR_PEEKS = 32
-_HEAD_BYTES = 32
 _MAX_LIST_BYTES = 256 * 2**20
-_END_OF_ZIP = struct.Struct("<4s4H2LH")
-_MIN_ENTRY_BYTES = 46
-"""Size of a zip entry's heading without its name."""
-_MAX_DEFLATE = 1032
-"""Bytes that Deflate makes of one at most, as of a blank BMP."""
-_MODEST_BYTES = 16 * 2**30
-"""Takes half a minute to unpack, entry by entry and never to the disk."""
-
-_IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
-
-
-class Files(Protocol):
-    """Files of a folder or a zip."""
-
-    refused: list[tuple[str, str, str]]
-    """name, code and reason of each that may not be read."""
-
-    def names(self) -> list[str]:
-        """Relative POSIX paths."""
-        ...
-
-    def read(self, name: str, max_bytes: int) -> bytes:
-        """Raises ImageError when it cannot be read or is larger than max_bytes."""
-        ...
-
-    def head(self, name: str) -> bytes:
-        """The first 32 bytes; empty when they cannot be read."""
-        ...
 
 
 def pack_pictures(
@@ -74,7 +41,24 @@ def pack_pictures(
     on_progress: OnProgress,
     source_fingerprint: str,
 ) -> PackInfo:
-    """Decodes every picture of a folder or zip into a pack. Raises: DatasetError."""
+    """Decodes every picture of a folder or zip into a pack.
+
+    Args:
+        source: The folder or zip, and how its labels are read.
+        target: Folder of the pack, which is replaced.
+        preprocessing: Size, channels and crop of the packed pictures.
+        name: Name of the pack, for people.
+        limits: Bounds on files, bytes and pixels.
+        num_workers: Threads that decode.
+        on_progress: Called with (done, total) files after each chunk.
+        source_fingerprint: Stored in the pack, to detect later that the source has changed.
+
+    Returns:
+        The description of the pack.
+
+    Raises:
+        DatasetError: The source cannot be read, holds no picture, or its labels are broken.
+    """
     with _opened(source, limits) as files, PackWriter(target, preprocessing) as writer:
         layout = read_layout(files.names(), lambda n: _read_text(files, n), layout=source.layout, split=source.split)
         for refused in files.refused:
@@ -103,65 +87,45 @@ def pack_pictures(
         )
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """sha256 over the name, size and time of every file: differs when one was added, removed or changed."""
-    digest = hashlib.sha256()
-    for name, entry in sorted(pair for pair in _walk(folder, lambda *_: None) if os.path.isfile(pair[1].path)):
-        status = entry.stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-@contextmanager
-def open_folder(folder: Path, limits: Limits) -> Iterator[Files]:
-    """The files of a folder. Raises: DatasetError not_found or too_many_files."""
-    if not folder.is_dir():
-        raise DatasetError("not_found", f"{folder}: no such folder")
-    yield _FolderFiles(folder, limits)
-
-
-@contextmanager
-def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
-    """The files in a zip. Raises: DatasetError not_found, not_a_zip, zip_bomb or too_many_files."""
-    if not path.is_file():
-        raise DatasetError("not_found", f"{path}: no such file")
-    _check_directory_size(path, limits)
-    try:
-        archive = zipfile.ZipFile(path)
-    except DAMAGED_ARCHIVE as error:
-        raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
-    with archive:
-        yield _ZipFiles(archive, path.stat().st_size, limits)
-
-
 def _opened(source: ImageFolder | ZipFile, limits: Limits) -> AbstractContextManager[Files]:
     return open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
 
 
 def check_folder(folder: Path, limits: Limits) -> None:
-    """As check_zip, for a folder. Raises: as open_folder does; DatasetError no_images."""
+    """Refuses a folder without pictures, as check_zip does a zip.
+
+    Raises:
+        DatasetError: The folder cannot be opened, or no_images.
+    """
     with open_folder(folder, limits) as files:
         _check_sample(files, folder)
 
 
 def check_zip(path: Path, limits: Limits) -> None:
-    """Refuses a zip without pictures by the first bytes of at most 64 files; what only packing can tell passes.
+    """Refuses a zip without pictures, judged by the first bytes of at most 64 files.
 
-    Raises: as open_zip does; DatasetError no_images.
+    A zip passes if only packing can tell whether it holds a picture.
+
+    Raises:
+        DatasetError: The zip cannot be opened, or no_images.
     """
     with open_zip(path, limits) as files:
         _check_sample(files, path)
 
 
 def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
-    """Whether there is a colour in any of at most 32 pictures from all over a folder or zip. Raises: DatasetError."""
+    """Returns True if any of at most 32 pictures that are spread over a folder or zip shows a colour.
+
+    Raises:
+        DatasetError: The folder or zip cannot be opened.
+    """
     as_seen = Preprocessing(num_channels=3, crop="none")
     with _opened(source, limits) as files:
         for name in _spread(_candidates(files.names()), _NUM_COLOUR_PEEKS):
             try:
                 data = files.read(name, limits.max_file_bytes)
                 pixels = load_image(data, as_seen, max_bytes=limits.max_file_bytes, max_pixels=limits.max_pixels)
-            except ImageError:  # The report of the packing says so.
+            except ImageError:  # Packing reports it.
                 continue
             if is_coloured(pixels):
                 return True
@@ -169,12 +133,12 @@ def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
 
 
 def _candidates(names: list[str]) -> list[str]:
-    """The files that are called as pictures are; all of them where none is."""
+    """Returns the names with a picture's suffix, or all names if none has one."""
     return [name for name in names if has_picture_suffix(name)] or names
 
 
 def _spread(names: list[str], count: int) -> list[str]:
-    """At most `count` of them, at equal distances."""
+    """Returns at most `count` of the names, at equal distances."""
     return names[:: max(1, -(-len(names) // count))]
 
 
@@ -189,162 +153,10 @@ def _check_sample(files: Files, path: Path) -> None:
         raise DatasetError("no_images", f"{path.name}: no file can be read; {_shown(refused)}: {reason}")
     if not names:
         raise DatasetError("no_images", f"{path.name}: there are no files")
-    # Those that were not looked at may be pictures.
+    # If some were not looked at, they may be pictures.
     if len(sample) == len(candidates):
         first = _shown(sample[0])
         raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {first} for one")
-
-
-class _FolderFiles:
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        self.refused: list[tuple[str, str, str]] = []
-        self._paths: dict[str, str] = {}
-
-        def refuse(name: str, error: OSError) -> None:
-            self.refused.append((name, "unreadable", f"the folder cannot be read: {error.strerror}"))
-
-        for name, entry in _walk(folder, refuse):
-            if os.path.isfile(entry.path):
-                self._paths[name] = entry.path
-            else:
-                self.refused.append((name, "unreadable", "no file: a link to nothing, or a device"))
-            if len(self._paths) > limits.max_files:
-                raise DatasetError("too_many_files", f"{folder}: more than {limits.max_files} files")
-
-    def names(self) -> list[str]:
-        return list(self._paths)
-
-    def read(self, name: str, max_bytes: int) -> bytes:
-        try:
-            with open(self._paths[name], "rb") as file:
-                data = file.read(max_bytes + 1)
-        except OSError as error:
-            raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
-        if len(data) > max_bytes:
-            raise ImageError("image_too_large", f"the file has more than {max_bytes} bytes")
-        return data
-
-    def head(self, name: str) -> bytes:
-        try:
-            with open(self._paths[name], "rb") as file:
-                return file.read(_HEAD_BYTES)
-        except OSError:
-            return b""
-
-
-class _ZipFiles:
-    def __init__(self, archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> None:
-        self.refused: list[tuple[str, str, str]] = []
-        self._archive = archive
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        entries = [entry for entry in archive.infolist() if not _slashed(entry).endswith("/")]
-        if len(entries) > limits.max_files:
-            raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
-        total = sum(entry.file_size for entry in entries)
-        if _is_bomb(total, archive_bytes, limits):
-            raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
-        for entry in entries:
-            name = _slashed(entry)
-            if reason := _unsafe(entry):
-                self.refused.append((name, *reason))
-            elif name in self._entries:
-                self.refused.append((name, "unreadable", "a second file of this name"))
-            elif not _is_ignored(PurePosixPath(name)):
-                self._entries[name] = entry
-
-    def names(self) -> list[str]:
-        return list(self._entries)
-
-    def read(self, name: str, max_bytes: int) -> bytes:
-        entry = self._entries[name]
-        if entry.file_size > max_bytes:
-            raise ImageError("image_too_large", f"the file has {entry.file_size} bytes, the limit is {max_bytes}")
-        try:
-            with self._archive.open(entry) as file:
-                return file.read(max_bytes + 1)[:max_bytes]
-        except DAMAGED_ARCHIVE as error:
-            raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
-
-    def head(self, name: str) -> bytes:
-        try:
-            with self._archive.open(self._entries[name]) as file:
-                return file.read(_HEAD_BYTES)
-        except DAMAGED_ARCHIVE:
-            return b""
-
-
-def _slashed(entry: zipfile.ZipInfo) -> str:
-    """An entry's name with the separators of POSIX: some programs for Windows write their own."""
-    return entry.filename.replace("\\", "/")
-
-
-def _is_bomb(total: int, archive_bytes: int, limits: Limits) -> bool:
-    """Whether a zip declares to hold far more than its size, and more than is modest or than Deflate can make of it."""
-    modest = total <= min(_MODEST_BYTES, _MAX_DEFLATE * archive_bytes)
-    return not modest and total > limits.max_expansion * archive_bytes + 2**30
-
-
-def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """All below a folder that is no folder and not hidden, with its relative POSIX path.
-
-    Links are followed, loops are not; folders that this software writes into are passed over.
-    One below it that cannot be read is given to on_error, with its relative path.   Raises: OSError for `folder`.
-    """
-    waiting = [("", str(folder))]
-    seen = {os.path.realpath(folder)}
-    while waiting:
-        prefix, path = waiting.pop()
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if _is_ignored(PurePosixPath(entry.name)):
-                        continue
-                    if not os.path.isdir(entry.path):  # entry.is_dir() fails where links lead in a circle.
-                        yield prefix + entry.name, entry
-                    elif (real := os.path.realpath(entry.path)) not in seen and not is_own(real):
-                        seen.add(real)
-                        waiting.append((f"{prefix}{entry.name}/", entry.path))
-        except OSError as error:
-            if not prefix:
-                raise
-            on_error(prefix, error)
-
-
-def _is_ignored(name: PurePosixPath) -> bool:
-    """Hidden files and what file managers leave behind."""
-    return any((part.startswith(".") and part != "..") or part in _IGNORED for part in name.parts)
-
-
-def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
-    """Code and reason where an entry of a zip is refused, though nothing is ever extracted."""
-    name = _slashed(entry)
-    if not name:
-        return "unreadable", "it has no name"
-    if name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/":
-        return "unsafe_path", "the path leads out of the archive"
-    if stat.S_ISLNK(entry.external_attr >> 16):
-        return "unsafe_path", "a symbolic link"
-    if entry.flag_bits & 1:
-        return "unreadable", "encrypted"
-    return None
-
-
-def _check_directory_size(path: Path, limits: Limits) -> None:
-    """Refuses a zip of too many entries before zipfile reads them all into memory."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 2**16 - _END_OF_ZIP.size))
-        tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + _END_OF_ZIP.size > len(tail):
-        raise DatasetError("not_a_zip", f"{path.name}: not a zip file")
-    directory_bytes = _END_OF_ZIP.unpack_from(tail, at)[5]
-    locator = tail.rfind(b"PK\x06\x06", 0, at)
-    if directory_bytes == 0xFFFFFFFF and locator >= 0 and locator + 56 <= len(tail):
-        directory_bytes = struct.unpack_from("<Q", tail, locator + 40)[0]
-    # Names count too: 300 bytes an entry is more than any honest archive has on average.
-    if directory_bytes > limits.max_files * (_MIN_ENTRY_BYTES + 300):
-        raise DatasetError("too_many_files", f"{path.name}: the directory alone has {directory_bytes} bytes")
 
 
 def _read_text(files: Files, name: str) -> str:
@@ -360,7 +172,11 @@ Decoded = tuple[NDArray[np.uint8], list[str], list[tuple[str, ImageError]]]
 def _decode_all(
     files: Files, names: Sequence[str], preprocessing: Preprocessing, limits: Limits, num_workers: int
 ) -> Iterator[Decoded]:
-    """Decodes chunk by chunk, in order, several at a time; at most four chunks a thread are held in memory."""
+    """Decodes pictures in chunks, in order, with several threads; at most four chunks a thread are held in memory.
+
+    Yields:
+        The pictures (n, H, W, C) uint8 of a chunk, their names, and the names of the others with the error of each.
+    """
 
     def decode(chunk: Sequence[str]) -> Decoded:
         images, good, bad = [], [], []
@@ -392,7 +208,7 @@ def _decode_all(
 
 
 def _chunk_size(preprocessing: Preprocessing) -> int:
-    """Pictures of a chunk: 64, or as many as 16 MiB hold once they are preprocessed."""
+    """Returns the number of pictures in a chunk: 64, or as many preprocessed ones as fit into 16 MiB."""
     row_bytes = preprocessing.image_size**2 * preprocessing.num_channels
     return min(_CHUNK, max(1, _CHUNK_BYTES // row_bytes))
 
@@ -405,5 +221,5 @@ def _no_images(path: Path, writer: PackWriter) -> str:
 
 
 def _shown(name: str) -> str:
-    """A file's name for a message, which is UTF-8 whatever the name is."""
+    """Returns a file's name for a message, with bytes that are not UTF-8 escaped."""
     return name.encode("utf-8", "backslashreplace").decode()

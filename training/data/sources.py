@@ -1,4 +1,4 @@
-"""Where images come from, and what may go wrong with it; free of torch."""
+"""Sources of images, their limits, and the error that all of them raise; free of torch."""
 
 import lzma
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OnProgress = Callable[[int, int], None]
-"""Called with (done, total) images. What it raises ends the packing and leaves nothing behind."""
+"""Called with (done, total) images. An exception that it raises ends the packing, which leaves nothing behind."""
 
 DAMAGED_ARCHIVE = (
     OSError,
@@ -22,33 +22,39 @@ DAMAGED_ARCHIVE = (
     RuntimeError,
     ValueError,
 )
-"""What zipfile raises for an entry that is damaged or packed in a way that it does not know."""
+"""Errors that zipfile raises for an entry that is damaged or compressed by an unknown method."""
 
 LAYOUTS = ("auto", "images", "chairs3d", "celeba")
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
 OWN_FILE = ".betavae"
-"""In a folder that this software writes into, the data folder or a run's: what lies below it are no pictures of a set
-around it."""
+"""Marks a folder that this software writes into (the data folder, or a run's). Images below it do not belong to a data
+set around it."""
 
 
 def mark_as_own(folder: Path) -> None:
-    """Marks a folder, which is there, with OWN_FILE."""
-    with suppress(OSError):  # A read-only one is none that is written into.
+    """Marks an existing folder with OWN_FILE."""
+    with suppress(OSError):  # Nothing is written into a read-only folder, so it needs no mark.
         (folder / OWN_FILE).touch()
 
 
 def is_own(folder: str) -> bool:
-    """Whether a folder is marked so."""
+    """Returns True if a folder is marked with OWN_FILE."""
     return os.path.exists(os.path.join(folder, OWN_FILE))
 
 
 class DatasetError(ValueError):
-    """A data set that cannot be packed. `code` is stable: no_images, not_found, wrong_layout, bad_labels, not_a_zip,
-    not_an_archive, zip_bomb, too_many_files, unsupported_array, needs_h5py, no_space or unknown_set."""
+    """A data set that cannot be packed."""
 
     def __init__(self, code: str, message: str) -> None:
+        """Takes a stable code and a message for people.
+
+        Args:
+            code: no_images, not_found, wrong_layout, bad_labels, not_a_zip, not_an_archive, zip_bomb, too_many_files,
+                unsupported_array, needs_h5py, no_space or unknown_set.
+            message: One sentence that names the file and, where possible, the next step.
+        """
         super().__init__(message)
         self.code = code
         self.message = message
@@ -56,13 +62,12 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """A set that our own code draws: dsprites, dsprites_color or chairs.
-
-    With max_images, that many images, evenly spaced over the factor grid, are drawn instead of all.
-    """
+    """A data set that our own code draws."""
 
     name: str
+    """dsprites, dsprites_color or chairs."""
     max_images: int | None = None
+    """Draw only this many images, evenly spaced over the factor grid."""
 
     def __post_init__(self) -> None:
         if self.name not in BUILT_IN:
@@ -71,15 +76,13 @@ class BuiltIn:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Pictures in a folder, nested or flat.
-
-    Args: layout, auto (look at the names), images (no labels), chairs3d or celeba; split, official (the set's own;
-    by model for 3D Chairs), identity (no person or model in two splits) or none.
-    """
+    """Pictures in a folder, nested or flat."""
 
     path: Path
     layout: str = "auto"
+    """auto (decided by the names), images (no labels), chairs3d or celeba."""
     split: str = "official"
+    """official (the set's own; by model for 3D Chairs), identity (no person or model in two splits) or none."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split)
@@ -87,11 +90,13 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ZipFile:
-    """The same in a zip archive, which is read in place and never extracted."""
+    """Pictures in a zip archive, which is read in place and never extracted."""
 
     path: Path
     layout: str = "auto"
+    """As ImageFolder.layout."""
     split: str = "official"
+    """As ImageFolder.split."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split)
@@ -99,7 +104,7 @@ class ZipFile:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """Pixels in a .npz, .npy, .h5 or .hdf5 file; dSprites, Shapes3D and MPI3D are recognised by what they hold."""
+    """Pixels in a .npz, .npy, .h5 or .hdf5 file; dSprites, Shapes3D and MPI3D are recognised by their content."""
 
     path: Path
 
@@ -109,17 +114,17 @@ Source = BuiltIn | ImageFolder | ZipFile | ArrayFile
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a source may cost."""
+    """Bounds on what a source may cost."""
 
     max_files: int = 2_000_000
     max_file_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
     max_expansion: int = 200
-    """A zip may hold this many times its own size, and 1 GiB on top; 16 GiB, where they can come of that size."""
+    """A zip may declare this many times its own size and 1 GiB more, or 16 GiB if Deflate can make them of its size."""
 
 
 def usable_cpus() -> int:
-    """Processors that this process may use."""
+    """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,7 +1,7 @@
-"""Codes of images drawn by their generative factors, from codes that were computed once; free of torch.
+"""Drawing of codes by the generative factors of their images, from codes that were computed once; free of torch.
 
-disentanglement_lib renders and encodes an image for every draw, 1.9 million of them for the BetaVAE score alone. The
-codes of a whole set are a small array, so a draw here is a look-up.
+disentanglement_lib renders and encodes an image for every draw, 1.9 million of them for the BetaVAE score alone. Since
+the codes of a whole set are a small array, a draw is a look-up here.
 """
 
 import math
@@ -16,27 +16,29 @@ Factors = NDArray[np.integer[Any]]
 
 
 class FactorSamples(Protocol):
-    """A source of codes (N, D) together with the factors (N, F) of the images that they code."""
+    """A source of codes, and of the factors of their images."""
 
     num_factors: int
 
     def draw(self, num_points: int, rng: np.random.Generator) -> tuple[Codes, Factors]:
-        """Codes (N, D) and factors (N, F) of N images."""
+        """Draws the codes (N, D) and factors (N, F) of N images."""
         ...
 
     def draw_groups(self, factor: int, num_groups: int, group_size: int, rng: np.random.Generator) -> Codes:
-        """Codes (num_groups, group_size, D); within a group one factor has one value and the others vary."""
+        """Draws codes (num_groups, group_size, D); within a group one factor has one value and the others vary."""
         ...
 
 
 class IndependentFactors:
-    """Every factor uniform and independent of the others, as disentanglement_lib samples them.
-
-    Args: codes_of, factors (N, F) → codes (N, D), with the generator to choose by where several images have the same
-    factors; factor_sizes, number of values of each factor, all in use.
-    """
+    """Factors that are uniform and independent of each other, as disentanglement_lib samples them."""
 
     def __init__(self, codes_of: Callable[[Factors, np.random.Generator], Codes], factor_sizes: Sequence[int]) -> None:
+        """Takes the source of codes.
+
+        Args:
+            codes_of: Returns codes (N, D) for factors (N, F); the generator chooses among images with the same factors.
+            factor_sizes: Number of values of each factor, all of which occur.
+        """
         self._codes_of, self._sizes = codes_of, np.asarray(factor_sizes)
         self.num_factors = len(factor_sizes)
 
@@ -54,8 +56,8 @@ class IndependentFactors:
 class RowFactors:
     """The rows of a set as they are, for sets in which some combinations of factors do not occur.
 
-    A factor is fixed by drawing among the rows that have its value. That is what IndependentFactors does where the
-    rows themselves were drawn with independent factors, and an approximation elsewhere: see `dependence`.
+    A factor is fixed by drawing among the rows that have its value. This equals IndependentFactors if the rows were
+    drawn with independent factors, and is an approximation otherwise (see points.dependence).
     """
 
     def __init__(self, codes: Codes, factors: Factors) -> None:
@@ -65,7 +67,7 @@ class RowFactors:
 
     @property
     def fewest_rows(self) -> int:
-        """The number of rows of the rarest value of any factor."""
+        """Number of rows of the rarest value of any factor."""
         return min(int(rows.counts[rows.counts > 0].min()) for rows in self._by_value)
 
     def draw(self, num_points: int, rng: np.random.Generator) -> tuple[Codes, Factors]:
@@ -79,24 +81,33 @@ class RowFactors:
 
 
 class RowsByKey:
-    """Rows of an array grouped by a key ≥ 0, to draw one of a key's rows in constant time."""
+    """Rows of an array grouped by a key ≥ 0, so that one row of a key is drawn in constant time."""
 
     def __init__(self, keys: NDArray[np.int64]) -> None:
         self.rows = np.argsort(keys, kind="stable")
-        """Those of the first key first; of one key, in their order."""
+        """The rows sorted by key; rows of the same key keep their order."""
         self.counts = np.bincount(keys)
         self.starts = np.cumsum(self.counts) - self.counts
 
     def draw(self, keys: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draws one row for each key."""
         drawn: NDArray[np.int64] = self.rows[self.starts[keys] + rng.integers(self.counts[keys])]
         return drawn
 
 
 def full_grid(codes: Codes, factors: Factors, factor_sizes: Sequence[int]) -> IndependentFactors | None:
-    """Independent factors over a set in which every combination of values occurs, in any order; None for other sets.
+    """Returns independent factors over a set in which every combination of values occurs, in any order.
 
-    A combination that several rows have (the models of 3D Chairs, seen from one angle) is answered with one of them
-    at random, as disentanglement_lib does with factors that a set does not name.
+    If several rows have a combination (the models of 3D Chairs, seen from one angle), one of them is drawn at random,
+    as disentanglement_lib does with factors that a set does not name.
+
+    Args:
+        codes: (N, D).
+        factors: (N, F).
+        factor_sizes: Number of values of each factor.
+
+    Returns:
+        The factors; None if a combination does not occur.
     """
     num_cells = math.prod(factor_sizes)
     if num_cells > len(codes) or (factors.max(0) >= np.asarray(factor_sizes)).any():

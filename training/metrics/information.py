@@ -1,4 +1,4 @@
-"""What latent dimensions and factors know of each other: mutual information and correlation; free of torch."""
+"""Mutual information and correlation between latent dimensions and factors; free of torch."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ NUM_BINS = 20
 
 
 def bins_of(codes: Codes, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
-    """Equal-width bins between a code's smallest and largest value: 0 … num_bins − 1, (N, D)."""
+    """Sorts codes (N, D) into bins of equal width between the extremes of each: 0 … num_bins − 1, (N, D)."""
     return np.stack([np.digitize(column, _lower_edges(column, num_bins)) - 1 for column in codes.T], axis=1)
 
 
@@ -19,16 +19,21 @@ def _lower_edges(column: Codes, num_bins: int) -> Codes:
     try:
         return np.histogram(column, num_bins)[1][:-1]
     except ValueError:
-        # NumPy refuses a range of some last bits of a float32 (a collapsed dimension); float64 can divide it.
+        # NumPy refuses the range of a collapsed dimension, a few last bits of a float32; float64 can divide it.
         column = column.astype(np.float64)
         return np.linspace(column.min(), column.max(), num_bins + 1)[:-1]
 
 
 def information_between(a: NDArray[np.int64], b: NDArray[np.int64], counts: NDArray[np.int64] | None) -> float:
-    """Mutual information, nats, of two columns of small class indices, each point counted `counts` times (None: once).
+    """Returns the mutual information of two columns of small class indices, in nats.
 
-    The arithmetic of sklearn.metrics.mutual_info_score, its exact zeros included, without its checks of every
-    argument, which would take most of a bootstrap's time.
+    The arithmetic is that of sklearn.metrics.mutual_info_score, including exact zeros, but without its checks of the
+    arguments, which would take most of a bootstrap's time.
+
+    Args:
+        a: (N,).
+        b: (N,).
+        counts: How often each point counts, (N,); None counts each once.
     """
     width = int(b.max()) + 1
     table = np.bincount(a * width + b, counts, minlength=(int(a.max()) + 1) * width).reshape(-1, width)
@@ -42,34 +47,35 @@ def information_between(a: NDArray[np.int64], b: NDArray[np.int64], counts: NDAr
 
 
 def information_matrix(bins: NDArray[np.int64], factors: Factors, counts: NDArray[np.int64] | None = None) -> Matrix:
+    """Returns the mutual information of each column of bins (N, D) with each factor (N, F), as (D, F) nats."""
     return np.array([[information_between(code, factor, counts) for factor in factors.T] for code in bins.T])
 
 
 def compact(factors: Factors) -> NDArray[np.int64]:
-    """Factors renumbered to 0 … values − 1, so that a table of them is no larger than it must be."""
+    """Renumbers factors to 0 … values − 1, which keeps tables of them small."""
     return np.stack([np.unique(column, return_inverse=True)[1] for column in factors.T], axis=1)
 
 
 def mutual_information(codes: Codes, factors: Factors) -> Matrix:
-    """Mutual information of each dimension, in 20 equal-width bins, with each factor: (D, F) nats."""
+    """Returns the mutual information of each dimension, in 20 bins of equal width, with each factor, (D, F) nats."""
     check_points(codes, factors)
     return information_matrix(bins_of(codes), compact(factors))
 
 
 def factor_entropy(factors: Factors) -> Matrix:
-    """Entropy of each factor in the sample: (F,) nats."""
+    """Returns the entropy of each factor in the sample, (F,) nats."""
     return np.array([entropy_of(column, None) for column in compact(factors).T])
 
 
 def entropy_of(column: NDArray[np.int64], counts: NDArray[np.int64] | None) -> float:
-    """Entropy, nats, of a column of small class indices, each point counted `counts` times (None: once)."""
+    """Returns the entropy of a column of class indices in nats; each point counts `counts` times (None: once)."""
     share = np.bincount(column, counts)
     share = share[share > 0] / share.sum()
     return max(0.0, float(-(share * np.log(share)).sum()))
 
 
 def correlation(codes: Codes, factors: Factors) -> Matrix:
-    """|Pearson's r| of each dimension with each factor's index, (D, F); 0 where either is constant."""
+    """Returns |Pearson's r| of each dimension with the index of each factor, (D, F); 0 if either is constant."""
     check_points(codes, factors)
     x, y = codes - codes.mean(0, dtype=np.float64), factors - factors.mean(0)
     varies = np.outer(np.ptp(codes, axis=0) > 0, np.ptp(factors, axis=0) > 0)
@@ -81,6 +87,18 @@ def correlation(codes: Codes, factors: Factors) -> Matrix:
 def check_points(
     codes: Codes, factors: Factors, *, min_dimensions: int = 1, min_factors: int = 1, vary: bool = False
 ) -> None:
+    """Checks that points can be scored.
+
+    Args:
+        codes: (N, D) is expected.
+        factors: (N, F) is expected.
+        min_dimensions: The fewest dimensions.
+        min_factors: The fewest factors.
+        vary: Whether every factor must have two values or more.
+
+    Raises:
+        ValueError: The points cannot be scored.
+    """
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) == 0:
         raise ValueError(f"codes (N, D) and factors (N, F) needed, not {codes.shape} and {factors.shape}")
     if codes.shape[1] < min_dimensions:

@@ -1,16 +1,20 @@
-"""The names of the disentanglement scores, for those who ask for them without computing any; free of torch."""
+"""Names of the disentanglement scores, for callers that compute none; free of torch."""
 
 from models.config import ConfigError
 
 METRICS = ("mig", "modularity", "sap", "factor_vae", "beta_vae", "dci")
-"""In the order of their cost; `dci` gives three scores."""
+"""Names in the order of their cost; dci gives three scores."""
 
 
 def check_metrics(value: object, field: str = "metrics") -> tuple[str, ...]:
-    """The scores that somebody asks for, in the order of METRICS.
+    """Returns the scores that a request asks for, in the order of METRICS.
 
-    Args: value, True or None (all), False (none), or a list of names; field, what to call it in an error.
-    Raises: ConfigError that names what is unknown.
+    Args:
+        value: True or None (all), False (none), or a list of names.
+        field: Name of the value in an error.
+
+    Raises:
+        ConfigError: The value has another type, or a name is unknown.
     """
     if value is None or value is True:
         return METRICS

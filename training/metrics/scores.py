@@ -1,23 +1,19 @@
 """Disentanglement scores as disentanglement_lib defines and computes them (Locatello et al. 2019); free of torch.
 
 Codes are posterior means, float (N, D); factors are class indices, int (N, F). Scores are in [0, 1], information is in
-nats. Where disentanglement_lib draws points itself, `factor_samples` does so here.
+nats. Points that disentanglement_lib draws itself are drawn by `factor_samples` here.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import entropy, rankdata
+from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Lasso, LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from training.metrics.factor_samples import Codes, Factors, FactorSamples
@@ -26,38 +22,39 @@ from training.metrics.information import (
     bins_of,
     check_points,
     compact,
-    correlation,
     entropy_of,
     information_matrix,
 )
+from training.metrics.quiet import quiet_convergence
 
 Flags = NDArray[np.bool_]
 
 MIN_STD = 0.05
-"""FactorVAE score: codes with a smaller standard deviation count as collapsed (`prune_dims.threshold`)."""
-UDR_MIN_KL_NATS = 0.01
+"""Codes with a smaller standard deviation count as collapsed in the FactorVAE score (`prune_dims.threshold`)."""
 _GROUP_SIZE = 64
 _CHUNK = 500
 
 
 def mig(codes: Codes, factors: Factors) -> float:
-    """Mutual information gap: how much more one dimension knows of a factor than the next does, averaged over factors.
+    """Returns the mutual information gap: how much more the best dimension knows of a factor than the next one.
 
-    (I₁ − I₂)/H per factor, with the two largest mutual informations (Chen et al. 2018, Eq. 6). Raises ValueError for
-    fewer than two dimensions or a factor with one value only.
+    The gap is (I₁ − I₂)/H with the two largest mutual informations, averaged over factors (Chen et al. 2018, Eq. 6).
+
+    Raises:
+        ValueError: There are fewer than two dimensions, or a factor has a single value.
     """
     return mig_of_counts(codes, factors)(None)
 
 
 def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64] | None], float]:
-    """`mig` as a function of how often each point is counted (N,), for the bootstrap; None counts each once."""
+    """Returns `mig` as a function of how often each point counts, (N,), for the bootstrap; None counts each once."""
     check_points(codes, factors, min_dimensions=2, vary=True)
     bins, factors = bins_of(codes), compact(factors)
 
     def score(counts: NDArray[np.int64] | None) -> float:
         top = np.sort(information_matrix(bins, factors, counts), axis=0)[::-1]
         entropies = np.array([entropy_of(column, counts) for column in factors.T])
-        # A resample can happen to hold one value of a rare factor only: nothing to know, no gap.
+        # A resample may hold a single value of a rare factor, of which nothing can be known; its gap is 0.
         gaps = np.divide(top[0] - top[1], entropies, out=np.zeros_like(entropies), where=entropies > 0)
         return float(np.mean(gaps))
 
@@ -65,24 +62,26 @@ def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64]
 
 
 def modularity(codes: Codes, factors: Factors) -> float:
-    """How nearly each dimension knows of one factor alone, averaged over dimensions (Ridgeway & Mozer 2018).
+    """Returns how nearly each dimension knows of a single factor, averaged over dimensions (Ridgeway & Mozer 2018).
 
-    Raises ValueError for fewer than two factors.
+    Raises:
+        ValueError: There are fewer than two factors.
     """
     return modularity_of_counts(codes, factors)(None)
 
 
 def modularity_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64] | None], float]:
-    """`modularity` as a function of how often each point is counted, as mig_of_counts."""
+    """Returns `modularity` as a function of how often each point counts, as mig_of_counts does `mig`."""
     check_points(codes, factors, min_factors=2)
     bins, factors = bins_of(codes), compact(factors)
     return lambda counts: modularity_of_information(information_matrix(bins, factors, counts))
 
 
 def modularity_of_information(information: Matrix) -> float:
-    """Mean over dimensions of 1 − (ΣI² − max I²)/(max I²·(F − 1)), 0 for a dimension that knows nothing.
+    """Returns the mean over dimensions of 1 − (ΣI² − max I²)/(max I²·(F − 1)), which is 0 if a dimension knows nothing.
 
-    Args: information, (D, F) nats, F ≥ 2.
+    Args:
+        information: (D, F) nats, F ≥ 2.
     """
     squared = np.square(information)
     largest = squared.max(1)
@@ -91,14 +90,14 @@ def modularity_of_information(information: Matrix) -> float:
     return float(np.mean(1.0 - leak))
 
 
-# Prediction
-
-
 def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
-    """Separated attribute predictability: how much better the best dimension predicts a factor than the next.
+    """Returns the separated attribute predictability: how much better the best dimension predicts a factor than others.
 
-    A linear support vector machine on each single dimension; test accuracy, mean over factors (Kumar et al. 2018).
-    Raises ValueError for fewer than two dimensions or a factor with one value only.
+    A linear support vector machine is trained on each single dimension; the differences in test accuracy are averaged
+    over factors (Kumar et al. 2018).
+
+    Raises:
+        ValueError: There are fewer than two dimensions, or a factor has a single value.
     """
     return sap_of_hits(sap_hits(codes, factors, test_codes, test_factors))
 
@@ -106,7 +105,7 @@ def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
 def sap_hits(
     codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors, *, num_threads: int = 1
 ) -> Flags:
-    """Which test points each dimension's classifier gets right, for each factor: (N, D, F)."""
+    """Returns which test points the classifier of each dimension gets right for each factor, (N, D, F)."""
     check_points(codes, factors, min_dimensions=2, vary=True)
     check_points(test_codes, test_factors)
     D, F = codes.shape[1], factors.shape[1]
@@ -118,25 +117,27 @@ def sap_hits(
         right: Flags = classifier.predict(test_codes[:, dimension, None]) == test_factors[:, factor]
         return right
 
-    with _quiet(), ThreadPoolExecutor(num_threads) as pool:
+    with quiet_convergence(), ThreadPoolExecutor(num_threads) as pool:
         return np.stack(list(pool.map(hits, range(D * F))), axis=1).reshape(-1, D, F)
 
 
 def sap_of_hits(hits: Flags, counts: NDArray[np.int64] | None = None) -> float:
-    """The SAP score of sap_hits, each test point counted `counts` times."""
+    """Returns the SAP score of sap_hits, where each test point counts as often as `counts` says (None: once)."""
     accuracy = np.sort(np.average(hits, axis=0, weights=counts), axis=0)
     return float(np.mean(accuracy[-1] - accuracy[-2]))
 
 
 @dataclass(frozen=True)
 class DciScores:
-    """Eastwood & Williams 2018. importance, (D, F), sums to 1 over dimensions; hits, (N, F), test points got right."""
+    """The three scores of Eastwood & Williams 2018, and what they are computed from."""
 
     disentanglement: float
     completeness: float
     informativeness: float
     importance: Matrix
+    """(D, F), sums to 1 over dimensions."""
     hits: Flags
+    """(N, F), test points that were classified correctly."""
 
 
 def dci(
@@ -149,13 +150,21 @@ def dci(
     num_threads: int = 1,
     on_factor: Callable[[int, int], None] | None = None,
 ) -> DciScores:
-    """Disentanglement, completeness and informativeness, by gradient boosted trees, one classifier a factor.
+    """Computes disentanglement, completeness and informativeness with gradient boosted trees, one classifier a factor.
 
-    Slow: about three seconds of a core for each value of each factor at 10 000 points and 10 dimensions.
-    Args: seed, decides ties between equally good splits, None takes NumPy's global state (as disentanglement_lib
-    does); num_threads, factors fitted at the same time (the result does not depend on it unless seed is None);
-    on_factor, called with the number of factors done and in all.
-    Raises: ValueError for a factor with one value only.
+    Each value of each factor takes about three seconds of a core at 10 000 points and 10 dimensions.
+
+    Args:
+        codes: (N, D) to train on.
+        factors: (N, F) to train on.
+        test_codes: Codes of other points.
+        test_factors: Factors of other points.
+        seed: Decides ties between equally good splits; None takes NumPy's global state, as disentanglement_lib does.
+        num_threads: Factors fitted at the same time; the result does not depend on it unless seed is None.
+        on_factor: Called with the number of factors done and the total.
+
+    Raises:
+        ValueError: A factor has a single value.
     """
     check_points(codes, factors, vary=True)
     check_points(test_codes, test_factors)
@@ -165,7 +174,7 @@ def dci(
         model = GradientBoostingClassifier(random_state=seed).fit(codes, factors[:, factor])
         return np.abs(model.feature_importances_), model.predict(test_codes) == test_factors[:, factor]
 
-    # The factors with most values take longest: started first, they leave no thread alone at the end.
+    # Factors with many values take longest; they start first, so that all threads end at about the same time.
     order = range(num_factors) if seed is None else np.argsort([-len(np.unique(f)) for f in factors.T], kind="stable")
     found: dict[int, tuple[Matrix, Flags]] = {}
     pool = ThreadPoolExecutor(num_threads if seed is not None else 1)
@@ -182,9 +191,13 @@ def dci(
 
 
 def disentanglement(importance: Matrix) -> float:
-    """1 − entropy of each dimension's importances over the factors, base F, weighted by the dimension's sum.
+    """Returns 1 − entropy of each dimension's importances over the factors, base F, weighted by the dimension's sum.
 
-    Args: importance, (D, F), ≥ 0. Undefined (NaN) for a single factor.
+    Args:
+        importance: (D, F), ≥ 0.
+
+    Returns:
+        The score; NaN, because it is undefined, for a single factor.
     """
     if importance.shape[1] < 2:
         return float("nan")
@@ -193,9 +206,13 @@ def disentanglement(importance: Matrix) -> float:
 
 
 def completeness(importance: Matrix) -> float:
-    """1 − entropy of each factor's importances over the dimensions, base D, weighted by the factor's sum.
+    """Returns 1 − entropy of each factor's importances over the dimensions, base D, weighted by the factor's sum.
 
-    Args: importance, (D, F), ≥ 0. Undefined (NaN) for a single dimension.
+    Args:
+        importance: (D, F), ≥ 0.
+
+    Returns:
+        The score; NaN, because it is undefined, for a single dimension.
     """
     if importance.shape[0] < 2:
         return float("nan")
@@ -210,9 +227,6 @@ def _shares(importance: Matrix, axis: int) -> Matrix:
     return shares
 
 
-# Intervention
-
-
 def factor_vae_hits(
     samples: FactorSamples,
     rng: np.random.Generator,
@@ -223,11 +237,19 @@ def factor_vae_hits(
     group_size: int = _GROUP_SIZE,
     min_std: float = MIN_STD,
 ) -> Flags:
-    """Which evaluation votes of the FactorVAE score (Kim & Mnih 2018) name the fixed factor: (num_eval,).
+    """Returns which evaluation votes of the FactorVAE score (Kim & Mnih 2018) name the fixed factor, (num_eval,).
 
     A vote fixes one factor in a group of images and names the dimension that varies least, relative to its variance
-    over the set; a dimension stands for the factor that most training votes gave it. All wrong when no dimension has a
-    standard deviation of at least min_std.
+    over the set. A dimension stands for the factor that most training votes gave it.
+
+    Args:
+        samples: Source of codes.
+        rng: Source of randomness.
+        num_train: Number of training votes.
+        num_eval: Number of evaluation votes.
+        num_variance: Number of points that variances over the set are computed from.
+        group_size: Images in a group.
+        min_std: Dimensions with a smaller standard deviation are left out; without any other, all votes are wrong.
     """
     variances = np.var(samples.draw(num_variance, rng)[0], axis=0, ddof=1)
     active = np.sqrt(variances) >= min_std
@@ -252,7 +274,7 @@ def factor_vae_hits(
 
 
 def factor_vae_score(samples: FactorSamples, rng: np.random.Generator, **options: Any) -> float:
-    """The FactorVAE score: accuracy of the majority vote; options as factor_vae_hits."""
+    """Returns the FactorVAE score, the accuracy of the majority vote; options are those of factor_vae_hits."""
     return float(factor_vae_hits(samples, rng, **options).mean())
 
 
@@ -264,10 +286,20 @@ def beta_vae_hits(
     num_eval: int = 5_000,
     group_size: int = _GROUP_SIZE,
 ) -> Flags:
-    """Which evaluation points of the BetaVAE score (Higgins et al. 2017) are classified rightly: (num_eval,).
+    """Returns which evaluation points of the BetaVAE score (Higgins et al. 2017) are classified correctly, (num_eval,).
 
-    A point is the mean of |z₁ − z₂| over group_size pairs of images that share one factor's value; a logistic
-    regression names the factor. Raises ValueError for fewer than two factors.
+    A point is the mean of |z₁ − z₂| over group_size pairs of images that share the value of one factor; a logistic
+    regression names the factor.
+
+    Args:
+        samples: Source of codes.
+        rng: Source of randomness.
+        num_train: Number of training points.
+        num_eval: Number of evaluation points.
+        group_size: Pairs of images for a point.
+
+    Raises:
+        ValueError: There are fewer than two factors.
     """
     if samples.num_factors < 2:
         raise ValueError("the BetaVAE score needs at least two factors")
@@ -281,7 +313,7 @@ def beta_vae_hits(
         return _by_fixed_factor(samples, num_points, 2, rng, distance, groups_per_point=group_size)
 
     labels, features = points(num_train)
-    with _quiet():
+    with quiet_convergence():
         model = LogisticRegression(random_state=0).fit(features, labels)
     labels, features = points(num_eval)
     right: Flags = model.predict(features) == labels
@@ -289,7 +321,7 @@ def beta_vae_hits(
 
 
 def beta_vae_score(samples: FactorSamples, rng: np.random.Generator, **options: Any) -> float:
-    """The BetaVAE score: accuracy of the logistic regression; options as beta_vae_hits."""
+    """Returns the BetaVAE score, the accuracy of the logistic regression; options are those of beta_vae_hits."""
     return float(beta_vae_hits(samples, rng, **options).mean())
 
 
@@ -301,9 +333,18 @@ def _by_fixed_factor(
     summary: Callable[[Codes], NDArray[Any]],
     groups_per_point: int = 1,
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Draws points that each fix a random factor, and summarises their codes, some at a time to bound the memory.
+    """Draws points that each fix a random factor, and summarises their codes, a few at a time to bound the memory.
 
-    Returns: the fixed factors, (num_points,), sorted; the summaries, (num_points, …).
+    Args:
+        samples: Source of codes.
+        num_points: Number of points.
+        group_size: Images in a group.
+        rng: Source of randomness.
+        summary: Summarises codes (groups, group_size, D).
+        groups_per_point: Number of groups that a point is made from.
+
+    Returns:
+        The fixed factors, (num_points,), sorted; and the summaries, (num_points, …).
     """
     fixed = np.sort(rng.integers(samples.num_factors, size=num_points))
     parts = []
@@ -312,105 +353,3 @@ def _by_fixed_factor(
             num_groups = min(_CHUNK, num_with - begin) * groups_per_point
             parts.append(summary(samples.draw_groups(factor, num_groups, group_size, rng)))
     return fixed, np.concatenate(parts)
-
-
-# Agreement of models
-
-
-@dataclass(frozen=True)
-class UdrScores:
-    """model_scores, (M,), one a model: higher, more like its sisters; pairwise, (M, M), zeros on the diagonal."""
-
-    model_scores: Matrix
-    pairwise: Matrix
-
-
-def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarity: str = "lasso") -> UdrScores:
-    """Unsupervised disentanglement ranking of models that differ by their seed (Duan et al. 2020); needs no factors.
-
-    Args: codes, one (N, D) a model, of the same N images; kl_per_dimension, one (D,) nats a model: dimensions of at
-    most 0.01 nats are left out; similarity, `lasso` (α 0.1) or `spearman`.
-    Raises: ValueError for fewer than two models, different N, or another similarity.
-    """
-    if len(codes) < 2 or len(codes) != len(kl_per_dimension) or len({len(c) for c in codes}) != 1:
-        raise ValueError("UDR compares two or more models on the same images")
-    if similarity not in ("lasso", "spearman"):
-        raise ValueError(f"similarity: {similarity!r} is neither lasso nor spearman")
-    informative = [np.asarray(kl) > UDR_MIN_KL_NATS for kl in kl_per_dimension]
-    scaled = [StandardScaler().fit_transform(c.astype(np.float64)) * m for c, m in zip(codes, informative, strict=True)]
-    num_models = len(codes)
-    pairwise = np.zeros((num_models, num_models))
-    for i in range(num_models):
-        for j in range(num_models):
-            if i != j:
-                matrix = _lasso(scaled[i], scaled[j]) if similarity == "lasso" else _spearman(scaled[i], scaled[j])
-                pairwise[i, j] = relative_strength(matrix[informative[i]][:, informative[j]])
-    scores = [np.median(np.delete(pairwise[:, i], i)) for i in range(num_models)]
-    return UdrScores(np.array(scores), pairwise)
-
-
-def relative_strength(similarity: Matrix) -> float:
-    """Mean of max²/sum over the columns and over the rows of a similarity matrix (D₁, D₂) ≥ 0; empty ones count 0."""
-    if similarity.size == 0:
-        return 0.0
-    means = []
-    for axis in (0, 1):
-        peak, total = similarity.max(axis) ** 2, similarity.sum(axis)
-        means.append(np.divide(peak, total, out=np.zeros_like(total), where=total > 0).mean())
-    return float(np.mean(means))
-
-
-def _lasso(a: Matrix, b: Matrix) -> Matrix:
-    with _quiet():
-        weights: Matrix = Lasso(alpha=0.1).fit(a, b).coef_
-    return np.abs(weights).reshape(b.shape[1], a.shape[1]).T
-
-
-def _spearman(a: Matrix, b: Matrix) -> Matrix:
-    return correlation(rankdata(a, axis=0), rankdata(b, axis=0))
-
-
-# Uncertainty
-
-
-def bootstrap_interval(
-    score: Callable[[NDArray[np.int64]], float],
-    num_points: int,
-    rng: np.random.Generator,
-    *,
-    num_resamples: int = 200,
-    level: float = 0.95,
-    on_resample: Callable[[int, int], None] | None = None,
-) -> tuple[float, float]:
-    """The interval in which a score lies over resamples of its points, centred on the score itself.
-
-    Resampling adds bias to a mutual information a second time, so plain percentiles would leave the score itself out;
-    here their mean is moved back onto it. The interval shows the spread from the choice of points, not the estimator's
-    bias, which scores of other models at the same number of points share, nor the spread over training seeds.
-    Args: score, of how often each point is counted, (num_points,); level, the share of resamples inside;
-        on_resample, called before each with the number done and of all.
-    Returns: lower and upper end, in [0, 1].
-    """
-    counts = rng.multinomial(num_points, np.full(num_points, 1 / num_points), size=num_resamples)
-    scores = np.empty(num_resamples)
-    for k, row in enumerate(counts):
-        if on_resample is not None:
-            on_resample(k, num_resamples)
-        scores[k] = score(row)
-    ends = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2]) - scores.mean()
-    low, high = np.clip(score(np.ones(num_points, dtype=np.int64)) + ends, 0.0, 1.0)
-    return float(low), float(high)
-
-
-def accuracy_of_counts(hits: Flags) -> Callable[[NDArray[np.int64]], float]:
-    """The share of hits, (N,) or (N, F), as a function of how often each point is counted, for the bootstrap."""
-    per_point = hits.reshape(len(hits), -1).mean(1)
-    return lambda counts: float(counts @ per_point / counts.sum())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without scikit-learn's notes of unfinished convergence: the definitions stop at its defaults."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield

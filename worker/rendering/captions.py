@@ -1,4 +1,4 @@
-"""Texts beside the pictures: font, measures, numbers; no torch."""
+"""Texts beside pictures: font, widths and numbers; no torch."""
 
 import math
 import re
@@ -8,30 +8,30 @@ from functools import lru_cache
 from PIL import ImageFont
 
 INK, MUTED, FAINT, ACCENT, PAPER = "#1b1b1f", "#62626a", "#d5d5da", "#d6442c", "#ffffff"
-"""Colours of text, of secondary text, of lines, of marks and of the ground."""
+"""Colours of text, secondary text, lines, marks and background."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @lru_cache(maxsize=32)
 def font(size_px: int) -> Font:
-    """Pillow's own scalable font: the same letters on every machine."""
+    """Returns the scalable font that comes with Pillow, which looks the same on every machine."""
     return ImageFont.load_default(size_px)
 
 
 def text_size_px(tile_px: int) -> int:
-    """Size of the text beside tiles: legible beside small ones, in proportion to large ones."""
+    """Returns the size of text beside tiles: legible beside small ones, in proportion to large ones."""
     return max(12, min(32, round(tile_px / 9)))
 
 
 @lru_cache(maxsize=4096)
 def text_width(text: str, size_px: int) -> int:
-    """Width in pixels."""
+    """Returns the width of a text in pixels."""
     return round(font(size_px).getlength(text) + 0.5)
 
 
 def fitted(text: str, size_px: int, width_px: int) -> str:
-    """The text, cut with an ellipsis where it is wider than the place for it."""
+    """Returns the text, shortened with an ellipsis if it is wider than `width_px`."""
     if text_width(text, size_px) <= width_px:
         return text
     while text and text_width(text + "…", size_px) > width_px:
@@ -40,7 +40,10 @@ def fitted(text: str, size_px: int, width_px: int) -> str:
 
 
 def wrapped(text: str, size_px: int, width_px: int, max_lines: int) -> list[str]:
-    """The text in lines of at most this width, broken between words; what does not fit ends in an ellipsis."""
+    """Breaks a text between words into lines of at most `width_px`.
+
+    Lines that do not fit, and the last line if it cannot hold the rest, end in an ellipsis.
+    """
     lines: list[str] = []
     words = text.split()
     while words and len(lines) < max_lines:
@@ -58,17 +61,20 @@ def _widest_digit(size_px: int) -> str:
 
 
 def number_width(text: str, size_px: int) -> int:
-    """Width of a text in pixels, whatever its digits."""
+    """Returns the largest width in pixels that a text has with any other digits in the place of its own."""
     return text_width(re.sub(r"\d", _widest_digit(size_px), text), size_px)
 
 
 def digits_for(span: float) -> int:
-    """Digits behind the point that tell values of a range apart: two, and more in a narrow one."""
+    """Returns the number of decimals that tell values of a range apart: two, or more for a narrow range."""
     return 2 if span == 0 else max(2, min(6, 1 - math.floor(math.log10(span))))
 
 
 def ticks(values: Sequence[float]) -> list[str]:
-    """Numbers of one row as texts, with as few digits as tell them exactly, two where none do."""
+    """Formats the numbers of a row with the fewest decimals that show them exactly.
+
+    If no number of decimals does, as many as `digits_for` says are used.
+    """
     most = digits_for(max(values) - min(values))
     exact = (n for n in range(most) if all(abs(round(v, n) - v) < 1e-6 for v in values))
     digits = next(exact, most)
@@ -77,11 +83,11 @@ def ticks(values: Sequence[float]) -> list[str]:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A latent value with its sign: +1.20, -0.35, 0.00. (The font has neither − nor σ.)"""
+    """Formats a latent value with its sign, such as +1.20, -0.35 or 0.00. (The font has neither − nor σ.)"""
     text = f"{value:+.{digits}f}"
     return text if text.strip("+-0.") else text[1:]
 
 
 def nats(kl: float) -> str:
-    """A KL divergence: 7.67 nats."""
+    """Formats a KL divergence, such as 7.67 nats."""
     return f"{kl:.2f} nats"

@@ -1,4 +1,4 @@
-"""Many pictures of latents at once, for display: the decoder with its last layer computed another way."""
+"""Decoding of many latents for display, by a network's decoder with its last layer computed in another way."""
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from worker.rendering.rendered import Vector
 from worker.rendering.request import Pixels
 
 BATCH = 32
-"""Latents in one call of the decoder. With more, the allocator gives each layer fresh pages: a quarter slower."""
+"""Latents in one call of the decoder. Larger batches get fresh pages for each layer, which is a quarter slower."""
 
 
 class FrameDecoder:
-    """A network's decoder, made ready for many calls."""
+    """A network's decoder, prepared for many calls."""
 
     def __init__(self, network: VAE) -> None:
         self._device = next(network.parameters()).device
@@ -27,9 +27,13 @@ class FrameDecoder:
         self._shape = (size, size, network.config.num_channels)
 
     def frames(self, latents: Vector) -> Pixels:
-        """Pictures of latents, for display.
+        """Decodes latents.
 
-        Args: latents, float32 (N, D).   Returns: uint8 (N, H, W, C): pixel means, rounded.
+        Args:
+            latents: (N, D) float32.
+
+        Returns:
+            (N, H, W, C) uint8, the rounded pixel means.
         """
         frames = np.empty((len(latents), *self._shape), np.uint8)
         with torch.inference_mode():
@@ -42,28 +46,33 @@ class FrameDecoder:
 
 
 def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:
-    """Logits (B, C, H, W) → rounded pixels, (B, H, W, C) in main memory."""
-    # A network that overflows must not decide what an undefined cast to uint8 shows.
+    """Converts logits (B, C, H, W) on any device to rounded pixels (B, H, W, C) in main memory."""
+    # The cast of NaN to uint8 is undefined, so a network that overflows shows 0.
     pixels = torch.sigmoid(logits).nan_to_num_().mul_(255).add_(0.5).permute(0, 2, 3, 1).contiguous()
     if pixels.is_cuda:
-        pixels = pixels.to(torch.uint8)  # a quarter to copy
-    array: NDArray[np.uint8] = pixels.cpu().numpy().astype(np.uint8, copy=False)  # numpy's is seven times faster
+        pixels = pixels.to(torch.uint8)  # A quarter of the bytes to copy.
+    array: NDArray[np.uint8] = pixels.cpu().numpy().astype(np.uint8, copy=False)  # NumPy's cast is 7 times faster.
     return array
 
 
 def _stride(channels: int) -> int:
-    """Bytes from one pixel of a block to the next. In colour each has a whole word: words move several times faster."""
+    """Returns the bytes from one pixel to the next; a colour pixel takes a word, which moves faster than 3 bytes."""
     return 4 if channels == 3 else channels
 
 
 def _interleave(blocks: NDArray[np.uint8], frames: Pixels) -> None:
-    """Puts blocks of 2×2 pixels (B, H/2 + 1, W/2 + 1, 4·S …), as block_kernel has them, into frames (B, H, W, C)."""
+    """Copies blocks of 2×2 pixels into frames.
+
+    Args:
+        blocks: (B, H/2 + 1, W/2 + 1, 4·S …) in the order of models.layers.block_kernel.
+        frames: (B, H, W, C), written to.
+    """
     num, height, width, channels = frames.shape
     pixels = blocks.view(np.uint32) if _stride(channels) == 4 else blocks
     whole = np.empty((num, height, width), pixels.dtype)
     for a in (0, 1):
         for b in (0, 1):
-            # Every second row from a is the blocks' row 1 − a.
+            # Every second row from a comes from row 1 − a of the blocks.
             whole[:, a::2, b::2] = pixels[:, a : a + height // 2, b : b + width // 2, 3 - 2 * a - b]
     parts = whole.view(np.uint8).reshape(num, height, width, -1)
     for channel in range(channels):

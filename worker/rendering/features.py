@@ -1,4 +1,4 @@
-"""What can be seen in decoded frames, in numbers; free of torch.
+"""Visual features of decoded frames, as numbers; free of torch.
 
 Frames are float (N, T, H, W, C) in [0, 1]: N starts, T steps along one dimension. Every feature is (N, T).
 """
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 CELLS = 8
-"""The heat map is CELLS × CELLS."""
+"""Cells along a side of the heat map."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _UNIFORM_BORDER = 0.06
-"""Mean deviation of the border from its median colour, below which the rest counts as an object on a ground."""
+"""If the border deviates less than this from its median colour, the rest counts as an object on a background."""
 _MIN_OBJECT = 0.003
-"""Share of the picture that an object must cover, 12 pixels at 64×64."""
+"""Share of the picture that an object must cover: 12 pixels at 64×64."""
 _NOISE = 0.05
 _TINY = np.float32(1e-8)
 _NUM_HARMONICS = 4
@@ -27,21 +27,28 @@ _MIN_HARMONIC = 0.08
 
 @dataclass(frozen=True)
 class Features:
-    """Signed features that a label can be made of, and where the frames change.
-
-    values: name → (N, T), positions and sizes as shares of the side, angles in radians, unwrapped along T, light and
-    colour in [0, 1]. heat: (CELLS, CELLS), mean absolute change from a row's middle frame. has_object: whether frames
-    show one thing on an even ground; object features are there only then. extent: share of the picture that it covers.
-    """
+    """Signed features that a label can be made of, and where the frames change."""
 
     values: dict[str, Array]
+    """(N, T) by name: positions and sizes as shares of the side, angles in radians and unwrapped along T, light and
+    colour in [0, 1]."""
     heat: Array
+    """(CELLS, CELLS), mean absolute change from the middle frame of each row."""
     has_object: bool
+    """True if the frames show one object on an even background; only then there are features of an object."""
     extent: float
+    """Share of the picture that the object covers."""
 
 
 def measure(frames: NDArray[np.floating]) -> Features:
-    """Measures frames (N, T, H, W, C). Colour features are there for C = 3 only."""
+    """Measures frames.
+
+    Args:
+        frames: (N, T, H, W, C) in [0, 1].
+
+    Returns:
+        The features; those of colour only for C = 3.
+    """
     pixels = frames.astype(np.float32)
     luma = pixels[..., 0] if pixels.shape[-1] == 1 else pixels @ _LUMA
     border = _border_mask(*luma.shape[2:])
@@ -69,7 +76,10 @@ def measure(frames: NDArray[np.floating]) -> Features:
 
 
 def _nearest_seen(is_seen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each frame the nearest one of its row that shows the object: it may fade away at an end, (N, T)."""
+    """Returns, for each frame, the step of the nearest frame of its row that shows the object, (N, T).
+
+    An object may fade away at an end of a row.
+    """
     steps = np.arange(is_seen.shape[1])
     distance = np.abs(steps[:, None] - steps) + np.where(is_seen, 0, len(steps))[:, None]
     nearest: NDArray[np.int64] = distance.argmin(2)
@@ -77,7 +87,7 @@ def _nearest_seen(is_seen: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _mean(weight: Array, values: NDArray[Any]) -> Array:
-    """Weighted mean over the pixels; 0 where nothing weighs."""
+    """Returns the weighted mean over the pixels, (N, T); 0 if all weights are 0."""
     total = weight.sum((2, 3))
     mean: Array = (weight * values).sum((2, 3)) / np.maximum(total, 1e-9)
     return mean
@@ -91,7 +101,7 @@ def _border_mask(height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _extent(weight: Array) -> Array:
-    """Share of the picture that a weight covers: (Σw)²/Σw², which does not mind how strong the contrast is."""
+    """Returns the share of the picture that a weight covers, (Σw)²/Σw², which does not depend on the contrast."""
     square = (weight**2).sum((2, 3))
     total = weight.sum((2, 3)) ** 2
     share: Array = np.divide(total, square, out=np.zeros_like(total), where=square > 0) / weight[0, 0].size
@@ -110,14 +120,14 @@ def _light(luma: Array, border: NDArray[np.bool_]) -> dict[str, Array]:
 
 
 def _geometry(weight: Array) -> dict[str, Array]:
-    """Centre of mass, spread and rotation of an object."""
+    """Measures centre of mass, spread and rotation of an object."""
     height, width = weight.shape[2:]
     x = (np.arange(width, dtype=np.float32) + 0.5)[None, :] / width
     y = (np.arange(height, dtype=np.float32) + 0.5)[:, None] / height
     centre_x, centre_y = _mean(weight, x), _mean(weight, y)
     dx, dy = x - centre_x[:, :, None, None], y - centre_y[:, :, None, None]
     variance_x, variance_y = _mean(weight, dx**2), _mean(weight, dy**2)
-    # Along the object's own axes, which a turn leaves as they are.
+    # Variances along the object's own axes do not change when it turns.
     middle = (variance_x + variance_y) / 2
     half = np.sqrt(((variance_x - variance_y) / 2) ** 2 + _mean(weight, dx * dy) ** 2)
     return {
@@ -132,10 +142,10 @@ def _geometry(weight: Array) -> dict[str, Array]:
 
 
 def _rotation(weight: Array, dx: Array, dy: Array) -> Array:
-    """Angle turned since the first frame, in radians, clockwise positive (y points down).
+    """Returns the angle that the object has turned since the first frame, (N, T) radians, clockwise positive.
 
-    From A_m = Σ w r² e^{imφ} / Σ w r² about the centre of mass: turning by α multiplies A_m by e^{imα}. The strongest
-    harmonic of a row is used (2 for an ellipse, 4 for a square); a row without one does not turn.
+    The angle follows from A_m = Σ w r² e^{imφ} / Σ w r² about the centre of mass: turning by α multiplies A_m by
+    e^{imα}. The strongest harmonic of a row is used (2 for an ellipse, 4 for a square); without one the angle is 0.
     """
     square = dx**2 + dy**2
     radius = weight * square
@@ -156,7 +166,7 @@ def _rotation(weight: Array, dx: Array, dy: Array) -> Array:
 
 
 def _colour(pixels: Array, weight: Array) -> dict[str, Array]:
-    """Mean saturation, and the hue of the mean colour in radians, unwrapped; 0 red, 2π/3 green."""
+    """Measures mean saturation, and the hue of the mean colour in unwrapped radians: 0 red, 2π/3 green."""
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     u, v = red - (green + blue) / 2, np.sqrt(3) / 2 * (green - blue)
     mean_u, mean_v = _mean(weight, u), _mean(weight, v)

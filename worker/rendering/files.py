@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.rendering.encoders import encode_gif, encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.cells import Cell, cells, dimension_cell
+from worker.rendering.encoders import encode_mp4, encode_png, encode_webp, enlarge
+from worker.rendering.gif import encode_gif
+from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices
-from worker.rendering.sheets import Cell, MovingSheet, cells, dimension_cell, still_sheet
+from worker.rendering.still_sheet import still_sheet
 
 
 class _Enlarged:
-    """A strip's frames, enlarged when they are asked for."""
+    """The frames of a strip; each is enlarged when it is indexed."""
 
     def __init__(self, frames: Pixels, request: TraversalRequest) -> None:
         self._frames = frames
@@ -24,7 +27,7 @@ class _Enlarged:
 
 
 def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
-    """Name and bytes of one dimension's GIF. Bare frames, unless captions are on."""
+    """Returns name and bytes of the GIF of one dimension, which shows bare frames unless captions are on."""
     assert strip.dimension is not None
     request = start.request
     if request.captions == "on":
@@ -36,16 +39,17 @@ def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
 
 
 def _peers(start: Rendered, strip: Strip) -> list[Cell]:
-    """Cells with the texts of all dimensions of the request, whose sheets should have one size."""
+    """Returns cells with the texts of all dimensions of the request, so that their sheets get one size."""
     text = start.request.dimensions
     indices = [] if text in ("all", "active") else parse_indices("dimensions", text)
     return [dimension_cell(start, replace(strip, dimension=index)) for index in indices]
 
 
 def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
-    """File name → function that makes it, for everything but the GIFs of single dimensions.
+    """Returns the functions that make the files of a traversal, by file name.
 
-    sheet.gif, sheet.png and reconstruction.png always; sheet.webp or sheet.mp4 where that is the request's format.
+    These are sheet.gif, sheet.png and reconstruction.png, and sheet.webp or sheet.mp4 if that is the request's format;
+    the GIFs of single dimensions are made by dimension_animation.
     """
     request = rendered.request
     captions = request.captions != "off"

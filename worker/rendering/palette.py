@@ -1,4 +1,4 @@
-"""Palettes for GIF: 255 colours that serve many frames, and a fast look-up of the nearest one.
+"""Palettes for GIF: 255 colours for many frames, and a fast look-up of the nearest colour.
 
 Quantising each frame by itself costs most of the time of a GIF, and stores a palette per frame. Frames of one
 traversal share their colours, so one palette for several frames, refined by k-means, is better than median cut on
@@ -13,17 +13,22 @@ Palette = NDArray[np.uint8]
 """Colours, (K, 3) RGB."""
 
 _BITS = 5
-"""Of each channel, that tell the cells of a colour cube."""
+"""Bits of each channel that select a cell of the colour cube."""
 
 _KMEANS_ROUNDS = 2
 _ROWS = 256
-"""Rows of one distance product: below the size at which BLAS starts threads, which would fight over shared cores."""
+"""Rows of one distance product: below the size at which BLAS starts threads, which would compete for the cores."""
 
 
 def shared_palette(pixels: NDArray[np.uint8], num_colors: int) -> Palette:
-    """Up to num_colors colours that represent the pixels well: a fast octree's, refined by k-means.
+    """Finds colours that represent pixels well: those of a fast octree, refined by k-means.
 
-    Args: pixels, (N, 3) RGB.   Returns: (K, 3), K ≤ num_colors.
+    Args:
+        pixels: (N, 3) RGB.
+        num_colors: The most colours.
+
+    Returns:
+        (K, 3) RGB, K ≤ num_colors.
     """
     width = 64
     usable = pixels[: len(pixels) // width * width] if len(pixels) >= width else np.resize(pixels, (width, 3))
@@ -34,9 +39,17 @@ def shared_palette(pixels: NDArray[np.uint8], num_colors: int) -> Palette:
 
 
 def refine_palette(pixels: NDArray[np.uint8], palette: Palette, rounds: int = _KMEANS_ROUNDS) -> Palette:
-    """Some rounds of k-means (Lloyd 1982) on a histogram of the pixels, from a given palette.
+    """Improves a palette by k-means (Lloyd 1982) on a histogram of the pixels.
 
     A colour that no pixel is nearest to moves to where the error is largest.
+
+    Args:
+        pixels: (N, 3) RGB.
+        palette: (K, 3) RGB, where k-means begins.
+        rounds: Number of rounds.
+
+    Returns:
+        (K, 3) RGB.
     """
     means, weights = _histogram(pixels)
     colors = palette.astype(np.float32)
@@ -56,9 +69,17 @@ def refine_palette(pixels: NDArray[np.uint8], palette: Palette, rounds: int = _K
 
 
 def nearest_colors(pixels: NDArray[np.uint8], palette: Palette) -> NDArray[np.uint8]:
-    """Index of a nearest palette colour for each pixel, (N,).
+    """Finds a nearest palette colour for each pixel.
 
-    Found once per cell of a 15-bit colour cube, for one of the pixels in it: exact where the picture is flat.
+    The search is done once per cell of a 15-bit colour cube, for one of the pixels in it, so that it is exact in flat
+    parts of a picture.
+
+    Args:
+        pixels: (N, 3) RGB.
+        palette: (K, 3) RGB.
+
+    Returns:
+        (N,) indices into the palette.
     """
     words = _words(pixels)
     keys = _keys(words, _BITS)
@@ -72,7 +93,7 @@ def nearest_colors(pixels: NDArray[np.uint8], palette: Palette) -> NDArray[np.ui
 
 
 def _words(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """0x00RRGGBB of each pixel. Whole words are shifted several times faster than every third byte."""
+    """Returns 0x00RRGGBB of each pixel, since shifting whole words is several times faster than every third byte."""
     bytes_ = np.zeros((len(pixels), 4), np.uint8)
     for channel in range(3):
         bytes_[:, 2 - channel] = pixels[:, channel]
@@ -81,16 +102,16 @@ def _words(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def _keys(words: NDArray[np.uint32], bits: int) -> NDArray[np.intp]:
-    """Cell of a colour cube with 2**bits cells a side, for each pixel."""
+    """Returns, for each pixel, its cell in a colour cube with 2**bits cells a side."""
     mask, drop = np.uint32((1 << bits) - 1), np.uint32(8 - bits)
     keys: NDArray[np.uint32] = (words >> drop) & mask
     keys |= (words >> np.uint32(2 * drop)) & np.uint32(mask << bits)
     keys |= (words >> np.uint32(3 * drop)) & np.uint32(mask << 2 * bits)
-    return keys.astype(np.intp)  # the type that indexing needs anyway
+    return keys.astype(np.intp)  # Indexing would convert to this type anyway.
 
 
 def _histogram(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean colour (M, 3) and number of pixels (M,) of each occupied cell of a 15-bit colour cube."""
+    """Returns mean colour (M, 3) and number of pixels (M,) of each occupied cell of a 15-bit colour cube."""
     keys = _keys(_words(pixels), _BITS)
     counts = np.bincount(keys, minlength=1 << 3 * _BITS)
     cells = np.flatnonzero(counts)
@@ -103,10 +124,10 @@ def _histogram(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[
 
 
 def _nearest_rows(points: NDArray[np.float32], colors: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Index of the nearest colour for each point: argmax of p·c − |c|²/2."""
+    """Returns the index of the nearest colour for each point, which is the argmax of p·c − |c|²/2."""
     nearest = np.empty(len(points), np.intp)
     offsets = -0.5 * (colors * colors).sum(1)
-    with_offsets = np.concatenate([colors.T, offsets[None]])  # a fourth coordinate, 1 for each point
+    with_offsets = np.concatenate([colors.T, offsets[None]])  # The fourth coordinate is 1 for each point.
     with_ones = np.concatenate([points, np.ones((len(points), 1), np.float32)], 1)
     scores = np.empty((_ROWS, len(colors)), np.float32)
     for row in range(0, len(points), _ROWS):

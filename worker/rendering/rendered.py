@@ -1,4 +1,4 @@
-"""What the renderer hands to the encoders: decoded frames and the numbers that belong to them; no torch."""
+"""Results of the renderer, which the encoders read: decoded frames and their numbers; no torch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,52 +14,57 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Strip:
-    """The frames along one path, start to end.
-
-    dimension: the index that moves, None for an interpolation. values: (T,) of that dimension, or the fraction of the
-    way. base: the value that the start has (its reconstruction lies there). frames: uint8 (T, H, W, C).
-    """
+    """The frames along one path, from start to end."""
 
     dimension: int | None
+    """The dimension that moves; None for an interpolation."""
     values: Vector
+    """(T,) values of the dimension, or fractions of the way of an interpolation."""
     base: float
+    """The value at the start, where the reconstruction lies."""
     frames: Pixels
+    """(T, H, W, C) uint8."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Everything that a traversal's files show.
-
-    positions: (T,) in the request's unit (σ), common to all strips. mean: (D,) the start. log_variance and image_kl:
-    (D,) of the image's own posterior, None without an image. kl: (D,) nats that captions show and the order follows
-    (the model's over its data set, else the image's). rows: for a grid, one strip along the first dimension for every
-    value of the second, in row_values. target: original and reconstruction at the end of an interpolation.
-    """
+    """Everything that the files of a traversal show."""
 
     request: TraversalRequest
     positions: Vector
+    """(T,) positions of the frames in the request's unit (σ), common to all strips."""
     strips: list[Strip]
     original: Pixels | None
+    """The image that the traversal starts from, if any, (H, W, C) uint8."""
     reconstruction: Pixels
+    """The picture of the start, (H, W, C) uint8."""
     mean: Vector
+    """(D,), the start."""
     log_variance: Vector | None
+    """(D,) of the image's own posterior; None without an image."""
     image_kl: Vector | None
+    """(D,) nats, of the image's own posterior; None without an image."""
     kl: list[float] | None
+    """(D,) nats that captions show and the order follows: the model's over its data set, else the image's."""
     labels: list[str]
+    """Names of the dimensions in words."""
     rows: list[Strip] | None = None
+    """For a grid: one strip along the first dimension for every value of the second."""
     row_values: Vector | None = None
+    """For a grid: the values of the second dimension."""
     target: tuple[Pixels, Pixels] | None = None
+    """For an interpolation: original and reconstruction at its end."""
 
     def is_active(self, dimension: int) -> bool:
-        """Whether the dimension carries information; all count as active where no KL is known."""
+        """Returns True if a dimension carries information; all count as active if no KL is known."""
         return self.kl is None or self.kl[dimension] > ACTIVE_KL_NATS
 
     def label(self, dimension: int) -> str:
-        """The dimension's name in words; empty where it has none."""
+        """Returns the name of a dimension in words, which is empty if it has none."""
         return self.labels[dimension] if dimension < len(self.labels) else ""
 
     def describe(self) -> dict[str, Any]:
-        """The numbers of the result: start, order, values; JSON types only."""
+        """Returns the numbers of the result (start, order, values) as JSON types."""
         return {
             "request": self.request.to_json(),
             "num_frames": len(self.positions),
@@ -87,11 +92,11 @@ class Rendered:
 
 
 def column_indices(request: TraversalRequest) -> NDArray[np.int64]:
-    """Frames that the static sheet shows: evenly spread, both ends among them."""
+    """Returns the indices of the frames that the still sheet shows: evenly spread, with both ends."""
     num = min(request.columns, request.steps)
     return np.round(np.linspace(0, request.steps - 1, num)).astype(np.int64)
 
 
 def _floats(values: Vector) -> list[float]:
-    """JSON numbers, as short as float32 needs them: 0.2, not 0.20000000298023224."""
+    """Returns JSON numbers with no more digits than float32 needs: 0.2, not 0.20000000298023224."""
     return [float(str(value)) for value in values]

@@ -1,4 +1,4 @@
-"""Decoding traversals: from a start in latent space, along its dimensions, to frames."""
+"""Rendering of traversals: decoding from a start in latent space, along its dimensions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -13,37 +13,37 @@ from models.config import ConfigError
 from models.files import LoadedModel
 from models.info import active_dimensions
 from models.networks import VAE
+from models.pixels import to_input
 from worker.rendering.decoder import BATCH, FrameDecoder
 from worker.rendering.rendered import Rendered, Strip, Vector, column_indices
 from worker.rendering.request import Pixels, TraversalRequest, parse_indices
 
 
 def encode_image(network: VAE, image: Pixels) -> tuple[Vector, Vector]:
-    """Posterior mean and log-variance, each (D,), of one picture, uint8 (H, W, C)."""
-    parameter = next(network.parameters())
+    """Returns posterior mean and log-variance, each (D,), of one picture (H, W, C) uint8."""
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        batch = torch.from_numpy(np.array(image, np.uint8)).permute(2, 0, 1)[None].to(parameter.device)
-        mean, log_variance = network.encode(batch.float() / 255)
+        mean, log_variance = network.encode(to_input(image[None], device))
     return mean[0].float().cpu().numpy(), log_variance[0].float().cpu().numpy()
 
 
 def image_kl(mean: Vector, log_variance: Vector) -> Vector:
-    """KL of one image's posterior from N(0, I) per dimension, (D,) nats."""
+    """Returns the KL of one image's posterior from N(0, I) per dimension, (D,) nats."""
     kl: Vector = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
     return kl
 
 
 def prior_draw(seed: int, latent_dim: int) -> Vector:
-    """The draw from N(0, I) that a seed names, (D,); the same on every machine."""
+    """Returns the draw from N(0, I) that a seed stands for, (D,); it is the same on every machine."""
     return np.random.Generator(np.random.PCG64(seed)).standard_normal(latent_dim).astype(np.float32)
 
 
 def positions(request: TraversalRequest) -> NDArray[np.float64]:
-    """Where the frames lie between start and end, (T,) in σ, both ends included."""
+    """Returns the positions of the frames from start to end, (T,) in σ, with both ends."""
     if request.range != "quantiles":
         return _linspace(request.start, request.end, request.steps)
     normal = NormalDist()
-    # Past ±8 σ the probabilities are 0 and 1 in double precision; the ends are set to what was asked for.
+    # Beyond ±8 σ the probabilities are 0 and 1 in double precision; the ends are replaced by those of the request.
     probabilities = _linspace(
         normal.cdf(max(-8, min(8, request.start))), normal.cdf(max(-8, min(8, request.end))), request.steps
     )
@@ -52,7 +52,7 @@ def positions(request: TraversalRequest) -> NDArray[np.float64]:
 
 
 def _linspace(start: float, end: float, num: int) -> NDArray[np.float64]:
-    """As numpy's, but exact where the fraction is: 0 lies in the middle of −3…3, not 4e-16."""
+    """Returns what numpy.linspace does, but exact where the fraction is: the middle of −3…3 is 0, not 4e-16."""
     values = start + (end - start) * np.arange(num) / (num - 1)
     values[-1] = end
     return values
@@ -61,7 +61,21 @@ def _linspace(start: float, end: float, num: int) -> NDArray[np.float64]:
 def traversed_values(
     model: LoadedModel, request: TraversalRequest, dimension: int, mean: Vector, log_variance: Vector | None
 ) -> Vector:
-    """Values that a dimension takes, (T,) float32, in latent space."""
+    """Returns the values that a dimension takes in latent space.
+
+    Args:
+        model: The model; its aggregate posterior is used if the request's range is posterior or quantiles.
+        request: Says which range is traversed.
+        dimension: The dimension.
+        mean: (D,), the start.
+        log_variance: (D,) of the image's posterior, for the range image.
+
+    Returns:
+        (T,) float32.
+
+    Raises:
+        ConfigError: The range is image, and there is no image.
+    """
     where = positions(request)
     centre, unit = 0.0, 1.0
     if request.range in ("posterior", "quantiles"):
@@ -74,10 +88,19 @@ def traversed_values(
 
 
 def interpolate(first: Vector, last: Vector, fractions: Vector, path: str) -> Vector:
-    """Latents between two, (T, D): linear, or slerp; the ends are exact.
+    """Returns latents between two; the ends are exact.
 
-    slerp: sin((1−t)ω)/sin ω · first + sin(tω)/sin ω · last, ω the angle between the two (Shoemake 1985); linear where
-    they point the same or opposite ways, since the arc is then not defined.
+    The path slerp is sin((1−t)ω)/sin ω · first + sin(tω)/sin ω · last, with the angle ω between the two (Shoemake
+    1985). It is linear if they point in the same or in opposite directions, for which the arc is not defined.
+
+    Args:
+        first: (D,).
+        last: (D,).
+        fractions: (T,) in [0, 1].
+        path: linear or slerp.
+
+    Returns:
+        (T, D) float32.
     """
     t = fractions[:, None].astype(np.float64)
     a, b = first.astype(np.float64), last.astype(np.float64)
@@ -94,7 +117,7 @@ def interpolate(first: Vector, last: Vector, fractions: Vector, path: str) -> Ve
 
 
 OnStrip = Callable[[Rendered, Strip], None]
-"""Called with the start and each dimension's strip as soon as it is decoded, so that encoding need not wait."""
+"""Called with the start and with each strip as soon as it is decoded, so that encoding can begin."""
 
 
 def render_traversal(
@@ -105,12 +128,21 @@ def render_traversal(
     on_strip: OnStrip | None = None,
     pool: Executor | None = None,
 ) -> Rendered:
-    """Decodes what a request, resolved against this model, asks for.
+    """Decodes the frames of a request.
 
-    Args: images, none (the request has z or a seed), one, or two (an interpolation), each preprocessed uint8 (H, W, C);
-    pool, threads that decode and call on_strip; without it all is done here.
-    Returns: frames and numbers; a frame whose value equals the start's is the start's reconstruction, bit for bit.
-    Raises: ConfigError for what only the worker can find out (no dimension of this image is active).
+    Args:
+        model: The model.
+        images: Preprocessed pictures (H, W, C) uint8: none if the request has z or a seed, one, or two for an
+            interpolation.
+        request: The request, resolved against this model.
+        on_strip: Called with each strip of a traversal as soon as it is decoded.
+        pool: Threads that decode and call on_strip (default: everything runs in the calling thread).
+
+    Returns:
+        Frames and numbers. A frame whose value equals the start's is the start's reconstruction, bit for bit.
+
+    Raises:
+        ConfigError: The request cannot be answered for this image, for instance because no dimension is active.
     """
     latent_dim = model.info.network.latent_dim
     decoder = FrameDecoder(model.network)
@@ -191,7 +223,7 @@ def _ordered(request: TraversalRequest, kl: list[float] | None, latent_dim: int)
 
 
 def _parts(starts: list[tuple[int, Vector]], num_steps: int) -> Iterator[list[tuple[int, Vector]]]:
-    """What goes through the decoder together: as many strips as fill one of its batches, at least one."""
+    """Yields the strips that are decoded together: as many as fill a batch of the decoder, at least one."""
     together = max(1, BATCH // num_steps)
     for begin in range(0, len(starts), together):
         yield starts[begin : begin + together]
@@ -200,14 +232,14 @@ def _parts(starts: list[tuple[int, Vector]], num_steps: int) -> Iterator[list[tu
 def _decode_strips(
     model: LoadedModel, decoder: FrameDecoder, start: Rendered, starts: list[tuple[int, Vector]]
 ) -> list[Strip]:
-    """One strip for each (dimension, latent to start from)."""
+    """Decodes one strip for each pair of a dimension and a latent to start from."""
     latents = np.empty((len(starts), start.request.steps, len(start.mean)), np.float32)
     for row, (dimension, latent) in zip(latents, starts, strict=True):
-        row[:] = latent  # a copy for each frame: no dimension keeps what another was moved to
+        row[:] = latent  # Each frame has its own copy, so that no dimension keeps the value of another's strip.
         row[:, dimension] = traversed_values(model, start.request, dimension, start.mean, start.log_variance)
     frames = decoder.frames(latents.reshape(-1, latents.shape[-1]))
     frames = frames.reshape(*latents.shape[:2], *frames.shape[1:])
-    # The decoder's sums depend on the size of the batch in the last bit; the reconstruction is one picture.
+    # The size of a batch changes the last bit of the decoder's sums; the reconstruction must be one picture.
     frames[np.all(latents == start.mean, axis=-1)] = start.reconstruction
     return [
         Strip(dimension, row[:, dimension].copy(), float(start.mean[dimension]), strip)

@@ -37,7 +37,7 @@ def test_every_chair_fits_its_picture() -> None:
 
 
 def rows_of_seat_and_top(image: NDArray[np.float64]) -> tuple[int, int]:
-    """Lowest and highest row that has the chair's colour."""
+    """Returns the lowest and the highest row that show the chair's colour."""
     tinted = np.flatnonzero((image.max(axis=2) - image.min(axis=2) > 60).any(axis=1))
     return int(tinted[-1]), int(tinted[0])
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from training.data import dsprites
+from training.data.packs import factor_grid
 
 KNOWN = {
     # shape, scale, orientation, x, y: first 16 hex digits of the sha256 of the 0/1 bytes
@@ -92,13 +93,13 @@ def test_x_moves_columns_and_y_moves_rows() -> None:
 @pytest.mark.parametrize(("image_size", "num_workers"), [(64, 1), (64, 3), (32, 1), (16, 1)])
 def test_the_whole_set_comes_in_canonical_order(image_size: int, num_workers: int) -> None:
     blocks = dsprites.render_all(image_size, num_workers=num_workers)
-    classes = dsprites.factor_classes()
+    classes = factor_grid(dsprites.FACTOR_SIZES)
     for pose in range(3):
         block = next(blocks)
         assert block.shape == (1024, image_size, image_size)
         chosen = np.arange(0, 1024, 37)
         assert np.array_equal(block[chosen], dsprites.render(classes[1024 * pose + chosen], image_size))
-    assert len(classes) == dsprites.NUM_IMAGES == 737_280
+    assert len(classes) == 737_280
     assert classes[-1].tolist() == [2, 5, 39, 31, 31]
     assert classes[1].tolist() == [0, 0, 0, 0, 1]
 

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.data.images import ImageError, Preprocessing, decode_image, load_image, preprocess_array
+from training.data import images
+from training.data.images import (
+    FORMATS,
+    ImageError,
+    Preprocessing,
+    decode_image,
+    load_image,
+    looks_like_picture,
+    preprocess_array,
+)
 
 GREY8 = Preprocessing(image_size=8, num_channels=1)
 RGB8 = Preprocessing(image_size=8, num_channels=3)
@@ -29,7 +39,7 @@ def flat(mode: str, colour: Any, size: tuple[int, int] = (8, 8)) -> Image.Image:
 
 
 def quadrants(size: int = 8) -> Image.Image:
-    """Red, green / blue, white: tells every orientation from every other."""
+    """Returns quadrants of red, green, blue and white, which look different in every orientation."""
     pixels = np.zeros((size, size, 3), np.uint8)
     half = size // 2
     pixels[:half, :half, 0] = 255
@@ -77,7 +87,7 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
 @pytest.mark.parametrize("tag", [256, 296, 258])
 @pytest.mark.parametrize("odd", [(2, 4, b"40\0\0"), (11, 1, struct.pack("<f", 2))])
 def test_odd_tags_beside_the_orientation_cost_nothing(tag: int, odd: tuple[int, int, bytes]) -> None:
-    """A width or a resolution's unit as text or as a float: Pillow reads such a block and cannot write it again."""
+    """Pillow reads an EXIF block with a width or unit as text or float, but cannot write it again."""
     kind, count, value = odd
     entries = [(tag, kind, count, value), (0x0112, 3, 1, struct.pack("<HH", 6, 0))]
     block = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 2)
@@ -177,7 +187,7 @@ def test_shrinking_averages_areas() -> None:
 
 
 def _columns(width: int, height: int) -> bytes:
-    """Column i has the value i."""
+    """Returns a picture in which column i has the value i."""
     return encode(Image.fromarray(np.tile(np.arange(width, dtype=np.uint8), (height, 1))))
 
 
@@ -252,3 +262,70 @@ def test_arrays_are_treated_as_pictures() -> None:
     for array in bad:
         with pytest.raises(ImageError):
             preprocess_array(array, RGB8)
+
+
+def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
+    for name in FORMATS:
+        for mode in ("L", "RGB"):
+            buffer = io.BytesIO()
+            Image.new(mode, (9, 8)).save(buffer, name)
+            assert looks_like_picture(buffer.getvalue()[:32]), name
+    for head in (b"", b"P", b"Plain text", b"RIFF\0\0\0\0WAVEfmt ", b"PK\3\4", b"%PDF-1.7", b"\x7fELF"):
+        assert not looks_like_picture(head)
+
+
+def test_the_callers_limit_on_pixels_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow itself refuses twice its own limit."""
+    data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
+    for max_pixels in (2000, 4095):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        with pytest.raises(ImageError, match=f"{max_pixels}") as caught:
+            load_image(data, RGB8, max_pixels=max_pixels)
+        assert caught.value.code == "image_too_large"
+    for max_pixels in (4096, 10**9):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        assert (load_image(data, RGB8, max_pixels=max_pixels) == [1, 2, 3]).all()
+
+
+def _see_through() -> list[bytes]:
+    rgba = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 4), dtype=np.uint8))
+    palette = rgba.convert("RGB").quantize(16)
+    return [
+        encode(rgba),
+        encode(rgba, "WEBP", lossless=True),
+        encode(rgba.convert("LA")),
+        encode(palette, transparency=bytes(range(0, 256, 16))),
+        encode(palette, "GIF", transparency=3),
+        encode(rgba.convert("L"), transparency=77),
+    ]
+
+
+@pytest.mark.parametrize("data", _see_through(), ids=["RGBA", "WEBP", "LA", "P", "GIF", "L"])
+def test_a_large_picture_is_laid_over_white_a_few_rows_at_a_time(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.asarray(decode_image(data))
+    composite, num_pixels = Image.alpha_composite, []
+
+    def count(white: Image.Image, strip: Image.Image) -> Image.Image:
+        num_pixels.append(strip.width * strip.height)
+        return composite(white, strip)
+
+    monkeypatch.setattr(Image, "alpha_composite", count)
+    for limit in (200, 53, 1):
+        monkeypatch.setattr(images, "_STRIP_PIXELS", limit)
+        num_pixels.clear()
+        assert np.array_equal(np.asarray(decode_image(data)), whole)
+        assert max(num_pixels) <= max(limit, 53)
+
+
+def test_a_large_picture_of_sixteen_bits_takes_little_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (500, 500), dtype=np.uint16)))
+    whole = np.asarray(decode_image(data))
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 5000)
+    tracemalloc.start()
+    try:
+        image = decode_image(data)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(np.asarray(image), whole)
+    assert peak_bytes < 500 * 500

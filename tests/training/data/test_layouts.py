@@ -1,8 +1,7 @@
-"""Folders as people keep them: what lies beside a published set, and what odd zips, folders and pictures cost."""
+"""Folders as people keep them: what lies beside a published set, and what odd zips and folders cost."""
 
 import io
 import os
-import tracemalloc
 import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,13 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import images, picture_files
+from training.data import picture_files
 from training.data.datasets import DatasetError, ImageFolder, Limits, ZipFile, fingerprint, pack_dataset
-from training.data.images import ImageError, Preprocessing, decode_image, load_image
+from training.data.file_trees import open_zip
+from training.data.images import Preprocessing
 from training.data.packs import Pack, open_pack, read_rejected
-from training.data.picture_files import check_folder, open_zip
+from training.data.picture_files import check_folder
 
 RGB = Preprocessing(image_size=16, num_channels=3)
+
 
 Files = dict[str, bytes]
 
@@ -47,9 +48,6 @@ def packed(source: ImageFolder | ZipFile, root: Path, **options: Any) -> Pack:
 
 def rejected(pack: Pack) -> dict[str, str]:
     return {r.file: r.code for r in read_rejected(pack.folder)}
-
-
-# 3D Chairs
 
 
 def chairs(num_models: int) -> Files:
@@ -85,13 +83,11 @@ def test_a_zip_with_the_separators_of_windows_keeps_its_layout(tmp_path: Path) -
     assert windows.info.digest == posix.info.digest
 
 
-# CelebA
-
 PARTS = b"000001.jpg 0\n000002.jpg 2\n"
 
 
 def celeba(**lists: bytes) -> Files:
-    """Two pictures, and lists by their names, in which two underscores stand for the dot."""
+    """Returns two pictures and the given lists; two underscores in a name stand for the dot."""
     files = {f"img_align_celeba/{i:06}.jpg": picture(i, "JPEG") for i in (1, 2)}
     return files | {name.replace("__", "."): text for name, text in lists.items()}
 
@@ -135,12 +131,9 @@ def test_an_identity_that_is_too_large_is_refused(tmp_path: Path, identity: int)
     assert caught.value.code == "bad_labels"
 
 
-# Folders and zips
-
-
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Names of folders that may not be listed, for root neither."""
+    """Holds the names of folders that nobody may list, not even root."""
     names: set[str] = set()
     scandir = os.scandir
 
@@ -177,7 +170,7 @@ def test_a_set_that_cannot_be_read_at_all_is_told_why(tmp_path: Path, locked: se
 def test_a_zip_is_a_bomb_by_its_total_and_by_what_it_is_packed_into(
     tmp_path: Path, declared: int, refused: bool
 ) -> None:
-    """1300 blank BMPs of 600×600 pixels, which Deflate packs into 1.5 MB, are none."""
+    """A zip of 1300 blank BMPs of 600×600 pixels, which Deflate packs into 1.5 MB, is accepted."""
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a.bmp", bytes(1_500_000))
         archive.infolist()[0].file_size = declared
@@ -198,63 +191,3 @@ def test_a_chunk_of_large_pictures_holds_fewer(tmp_path: Path, monkeypatch: pyte
         pack = packed(source, tmp_path, on_progress=lambda done, _, seen=seen: seen.append(done))
         assert seen == list(range(chunk, 31, chunk))
         assert (pack.info.digest, rejected(pack)) == (whole.info.digest, rejected(whole))
-
-
-# Large pictures
-
-
-def test_the_callers_limit_on_pixels_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow refuses twice its own limit."""
-    data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
-    for max_pixels in (2000, 4095):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-        with pytest.raises(ImageError, match=f"{max_pixels}") as caught:
-            load_image(data, RGB, max_pixels=max_pixels)
-        assert caught.value.code == "image_too_large"
-    for max_pixels in (4096, 10**9):
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-        assert (load_image(data, RGB, max_pixels=max_pixels) == [1, 2, 3]).all()
-
-
-def _see_through() -> list[bytes]:
-    rgba = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 53, 4), dtype=np.uint8))
-    palette = rgba.convert("RGB").quantize(16)
-    return [
-        encode(rgba),
-        encode(rgba, "WEBP", lossless=True),
-        encode(rgba.convert("LA")),
-        encode(palette, transparency=bytes(range(0, 256, 16))),
-        encode(palette, "GIF", transparency=3),
-        encode(rgba.convert("L"), transparency=77),
-    ]
-
-
-@pytest.mark.parametrize("data", _see_through(), ids=["RGBA", "WEBP", "LA", "P", "GIF", "L"])
-def test_a_large_picture_is_laid_over_white_a_few_rows_at_a_time(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = np.asarray(decode_image(data))
-    composite, num_pixels = Image.alpha_composite, []
-
-    def count(white: Image.Image, strip: Image.Image) -> Image.Image:
-        num_pixels.append(strip.width * strip.height)
-        return composite(white, strip)
-
-    monkeypatch.setattr(Image, "alpha_composite", count)
-    for limit in (200, 53, 1):
-        monkeypatch.setattr(images, "_STRIP_PIXELS", limit)
-        num_pixels.clear()
-        assert np.array_equal(np.asarray(decode_image(data)), whole)
-        assert max(num_pixels) <= max(limit, 53)
-
-
-def test_a_large_picture_of_sixteen_bits_takes_little_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (500, 500), dtype=np.uint16)))
-    whole = np.asarray(decode_image(data))
-    monkeypatch.setattr(images, "_STRIP_PIXELS", 5000)
-    tracemalloc.start()
-    try:
-        image = decode_image(data)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert np.array_equal(np.asarray(image), whole)
-    assert peak_bytes < 500 * 500

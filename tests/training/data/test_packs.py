@@ -12,20 +12,20 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from packs_support import write_pack
 
 from training.data.images import Preprocessing
+from training.data.pack_writer import PackWriter
 from training.data.packs import (
     Pack,
     PackError,
     PackInfo,
-    PackWriter,
     keep_pack,
     kept_pack,
     open_pack,
     read_pack_info,
     read_rejected,
     release_pack,
-    write_pack,
 )
 
 SMALL = Preprocessing(image_size=8, num_channels=3)
@@ -219,7 +219,7 @@ def test_a_full_disk_keeps_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest
 def test_a_pack_that_another_process_makes_meanwhile_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look for an older pack and the move into its place."""
+    """Lets another pack appear between the search for an older pack and the move into its place."""
     moves: list[Path] = []
     replace = os.replace
 
@@ -230,7 +230,7 @@ def test_a_pack_that_another_process_makes_meanwhile_is_replaced(
         replace(source, target)
 
     written(tmp_path / "other", 4)
-    monkeypatch.setattr("training.data.packs.os.replace", race)
+    monkeypatch.setattr("training.data.pack_writer.os.replace", race)
     written(tmp_path / "set", 10)
     assert moves.count(tmp_path / "set") == 2
     assert open_pack(tmp_path / "set").info.num_images == 10

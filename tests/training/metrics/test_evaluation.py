@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from packs_support import write_pack
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
 from training import summary
-from training.data.packs import Pack, open_pack, write_pack
-from training.metrics import evaluation
-from training.metrics.evaluation import METRICS, dependence, encode_images, evaluate_agreement, evaluate_model
+from training.data.packs import Pack, open_pack
+from training.metrics import evaluation, points
+from training.metrics.evaluation import METRICS, encode_images, evaluate_agreement, evaluate_model
+from training.metrics.points import dependence
 
 SIZES = (3, 4, 5)
 NAMES = ("shape", "x", "y")
@@ -32,7 +34,7 @@ SCORES = {
 
 
 class FakeNetwork(VAE):
-    """Reads its code off the first pixels of a picture; its decoder answers with an even grey."""
+    """A network that takes its code from the first pixels of a picture, and decodes to an even grey."""
 
     def __init__(self, latent_dim: int, log_variances: list[float]) -> None:
         nn.Module.__init__(self)
@@ -50,7 +52,7 @@ class FakeNetwork(VAE):
 
 
 def picture(factors: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """8×8 pictures whose first pixels are ten times the factors."""
+    """Writes 8×8 pictures whose first pixels are ten times the factors."""
     images = np.zeros((len(factors), 8, 8, 1), dtype=np.uint8)
     images[:, 0, : factors.shape[1], 0] = factors * 10
     return images
@@ -77,8 +79,8 @@ def make_pack(tmp_path: Path) -> Callable[..., Pack]:
 
 @pytest.fixture(autouse=True)
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
-    monkeypatch.setattr(evaluation, "NUM_TEST", 150)
+    monkeypatch.setattr(points, "NUM_TRAIN", 300)
+    monkeypatch.setattr(points, "NUM_TEST", 150)
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def grid_factors() -> NDArray[np.int64]:
 
 
 def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
-    """Rows drawn with independent factors, in which one combination never occurs."""
+    """Draws rows with independent factors, in which one combination never occurs."""
     factors = np.random.default_rng(0).integers(SIZES, size=(num_rows, 3))
     kept: NDArray[np.int64] = factors[(factors != [2, 3, 4]).any(1)]
     return kept
@@ -100,9 +102,9 @@ def many_rows(num_rows: int = 1_000) -> NDArray[np.int64]:
 def test_a_factor_that_only_the_test_images_show_is_left_out(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
-    """As a rare attribute of CelebA in a small set: to classifiers that never saw it, it has one value."""
+    """A value that no training image shows, such as a rare attribute of CelebA, is unknown to the classifiers."""
     factors = many_rows()
-    _, test_rows = evaluation._own_rows(len(factors), 0)
+    _, test_rows = points.own_rows(len(factors), 0)
     factors[:, 1] = 0
     factors[test_rows[0], 1] = 1
     result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
@@ -114,7 +116,7 @@ def test_a_factor_that_only_the_test_images_show_is_left_out(
 def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
-    _, test_rows = evaluation._own_rows(500, 0)
+    _, test_rows = points.own_rows(500, 0)
     factors = np.zeros((500, 3), np.int64)
     factors[test_rows[0]] = (1, 1, 0)
     factors[test_rows[1]] = (1, 0, 1)
@@ -127,7 +129,7 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 3_000)
+    monkeypatch.setattr(points, "NUM_TRAIN", 3_000)
     rng = np.random.default_rng(0)
     pack = make_pack(rng.integers(0, 2, (300, 1)))
     codes = rng.normal(size=(300, 3)).astype(np.float32)
@@ -145,7 +147,7 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
 def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "NUM_TRAIN", 300)
+    monkeypatch.setattr(points, "NUM_TRAIN", 300)
     pack = make_pack(np.repeat(grid_factors(), [50] + [1] * 59, axis=0))
     for metrics, said in ((["sap"], True), (["mig"], False)):
         result = evaluate_model(network, pack, device="cpu", metrics=metrics)
@@ -155,7 +157,7 @@ def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
 def test_a_factor_with_thousands_of_values_is_left_out(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evaluation, "_MAX_VALUES", 4)
+    monkeypatch.setattr(points, "_MAX_VALUES", 4)
     result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=["mig"])
     assert result.factor_names == ["shape", "x"]
     assert any("more than 4 values: y" in note for note in result.notes)

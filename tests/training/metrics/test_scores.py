@@ -9,6 +9,8 @@ from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
 
 from training.metrics import scores as metrics
+from training.metrics.agreement import relative_strength, udr
+from training.metrics.bootstrap import accuracy_of_counts, bootstrap_interval
 from training.metrics.factor_samples import Codes, Factors, IndependentFactors, RowFactors, full_grid
 from training.metrics.information import Matrix, correlation, factor_entropy, mutual_information
 
@@ -24,7 +26,7 @@ def identity(factors: Factors) -> Codes:
 
 
 def mixed(factors: Factors, num_dimensions: int, seed: int = 0, dtype: type = np.float32) -> Codes:
-    """Codes that know something of every factor, with noise."""
+    """Returns noisy codes that know something of every factor."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(factors.shape[1], num_dimensions)) / factors.max(0)[:, None]
     codes: Codes = (factors @ weights + rng.normal(size=(len(factors), num_dimensions)) * 0.3).astype(dtype)
@@ -295,7 +297,7 @@ def test_udr_of_the_same_code_turned_about_is_high(similarity: str) -> None:
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(1_000, 6))
     other = codes[:, rng.permutation(6)] * [1, -1, 1, -1, 2, 3]
-    scores = metrics.udr([codes, other], [np.ones(6)] * 2, similarity=similarity)
+    scores = udr([codes, other], [np.ones(6)] * 2, similarity=similarity)
     assert (scores.model_scores > 0.8).all()
 
 
@@ -303,7 +305,7 @@ def test_udr_of_the_same_code_turned_about_is_high(similarity: str) -> None:
 def test_udr_of_unrelated_codes_is_low(similarity: str) -> None:
     rng = np.random.default_rng(0)
     codes = [rng.normal(size=(1_000, 6)) for _ in range(3)]
-    scores = metrics.udr(codes, [np.ones(6)] * 3, similarity=similarity)
+    scores = udr(codes, [np.ones(6)] * 3, similarity=similarity)
     assert (scores.model_scores < 0.2).all()
     assert (np.diag(scores.pairwise) == 0).all()
 
@@ -313,9 +315,9 @@ def test_udr_leaves_uninformative_dimensions_out() -> None:
     shared = rng.normal(size=(1_000, 1))
     codes = [np.hstack([shared, rng.normal(size=(1_000, 9))]) for _ in range(2)]
     only_first = np.eye(10)[0]
-    assert (metrics.udr(codes, [only_first] * 2).model_scores > 0.8).all()
-    assert (metrics.udr(codes, [np.ones(10)] * 2).model_scores < 0.2).all()
-    assert (metrics.udr(codes, [np.zeros(10)] * 2).model_scores == 0).all()
+    assert (udr(codes, [only_first] * 2).model_scores > 0.8).all()
+    assert (udr(codes, [np.ones(10)] * 2).model_scores < 0.2).all()
+    assert (udr(codes, [np.zeros(10)] * 2).model_scores == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -329,7 +331,7 @@ def test_udr_leaves_uninformative_dimensions_out() -> None:
     ],
 )
 def test_relative_strength(similarity: Matrix, expected: float) -> None:
-    assert metrics.relative_strength(similarity) == pytest.approx(expected)
+    assert relative_strength(similarity) == pytest.approx(expected)
 
 
 # Bootstrap
@@ -337,9 +339,7 @@ def test_relative_strength(similarity: Matrix, expected: float) -> None:
 
 def test_the_interval_of_an_accuracy_is_that_of_a_proportion() -> None:
     hits = np.arange(2_000) % 4 > 0
-    low, high = metrics.bootstrap_interval(
-        metrics.accuracy_of_counts(hits), len(hits), np.random.default_rng(0), num_resamples=1_000
-    )
+    low, high = bootstrap_interval(accuracy_of_counts(hits), len(hits), np.random.default_rng(0), num_resamples=1_000)
     half = 1.96 * math.sqrt(0.75 * 0.25 / 2_000)
     assert low == pytest.approx(0.75 - half, rel=0.003)
     assert high == pytest.approx(0.75 + half, rel=0.003)
@@ -349,7 +349,7 @@ def test_the_interval_of_an_information_score_holds_the_score() -> None:
     factors = draw_factors([3, 6, 8], 600)
     codes = mixed(factors, 4)
     for score in (metrics.mig_of_counts(codes, factors), metrics.modularity_of_counts(codes, factors)):
-        low, high = metrics.bootstrap_interval(score, 600, np.random.default_rng(0), num_resamples=100)
+        low, high = bootstrap_interval(score, 600, np.random.default_rng(0), num_resamples=100)
         assert 0 <= low < score(None) < high <= 1
         assert high - low < 0.2
 
@@ -385,6 +385,6 @@ def test_points_that_cannot_be_scored_are_refused_in_words() -> None:
     with pytest.raises(ValueError, match="two factors"):
         metrics.beta_vae_score(IndependentFactors(lambda f, _: identity(f), [5]), np.random.default_rng(0))
     with pytest.raises(ValueError, match="similarity"):
-        metrics.udr([codes, codes], [np.ones(3)] * 2, similarity="pearson")
+        udr([codes, codes], [np.ones(3)] * 2, similarity="pearson")
     with pytest.raises(ValueError, match="same images"):
-        metrics.udr([codes], [np.ones(3)])
+        udr([codes], [np.ones(3)])

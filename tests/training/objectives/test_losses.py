@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 from training_support import run_facts, step_losses
 
-from training.inputs import to_input
+from models.pixels import to_input
 from training.objectives.capacity import Capacity
 from training.objectives.losses import (
     bernoulli_floor,

@@ -1,4 +1,4 @@
-"""Sheets and captions: nothing is cut off or painted over, and rows stand in the order that was asked for."""
+"""Sheets: nothing is cut off or painted over, and rows stand in the order that was asked for."""
 
 from typing import Any
 
@@ -7,21 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.rendering.captions import number_width, signed, text_width, ticks, wrapped
+from worker.rendering.cells import cells, dimension_cell
 from worker.rendering.encoders import enlarge
 from worker.rendering.files import dimension_animation
+from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import Pixels, TraversalRequest
-from worker.rendering.sheets import MovingSheet, cells, dimension_cell, still_sheet
+from worker.rendering.still_sheet import still_sheet
 
 LABELS = ["", "moves right", "gets wider and shorter, moves up and left", "W" * 60, "a " * 30]
+
+
 _rng = np.random.default_rng
 
 
 def _rendered(
     *, num: int = 3, size: int = 32, channels: int = 1, steps: int = 3, kl: list[float] | None = None, **form: Any
 ) -> Rendered:
-    """A rendered traversal of random pictures whose edges are not white."""
+    """Returns a rendered traversal of random pictures whose edges are not white."""
 
     def pictures(*shape: int) -> Pixels:
         return _rng(sum(shape)).integers(0, 200, (*shape, size, size, channels), dtype=np.uint8)
@@ -78,7 +81,7 @@ def _edge_is_paper(picture: Pixels) -> bool:
 
 
 def _times_inside(picture: Pixels, tile: Pixels) -> int:
-    """How often a tile lies in a picture, pixel for pixel."""
+    """Counts how often a tile lies in a picture, pixel for pixel."""
     height, width, _ = tile.shape
     row = tile[0].tobytes()
     found = 0
@@ -117,36 +120,3 @@ def test_a_dimension_without_information_is_called_inactive() -> None:
         (dimension_cell(rendered, strip).label, dimension_cell(rendered, strip).muted) for strip in rendered.strips
     ]
     assert texts == [("inactive", True), ("moves right", False), (LABELS[2], False)]
-
-
-@given(
-    text=st.one_of(st.sampled_from(LABELS), st.text(max_size=80)),
-    size=st.sampled_from([12, 14, 32]),
-    width=st.integers(20, 300),
-    lines=st.integers(1, 4),
-)
-def test_wrapped_text_fits(text: str, size: int, width: int, lines: int) -> None:
-    broken = wrapped(text, size, width, lines)
-    assert len(broken) <= lines
-    assert all(text_width(line, size) <= width for line in broken)
-    if not any(line.endswith("…") for line in broken) and all(broken):
-        assert " ".join(broken) == " ".join(text.split())
-
-
-@given(values=st.lists(st.floats(-100, 100), min_size=2, max_size=12))
-def test_ticks_tell_values_apart(values: list[float]) -> None:
-    texts = ticks(values)
-    (digits,) = {len(text.partition(".")[2]) for text in texts}
-    span = max(values) - min(values)
-    for text, value in zip(texts, values, strict=True):
-        assert abs(float(text) - value) <= 0.5001 * 10.0**-digits
-    if span > 1e-4:
-        assert len({texts[values.index(max(values))], texts[values.index(min(values))]}) == 2
-
-
-def test_numbers_read_well() -> None:
-    assert ticks([-3.0, 0.0, 3.0]) == ["-3", "0", "3"]
-    assert ticks([-3.0, -2.4, -1e-12, 3.0]) == ["-3.0", "-2.4", "0.0", "3.0"]
-    assert [signed(v) for v in (1.2, -0.001, -0.35)] == ["+1.20", "0.00", "-0.35"]
-    assert signed(0.0015, 4) == "+0.0015"
-    assert number_width("1.11", 14) == number_width("4.44", 14)

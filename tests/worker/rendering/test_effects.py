@@ -1,0 +1,163 @@
+"""Effects say what is drawn: frames with a known change get the words for it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from worker.rendering.effects import describe_frames
+
+T = 7
+
+
+Picture = NDArray[np.float32]
+
+
+def disc(x: float, y: float, radius: float = 0.12, stretch: float = 1.0, light: float = 1.0) -> Picture:
+    """Draws a soft disc on black, (64, 64, 1); positions and sizes are shares of the side."""
+    grid = (np.arange(64) + 0.5) / 64
+    distance = np.hypot((grid[None] - x) / stretch, grid[:, None] - y)
+    picture: Picture = (light * np.clip((radius - distance) * 64 + 0.5, 0, 1))[..., None].astype(np.float32)
+    return picture
+
+
+def bar(angle: float, x: float, y: float) -> Picture:
+    """Draws a bar that is turned clockwise by an angle."""
+    grid = (np.arange(64) + 0.5) / 64
+    dx, dy = grid[None] - x, grid[:, None] - y
+    along, across = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
+    picture: Picture = ((np.abs(along) < 0.2) & (np.abs(across) < 0.05))[..., None].astype(np.float32)
+    return picture
+
+
+def photograph(seed: int) -> Picture:
+    """Draws a picture without an even background, (64, 64, 3)."""
+    coarse = np.random.default_rng(seed).uniform(0.3, 0.7, (8, 8, 3))
+    return np.kron(coarse, np.ones((8, 8, 1))).astype(np.float32)
+
+
+def frames(draw: Callable[[float, int], Picture]) -> Picture:
+    """Returns (N, T, H, W, C) frames drawn by draw(t, start), t from −1 to 1."""
+    return np.stack([np.stack([draw(t, n) for t in np.linspace(-1, 1, T)]) for n in range(4)])
+
+
+def base(n: int) -> tuple[float, float]:
+    return 0.4 + 0.05 * n, 0.6 - 0.05 * n
+
+
+MOVES: dict[str, Callable[[float, int], Picture]] = {
+    "moves right": lambda t, n: disc(base(n)[0] + 0.15 * t, base(n)[1]),
+    "moves left": lambda t, n: disc(base(n)[0] - 0.15 * t, base(n)[1]),
+    "moves down": lambda t, n: disc(base(n)[0], base(n)[1] + 0.15 * t),
+    "moves up": lambda t, n: disc(base(n)[0], base(n)[1] - 0.15 * t),
+    "moves up and right": lambda t, n: disc(base(n)[0] + 0.1 * t, base(n)[1] - 0.1 * t),
+    "grows": lambda t, n: disc(*base(n), radius=0.12 * 1.5**t),
+    "shrinks": lambda t, n: disc(*base(n), radius=0.12 * 1.5**-t),
+    "gets wider": lambda t, n: disc(*base(n), stretch=1.3 + 0.25 * t),
+    "turns clockwise": lambda t, n: bar(0.3 * n + 0.5 * t, *base(n)),
+    "turns anticlockwise": lambda t, n: bar(0.3 * n - 0.5 * t, *base(n)),
+    "object darker": lambda t, n: disc(*base(n), light=0.6 - 0.3 * t),
+}
+
+
+@pytest.mark.parametrize("label", MOVES)
+def test_an_object_on_an_even_ground(label: str) -> None:
+    effect = describe_frames(frames(MOVES[label]))
+    assert effect.label.split(", ")[0] == label
+    assert 0.25 <= effect.strength < 1
+
+
+def test_the_ground_itself() -> None:
+    ground = frames(lambda t, n: np.maximum(disc(*base(n)), np.float32(0.4 + 0.2 * t)))
+    assert describe_frames(ground).label == "background lighter"
+
+
+def _rest_lighter(t: float, n: int) -> Picture:
+    picture = photograph(n) + np.float32(0.2 * t)
+    picture[16:48, 16:48] = photograph(n)[16:48, 16:48]
+    return picture
+
+
+def _region(rows: slice, columns: slice) -> Callable[[float, int], Picture]:
+    """Draws a pattern of stripes that slides inside a region, without a change of light or colour."""
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        stripes = 0.5 + 0.3 * np.sin(np.arange(64) / 2 + 2 * t)
+        picture[rows, columns] = stripes[columns, None]
+        return picture
+
+    return draw
+
+
+PHOTOGRAPHS: dict[str, Callable[[float, int], Picture]] = {
+    "background lighter": _rest_lighter,
+    "lighter": lambda t, n: photograph(n) + np.float32(0.2 * t),
+    "darker": lambda t, n: photograph(n) - np.float32(0.2 * t),
+    "lower left changes": _region(slice(36, 60), slice(4, 28)),
+    "upper right changes": _region(slice(4, 28), slice(36, 60)),
+    "lower middle changes": _region(slice(36, 60), slice(20, 44)),
+    "turns blue": lambda t, n: (
+        photograph(n) * 0.2 + np.array([0.5 - 0.3 * t, 0.2, 0.5 + 0.3 * t], np.float32).reshape(1, 1, 3)
+    ),
+}
+
+
+@pytest.mark.parametrize("label", PHOTOGRAPHS)
+def test_pictures_without_an_even_ground(label: str) -> None:
+    assert label in describe_frames(frames(PHOTOGRAPHS[label])).label.split(", ")
+
+
+def test_paler_and_more_colourful() -> None:
+    grey = photograph(0).mean(-1, keepdims=True)
+    colour = frames(lambda t, n: grey + np.float32(0.5 + 0.5 * t) * (photograph(0) - grey))
+    assert describe_frames(colour).label.startswith("more colourful")
+    assert describe_frames(colour[:, ::-1]).label.startswith("paler")
+
+
+def dyed(n: int, hue: float) -> Picture:
+    """Draws a disc of a bright colour on black."""
+    colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]
+    picture: Picture = disc(*base(n)) * np.array(colour, np.float32)
+    return picture
+
+
+def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:
+    """The hue goes from red to cyan, through green from two of the starts and through violet from the others."""
+    circle = frames(lambda t, n: dyed(n, (t + 1) / 2 * np.pi * (-1) ** n))
+    assert describe_frames(circle).label.split(", ")[0] == "turns cyan"
+    assert describe_frames(circle[:, ::-1]).label.split(", ")[0] == "turns red"
+
+
+def test_colours_that_end_apart_have_no_name() -> None:
+    """The hue of each start turns by the same angle."""
+    assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
+
+
+def test_nothing_moves_nothing_is_said() -> None:
+    effect = describe_frames(frames(lambda t, n: disc(*base(n))))
+    assert (effect.label, effect.strength, np.max(effect.heat_map)) == ("", 0.0, 0.0)
+
+
+def test_reversed_frames_have_the_opposite_change() -> None:
+    there = frames(MOVES["moves up and right"])
+    one, other = describe_frames(there), describe_frames(there[:, ::-1])
+    for name, change in one.changes.items():
+        assert other.changes[name] == pytest.approx(-change, abs=1e-3)
+
+
+def test_the_heat_map_shows_where() -> None:
+    heat = np.array(describe_frames(frames(_region(slice(40, 56), slice(0, 16)))).heat_map)
+    assert heat.shape == (8, 8)
+    assert heat[5:7, 0:2].min() > 10 * np.delete(heat, [5, 6], axis=0).max()
+
+
+def test_black_frames_measure_without_a_warning() -> None:
+    effect = describe_frames(np.zeros((2, T, 32, 32, 3), np.float32))
+    assert effect.label == ""
+    assert all(np.isfinite(value) for value in effect.changes.values())
+
+
+def test_an_object_that_fades_away_still_has_a_size() -> None:
+    assert describe_frames(frames(lambda t, n: disc(*base(n), radius=max(0.0, 0.1 + 0.1 * t)))).label == "grows"

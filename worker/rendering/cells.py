@@ -1,0 +1,103 @@
+"""Contents of a sheet: one cell for each strip of a traversal, and the pictures at its sides; no torch."""
+
+from dataclasses import dataclass
+
+from PIL import ImageDraw
+
+from worker.rendering.captions import FAINT, digits_for, nats, signed
+from worker.rendering.rendered import Rendered, Strip, Vector
+from worker.rendering.request import Pixels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One moving picture of a moving sheet, or one row of a still one, with its texts."""
+
+    frames: Pixels
+    """(T, H, W, C) uint8."""
+    title: str
+    """The dimension that moves, such as z3, or the kind of a path."""
+    note: str
+    """The KL of the dimension."""
+    label: str
+    """The dimension's name in words."""
+    values: Vector
+    """(T,), the value at each step."""
+    base: float | None
+    """The value at the start; None for a path between two images."""
+    muted: bool = False
+    """True for a dimension that carries no information."""
+
+    @property
+    def lead(self) -> str:
+        """The text in front of the value."""
+        return f"{self.title} " if self.base is None else f"{self.title} = "
+
+    def value_text(self, step: int) -> str:
+        """Returns the value at a step as text: a latent value with its sign, a fraction of the way without."""
+        value = float(self.values[step])
+        if self.base is None:
+            return f"{value:.2f}"
+        return signed(value, digits_for(abs(float(self.values[-1]) - float(self.values[0]))))
+
+    @property
+    def base_fraction(self) -> float | None:
+        """Position of the start between the first and the last value, 0 to 1; None if it lies outside."""
+        first, last = float(self.values[0]), float(self.values[-1])
+        if self.base is None or first == last:
+            return None
+        fraction = (self.base - first) / (last - first)
+        return fraction if 0 <= fraction <= 1 else None
+
+
+def cells(rendered: Rendered) -> list[Cell]:
+    """Returns the cells of a whole sheet: its dimensions, the rows of a grid, or the path between two images."""
+    if rendered.target is not None:
+        strip = rendered.strips[0]
+        return [Cell(strip.frames, rendered.request.interpolation, "", "", strip.values, None)]
+    if rendered.rows is not None and rendered.row_values is not None:
+        _, down = rendered.request.grid_dimensions or (0, 0)
+        across = f"z{rendered.rows[0].dimension}"
+        return [
+            Cell(strip.frames, across, "", f"z{down} = {signed(float(value))}", strip.values, strip.base)
+            for strip, value in zip(rendered.rows, rendered.row_values, strict=True)
+        ]
+    return [dimension_cell(rendered, strip) for strip in rendered.strips]
+
+
+def dimension_cell(rendered: Rendered, strip: Strip) -> Cell:
+    """Returns the cell of one dimension, with its KL, label and values."""
+    dimension = strip.dimension or 0
+    active = rendered.is_active(dimension)
+    note = nats(rendered.kl[dimension]) if rendered.kl is not None else ""
+    label = rendered.label(dimension) if active else "inactive"
+    return Cell(strip.frames, f"z{dimension}", note, label, strip.values, strip.base, not active)
+
+
+Panel = list[tuple[str, Pixels]]
+"""Pictures at one side of a sheet, each with a text."""
+
+
+def panels(rendered: Rendered) -> tuple[Panel, Panel]:
+    """Returns the panels at the left and at the right of a sheet.
+
+    Original and reconstruction stand at the left; the two originals of an interpolation stand at both sides.
+    """
+    if rendered.original is not None and rendered.target is not None:
+        return [("original", rendered.original)], [("original", rendered.target[0])]
+    left: Panel = [("reconstruction" if rendered.original is not None else "start", rendered.reconstruction)]
+    if rendered.original is not None:
+        left.insert(0, ("original", rendered.original))
+    return left, []
+
+
+def draw_edge(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int) -> None:
+    """Draws a fine line around a picture, whose edge could not be seen where it is as light as the paper.
+
+    Args:
+        draw: Draws on the sheet.
+        corner: Left and top of the picture, px.
+        tile: Side of the picture, px.
+    """
+    x, y = corner
+    draw.rectangle((x - 1, y - 1, x + tile, y + tile), outline=FAINT)

@@ -19,8 +19,8 @@
    has kernel 2 and stride 1, and so has a transposed one. Maps are (n, rows, columns, channels), float32; weights are
    (coarse channels, fine channels, 4, 4), with the distances of their indices in memory as `steps`.
 
-   Maps of many channels are convolved by Winograd's minimal filtering, further down. Pictures have few channels: a patch
-   or a block of a picture is a row of an ordinary product of matrices.
+   Maps of many channels are convolved by Winograd's minimal filtering, further down. Pictures have few channels: a
+   patch or a block of a picture is a row of an ordinary product of matrices.
 
    Everything runs in the calling thread. Sums are finite where those of numbers below 1e37 are; beyond, and where an
    input is infinite, more of them may be NaN than with other algorithms. */
@@ -52,7 +52,7 @@ static long padded_size(shape s) { return (2 * s.h + 2) * line_of(s); }
 
 /* ---- Pictures: 1 or 3 fine channels. w is a multiple of 8. */
 
-/* One image's fine map, into one with a border. */
+/* Copies one image's fine map into a map with a border. */
 INLINE void pad(shape s, const float *image, float *padded) {
   long row = 2 * s.w * s.fine;
   for (long y = 0; y < 2 * s.h; y++)
@@ -105,7 +105,7 @@ INLINE void picture_finer(shape s, const float *from, const float *weight, const
   for (long r = 0; r < 2; r++)
     for (long c = 0; c < pair; c++) {
       if (bias) offsets[r * pair + c] = bias[c % s.fine];
-      /* Row r of a block takes kernel row 2 + r for the pixels above and row r for those below; likewise its columns. */
+      /* Row r of a block takes kernel row 2 + r for the pixels above, row r for those below; likewise its columns. */
       for (long a = 0; a < 2; a++)
         for (long b = 0; b < 2; b++)
           for (long o = 0; o < s.coarse; o++)
@@ -193,19 +193,17 @@ INLINE void picture_weight_gradient(shape s, const float *from, const float *to,
    tile is 2x2 outputs. Each of the nine points is a product of matrices, (tiles x K) by (K x coarse channels). */
 
 #define POINTS 9
-#ifndef TILES
-#define TILES 64
-#endif /* at least, of a pass over the nine points; they stay in the cache where an image has no more */
+#define TILES 64 /* at least, in a pass over the nine points; they stay in the cache where an image has no more */
 
 static long tiles_of(shape s) { return s.h / 2 * (s.w / 2); }
 static long images_at_once(shape s) { return tiles_of(s) >= TILES ? 1 : TILES / tiles_of(s); }
 static long rows_of(shape s) { return (images_at_once(s) * tiles_of(s) + ROWS - 1) / ROWS * ROWS; }
 
-/* Where a function has what in its `scratch`: the weights and both maps at the nine points, and one image with a border
-   of zeros. */
+/* The parts of a function's `scratch`: the weights and both maps at the nine points, and one image with a border of
+   zeros. */
 typedef struct {
   float *kernel, *fine, *coarse, *padded;
-  long fine_point, coarse_point; /* from one point of a map to the next */
+  long fine_point, coarse_point; /* floats from one point of a map to the next */
 } parts;
 
 static parts parts_of(shape s, float *scratch) {
@@ -217,8 +215,8 @@ static parts parts_of(shape s, float *scratch) {
   return p;
 }
 
-/* c = or += a b: c is ROWS x COLUMNS vectors, a is ROWS x depth. Given are the distances of the rows of all three, and
-   those of the columns of a. */
+/* Sets c to the product a b, or adds it if `add`: c is ROWS x COLUMNS vectors, a is ROWS x depth. The other arguments
+   are the distances in memory of the rows of all three and of the columns of a. */
 INLINE void multiply(long depth, const float *a, long a_row, long a_column, const float *b, long b_row, float *c,
                      long c_row, int add) {
   vec sum[ROWS][COLUMNS];
@@ -226,12 +224,14 @@ INLINE void multiply(long depth, const float *a, long a_row, long a_column, cons
     UNROLL for (int v = 0; v < COLUMNS; v++) sum[i][v] = add ? load(c + i * c_row + v * LANES) : (vec){0};
   for (long k = 0; k < depth; k++)
     UNROLL for (int i = 0; i < ROWS; i++)
-      UNROLL for (int v = 0; v < COLUMNS; v++) sum[i][v] += a[i * a_row + k * a_column] * load(b + k * b_row + v * LANES);
+      UNROLL for (int v = 0; v < COLUMNS; v++)
+        sum[i][v] += a[i * a_row + k * a_column] * load(b + k * b_row + v * LANES);
   UNROLL for (int i = 0; i < ROWS; i++)
     UNROLL for (int v = 0; v < COLUMNS; v++) store(c + i * c_row + v * LANES, sum[i][v]);
 }
 
-/* One image's fine map -> (d0 - d1, d1, d1 - d2) along both dimensions, (point, tile, K). `padded` has a border. */
+/* Transforms one image's fine map to (d0 - d1, d1, d1 - d2) along both dimensions, (point, tile, K). `padded` is the
+   image with its border. */
 INLINE void transform_fine(shape s, const float *image, float *padded, float *to, long point) {
   long line = line_of(s), pair = 2 * s.fine;
   pad(s, image, padded);
@@ -257,8 +257,8 @@ INLINE void transform_fine(shape s, const float *image, float *padded, float *to
     }
 }
 
-/* One image's coarse map -> what the sums y0, y1 give back to their terms, (y0, y0 + y1, -y1) along both dimensions,
-   (point, tile, coarse channels). */
+/* Transforms one image's coarse map, the gradient of the sums y0 and y1, to that of their terms: (y0, y0 + y1, -y1)
+   along both dimensions, (point, tile, coarse channels). */
 INLINE void transform_coarse(shape s, const float *image, float *to, long point) {
   for (long i = 0; i < s.h / 2; i++)
     for (long j = 0; j < s.w / 2; j++)
@@ -275,7 +275,7 @@ INLINE void transform_coarse(shape s, const float *image, float *to, long point)
       }
 }
 
-/* Products of the points -> one image's coarse map. */
+/* Sums the products of the points to one image's coarse map. */
 INLINE void sum_coarse(shape s, const float *from, long point, const float *bias, int rectify, float *image) {
   for (long i = 0; i < s.h / 2; i++)
     for (long j = 0; j < s.w / 2; j++)
@@ -295,8 +295,8 @@ INLINE void sum_coarse(shape s, const float *from, long point, const float *bias
       }
 }
 
-/* Terms of block b along a dimension of `blocks` - 1 outputs: their points, tiles and signs; returns how many.
-   d0 of a tile is d2 of the one before it. */
+/* Finds the points, tiles and signs of the terms of block b along a dimension of `blocks` - 1 outputs, and returns how
+   many terms there are. d0 of a tile is d2 of the tile before it. */
 INLINE int terms_of(long b, long blocks, int points[3], long tiles[3], int signs[3]) {
   int count = 0;
   if (b % 2) {
@@ -308,7 +308,7 @@ INLINE int terms_of(long b, long blocks, int points[3], long tiles[3], int signs
   return count;
 }
 
-/* Products of the points -> one image's fine map. */
+/* Sums the products of the points to one image's fine map. */
 INLINE void sum_fine(shape s, const float *from, long point, const float *bias, int rectify, float *image) {
   long block = 4 * s.fine;
   for (long i = 0; i <= s.h; i++)
@@ -338,8 +338,8 @@ INLINE void sum_fine(shape s, const float *from, long point, const float *bias, 
     }
 }
 
-/* Weights (coarse, fine, 4, 4), with the distances of their four indices -> (w0, w0 + w1, w1) along both dimensions,
-   (point, K, coarse), or (point, coarse, K) for the way back. */
+/* Transforms weights (coarse, fine, 4, 4) to (w0, w0 + w1, w1) along both dimensions, (point, K, coarse), or
+   (point, coarse, K) if `back`. `steps` are the distances in memory of their four indices. */
 INLINE void transform_weights(shape s, const float *weight, const long *steps, int back, float *kernel) {
   long size = 4 * s.fine * s.coarse;
   for (long y = 0; y < 4; y++)
@@ -360,10 +360,10 @@ INLINE void transform_weights(shape s, const float *weight, const long *steps, i
   for (long k = 0; k < 3 * size; k++) kernel[3 * size + k] = kernel[k] + kernel[6 * size + k];
 }
 
-/* What transform_weights gives back of gradients at the points, (point, K, coarse), which it overwrites. */
+/* Transforms gradients at the points, (point, K, coarse), to the gradient of the weights; overwrites `kernel`. */
 INLINE void sum_weights(shape s, float *kernel, const long *steps, float *gradient) {
   long size = 4 * s.fine * s.coarse;
-  /* w0 has a part in the points 0 and 1, w1 in 1 and 2. */
+  /* w0 is part of the points 0 and 1, w1 of 1 and 2. */
   for (int p = 0; p < 8; p++)
     if (p % 3 < 2)
       for (long k = 0; k < size; k++) kernel[p * size + k] += kernel[(p + 1) * size + k];

@@ -95,12 +95,11 @@ def describe() -> str:
 
 
 def fits(images: Tensor, weight: Tensor, transposed: bool) -> bool:
-    """Whether the functions here take these images (B, C, H, W) and weights, and are worth it.
+    """Whether the functions here take these images and weights, and are faster than torch's.
 
     They run in the calling thread: where torch has several threads for an operation, its own convolutions are as fast.
-    Arguments that no convolution takes do not fit either: torch says what is wrong with them.
-
-    The rule is the same for every level, since each is faster than torch wherever it was measured (see LEVELS).
+    Arguments that no convolution takes do not fit either: torch says what is wrong with them. The rule is the same for
+    every level, since each is faster than torch wherever it was measured (see LEVELS).
 
     Args:
         images: (B, C, H, W).
@@ -124,9 +123,16 @@ def fits(images: Tensor, weight: Tensor, transposed: bool) -> bool:
 
 
 def convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rectify: bool = False) -> Tensor:
-    """As torch.conv2d with kernel 4, stride 2, padding 1: (B, C_in, 2H, 2W) → (B, C_out, H, W).
+    """The convolution of torch.conv2d with kernel 4, stride 2 and padding 1.
 
-    Args: weight (C_out, C_in, 4, 4); bias (C_out,); rectify: a ReLU behind it.
+    Args:
+        images: (B, C_in, 2H, 2W).
+        weight: (C_out, C_in, 4, 4).
+        bias: (C_out,).
+        rectify: whether a ReLU follows.
+
+    Returns:
+        (B, C_out, H, W), channels last in memory.
     """
     num, num_fine, height, width = images.shape
     num_coarse = len(weight)
@@ -138,9 +144,16 @@ def convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rect
 
 
 def transposed_convolution(images: Tensor, weight: Tensor, bias: Tensor | None = None, rectify: bool = False) -> Tensor:
-    """As torch.conv_transpose2d with kernel 4, stride 2, padding 1: (B, C_in, H, W) → (B, C_out, 2H, 2W).
+    """The convolution of torch.conv_transpose2d with kernel 4, stride 2 and padding 1.
 
-    Args: weight (C_in, C_out, 4, 4); bias (C_out,); rectify: a ReLU behind it.
+    Args:
+        images: (B, C_in, H, W).
+        weight: (C_in, C_out, 4, 4).
+        bias: (C_out,).
+        rectify: whether a ReLU follows.
+
+    Returns:
+        (B, C_out, 2H, 2W), channels last in memory.
     """
     num, num_coarse, height, width = images.shape
     num_fine = weight.shape[1]
@@ -152,9 +165,13 @@ def transposed_convolution(images: Tensor, weight: Tensor, bias: Tensor | None =
 
 
 def weight_gradient(gradient: Tensor, images: Tensor, weight: Tensor, transposed: bool) -> Tensor:
-    """Gradient of the weights of a convolution, or of a transposed one.
+    """The gradient of the weights of a convolution, or of a transposed one.
 
-    Args: gradient, of the layer's output; images, its input; weight, for its shape and its layout in memory.
+    Args:
+        gradient: the gradient of the layer's output.
+        images: the layer's input.
+        weight: the layer's weights; the result has their shape and their layout in memory.
+        transposed: whether the layer is a transposed convolution.
     """
     fine, coarse = (gradient, images) if transposed else (images, gradient)
     num, num_coarse, height, width = coarse.shape

@@ -27,6 +27,8 @@ EXTRAS = {
     "check": ("worker", "embedded", "dev"),
 }
 OLDEST = (3, 11)
+FINDS_CONVOLUTIONS = "from importlib.util import find_spec as f; assert f('models.convolutions._compiled')"
+"""Python that fails where the optional library of models/convolutions was not built."""
 
 
 class SetupError(RuntimeError):
@@ -51,7 +53,7 @@ def works(*command: str | Path) -> bool:
 def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
     """What the stamp of an installation says when nothing needs to be done."""
     digest = hashlib.sha256()
-    for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/**/*.c"))):
+    for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/**/*.[ch]"))):
         digest.update(path.read_bytes())
     return {"sources": digest.hexdigest(), "extras": sorted(extras)}
 
@@ -122,6 +124,11 @@ def install(extras: tuple[str, ...]) -> None:
     if done.returncode != 0:
         raise SetupError("The installation failed (see above). Run this again: pip keeps what it has downloaded.")
     STAMP.write_text(json.dumps(wanted_state(extras)), "utf-8")
+    if not works(PYTHON, "-c", FINDS_CONVOLUTIONS):
+        say(
+            "the compiled convolutions could not be built, so training is slower: install a C compiler (Debian and "
+            f"Ubuntu: apt install gcc libc6-dev), remove {STAMP} and run this again"
+        )
 
 
 def prepare(extras: tuple[str, ...]) -> None:

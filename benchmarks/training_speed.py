@@ -3,15 +3,17 @@
     python -m benchmarks.training_speed [--steps 60] [--threads N]
 
 (a) The same folder of JPEGs, the same network and objective (capacity, γ 1000, C 5), batch 64, Adam:
-`training.loop.train` on the packed set, against ImageFolder, DataLoader and an eager step of torch's own layers (its
-transforms resize as ours do), in a process of its own, since our loop changes how the C library keeps memory; with
-DataLoader's default of no processes, and with one a thread. Once with 64×64 JPEGs, once with JPEGs of CelebA's size.
-Packing is paid once and is printed apart, and so is our loop with the default objective: a run of three times as many
-steps, with its restart and the look that its teacher then takes at the set.
-(b) Multiply-adds of a step (forward, and twice that backward, as layers count them), as a share of the rate of 1024³
-float32 products. What is compiled of the convolutions (models/convolutions.c) does with fewer.
-All sides run in turn, round by round. Of each, the median over the rounds, and the best: what else a machine does only
-takes speed away, so that the best of each is the one that says least about the machine's other work.
+`training.loop.train` on the packed set is compared with ImageFolder, DataLoader and an eager step of torch's own layers
+(its transforms resize as ours do). The plain way runs in a process of its own, since our loop changes how the C library
+keeps memory; it runs with DataLoader's default of no processes, and with one process for each thread. The pictures are
+64×64 JPEGs, and then JPEGs of CelebA's size. Packing is paid once and has a column of its own, and so has our loop with
+the default objective: a run of three times as many steps, with its restart and its look at the whole set.
+(b) Our loop with the compiled convolutions (models/convolutions) at each level of instructions that this processor has,
+beside our loop with torch's convolutions.
+(c) Multiply-adds of a step (forward, and twice that backward, as layers count them), as a share of the rate of 1024³
+float32 products. The compiled convolutions need fewer.
+All sides run in turn, round by round. The median over the rounds and the best are printed: a machine's other work only
+takes speed away, so the best of each side depends least on it.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,7 @@ from torchvision import datasets as torchvision_datasets
 from torchvision import transforms
 
 from models.config import NetworkConfig
+from models.convolutions import loader as convolutions
 from models.info import Preprocessing
 from models.networks import VAE
 from training.config import TrainingConfig
@@ -60,6 +64,18 @@ def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
         data = io.BytesIO()
         image.save(data, "JPEG", quality=90)
         (folder / "class" / f"{i:06d}.jpg").write_bytes(data.getvalue())
+
+
+@contextmanager
+def prepared_pictures(size: tuple[int, int]) -> Iterator[tuple[Path, Pack, float]]:
+    """A folder of JPEGs of a size, the pack made of it, and the images/s of packing; removed afterwards."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "pictures"
+        write_pictures(folder, 2048, size)
+        started = time.perf_counter()
+        pack_dataset(ImageFolder(folder), Path(temporary) / "pack", Preprocessing(num_channels=3))
+        packing = 2048 / (time.perf_counter() - started)
+        yield folder, open_pack(Path(temporary) / "pack"), packing
 
 
 def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
@@ -100,7 +116,7 @@ class PlainVAE(nn.Module):
         self.decoder = _plain(network.decoder.body)
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """As VAE.forward."""
+        """Logits, posterior mean and log-variance, like VAE.forward."""
         hidden = self.encoder(images)
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
         return self.decoder(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
@@ -122,7 +138,7 @@ def plain_rate(folder: Path, steps: int, num_workers: int) -> float:
 
 
 def plain_rate_apart(folder: Path, steps: int, num_workers: int) -> float:
-    """As plain_rate, in a fresh process with the same number of threads."""
+    """The rate of plain_rate, in a fresh process with the same number of threads."""
     command = [sys.executable, __file__, "--steps", str(steps), "--threads", str(torch.get_num_threads())]
     command += ["--plain", str(folder), "--workers", str(num_workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -151,6 +167,23 @@ def our_rate(pack: Pack, steps: int, objective: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         train(config, pack, run_folder=Path(folder), on_progress=note)
     return steps * BATCH / (ends[-1] - ends[0])
+
+
+def print_levels(pack: Pack, steps: int) -> None:
+    """Prints the table of our loop with the compiled convolutions at each level, beside torch's convolutions."""
+    levels = (None, *convolutions.available_levels())
+    rates: dict[str | None, list[float]] = {level: [] for level in levels}
+    for _ in range(ROUNDS):
+        for level in levels:
+            with convolutions.use_level(level):
+                rates[level].append(our_rate(pack, steps, "capacity"))
+    print("| convolutions | ours, images/s | beside torch's, medians | beside torch's, best |\n|---|---|---|---|")
+    for level in levels:
+        median, best = (f(rates[level]) / f(rates[None]) for f in (statistics.median, max))
+        cell = f"{statistics.median(rates[level]):.0f} ({max(rates[level]):.0f})"
+        print(f"| {level or 'torch'} | {cell} | {median:.2f}× | {best:.2f}× |", flush=True)
+    if len(levels) == 1:
+        print(f"no compiled convolutions: {convolutions.describe()}")
 
 
 def product_rate() -> float:
@@ -205,14 +238,8 @@ def main() -> None:
     needed = step_multiply_adds(NetworkConfig(num_channels=3))
     shares = []
     for label, size in (("JPEG 64×64", (64, 64)), ("JPEG 178×218", (178, 218))):
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "pictures"
-            write_pictures(folder, 2048, size)
-            started = time.perf_counter()
-            pack_dataset(ImageFolder(folder), Path(temporary) / "pack", Preprocessing(num_channels=3))
-            packing = 2048 / (time.perf_counter() - started)
-            pack = open_pack(Path(temporary) / "pack")
-            # In turn, so that what else the machine does meets all.
+        with prepared_pictures(size) as (folder, pack, packing):
+            # The sides run in turn, so that the machine's other work meets all of them.
             rounds = [
                 (
                     plain_rate_apart(folder, arguments.steps, 0),
@@ -231,6 +258,8 @@ def main() -> None:
             cells = [f"{median:.0f} ({most:.0f})" for median, most in zip(medians[:4], best[:4], strict=True)]
             cells += [f"{rates[2] / rates[0]:.2f}×, {rates[2] / rates[1]:.2f}×" for rates in (medians, best)]
             print(f"| {label} | {' | '.join(cells)} | {packing:.0f} |", flush=True)
+    with prepared_pictures((64, 64)) as (_, pack, _):
+        print_levels(pack, arguments.steps)
     for name, share, rate in shares:
         print(
             f"{name} matrix products: {2 * rate / 1e9:.0f} GFLOP/s, which allows {rate / needed:.0f} images/s; "

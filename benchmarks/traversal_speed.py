@@ -1,6 +1,6 @@
 """Speed, quality and size of traversal GIFs, beside a yardstick: one decoder call a frame, imageio.mimsave a dimension.
 
-    python benchmarks/traversal_speed.py [MODEL_FOLDER]
+    python -m benchmarks.traversal_speed [MODEL_FOLDER]
 
 32 dimensions × 30 frames of 64×64 RGB, decoded and encoded, as a render worker does it. Without a folder the network
 has random weights, scaled so that its pictures change. Times are of this machine, both in one run; CPU seconds tell

@@ -1,4 +1,4 @@
-"""Stacks of convolutions whose gradients cost less on a CPU; results are torch's up to rounding."""
+"""Stacks of convolutions whose gradients cost less on a CPU; results equal torch's up to rounding."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from models.convolutions import loader as convolutions
 
 KERNEL, STRIDE, PADDING = 4, 2, 1
-"""Of every convolution of the networks."""
+"""Geometry of every convolution of the networks."""
 _LANES = 16
 """Output channels of a convolution that is fast on every processor."""
 _GEOMETRY = [STRIDE] * 2, [PADDING] * 2, [1, 1]
@@ -19,11 +19,14 @@ _GEOMETRY = [STRIDE] * 2, [PADDING] * 2, [1, 1]
 
 
 def run_convolutions(images: Tensor, layers: Sequence[nn.Module]) -> Tensor:
-    """Convolutions, all of them plain or all transposed (kernel 4, stride 2, padding 1), and ReLUs behind any of them.
+    """Runs convolutions, all plain or all transposed (kernel 4, stride 2, padding 1), and the ReLUs between them.
 
-    Where gradients are recorded on a CPU, the whole stack is one function of autograd. Its gradients are of first order
-    only, and know no torch.func and no autocast.
-    Args: images (B, C, H, W); layers, in order, as they stand in an nn.Sequential.
+    Where gradients are recorded on a CPU, the whole stack is one function of autograd, which supports neither gradients
+    of second order nor torch.func nor autocast.
+
+    Args:
+        images: (B, C, H, W).
+        layers: the layers in the order of an nn.Sequential.
     """
     weighted = [layer for layer in layers if not isinstance(layer, nn.ReLU)]
     parameters = [parameter for layer in weighted for parameter in (layer.weight, layer.bias)]
@@ -39,10 +42,12 @@ def run_convolutions(images: Tensor, layers: Sequence[nn.Module]) -> Tensor:
 
 
 class _Stack(torch.autograd.Function):
-    """What the stack gains over its layers: convolutions between maps of many channels have fewer multiplications;
-    nobody else sees the gradients between layers, so that a ReLU's overwrites the one that it comes from (half the
-    time, and 8 MB less of a batch in the caches); and the bias gradients, which cost up to 7 ms of a step in oneDNN's
-    backward pass, are sums of their own, 0.2 ms.
+    """The stack as one function of autograd.
+
+    It costs less than its layers for three reasons. The compiled convolutions need fewer multiplications. No other code
+    sees the gradients between layers, so the gradient of a ReLU overwrites its input (half the time, and 8 MB less of a
+    batch in the caches). The bias gradients are sums of their own, which take 0.2 ms of a step; in oneDNN's backward
+    pass they take up to 7 ms.
     """
 
     @staticmethod
@@ -59,7 +64,7 @@ class _Stack(torch.autograd.Function):
                 output = torch.convolution(outputs[-1], weight, bias, *_GEOMETRY, transposed, [0, 0], 1)
             outputs.append(output.relu_() if relu else output)
         ctx.transposed, ctx.rectified = transposed, rectified
-        # The last output only where a ReLU's gradient asks for it: logits are nobody's business here.
+        # The backward pass needs the last output only where a ReLU gave it.
         ctx.save_for_backward(*weights, *(outputs if rectified[-1] else outputs[:-1]))
         return outputs[-1]
 
@@ -72,14 +77,14 @@ class _Stack(torch.autograd.Function):
         found: list[Tensor] = []
         for k in reversed(range(count)):
             if ctx.rectified[k]:
-                # In place only where nobody else may hold it.
+                # The gradient from outside may be in use elsewhere; only our own is overwritten.
                 target = {"grad_input": gradient} if is_ours else {}
                 gradient = torch.ops.aten.threshold_backward(gradient, outputs[k + 1], 0, **target)
             needed = k > 0 or ctx.needs_input_grad[2]
             for_bias = gradient.sum((0, 2, 3))
             if convolutions.fits(outputs[k], weights[k], ctx.transposed):
                 for_weight = convolutions.weight_gradient(gradient, outputs[k], weights[k], ctx.transposed)
-                # The gradient goes back as the other kind of layer goes forward.
+                # The gradient of the input is the other kind of convolution of the output's gradient.
                 back = convolutions.convolution if ctx.transposed else convolutions.transposed_convolution
                 if needed:
                     gradient = back(gradient, weights[k])
@@ -93,7 +98,7 @@ class _Stack(torch.autograd.Function):
 
 
 def _blockwise(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A transposed convolution to few channels, as one of kernel 2 to blocks of 2×2 pixels: half the time."""
+    """A transposed convolution to few channels, computed over blocks of 2×2 pixels in half the time of torch's."""
     channels = weight.shape[1]
     kernel, offsets = block_kernel(weight, bias, channels)
     blocks = F.conv2d(images, kernel, offsets, padding=1).permute(0, 2, 3, 1).contiguous()
@@ -108,14 +113,19 @@ def _blockwise(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def block_kernel(weight: Tensor, bias: Tensor | None, spacing: int) -> tuple[Tensor, Tensor]:
     """A transposed convolution (kernel 4, stride 2, padding 1) as a convolution of kernel 2, stride 1 and padding 1.
 
-    Of a transposed convolution's output, the 2×2 pixels at rows 2i−1 and 2i and columns 2j−1 and 2j depend on the
-    2×2 pixels of its input at rows i−1 and i and columns j−1 and j: row 2i−1 by kernel rows 2 and 0, row 2i by 3 and 1,
-    and so with the columns. They are computed together, since a convolution to C = 3 channels leaves most of the
-    processor idle: half of the decoder's time went into this layer.
+    The 2×2 output pixels at rows 2i−1 and 2i and columns 2j−1 and 2j depend on the 2×2 input pixels at rows i−1 and i
+    and columns j−1 and j: row 2i−1 by kernel rows 2 and 0, row 2i by 3 and 1, and likewise the columns. They are
+    computed together, since a convolution to C = 3 channels leaves most of the processor idle: this layer took half of
+    the decoder's time.
 
-    Args: weight (C_in, C, 4, 4); bias (C,); spacing S ≥ C, channels from one pixel to the next.
-    Returns: kernel (4·S and a filling of zeros, C_in, 2, 2) and bias; at (i, j) channel (2r+s)·S + c of the result is
-        channel c of the output at row 2i−1+r and column 2j−1+s. The outermost rows and columns lie outside of it.
+    Args:
+        weight: (C_in, C, 4, 4).
+        bias: (C,).
+        spacing: channels S ≥ C from one pixel to the next.
+
+    Returns:
+        Kernel (4·S and a padding of zeros, C_in, 2, 2) and bias. At (i, j), channel (2r+s)·S + c of the result is
+        channel c of the output at row 2i−1+r and column 2j−1+s; the outermost rows and columns lie outside the output.
     """
     weight = weight.detach()
     bias = weight.new_zeros(weight.shape[1]) if bias is None else bias.detach()

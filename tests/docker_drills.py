@@ -226,7 +226,7 @@ def build_and_start() -> None:
     expect(size < MAX_API_IMAGE_BYTES, f"the api image has {size} bytes")
     found = run("docker", "run", "--rm", "betavae-api", "python", "-c", "import torch", check=False)
     expect("ModuleNotFoundError" in found, f"torch in the api image: {found}")
-    compiled = "from importlib.util import find_spec; print(find_spec('models._convolutions'))"
+    compiled = "from importlib.util import find_spec; print(find_spec('models.convolutions._compiled'))"
     found = run("docker", "run", "--rm", "betavae-worker", "python", "-c", compiled)
     expect(".so" in found, f"the worker image lacks the compiled convolutions: {found}")
     expect(get("/readyz"), "not ready")

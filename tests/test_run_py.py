@@ -107,14 +107,34 @@ def test_a_change_of_pyproject_means_installation(run_py: ModuleType) -> None:
     assert not run_py.is_fresh(run_py.EXTRAS["serve"])
 
 
-def test_a_change_of_what_is_compiled_means_installation(run_py: ModuleType) -> None:
-    source = run_py.ROOT / "models" / "convolutions" / "convolutions.c"
+@pytest.mark.parametrize("name", ["convolutions.c", "kernels.h"])
+def test_a_change_of_what_is_compiled_means_installation(name: str, run_py: ModuleType) -> None:
+    source = run_py.ROOT / "models" / "convolutions" / name
     source.parent.mkdir(parents=True)
     source.write_text("int one(void) { return 1; }")
     _installed(run_py, run_py.EXTRAS["test"])
     assert run_py.is_fresh(run_py.EXTRAS["serve"])
     source.write_text("int one(void) { return 2; }")
     assert not run_py.is_fresh(run_py.EXTRAS["serve"])
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_one_line_after_the_installation_says_that_the_convolutions_are_missing(
+    built: bool, run_py: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = run_py.ROOT / "models" / "convolutions"
+    package.mkdir(parents=True)
+    for path in (package.parent / "__init__.py", package / "__init__.py"):
+        path.touch()
+    if built:
+        (package / "_compiled.so").touch()
+    _installed(run_py, ())
+    monkeypatch.chdir(run_py.ROOT)
+    monkeypatch.setattr(run_py, "pip_command", lambda: [sys.executable, "-c", ""])
+    run_py.install(run_py.EXTRAS["serve"])
+    printed = [line for line in capsys.readouterr().err.splitlines() if "convolutions" in line]
+    assert ["install a C compiler" in line for line in printed] == ([] if built else [True])
+    assert run_py.is_fresh(run_py.EXTRAS["serve"])
 
 
 def test_a_failed_installation_leaves_no_stamp(

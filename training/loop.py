@@ -65,7 +65,7 @@ def train(
     """Trains a β-VAE, or goes on with a run that was stopped.
 
     On a CPU the result is a function of config and pack alone: stopping and resuming changes no bit of it, with the
-    same number of threads and the same convolutions (models.convolutions.loader).
+    same number of threads and the same convolutions (torch's or the compiled ones, models.convolutions.loader).
 
     Args:
         config: Settings; lengths in epochs are turned into steps here, and an open number of channels is the pack's.

@@ -52,8 +52,7 @@ def run_worker(queue: str) -> int:
     if queue == "train" and device == "cpu":
         from models.convolutions import loader as convolutions
 
-        kind = "compiled" if convolutions.is_available() else "torch's (a C compiler or AVX-512 is missing)"
-        log.info("worker %s %s: convolutions %s", queue, services.name, kind)
+        log.info("worker %s %s: convolutions %s", queue, services.name, convolutions.describe())
     return _consume(queue, services, device)
 
 

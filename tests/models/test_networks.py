@@ -115,16 +115,15 @@ def test_unusual_names_are_refused(name: str) -> None:
 @pytest.mark.parametrize("architecture", ["burgess", "higgins"])
 @pytest.mark.parametrize("num_channels", [1, 3])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("level", [*convolutions.available_levels(), None])
 def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
     architecture: str,
     num_channels: int,
     memory_format: torch.memory_format,
-    compiled: bool,
+    level: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not compiled:
-        monkeypatch.setattr(convolutions, "is_available", lambda: False)
+    monkeypatch.setattr(convolutions, "_chosen", level)
     runs: list[str] = []
     run = convolutions._run
 
@@ -151,7 +150,7 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
     assert kinds == ["_StackBackward", "ConvolutionBackward0"], "one of each"
     # Three layers of each kind, forward and back, but for the gradient of the images, which nobody asks for.
     once = {"coarser": 6, "finer": 5, "weight_gradient": 6}
-    assert Counter(runs) == (once if compiled and convolutions.is_available() else {})
+    assert Counter(runs) == (once if level else {})
     torch.testing.assert_close(losses[0], losses[1])
     for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
         assert one.grad is not None

@@ -571,7 +571,7 @@ def test_a_real_worker_trains_stops_on_sigterm_and_goes_on(
         assert workers_alive(services.jobs.redis)["train"] == 0
         story = [f"job {job.id}: running (train, attempt 1)", f"job {job.id}: queued (worker stopping)", "stopped"]
         assert [line for line in story if line in log] == story
-        assert f"convolutions {'compiled' if convolutions.is_available() else 'torch'}" in log
+        assert f"convolutions {convolutions.describe()}" in log
         assert "Traceback" not in log
 
         worker = start_worker("train", settings, BETAVAE_DEVICE="cpu")

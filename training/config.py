@@ -284,7 +284,7 @@ def with_restart_components(config: TrainingConfig) -> TrainingConfig:
     """The config, its lengths and channels known, with the number of restart_components where it was left open.
 
     On sets like 3D Shapes and MPI3D they find what a run without them passes over, on faces they change nothing, and
-    on dSprites, which is grey, they cost 6 nats (training/NOTES.md).
+    on dSprites, which is grey, they cost 6 nats (docs/experiments.md).
     """
     if config.restart_components is not None:
         return config

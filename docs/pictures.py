@@ -37,7 +37,8 @@ def sample() -> Pixels:
 
     Returns: uint8 (SAMPLE_PX, SAMPLE_PX, 3).
     """
-    return render(np.array([SAMPLE]), SAMPLE_PX)[0]
+    picture: Pixels = render(np.array([SAMPLE]), SAMPLE_PX)[0]
+    return picture
 
 
 def make_pictures(folder: Path) -> list[Path]:

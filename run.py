@@ -113,8 +113,8 @@ def install(extras: tuple[str, ...]) -> None:
         say("bringing the packages in .venv up to date")
     elif sys.platform == "linux":
         say(
-            "installing into .venv: downloads about 3 GB (PyTorch with CUDA; the README says how to get the CPU build, "
-            "about 0.4 GB) and takes about 6 GB on disk"
+            "installing into .venv: downloads about 3 GB (PyTorch with CUDA; docs/operations.md says how to get the "
+            "CPU build, about 0.4 GB) and takes about 6 GB on disk"
         )
     else:
         say("installing into .venv: downloads about 0.4 GB and takes about 1.5 GB on disk")

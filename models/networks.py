@@ -115,7 +115,7 @@ def _initialise(network: VAE) -> None:
     torch's default shrinks the signal in every layer and lets the biases rule. In a decoder that costs the first
     thousand steps (dSprites: 560 nats, the mean image, where this one is at 110). In an encoder it is what one wants:
     the first latents grow out of an almost linear map, so that x and y each take a dimension of their own; with He's
-    weights their random folds of the picture plane stay for good. See training/NOTES.md.
+    weights their random folds of the picture plane stay for good. See docs/experiments.md.
     """
     _he_normal(network.decoder)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 Two latents that carry equally much may stand at any angle: turned against each other they cost the same KL and
 reconstruct the same images. So the angle at which x and y of a sprite settle is luck, and so is, early in a run, much
-of what other latents mix (training/NOTES.md, The angle of latents). At one angle each is x or y alone, and there the
+of what other latents mix (docs/experiments.md, The angle of latents). At one angle each is x or y alone, and there the
 two are independent; at any other each is a mixture, which is closer to a Gaussian. Comon 1994, "Independent component
 analysis, a new concept?", therefore turns pair after pair to the angle at which their squared fourth cumulants have the
 largest sum. Here only negative ones count. What pictures vary in (places, sizes, angles) has bounds and is flatter than
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 _ALIKE = 0.4
 """Least ratio of the KLs of two latents that are turned against each other: mixed with a weaker one, what a latent says
-costs more nats (training/NOTES.md)."""
+costs more nats (docs/experiments.md)."""
 _ANGLES = np.deg2rad(np.arange(-44.5, 45.1, 0.5))
 """A turn by 90° only exchanges two latents."""
 _LEAST_IMAGES = 2000

@@ -1,7 +1,7 @@
 """A step's passes over a batch, in parts: each thread takes its share of the images through the whole network.
 
 With the threads inside every operation instead, as torch has them, they meet some two hundred times a step and wait for
-the slowest each time (training/NOTES.md, Speed). Here they meet two or three times.
+the slowest each time (docs/experiments.md, Speed). Here they meet two or three times.
 """
 
 import time

@@ -87,7 +87,7 @@ PRESETS: dict[str, Preset] = {
         text=(
             "Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64; here with a "
             "rate that cools down at the end. `betavae train --preset dsprites_burgess`; 1.7 hours on two cores. It "
-            "ends at 568 nats, the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (see training/NOTES.md); the "
+            "ends at 568 nats, the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (see docs/experiments.md); the "
             "best-known public model of this objective has 78.3 nats at 25.0 on 100 images of the original set."
         ),
         config=TrainingConfig(
@@ -128,7 +128,7 @@ PRESETS: dict[str, Preset] = {
             "hours on two cores. Not run by us: the images cannot be had here. 5 000 of its steps on 8 000 drawn "
             "faces: 232 nats above the images' entropy at a KL of 45.3."
         ),
-        # Lessons in components, as pictures in colour have by default, gain nothing on faces (training/NOTES.md).
+        # Lessons in components, as pictures in colour have by default, gain nothing on faces (docs/experiments.md).
         config=_K13.replace(latent_dim=32, crop="none", restart_components=0),
     ),
     "chairs": Preset(

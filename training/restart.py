@@ -2,7 +2,7 @@
 
 Under a high β the first factors (x, y, scale of a sprite) settle cleanly, each in a dimension of its own, and the other
 dimensions are pruned: they carry nothing, so the decoder ignores them, so they carry nothing. Lowering β alone does
-not bring them back (training/NOTES.md has the runs). A fresh network, whose dimensions are all alive, finds the other
+not bring them back (docs/experiments.md has the runs). A fresh network, whose dimensions are all alive, finds the other
 factors at once, and the old encoder shows it where to put the first ones.
 
 The old encoder may show them at another angle than its own, which is luck in part: the new network can as well learn
@@ -31,11 +31,12 @@ from training.summary import encode
 
 _SETTLED_SHARE = 0.05
 """Of the largest KL of a dimension. Under a β near 1 idle ones too have some hundredths of a nat, and held where they
-were, all of them stayed idle (NOTES.md)."""
+were, all of them stayed idle (docs/experiments.md)."""
 _WEIGHT = 200.0
 """Nats for a squared distance of 1 between new and old mean, at the restart."""
 _TAUGHT_LOG_VARIANCE = -3.0
-"""σ ≈ .22. At the σ ≈ .7 that the means alone lead to, the decoder never took up a second component (NOTES.md)."""
+"""σ ≈ .22. At the σ ≈ .7 that the means alone lead to, the decoder never took up a second component
+(docs/experiments.md)."""
 _PRECISION_WEIGHT = 20.0
 """Nats for a squared difference of 1 in the log-variance of a taught dimension, at the restart."""
 _CELLS = 8

@@ -21,6 +21,8 @@ MAX_WAITERS = 256
 MAX_STREAMS = 256
 NUM_DECODERS = 2
 """Pictures decoded at once: one of 50 million pixels takes 150 MB."""
+NUM_PARSERS = 2
+"""Large JSON bodies parsed at once: one of 1 MiB takes 30 MB."""
 
 
 class Slots:
@@ -56,6 +58,7 @@ class Services:
     datasets: DatasetRegistry
     monitoring: Monitoring
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
+    parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_PARSERS))
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     waiters: Slots = field(default_factory=lambda: Slots(MAX_WAITERS))
     streams: Slots = field(default_factory=lambda: Slots(MAX_STREAMS))

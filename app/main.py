@@ -10,7 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from app import problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
-from app.api.bodies import FORM_OVERHEAD_BYTES
+from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
+from app.body_limits import MediaTypeLimitMiddleware
 from app.dependencies import Services
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
@@ -27,6 +28,7 @@ from worker.stores.settings import PREFIX, Settings, load_settings
 from worker.stores.storage import open_storage
 
 MAX_JSON_BYTES = 1024**2
+"""Largest body of every media type but uploads and forms."""
 VERSION = "0.1.0"
 DESCRIPTION = """
 Trains β-VAEs on image sets, and shows what their latent dimensions do.
@@ -58,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
+    _add_middleware(app, services)
     image_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     dataset_bytes = settings.max_dataset_upload_bytes + FORM_OVERHEAD_BYTES
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
@@ -73,6 +75,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """What every request goes through, the innermost first; problems.install comes around."""
+    uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
+    limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
+    app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
+    app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
 
 
 def _include(app: FastAPI, router: APIRouter, max_body_bytes: int) -> None:

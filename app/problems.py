@@ -95,6 +95,16 @@ class Problem(Exception):
         return KINDS[self.code].status
 
 
+class BodyTooLarge(HTTPException):
+    """A body grew over a limit while it was read.
+
+    FastAPI lets an HTTPException through while it reads a body, and takes every other exception for a malformed body.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(413, detail)
+
+
 def invalid(field_name: str, message: str) -> Problem:
     """A 422 for one field."""
     return Problem("invalid_request", f"{field_name}: {message}", [{"field": field_name, "message": message}])
@@ -155,7 +165,9 @@ def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: di
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
-        detail = _too_large(request.scope, settings) if error.status_code == 413 else str(error.detail)
+        detail = str(error.detail)
+        if error.status_code == 413 and not isinstance(error, BodyTooLarge):
+            detail = _too_large(request.scope, settings)
         return problem_response(_from_status(error.status_code, detail, headers), request.url.path)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:

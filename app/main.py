@@ -7,12 +7,14 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 
-from app import problems
+from app import guard, problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.body_limits import MediaTypeLimitMiddleware
 from app.dependencies import Services
+from app.headers import SafeHeadersMiddleware
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
@@ -65,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     dataset_bytes = settings.max_dataset_upload_bytes + FORM_OVERHEAD_BYTES
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
     problems.install(app, TRANSLATIONS, limits)
+    app.add_middleware(SafeHeadersMiddleware)
     for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
                           (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
                           (health, MAX_JSON_BYTES)):  # fmt: skip
@@ -78,10 +81,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _add_middleware(app: FastAPI, services: Services) -> None:
-    """What every request goes through, the innermost first; problems.install comes around."""
+    """What every request goes through, the innermost first; problems.install and SafeHeadersMiddleware come around."""
+    settings = services.settings
     uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
+    if settings.allowed_origin_names:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origin_names,
+            allow_methods=guard.CORS_METHODS,
+            allow_headers=guard.CORS_REQUEST_HEADERS,
+            expose_headers=guard.CORS_ANSWER_HEADERS,
+        )
+    hosts = guard.allowed_hosts(settings)
+    app.add_middleware(guard.GuardMiddleware, hosts=hosts, origins=settings.allowed_origin_names)
     app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
 
 
@@ -165,6 +179,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components.pop("HTTPValidationError", None)
         components.pop("ValidationError", None)
         _use_problems(schema)
+        guard.document(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 

@@ -15,6 +15,7 @@ from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.body_limits import MediaTypeLimitMiddleware
 from app.dependencies import Services
 from app.headers import SafeHeadersMiddleware
+from app.methods import MethodsMiddleware
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
@@ -85,6 +86,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     settings = services.settings
     uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
+    app.add_middleware(MethodsMiddleware, router=app.router)
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
     if settings.allowed_origin_names:
         app.add_middleware(

@@ -21,6 +21,8 @@ MAX_STREAMS = 256
 """Event streams that may be open at once."""
 NUM_DECODERS = 2
 """Pictures that are decoded at once; one of 50 million pixels takes 150 MB."""
+NUM_PARSERS = 2
+"""Large JSON bodies that are parsed at once; one of 1 MiB takes 30 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Services(OpenStores):
     """Puts the wake-up of a model call on its queue."""
     monitoring: Monitoring = field(default_factory=Monitoring)
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
+    parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_PARSERS))
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     waiters: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_WAITERS))
     """Taken without waiting; a request without a place is answered at once."""

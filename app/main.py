@@ -7,11 +7,15 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.middleware.cors import CORSMiddleware
 
-from app import problems
+from app import guard, problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
-from app.api.bodies import FORM_OVERHEAD_BYTES
+from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
+from app.body_limits import MediaTypeLimitMiddleware
 from app.dependencies import Services, open_services
+from app.headers import SafeHeadersMiddleware
+from app.methods import MethodsMiddleware
 from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
 from app.schemas import TrainJob, Traversal, settings_schema
@@ -25,6 +29,7 @@ from worker.stores.models import ShippedModel, UnknownModel
 from worker.stores.settings import PREFIX, Settings, load_settings
 
 MAX_JSON_BYTES = 1024**2
+"""Largest body of every media type but uploads and forms."""
 VERSION = "0.1.0"
 """A test compares it with pyproject.toml and with the label of the Docker images."""
 DESCRIPTION = """
@@ -61,11 +66,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.services = services
-    app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
+    _add_middleware(app, services)
     image_bytes = settings.max_upload_bytes + FORM_OVERHEAD_BYTES
     dataset_bytes = settings.max_dataset_upload_bytes + FORM_OVERHEAD_BYTES
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
     problems.install(app, TRANSLATIONS, limits)
+    app.add_middleware(SafeHeadersMiddleware)
     for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
                           (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
                           (health, MAX_JSON_BYTES)):  # fmt: skip
@@ -76,6 +82,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     docs.install(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """What every request goes through, the innermost first; problems.install and SafeHeadersMiddleware come around."""
+    settings = services.settings
+    uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
+    limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
+    app.add_middleware(MethodsMiddleware, router=app.router)
+    app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
+    if settings.allowed_origin_names:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origin_names,
+            allow_methods=guard.CORS_METHODS,
+            allow_headers=guard.CORS_REQUEST_HEADERS,
+            expose_headers=guard.CORS_ANSWER_HEADERS,
+        )
+    hosts = guard.allowed_hosts(settings)
+    app.add_middleware(guard.GuardMiddleware, hosts=hosts, origins=settings.allowed_origin_names)
+    app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
 
 
 def _include(app: FastAPI, router: APIRouter, max_body_bytes: int) -> None:
@@ -141,6 +167,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         components.pop("HTTPValidationError", None)
         components.pop("ValidationError", None)
         _use_problems(schema)
+        guard.document(schema)
         app.openapi_schema = schema
     return app.openapi_schema
 

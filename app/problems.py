@@ -16,6 +16,8 @@ from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.headers import SAFE_HEADERS
+
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
@@ -30,6 +32,7 @@ class ProblemKind:
 
 KINDS: dict[str, ProblemKind] = {
     "bad_request": ProblemKind(400, "The request could not be read"),
+    "cross_site_refused": ProblemKind(403, "Pages of other sites may not change anything"),
     "not_found": ProblemKind(404, "There is nothing at this address"),
     "unknown_traversal": ProblemKind(404, "No such traversal"),
     "unknown_job": ProblemKind(404, "No such job"),
@@ -49,6 +52,7 @@ KINDS: dict[str, ProblemKind] = {
     "unsupported_media_type": ProblemKind(415, "The body's media type is not supported"),
     "unsupported_image": ProblemKind(415, "The image's format is not supported"),
     "range_not_satisfiable": ProblemKind(416, "The file does not have that range"),
+    "host_not_allowed": ProblemKind(421, "The service does not answer to this host"),
     "invalid_request": ProblemKind(422, "The request is not valid"),
     "not_an_image": ProblemKind(422, "The upload is no image"),
     "invalid_dataset": ProblemKind(422, "The upload is no data set"),
@@ -95,6 +99,16 @@ class Problem(Exception):
         return KINDS[self.code].status
 
 
+class BodyTooLarge(HTTPException):
+    """A body grew over a limit while it was read.
+
+    FastAPI lets an HTTPException through while it reads a body, and takes every other exception for a malformed body.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(413, detail)
+
+
 def invalid(field_name: str, message: str) -> Problem:
     """A 422 for one field."""
     return Problem("invalid_request", f"{field_name}: {message}", [{"field": field_name, "message": message}])
@@ -122,6 +136,8 @@ def problem_response(problem: Problem, instance: str) -> Response:
     if problem.status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     headers.setdefault("Cache-Control", "no-store")
+    # Answers to bugs pass by the middleware that adds these to all others.
+    headers = {**SAFE_HEADERS, **headers}
     body = json.dumps(problem_json(problem, instance), ensure_ascii=True).encode()
     return Response(body, problem.status, headers, MEDIA_TYPE)
 
@@ -155,7 +171,9 @@ def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: di
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
-        detail = _too_large(request.scope, settings) if error.status_code == 413 else str(error.detail)
+        detail = str(error.detail)
+        if error.status_code == 413 and not isinstance(error, BodyTooLarge):
+            detail = _too_large(request.scope, settings)
         return problem_response(_from_status(error.status_code, detail, headers), request.url.path)
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
@@ -213,7 +231,7 @@ class ProblemMiddleware:
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 headers = Headers(raw=message["headers"])
                 if headers.get("content-type", "").split(";")[0] not in (MEDIA_TYPE, "application/json"):
-                    kept = {k: v for k, v in headers.items() if k in ("allow", "content-range", "retry-after")}
+                    kept = {k: v for k, v in headers.items() if k in _KEPT or k.startswith("access-control-")}
                     detail = _DETAILS.get(message["status"], "Refused.")
                     if message["status"] == 413:
                         detail = _too_large(scope, self.body_limits)
@@ -229,6 +247,7 @@ class ProblemMiddleware:
         await self.app(scope, receive, send_problem)
 
 
+_KEPT = ("allow", "content-range", "retry-after", "vary")
 _DETAILS = {
     413: "The body is larger than this address takes.",
     416: "The file is shorter than the range that was asked for.",
@@ -244,6 +263,8 @@ EXAMPLES: dict[str, str] = {
     "unknown_file": "The traversal has no file z_99.gif.",
     "not_acceptable": "This address makes application/json, image/gif, image/png; none of them is accepted.",
     "transition_refused": "The job has succeeded; it cannot be cancelled.",
+    "cross_site_refused": "A page of the origin 'https://example.org' sent this request; …",
+    "host_not_allowed": "The service does not answer requests to the host 'example.org'; …",
     "invalid_request": "gamma: must be at least 0, not -1",
     "upload_too_large": "The body is larger than the 1048576 bytes that this address takes.",
     "not_an_image": "The upload cannot be decoded as an image.",

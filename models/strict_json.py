@@ -1,12 +1,40 @@
-"""JSON as strangers may send it: finite numbers of a bounded size, and nothing that JSON has not."""
+"""JSON as strangers may send it: finite numbers of a bounded size, bounded nesting, nothing else."""
 
 import json
 from typing import Any
 
+MAX_DEPTH = 32
+
 
 def loads(data: bytes | str) -> Any:
-    """The value of a JSON text. Raises ValueError for NaN, Infinity and numbers of 64 bits and more; RecursionError."""
-    return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
+    """The value of a JSON text.
+
+    Args:
+        data: The text, as bytes in UTF-8, UTF-16 or UTF-32.
+
+    Raises:
+        ValueError: For what is no JSON, NaN, Infinity, numbers of 64 bits and more, and nesting over MAX_DEPTH.
+    """
+    try:
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_depth(value)
+    return value
+
+
+_TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} deep"
+
+
+def _check_depth(value: Any) -> None:
+    """Raises ValueError where lists and objects are nested more than MAX_DEPTH deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [node for node in level if isinstance(node, list | dict)]
+        if not level:
+            return
+        level = [child for node in level for child in (node.values() if isinstance(node, dict) else node)]
+    raise ValueError(_TOO_DEEP)
 
 
 def _refuse_constant(name: str) -> Any:

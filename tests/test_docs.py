@@ -15,8 +15,8 @@ from PIL import Image
 from app.cli.main import app as command_line
 from app.main import create_app
 from docs.pictures import make_pictures
-from training.config import OBJECTIVES
 from training.metrics.names import METRICS
+from training.objectives.registry import OBJECTIVES
 from training.presets import PRESETS
 from worker.rendering.request import TraversalRequest
 from worker.stores.settings import Settings

@@ -209,7 +209,7 @@ def _parse_z(value: Any) -> tuple[float, ...]:
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
             value = [float(number) for number in value]
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]") from None
     if not isinstance(value, Sequence) or not value:
         raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]")

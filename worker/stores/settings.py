@@ -18,6 +18,9 @@ PREFIX = "BETAVAE_"
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 MAX_SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket; sockaddr_un holds 108 bytes on Linux and 104 on macOS."""
+_HOST = re.compile(r"[a-z0-9._-]+|\[?[0-9a-f]*:[0-9a-f:.]+\]?")
+_ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
+_DEFAULT_PORT = re.compile(r"^(http://.*(?=:80$)|https://.*(?=:443$)):\d+$")
 
 
 class SettingsError(ValueError):
@@ -34,6 +37,15 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
+    allowed_hosts: str | None = Field(
+        None,
+        description="Host names, separated by commas, that requests may name beside this machine's own and "
+        "`BETAVAE_HOST`; `*`: every name.",
+    )
+    allowed_origins: str | None = Field(
+        None,
+        description="Origins of other sites, separated by commas (`https://lab.example`), whose pages may use the API.",
+    )
     redis_url: str | None = Field(
         None,
         description="Redis of the job system (redis://, rediss:// or unix://); empty: the embedded server.",
@@ -73,7 +85,7 @@ class Settings(BaseSettings):
     def _capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("redis_url", "storage_url", mode="before")
+    @field_validator("redis_url", "storage_url", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -90,12 +102,38 @@ class Settings(BaseSettings):
             raise ValueError(f"must be auto, cpu, or cuda:N, not {value!r}")
         return value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _host_names(cls, value: str | None) -> str | None:
+        for name in _listed(value):
+            if name != "*" and not _HOST.fullmatch(name):
+                raise ValueError(f"must hold host names without scheme and port, or *, not {name!r}")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: str | None) -> str | None:
+        for name in _listed(value):
+            if not _ORIGIN.fullmatch(name):
+                raise ValueError(f"must hold origins such as https://lab.example:8443, without a path, not {name!r}")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str | None) -> str | None:
         if value is not None and urlsplit(value).scheme not in _REDIS_SCHEMES:
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
+
+    @property
+    def allowed_host_names(self) -> tuple[str, ...]:
+        """allowed_hosts, one by one."""
+        return _listed(self.allowed_hosts)
+
+    @property
+    def allowed_origin_names(self) -> tuple[str, ...]:
+        """allowed_origins, one by one, as browsers write them."""
+        return tuple(_DEFAULT_PORT.sub(r"\1", origin) for origin in _listed(self.allowed_origins))
 
     @property
     def storage(self) -> str:
@@ -177,6 +215,11 @@ def socket_path(folder: Path) -> Path:
 def socket_url(socket: Path) -> str:
     """Returns the address of a Redis on a Unix socket, as redis-py takes it."""
     return f"unix://{socket}?db=0"
+
+
+def _listed(value: str | None) -> tuple[str, ...]:
+    """The entries of a list separated by commas, in lower case."""
+    return tuple(entry for part in (value or "").split(",") if (entry := part.strip().lower()))
 
 
 def celery_url(redis_url: str) -> str:

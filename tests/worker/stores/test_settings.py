@@ -1,6 +1,7 @@
 """Settings: every one documented, unknown ones named, bad ones refused in one line."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ def test_every_setting_is_described() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+def test_compose_hands_every_setting_to_the_containers() -> None:
+    compose = (Path(__file__).parents[3] / "docker-compose.yml").read_text("utf-8")
+    for name in Settings.model_fields:
+        assert re.search(rf"^ +{PREFIX}{name.upper()}:", compose, re.MULTILINE), name
 
 
 def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,6 +85,13 @@ def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytes
         ("BETAVAE_CHECKPOINT_SECONDS", "0"),
         ("BETAVAE_LOG_LEVEL", "loud"),
         ("BETAVAE_MAX_UPLOAD_BYTES", "-1"),
+        ("BETAVAE_ALLOWED_HOSTS", "http://lab.example"),
+        ("BETAVAE_ALLOWED_HOSTS", "lab.example:8000"),
+        ("BETAVAE_ALLOWED_HOSTS", "*.lab.example"),
+        ("BETAVAE_ALLOWED_ORIGINS", "lab.example"),
+        ("BETAVAE_ALLOWED_ORIGINS", "https://lab.example/"),
+        ("BETAVAE_ALLOWED_ORIGINS", "*"),
+        ("BETAVAE_ALLOWED_ORIGINS", "null"),
     ],
 )
 def test_a_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -86,6 +100,15 @@ def test_a_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, 
         load_settings()
     assert str(error.value).startswith(f"{variable}: ")
     assert "\n" not in str(error.value)
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (load_settings().allowed_host_names, load_settings().allowed_origin_names) == ((), ())
+    monkeypatch.setenv("BETAVAE_ALLOWED_HOSTS", ",VAE.example, [::1] ,10.0.0.7")
+    monkeypatch.setenv("BETAVAE_ALLOWED_ORIGINS", "https://Lab.example:443,http://lab.example:443,http://[::1]:80,")
+    settings = load_settings()
+    assert settings.allowed_host_names == ("vae.example", "[::1]", "10.0.0.7")
+    assert settings.allowed_origin_names == ("https://lab.example", "http://lab.example:443", "http://[::1]")
 
 
 @pytest.mark.parametrize(

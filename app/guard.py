@@ -1,0 +1,136 @@
+"""Who may send requests: a foreign `Host` and requests that other sites' pages send are refused.
+
+The service asks for no password, so two things keep web pages from driving it through a visitor's browser. The list of
+hosts stops DNS rebinding, where a page's own host name is made to point at this machine. The check of `Origin` and
+`Sec-Fetch-Site` stops forms and scripts that post here from elsewhere; a client that is no browser sends neither.
+"""
+
+import re
+import socket
+from collections.abc import Collection
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.problems import Problem, problem_response, responses
+from worker.stores.settings import PREFIX, Settings
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+HOSTLESS_PATHS = ("/healthz",)
+"""Answered without a Host header, as HTTP/1.0 probes of load balancers ask; no browser leaves the header out."""
+CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+CORS_REQUEST_HEADERS = ("Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range")
+CORS_ANSWER_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_MAX_SHOWN = 100
+
+Origin = tuple[str, str, int | None]
+"""Scheme, host and port."""
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str]:
+    """The names under which the service answers.
+
+    Args:
+        settings: Of the service; their host and their allowed hosts are added to this machine's own names.
+
+    Returns:
+        Names in lower case, IPv6 addresses without brackets; `*` among them stands for every name.
+    """
+    names = (*LOOPBACK_HOSTS, settings.host, socket.gethostname(), *settings.allowed_host_names)
+    return frozenset(name.strip("[]").lower() for name in names if name)
+
+
+class GuardMiddleware:
+    """Refuses requests to foreign hosts (421) and unsafe requests from other sites (403), before any body is read."""
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], origins: Collection[str]) -> None:
+        """Wraps an application.
+
+        Args:
+            app: The application behind.
+            hosts: Names as allowed_hosts gives them.
+            origins: Origins of other sites that may send unsafe requests, as `scheme://host[:port]`.
+        """
+        self.app = app
+        self.hosts = frozenset(hosts)
+        self.origins = frozenset(filter(None, map(_parse_origin, origins)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
+            await problem_response(problem, scope["path"])(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        headers = Headers(scope=scope)
+        named = headers.getlist("host")
+        if not named and scope["path"] in HOSTLESS_PATHS:
+            return None
+        host = _split_host(named[0]) if len(named) == 1 else None
+        if host is None or not self._is_ours(host[0], scope):
+            return _host_not_allowed(named)
+        if scope["method"] in SAFE_METHODS:
+            return None
+        return self._cross_site(headers, (scope["scheme"], host[0], host[1] or _DEFAULT_PORTS.get(scope["scheme"])))
+
+    def _is_ours(self, host: str, scope: Scope) -> bool:
+        # The address that the connection came in on is safe: a rebound name is a name, not an address.
+        server = scope.get("server") or ("",)
+        return "*" in self.hosts or host in self.hosts or host == server[0]
+
+    def _cross_site(self, headers: Headers, own: Origin) -> Problem | None:
+        origins = headers.getlist("origin")
+        if origins and all(_parse_origin(origin) in self.origins for origin in origins):
+            return None
+        if any(site.lower() not in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
+            return _cross_site_refused(origins)
+        if any(_parse_origin(origin) != own for origin in origins):
+            return _cross_site_refused(origins)
+        return None
+
+
+def _split_host(authority: str) -> tuple[str, int | None] | None:
+    """Host in lower case without brackets, and port, of a Host header; None where it is not well-formed."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", authority)
+    return None if match is None else (match[1].strip("[]").lower(), int(match[2]) if match[2] else None)
+
+
+def _parse_origin(text: str) -> Origin | None:
+    """Scheme, host and port of an Origin header; None for `null` and for whatever is no origin."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.scheme and parts.hostname else None
+
+
+def _host_not_allowed(named: list[str]) -> Problem:
+    host = f"to the host {', '.join(named)[:_MAX_SHOWN]!r}" if named else "without a Host header"
+    return Problem(
+        "host_not_allowed",
+        f"The service does not answer requests {host}; {PREFIX}ALLOWED_HOSTS lists the names that it has.",
+    )
+
+
+def _cross_site_refused(origins: list[str]) -> Problem:
+    site = f"the origin {', '.join(origins)[:_MAX_SHOWN]!r}" if origins else "another site"
+    return Problem(
+        "cross_site_refused",
+        f"A page of {site} sent this request; {PREFIX}ALLOWED_ORIGINS lists the origins that may change something.",
+    )
+
+
+def document(schema: dict[str, Any]) -> None:
+    """Adds the refusals of this module to every operation of an OpenAPI description."""
+    for path in schema["paths"].values():
+        for method, operation in path.items():
+            codes = ("host_not_allowed", "cross_site_refused")[: 1 if method.upper() in SAFE_METHODS else 2]
+            for status, answer in responses(*codes).items():
+                if status != 500:
+                    operation["responses"].setdefault(str(status), answer)

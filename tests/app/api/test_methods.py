@@ -1,0 +1,76 @@
+"""HEAD, OPTIONS and Allow at every path of the API."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api_support import Service, assert_problem, service
+
+from app.dependencies import MAX_STREAMS
+from app.main import create_app
+from worker.stores.settings import Settings
+
+PATHS: dict[str, set[str]] = {
+    path.replace("{", "").replace("}", ""): {method.upper() for method in operations}
+    for path, operations in create_app(Settings(home=Path("nowhere"))).openapi()["paths"].items()
+}
+PATHS |= {"/docs": {"GET"}, "/openapi.json": {"GET"}, "/docs/assets/swagger-ui.css": {"GET"}, "/problems/x": {"GET"}}
+
+
+@pytest.fixture(scope="module")
+def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The HTTP process without workers."""
+    with service(tmp_path_factory.mktemp("methods"), redis_process) as running:
+        yield running
+
+
+def _expected(path: str) -> set[str]:
+    methods = PATHS[path]
+    # What /models/{model_id} takes, /models/default takes too, and so on: a fixed path lies within the one with an id.
+    for other, more in PATHS.items():
+        if other == "/models/model_id" and path == "/models/default":
+            methods = methods | more
+    return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_allow_names_every_method_of_a_path(api: Service, path: str) -> None:
+    options = api.client.options(path)
+    assert (options.status_code, options.content) == (204, b"")
+    assert set(options.headers["allow"].split(", ")) == _expected(path)
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - _expected(path):
+        answer = api.client.request(method, path)
+        assert_problem(answer, 405, "method_not_allowed")
+        assert set(answer.headers["allow"].split(", ")) == _expected(path)
+
+
+@pytest.mark.parametrize("path", [path for path, methods in PATHS.items() if "GET" in methods])
+def test_head_is_get_without_the_body(api: Service, path: str) -> None:
+    path = path.replace("model_id", "tiny").replace("dataset_id", "dsprites")
+    get, head = api.client.get(path), api.client.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    varying = ("date",) if path != "/metrics" else ("date", "content-length")
+    left, right = ({k: v for k, v in answer.headers.items() if k not in varying} for answer in (get, head))
+    assert left == right
+
+
+def test_options_and_head_of_nothing_are_404(api: Service) -> None:
+    assert api.client.options("/nope").status_code == 404
+    assert api.client.head("/nope").status_code == 404
+
+
+def test_head_of_an_event_stream_ends(api: Service) -> None:
+    """Given a job that waits, then HEAD of its events answers at once, and holds no place among the streams."""
+    job = api.client.post("/train-jobs", json={"dataset": "dsprites"}).json()
+    for _ in range(MAX_STREAMS + 1):
+        answer = api.client.head(job["links"]["events"])
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_numbers_count_head_under_its_route(api: Service) -> None:
+    api.client.head("/models/tiny")
+    assert (
+        'betavae_http_requests_total{method="HEAD",route="/models/{model_id}",status="200"}'
+        in api.client.get("/metrics").text
+    )

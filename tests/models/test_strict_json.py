@@ -1,0 +1,45 @@
+"""JSON of strangers: nothing that is not finite, bounded JSON comes through."""
+
+from typing import Any
+
+import pytest
+
+from models.strict_json import MAX_DEPTH, loads
+
+
+def _nested(depth: int, inner: str = "1") -> str:
+    """Lists and objects in turn, so many around `inner`."""
+    text = inner
+    for i in range(depth):
+        text = f"[{text}]" if i % 2 else f'{{"a": {text}}}'
+    return text
+
+
+@pytest.mark.parametrize("text", ["1", "null", '"a"', "[]", "{}", "[1.5, true, {}]"])
+def test_ordinary_values_come_through(text: str) -> None:
+    values: dict[str, Any] = {"1": 1, "null": None, '"a"': "a", "[]": [], "{}": {}, "[1.5, true, {}]": [1.5, True, {}]}
+    assert loads(text) == values[text]
+    assert loads(text.encode()) == values[text]
+
+
+@pytest.mark.parametrize("inner", ["1", '"[[["', "{}", "[]"])
+def test_nesting_is_bounded(inner: str) -> None:
+    around = MAX_DEPTH - (inner in ("{}", "[]"))
+    loads(_nested(around, inner))
+    with pytest.raises(ValueError, match=f"nested more than {MAX_DEPTH} deep"):
+        loads(_nested(around + 1, inner))
+
+
+@pytest.mark.parametrize("depth", [500, 900, 990, 1000, 5_000, 1_000_000])
+def test_deep_nesting_is_a_value_error(depth: int) -> None:
+    for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+        with pytest.raises(ValueError, match="nested more than"):
+            loads(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "Infinity", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[1", "\ufeff1", ""]
+)
+def test_what_is_not_finite_bounded_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        loads(text)

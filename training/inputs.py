@@ -59,6 +59,23 @@ def evenly_spaced(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
 
 
+def typical_image(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> int:
+    """Returns which of the images is nearest to their mean, seen coarsely: a picture in which everything can move.
+
+    Args:
+        images: All images, (N, H, W, C) uint8.
+        indices: Those to choose among, (M,).
+    """
+    side = 8
+    chosen = images[indices]
+    count, height, width, channels = chosen.shape
+    cells = chosen[:, : height // side * side, : width // side * side].reshape(
+        count, side, height // side, side, width // side, channels
+    )
+    coarse = cells.mean((2, 4)).reshape(count, -1)
+    return int(indices[np.square(coarse - coarse.mean(0)).sum(1).argmin()])
+
+
 def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
     """N(0, 1) noise of a step, a function of seed and step alone, equal on every device."""
     # Not torch's generator: on a CPU it takes only the low 32 bits of a seed, so that seed and step would run together.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,11 +16,14 @@ from models.pixels import to_input
 from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig
 from training.data.packs import Pack
-from training.inputs import evenly_spaced
 from training.memory import keep_freed_memory
 from training.monitor import Monitor, Progress
-from training.recorder import PREVIEW_IMAGES, Recorder, clear_run
+from training.pictures import PREVIEW_IMAGES
+from training.recorder import Recorder, clear_run
 from training.run import Run
+
+FINISH = "finish"
+"""What should_stop returns for a run that is to cool down from here and end as a completed one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,7 @@ def train(
         checkpoint_seconds: Time between checkpoints.
         on_progress: Called with every record.
         should_stop: Called before every step, and at times while lessons are computed; a reason ends the run after a
-            checkpoint.
+            checkpoint. The reason FINISH ends it later: after a cooldown from here, as a completed run.
         save_checkpoint: Replaces the writing of checkpoints into run_folder.
 
     Returns:
@@ -108,14 +112,15 @@ def train(
     saver = _Saver(run, run_folder / "checkpoints", fence, checkpoint, checkpoint_seconds, save_checkpoint)
     recorder = Recorder(run_folder, run.step)
     monitor = Monitor(run, recorder, on_progress)
-    preview_images = to_input(pack.images[evenly_spaced(run.shown_indices, PREVIEW_IMAGES)], run.device)
+    preview_images = to_input(pack.images[run.preview_indices(PREVIEW_IMAGES)], run.device)
+    asked = partial(_stop_reason, run, should_stop)
     reason, message = None, ""
 
     with closing(recorder), run.parts() as parts:
         while True:
             last = run.is_done
             validates, shows, restarts = _due(run)
-            reason = None if last or should_stop is None else should_stop()
+            reason = None if last else asked()
             saves = last or bool(reason) or saver.is_due()
             # Nothing is kept of a network that its last update broke, which only the next loss tells.
             if validates or shows or saves or restarts:
@@ -133,7 +138,9 @@ def train(
                     monitor.validated(validation)
             if shows:
                 with monitor.paused(), parts.paused():
-                    recorder.preview(run.step, run.network, preview_images)
+                    recorder.preview(
+                        run.step, run.num_steps, run.network, preview_images, run.config.objective.restart_at
+                    )
             if saves:
                 with monitor.paused():
                     saver.save()
@@ -144,7 +151,7 @@ def train(
             with monitor.paused():
                 if restarts:
                     run.restart(parts)
-                if not run.teaching.prepare(parts, should_stop):
+                if not run.teaching.prepare(parts, asked):
                     continue
             step = run.take_step(parts)
             if not math.isfinite(step.loss):
@@ -168,6 +175,15 @@ def train(
     )
 
 
+def _stop_reason(run: Run, should_stop: Callable[[], str | None] | None) -> str | None:
+    """Returns why the run is to stop now, or None. A request to finish brings its end nearer instead."""
+    reason = None if should_stop is None else should_stop()
+    if reason == FINISH:
+        run.finish()
+        return None
+    return reason
+
+
 def _due(run: Run) -> tuple[bool, bool, bool]:
     """Returns whether the run is to validate, to show a preview, and to restart before its next step."""
     config, step, last = run.config, run.step, run.is_done
@@ -176,7 +192,8 @@ def _due(run: Run) -> tuple[bool, bool, bool]:
     shows = config.preview_steps > 0 and (last or step % config.preview_steps == 0)
     # A run that was stopped after its restart, while lessons were computed, has shown the preview of this step.
     shows = shows and not run.teaching.was_prepared(step)
-    return due and len(run.validation_indices) > 0, shows, run.teaching.is_due(step)
+    restarts = run.teaching.is_due(step) and run.finishing is None
+    return due and len(run.validation_indices) > 0, shows, restarts
 
 
 def _clear(run_folder: Path, initial_weights: Path | None) -> None:

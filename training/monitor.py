@@ -166,9 +166,9 @@ class Monitor:
         run, speed = self._run, self._metrics["images_per_second"]
         progress = Progress(
             step=run.step,
-            num_steps=run.config.num_steps,
+            num_steps=run.num_steps,
             images_per_second=speed,
-            eta_seconds=(run.config.num_steps - run.step) * run.batches.batch_size / speed,
+            eta_seconds=(run.num_steps - run.step) * run.batches.batch_size / speed,
             metrics=self._metrics | self._validation,
             warnings=self._watch.look(run.step, self._metrics | self._validation),
         )

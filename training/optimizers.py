@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.config import TrainingConfig
-from training.schedules import cooldown, cosine_decay
+from training.schedules import Finishing, cooldown, cosine_decay
 
 
 def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -33,16 +33,25 @@ class LearningRate:
         self._config, self.optimizer = config, optimizer
         self._factor, self._best, self._waited = 1.0, float("inf"), 0
         self.current = config.learning_rate
+        self.finishing: Finishing | None = None
+        """The cooldown of a run that ends early."""
 
     def apply(self, step: int) -> None:
         """Sets the rate for the given step."""
-        self.current = self._config.learning_rate * self._factor
-        if self._config.learning_rate_schedule == "cosine":
-            self.current *= cosine_decay(step, self._config.num_steps)
-        elif self._config.learning_rate_schedule == "cooldown":
-            self.current *= cooldown(step, self._config.num_steps)
+        if self.finishing is None:
+            self.current = self._scheduled(step)
+        else:
+            self.current = self._scheduled(self.finishing.begin) * self.finishing.factor(step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.current
+
+    def _scheduled(self, step: int) -> float:
+        rate = self._config.learning_rate * self._factor
+        if self._config.learning_rate_schedule == "cosine":
+            return rate * cosine_decay(step, self._config.num_steps)
+        if self._config.learning_rate_schedule == "cooldown":
+            return rate * cooldown(step, self._config.num_steps)
+        return rate
 
     def validated(self, loss: float) -> None:
         """Takes a validation loss into account; lowers the rate after too many without a better one."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -22,6 +20,7 @@ from models.networks import VAE
 from training.checkpoints import list_checkpoints
 from training.data.sources import mark_as_own
 from training.inputs import evenly_spaced
+from training.pictures import PREVIEW_IMAGES, animation, capacity_figure, preview_sheet
 
 METRICS_FILE = "metrics.jsonl"
 LEFT_BY_A_RUN = (
@@ -35,8 +34,6 @@ LEFT_BY_A_RUN = (
     METRICS_FILE,
 )
 """In its folder, beside what others put there. The metrics last: while they are there, it is known to be a run's."""
-PREVIEW_IMAGES = 8
-PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
 _GIF_FRAMES = 100
 """Of training.gif: the previews of a long run would take minutes and gigabytes."""
 
@@ -83,16 +80,22 @@ class Recorder:
         scalars |= {f"kl_per_dimension/{k:02d}": kl for k, kl in enumerate(values.get("kl_per_dimension", ()))}
         self._events.add(step, *(summary.scalar(name, value) for name, value in scalars.items()))
 
-    def preview(self, step: int, network: VAE, images: Tensor) -> None:
-        """Saves previews/<step>.png: originals, reconstructions, and a traversal of every dimension of the first image.
+    def preview(self, step: int, num_steps: int, network: VAE, images: Tensor, restart_step: int | None) -> None:
+        """Saves previews/<step>.png, and draws training.gif and capacity.png anew.
 
-        Args: images, (N, C, H, W) in [0, 1], on the network's device.
+        Args:
+            step: Steps that are done.
+            num_steps: Steps of the run.
+            network: The network.
+            images: (N, C, H, W) in [0, 1], on its device; the first one is traversed.
+            restart_step: The step from which on another network is trained, if there is one.
         """
-        sheet = preview_sheet(network, images[:PREVIEW_IMAGES])
+        sheet = preview_sheet(network, images[:PREVIEW_IMAGES], step=step, num_steps=num_steps)
         buffer = io.BytesIO()
         Image.fromarray(sheet).save(buffer, "PNG")
         write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
         self._events.add(step, summary.image("preview", sheet, dataformats="HWC"))
+        self._draw(restart_step)
 
     def close(self) -> None:
         """Ends the files."""
@@ -100,14 +103,18 @@ class Recorder:
         self._events.close()
 
     def finish(self, restart_step: int | None = None) -> None:
-        """Draws training.gif out of the previews, and capacity.png: Burgess' figure of KL per dimension against C.
+        """Draws training.gif and capacity.png of the whole run.
 
-        Args: restart_step, from which on another network is trained, at the end of C.
+        Args:
+            restart_step: The step from which on another network is trained, at the end of C.
         """
+        self._draw(restart_step)
+
+    def _draw(self, restart_step: int | None) -> None:
         previews = self._previews()
         if previews:
             shown = evenly_spaced(np.arange(len(previews)), _GIF_FRAMES)
-            write_bytes(self.folder / "training.gif", _animate([previews[k] for k in shown]))
+            write_bytes(self.folder / "training.gif", animation([previews[k] for k in shown]))
         records = [json.loads(line) for line in (self.folder / METRICS_FILE).read_text("utf-8").splitlines()]
         records = [record for record in records if "kl_per_dimension" in record]
         if records:
@@ -150,72 +157,3 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return float("inf")
-
-
-def _animate(pictures: list[Path]) -> bytes:
-    """A GIF that shows each picture for .2 s, and holds one of them in memory at a time beside what it has written."""
-    frames = (_paletted(Image.open(path).convert("RGB")) for path in pictures)
-    buffer = io.BytesIO()
-    next(frames).save(buffer, "GIF", save_all=True, append_images=frames, duration=200, loop=0)
-    return buffer.getvalue()
-
-
-def _paletted(picture: Image.Image) -> Image.Image:
-    """At most 256 colours; greys stay as they are."""
-    if not np.ptp(np.asarray(picture), axis=2).any():
-        return picture.convert("L")
-    # An octree takes an eighth of the time of the usual median cut, and keeps small things' hues better.
-    return picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-
-
-@torch.no_grad()
-def preview_sheet(network: VAE, images: Tensor) -> NDArray[np.uint8]:
-    """Rows of pictures: originals, reconstructions, then one traversal from −3 to 3 a dimension; (H', W', 3) uint8."""
-    mean, _ = network.encode(images)
-    latent_dim = mean.shape[1]
-    values = torch.linspace(-PREVIEW_SPAN, PREVIEW_SPAN, PREVIEW_FRAMES, device=mean.device)
-    latents = mean[:1].repeat(latent_dim * PREVIEW_FRAMES, 1)
-    rows = torch.arange(len(latents), device=mean.device)
-    latents[rows, rows // PREVIEW_FRAMES] = values.repeat(latent_dim)
-    padding = torch.ones(PREVIEW_FRAMES - len(images) % PREVIEW_FRAMES, *images.shape[1:], device=images.device)
-    padding = padding[: -len(images) % PREVIEW_FRAMES]
-    tiles = torch.cat([images, padding, network.decode(mean), padding, network.decode(latents)])
-    pixels = (tiles.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    if pixels.shape[3] == 1:
-        pixels = pixels.repeat(3, axis=3)
-    pixels = np.pad(pixels, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
-    count, height, width, _ = pixels.shape
-    grid = pixels.reshape(count // PREVIEW_FRAMES, PREVIEW_FRAMES, height, width, 3)
-    sheet: NDArray[np.uint8] = grid.transpose(0, 2, 1, 3, 4).reshape(-1, PREVIEW_FRAMES * width, 3)
-    return sheet
-
-
-def capacity_figure(records: list[dict[str, Any]], restart_step: int | None = None) -> bytes:
-    """A PNG of KL per dimension against C, or against the step where C does not move (Burgess et al. 2018, Fig. 2).
-
-    Where C jumps, at a restart, the lines against C break.
-    """
-    # The object interface: pyplot keeps global state and is not safe in a worker's thread.
-    from matplotlib.figure import Figure
-
-    steps = [record["step"] for record in records]
-    capacities = [float(record.get("capacity", 0.0)) for record in records]
-    moves = max(capacities) - min(capacities) > 1e-9
-    # C stays at its maximum after the ramp; the step tells the whole story, so the figure shows both.
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True) if moves else [figure.subplots()]
-    kl = np.array([record["kl_per_dimension"] for record in records])
-    jump = sum(step <= restart_step for step in steps) if restart_step is not None else 0
-    broken = np.insert(kl, jump, np.nan, axis=0), np.insert(capacities, jump, np.nan)
-    for axes, (y, x), label in zip(panels, [(kl, steps), broken], ["step", "capacity C (nats)"], strict=False):
-        for k in range(kl.shape[1]):
-            axes.plot(x, y[:, k], linewidth=1, label=f"z{k}")
-        axes.set_xlabel(label)
-        axes.locator_params(axis="x", nbins=5)  # With more, the steps of a long run write over each other.
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("KL per dimension (nats)")
-    if kl.shape[1] <= 16:
-        panels[-1].legend(ncols=2, fontsize=7)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()

@@ -32,14 +32,18 @@ from training.config import (
     with_lengths_in_steps,
 )
 from training.data.packs import Pack
-from training.inputs import Batches, evenly_spaced, noise_at, sample_input, split_indices
+from training.inputs import Batches, evenly_spaced, noise_at, sample_input, split_indices, typical_image
 from training.objectives.base import RunFacts, StepLosses
 from training.objectives.losses import kl_per_dimension
 from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
 from training.restart import Teacher
+from training.schedules import Finishing
 from training.summary import SUMMARY_IMAGES, floor_of, summarise
 from training.teaching import Teaching
+
+_TYPICAL_AMONG = 512
+"""Images among which previews look for a typical one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class Run:
         self.step = 0
         self.validated_step = 0
         self.best_loss = float("inf")
+        self.finishing: Finishing | None = None
+        """The cooldown of a run that was asked to finish before its end."""
         self.penalty = config.objective.begin(
             RunFacts(
                 num_training_images=len(self.train_indices),
@@ -121,13 +127,34 @@ class Run:
             self._restore(checkpoint)
 
     @property
+    def num_steps(self) -> int:
+        """Steps after which the run ends: the config's, or fewer once it was asked to finish."""
+        return self.config.num_steps if self.finishing is None else self.finishing.end
+
+    @property
     def is_done(self) -> bool:
-        return self.step == self.config.num_steps
+        """Whether the run has reached its end."""
+        return self.step == self.num_steps
 
     @property
     def shown_indices(self) -> NDArray[np.int64]:
         """The split that previews and the model's description look at: validation, or training without one."""
         return self.validation_indices if len(self.validation_indices) else self.train_indices
+
+    def preview_indices(self, count: int) -> NDArray[np.int64]:
+        """Returns the images of the previews, (count,): a typical one first, then others from all over the split."""
+        indices = self.shown_indices
+        typical = typical_image(self.pack.images, evenly_spaced(indices, _TYPICAL_AMONG))
+        others = evenly_spaced(indices, count)
+        return np.concatenate([[typical], others[others != typical]])[:count]
+
+    def finish(self) -> None:
+        """Brings the run's end nearer: a cooldown from here, over a share of the steps that are done.
+
+        A restart that has not come yet does not come any more. Asking again changes nothing.
+        """
+        if self.finishing is None:
+            self._finish(Finishing.after(self.step, self.config.num_steps))
 
     def parts(self) -> Parts:
         """Returns the passes of the network over batches, a context that steps need."""
@@ -207,6 +234,7 @@ class Run:
             "origin": self.origin,
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
+            "finishing": None if self.finishing is None else [self.finishing.begin, self.finishing.end],
             **self.penalty.state(),
         }
         return Checkpoint(self.step, {name: tensor.clone() for name, tensor in tensors.items()}, state)
@@ -261,6 +289,11 @@ class Run:
         self.step = checkpoint.step
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
+        if state.get("finishing") is not None:
+            self._finish(Finishing(*state["finishing"]))
+
+    def _finish(self, finishing: Finishing | None) -> None:
+        self.finishing = self.learning_rate.finishing = finishing
 
     def _new_optimizer(self) -> None:
         self.optimizer = make_optimizer(self.config, self.network.parameters())

@@ -1,6 +1,29 @@
 """Schedules of the learning rate: pure functions of the step."""
 
 import math
+from dataclasses import dataclass
+
+FINISHING_SHARE = 0.25
+"""Steps of the cooldown of a run that ends early, as a share of the steps that are done: with it, the cooldown is the
+last fifth of the run, as it is in a run that goes to its end."""
+
+
+@dataclass(frozen=True)
+class Finishing:
+    """The cooldown of a run that ends early: the learning rate falls linearly to 0 from step `begin` to step `end`."""
+
+    begin: int
+    end: int
+
+    @classmethod
+    def after(cls, step: int, num_steps: int) -> "Finishing | None":
+        """Returns the cooldown of a run that is asked to end after `step`; None where its own end is nearer."""
+        end = step + max(1, round(FINISHING_SHARE * step))
+        return cls(step, end) if end < num_steps else None
+
+    def factor(self, step: int) -> float:
+        """Returns the factor on the learning rate that the run had at `begin`."""
+        return max(0.0, (self.end - step) / (self.end - self.begin))
 
 
 def cooldown(step: int, num_steps: int, *, share: float = 0.2) -> float:

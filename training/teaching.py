@@ -60,7 +60,7 @@ class Teaching:
             with parts.paused():
                 self.teacher.turn(self._pack.images, _turning_sample(self._indices, self._config.seed))
 
-    def prepare(self, parts: Parts, should_stop: Callable[[], str | None] | None) -> bool:
+    def prepare(self, parts: Parts, should_stop: Callable[[], str | None]) -> bool:
         """Computes the lessons of all training images once, where the steps with a teacher see each twice or more.
 
         Returns:
@@ -115,13 +115,13 @@ class Teaching:
         assert settings.restart_steps is not None
         return settings.restart_step, settings.restart_steps
 
-    def _compute(self, teacher: Teacher, parts: Parts, should_stop: Callable[[], str | None] | None) -> Tensor | None:
+    def _compute(self, teacher: Teacher, parts: Parts, should_stop: Callable[[], str | None]) -> Tensor | None:
         """Returns targets (N, K) by an image's place in the set, filled for the training images; None if stopped."""
         images, batch_size = self._pack.images, self._batches.batch_size
         lessons = torch.zeros(len(images), teacher.num_targets, device=teacher.dimensions.device)
         chunks = np.array_split(self._indices, math.ceil(len(self._indices) / batch_size))
         for k, rows in enumerate(chunks, start=1):
-            if k % _STOPPABLE == 0 and should_stop is not None and should_stop():
+            if k % _STOPPABLE == 0 and should_stop():
                 return None
             lessons[torch.from_numpy(rows).to(lessons.device)] = parts.apply(teacher.targets, images[rows])
         return lessons

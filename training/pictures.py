@@ -1,0 +1,184 @@
+"""The pictures of a run: previews with captions, their animation, and the figure of Burgess et al. 2018."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from models.networks import VAE
+from training.objectives.losses import kl_per_dimension
+
+PREVIEW_IMAGES = 8
+PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
+_FRAME_MS, _LAST_FRAME_MS = 250, 3000
+"""How long an animation shows a preview, and its last one, which people want to read."""
+_FONT_PX = 13
+_MARGIN_PX, _HEADER_PX = 84, 26
+_INK, _MUTED, _PAPER = (27, 27, 31), (98, 98, 106), (255, 255, 255)
+_LABELLED = 12
+"""Lines that the figure labels and colours: the dimensions of largest KL at the end. The others are grey."""
+
+
+def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) -> NDArray[np.uint8]:
+    """Returns originals, reconstructions and a traversal from −3 to 3 for each dimension, with their names.
+
+    Args:
+        network: The network.
+        images: At most 8 images, (N, C, H, W) in [0, 1], on its device; the first one is traversed.
+        step: Steps that are done.
+        num_steps: Steps of the run.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    rows, kls = _rows(network, images)
+    tile = rows.shape[2]
+    scale = max(1, round(64 / tile))
+    pitch = tile * scale + 2
+    sheet = Image.new("RGB", (_MARGIN_PX + PREVIEW_FRAMES * pitch, _HEADER_PX + len(rows) * pitch), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_PX)
+    draw.text((8, 6), f"step {step:,} of {num_steps:,}".replace(",", " "), _INK, font)
+    ends = f"each row: from -{PREVIEW_SPAN:g} to {PREVIEW_SPAN:g}"  # Pillow's own font has neither − nor σ.
+    draw.text((sheet.width - font.getlength(ends) - 8, 6), ends, _MUTED, font)
+    names = ["original", "decoded", *(f"z{k}" for k in range(len(kls)))]
+    for r, (name, row) in enumerate(zip(names, rows, strict=True)):
+        top = _HEADER_PX + r * pitch
+        middle = top + pitch // 2
+        if r < 2:
+            draw.text((8, middle - _FONT_PX // 2 - 2), name, _INK, font)
+        else:
+            draw.text((8, middle - _FONT_PX - 2), name, _INK, font)
+            draw.text((8, middle + 1), f"{kls[r - 2]:.2f} nats", _MUTED, font)
+        for c, pixels in enumerate(row):
+            picture = Image.fromarray(pixels).resize((tile * scale, tile * scale), Image.Resampling.NEAREST)
+            sheet.paste(picture, (_MARGIN_PX + c * pitch, top + 1))
+    return np.asarray(sheet)
+
+
+@torch.no_grad()
+def _rows(network: VAE, images: Tensor) -> tuple[NDArray[np.uint8], list[float]]:
+    """Returns the tiles (R, 8, H, W, 3) uint8 and the traversed image's KL of each dimension, nats."""
+    mean, log_variance = network.encode(images)
+    kls = kl_per_dimension(mean, log_variance).tolist()
+    latent_dim = mean.shape[1]
+    values = torch.linspace(-PREVIEW_SPAN, PREVIEW_SPAN, PREVIEW_FRAMES, device=mean.device)
+    latents = mean[:1].repeat(latent_dim * PREVIEW_FRAMES, 1)
+    index = torch.arange(len(latents), device=mean.device)
+    latents[index, index // PREVIEW_FRAMES] = values.repeat(latent_dim)
+    padding = images.new_ones(PREVIEW_FRAMES - len(images), *images.shape[1:])
+    tiles = torch.cat([images, padding, network.decode(mean), padding, network.decode(latents)])
+    pixels = (tiles.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    if pixels.shape[3] == 1:
+        pixels = pixels.repeat(3, axis=3)
+    count, height, width, _ = pixels.shape
+    return pixels.reshape(count // PREVIEW_FRAMES, PREVIEW_FRAMES, height, width, 3), kls
+
+
+def animation(pictures: Sequence[Path]) -> bytes:
+    """Returns a GIF of the pictures; the last one stands longer. It holds one of them in memory at a time."""
+    frames = (_paletted(Image.open(path).convert("RGB")) for path in pictures)
+    durations = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
+    buffer = io.BytesIO()
+    next(frames).save(buffer, "GIF", save_all=True, append_images=frames, duration=durations, loop=0)
+    return buffer.getvalue()
+
+
+def _paletted(picture: Image.Image) -> Image.Image:
+    """Returns the picture with at most 256 colours; greys stay as they are."""
+    if not np.ptp(np.asarray(picture), axis=2).any():
+        return picture.convert("L")
+    # An octree takes an eighth of the time of the usual median cut, and keeps small things' hues better.
+    return picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+
+
+def capacity_figure(records: list[dict[str, Any]], restart_step: int | None = None) -> bytes:
+    """Returns a PNG of KL per dimension against the step and, while C moves, against C (Burgess et al. 2018, Fig. 2).
+
+    Args:
+        records: The run's records, each with `step`, `kl_per_dimension` and, where there is one, `capacity`.
+        restart_step: The step from which on another network is trained, at the end of C.
+    """
+    # The object interface is used, since pyplot keeps global state and is not safe in a worker's thread.
+    from matplotlib.figure import Figure
+
+    steps = np.array([record["step"] for record in records])
+    capacities = np.array([float(record.get("capacity", 0.0)) for record in records])
+    kl = np.array([record["kl_per_dimension"] for record in records])
+    moving = _while_capacity_moves(steps, capacities, restart_step)
+    # The step tells the whole story; C stays at its end after the ramp, or jumps to it at a restart.
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 0.97, 1), wspace=0.06)  # type: ignore[union-attr,call-arg]
+    panels = figure.subplots(1, 2, sharey=True) if moving.sum() > 1 else [figure.subplots()]
+    colours = _colours(kl)
+    panels[0].set_ylim(0, max(0.1, float(kl.max())) * 1.06)
+    _draw_lines(panels[0], steps, kl, colours)
+    panels[0].set_xlabel("step")
+    panels[0].set_ylabel("KL per dimension (nats)")
+    if restart_step is not None and restart_step < steps[-1]:
+        panels[0].axvline(restart_step, color="0.6", linewidth=0.8, linestyle=":")
+        panels[0].annotate(
+            "restart", (restart_step, 0.98), xycoords=("data", "axes fraction"), fontsize=8, color="0.4", va="top"
+        )
+    if len(panels) > 1:
+        _draw_lines(panels[1], capacities[moving], kl[moving], colours)
+        panels[1].set_xlabel("capacity C (nats)" + (", until the restart" if restart_step is not None else ""))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _while_capacity_moves(
+    steps: NDArray[np.int64], capacities: NDArray[np.float64], restart_step: int | None
+) -> NDArray[np.bool_]:
+    """Returns which records were made while C moved along its ramp, before any restart."""
+    moving = np.ones(len(steps), bool) if restart_step is None else steps <= restart_step
+    if not moving.any() or np.ptp(capacities[moving]) < 1e-9:
+        return np.zeros(len(steps), bool)
+    at_end = np.isclose(capacities, capacities[moving][-1])
+    first_at_end = int(np.argmax(at_end & moving))
+    return moving & (np.arange(len(steps)) <= first_at_end)
+
+
+def _colours(kl: NDArray[np.float64]) -> dict[int, Any]:
+    """Returns a colour for each of the dimensions whose KL is largest at the end, no two alike."""
+    import matplotlib
+
+    palette = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    largest = [int(k) for k in np.argsort(-kl[-1])[:_LABELLED] if kl[:, k].max() > 0]
+    return dict(zip(largest, [*palette[::2], *palette[1::2]], strict=False))
+
+
+def _draw_lines(axes: Any, x: NDArray[Any], kl: NDArray[np.float64], colours: dict[int, Any]) -> None:
+    """Draws one line a dimension; those with a colour of their own are labelled at their ends."""
+    for k in range(kl.shape[1]):
+        own = colours.get(k)
+        width, order = (1.3, 2) if own else (0.8, 1)
+        axes.plot(x, kl[:, k], linewidth=width, color=own or "0.8", zorder=order)
+    gap = axes.get_ylim()[1] / 22
+    height = float("inf")
+    for k in sorted(colours, key=lambda k: -kl[-1, k]):
+        # From the top down, each label stands at its line's end, or under the label before it.
+        height = min(float(kl[-1, k]), height - gap)
+        if height < 0:
+            break
+        label = axes.annotate(
+            f"z{k}",
+            (x[-1], height),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=8,
+            color=colours[k],
+            va="center",
+            annotation_clip=False,
+        )
+        label.set_in_layout(False)
+    axes.locator_params(axis="x", nbins=5)  # With more, the steps of a long run write over each other.
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -348,12 +348,20 @@ def test_the_description_lists_the_problems_of_every_route(api: Service) -> None
 
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
+    # Two objectives read gamma, each with a default of its own.
     assert schema["properties"]["gamma"] == {
         "type": "number",
-        "description": "Weight γ of |KL − C| (capacity, which is meant where gamma is given and no objective).",
+        "description": "capacity: Weight γ of |KL − C|; where gamma is given and no objective, capacity is meant "
+        "(default 1000); factorvae: Weight γ of the total correlation; the paper has 10 to 100 (default 40).",
         "minimum": 0,
         "maximum": 1e6,
-        "default": 1000.0,
+    }
+    assert schema["properties"]["discriminator_width"] == {
+        "type": "integer",
+        "description": "Units a layer of the discriminator (factorvae).",
+        "minimum": 1,
+        "maximum": 4096,
+        "default": 1000,
     }
     assert schema["properties"]["objective"]["enum"][:3] == ["controlled", "capacity", "beta"]
     assert schema["properties"]["learning_rate"]["exclusiveMinimum"] == 0

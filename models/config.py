@@ -126,6 +126,9 @@ def explain(failure: Any) -> str:
             return f"must be {words} {_number_or_text(limit)}, not {_number_or_text(value)}"
     if kind == "literal_error":
         return f"must be one of {_choices(limits['expected'])}, not {_shown(value)}"
+    if kind in _LENGTHS:
+        words, thing = _LENGTHS[kind]
+        return f"must have {words} {limits[_LENGTH_KEYS[words]]} {thing}"
     return str(failure["msg"]).removeprefix("Value error, ")
 
 
@@ -139,6 +142,9 @@ _EXPECTED_TYPES = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "a text",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
 }
 _BOUNDS = {
     "greater_than_equal": "at least",
@@ -146,6 +152,13 @@ _BOUNDS = {
     "less_than_equal": "at most",
     "less_than": "below",
 }
+_LENGTHS = {
+    "string_too_short": ("at least", "characters"),
+    "string_too_long": ("at most", "characters"),
+    "too_short": ("at least", "entries"),
+    "too_long": ("at most", "entries"),
+}
+_LENGTH_KEYS = {"at least": "min_length", "at most": "max_length"}
 _BOUND_KEYS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application: its services, its routes, its documentation. Never imports torch."""
+"""The HTTP application: its services, its routes and the problems of its errors. It never imports torch."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -6,19 +6,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 
-from app import problems
+from app import openapi, problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.dependencies import Services
 from app.monitoring import Monitoring, MonitoringMiddleware
 from app.problems import Problem
-from app.schemas import TrainJob, Traversal, settings_schema
 from app.serve import broker
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
-from training.config import TrainingConfig, all_settings
 from training.data.images import ImageError
 from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
@@ -29,18 +26,18 @@ from worker.stores.storage import open_storage
 MAX_JSON_BYTES = 1024**2
 VERSION = "0.1.0"
 DESCRIPTION = """
-Trains β-VAEs on image sets, and shows what their latent dimensions do.
+The service trains β-VAEs on image sets and shows what their latent dimensions do.
 
 * **Traversals:** post an image, get animations: `curl -F image=@shape.png -H 'Accept: image/gif' …/traversals`
-* **Training:** `POST /train-jobs`, follow `/train-jobs/{id}/events`; a finished job has made a model.
+* **Training:** `POST /train-jobs`, follow `/train-jobs/{id}/events`; a job that succeeds makes a model.
 * **Failures** are `application/problem+json` with a stable `code`, whatever failed.
 """
 TAGS = [
     {"name": "traversals", "description": "Animations of latent dimensions."},
-    {"name": "train jobs", "description": "Trainings, from the queue to a model."},
-    {"name": "models", "description": "Trained networks, and calls of them."},
-    {"name": "data sets", "description": "What there is to train on."},
-    {"name": "operation", "description": "Health and numbers."},
+    {"name": "train jobs", "description": "Training jobs, from the queue to a model."},
+    {"name": "models", "description": "Trained networks: the registry, calls and evaluations."},
+    {"name": "data sets", "description": "Sets of images to train on."},
+    {"name": "operation", "description": "Health and metrics of the service."},
 ]
 
 
@@ -55,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
     )
     app.state.services = services
@@ -71,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _include(app, datasets.upload_router, dataset_bytes)
     _include(app, model_imports.upload_router, MAX_BUNDLE_BYTES + model_imports.MAX_SPEC_BYTES + FORM_OVERHEAD_BYTES)
     docs.install(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    openapi.install(app)
     return app
 
 
@@ -134,39 +132,6 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     IdempotencyConflict: lambda error: Problem("idempotency_conflict", str(error)),
     JobStoreUnavailable: lambda error: Problem("job_store_unavailable", "The job store does not answer."),
 }
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, with the schemas that FastAPI cannot see."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            tags=app.openapi_tags,
-        )
-        components = schema["components"]["schemas"]
-        components["Problem"] = problems.SCHEMA
-        components["TrainingConfig"] = settings_schema(all_settings(), TrainingConfig)
-        for model in (Traversal, TrainJob):
-            if model.__name__ not in components:
-                components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        components.pop("HTTPValidationError", None)
-        components.pop("ValidationError", None)
-        _use_problems(schema)
-        app.openapi_schema = schema
-    return app.openapi_schema
-
-
-def _use_problems(schema: dict[str, Any]) -> None:
-    """FastAPI documents its own 422 on every route with a parameter; here it is a problem, or cannot happen."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            answer = operation["responses"].get("422")
-            if answer and "HTTPValidationError" in str(answer.get("content", {}).get("application/json", "")):
-                entry = problems.responses("invalid_request")[422]
-                operation["responses"]["422"] = entry
 
 
 def __getattr__(name: str) -> Any:

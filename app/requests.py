@@ -102,15 +102,19 @@ def _without_default(schema: dict[str, Any]) -> None:
 class TrainingConfig(RootModel[dict[str, Any]]):
     """Settings of a training run, flat; those that are absent come from the preset, or have their defaults.
 
-    `x-objectives` lists the objectives that read a setting; a setting without it belongs to every run.
+    `x-objectives` lists the objectives that read a setting; a setting without it belongs to every run. `x-default` is
+    its default without a preset. It is no `default` of the schema, which clients would send in place of the preset's.
     """
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         properties = {}
         for name, field in all_settings().items():
-            readers = readers_of(name)
-            properties[name] = field_schema(field) | ({"x-objectives": readers} if readers else {})
+            schema = properties[name] = field_schema(field)
+            if "default" in schema:
+                schema["x-default"] = schema.pop("default")
+            if readers := readers_of(name):
+                schema["x-objectives"] = readers
         text = str(cls.__doc__).replace("\n    ", "\n")
         schema = {"type": "object", "title": cls.__name__, "description": text.strip()}
         return {**schema, "properties": properties, "additionalProperties": False}

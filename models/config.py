@@ -126,6 +126,8 @@ def explain(failure: Any) -> str:
             return f"must be {words} {_number_or_text(limit)}, not {_number_or_text(value)}"
     if kind == "literal_error":
         return f"must be one of {_choices(limits['expected'])}, not {_shown(value)}"
+    if limits.get("min_length") == 1:
+        return "must not be empty"
     if kind in _LENGTHS:
         words, thing = _LENGTHS[kind]
         return f"must have {words} {limits[_LENGTH_KEYS[words]]} {thing}"

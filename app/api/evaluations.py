@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_body
-from app.api.negotiation import wait_seconds
+from app.api.negotiation import PreferHeader, wait_seconds
 from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
@@ -42,7 +42,11 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
     },
 )  # fmt: skip
 async def create_evaluation(
-    model_id: str, request: Request, services: Services_, idempotency_key: KeyHeader = None
+    model_id: str,
+    request: Request,
+    services: Services_,
+    idempotency_key: KeyHeader = None,
+    prefer: PreferHeader = None,
 ) -> Response:
     """A training worker computes it, after the trainings that wait already; all scores of a large set take minutes.
 
@@ -52,7 +56,7 @@ async def create_evaluation(
     check_key(idempotency_key)
     asked = await read_body(request, EvaluationRequest)
     job = await anyio.to_thread.run_sync(_create, services, model_id, asked, idempotency_key)
-    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer"), 0.0))
+    job = await wait_until_finished(services, job, wait_seconds(prefer, 0.0))
     resource = describe(job, request)
     headers = {"Location": resource.links["self"], **_retry_after(job)}
     return respond(resource, 201 if job.is_finished else 202, headers)
@@ -119,10 +123,12 @@ def list_evaluations(model_id: str, request: Request, services: Services_) -> Ev
         **problems.responses("unknown_job", "job_store_unavailable"),
     },
 )
-async def get_evaluation(model_id: str, evaluation_id: str, request: Request, services: Services_) -> Response:
+async def get_evaluation(
+    model_id: str, evaluation_id: str, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Response:
     """The answer has state, progress, and then scores with 95 % intervals. `Prefer: wait=N` waits for the end."""
     job = await anyio.to_thread.run_sync(_get, services, model_id, evaluation_id)
-    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer"), 0.0))
+    job = await wait_until_finished(services, job, wait_seconds(prefer, 0.0))
     return respond(describe(job, request), headers=_retry_after(job))
 
 

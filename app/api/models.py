@@ -13,7 +13,7 @@ from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
 from app.api.model_calls import check_latents, run_call
 from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
-from app.api.negotiation import accepted, bytes_response, wait_seconds
+from app.api.negotiation import PreferHeader, accepted, bytes_response, wait_seconds
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
@@ -174,10 +174,11 @@ async def export_model(
     model_id: str,
     request: Request,
     services: Services_,
-    format: Annotated[Literal["bundle", "onnx", "card"], Query(description="What to make of it.")] = "bundle",
+    format: Annotated[Literal["bundle", "onnx", "card"], Query(description="Format of the file.")] = "bundle",
+    prefer: PreferHeader = None,
 ) -> Response:
     """The formats are safetensors and a description in JSON, ONNX graphs of encoder and decoder, or a model card."""
-    data = await export_bytes(services, model_id, format, _wait(request))
+    data = await export_bytes(services, model_id, format, _wait(prefer))
     filename = model_id + SUFFIXES[format]
     return bytes_response(request, data, EXPORTS[format], filename=filename, immutable=False)
 
@@ -189,13 +190,13 @@ async def export_model(
     openapi_extra=_IMAGE_FORM,
     responses=problems.responses(*IMAGE_PROBLEMS),
 )
-async def encode_image(model_id: str, request: Request, services: Services_) -> Encoded:
+async def encode_image(model_id: str, request: Request, services: Services_, prefer: PreferHeader = None) -> Encoded:
     """The answer has mean and log-variance of q(z given x), and in nats its KL from the prior per dimension and the
     reconstruction loss.
     """
     accepted(request.headers.get("accept"), ["application/json"])
     pixels = await _read_image(request, services, model_id)
-    answer = await run_call(services, "encode", model_id, _wait(request), pixels=pixels)
+    answer = await run_call(services, "encode", model_id, _wait(prefer), pixels=pixels)
     return Encoded(**answer.values)
 
 
@@ -213,11 +214,13 @@ async def encode_image(model_id: str, request: Request, services: Services_) -> 
         **problems.responses(*IMAGE_PROBLEMS),
     },
 )
-async def reconstruct_image(model_id: str, request: Request, services: Services_) -> Response:
+async def reconstruct_image(
+    model_id: str, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Response:
     """The answer is the decoded posterior mean, as PNG, or by `Accept` as JSON with the numbers of encode."""
     kind = accepted(request.headers.get("accept"), ["image/png", "application/json"])
     pixels = await _read_image(request, services, model_id)
-    answer = await run_call(services, "reconstruct", model_id, _wait(request), pixels=pixels)
+    answer = await run_call(services, "reconstruct", model_id, _wait(prefer), pixels=pixels)
     images = answer.images
     assert images is not None
     if kind == "image/png":
@@ -239,13 +242,13 @@ async def reconstruct_image(model_id: str, request: Request, services: Services_
         **problems.responses(*CALL_PROBLEMS),
     },
 )
-async def decode_latents(model_id: str, request: Request, services: Services_) -> Response:
+async def decode_latents(model_id: str, request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
     """`z` holds one latent vector or several; the answer is a PNG, or by `Accept` JSON, (N, H, W, C)."""
     kind = accepted(request.headers.get("accept"), ["image/png", "application/json"])
     body = await read_body(request, LatentVectors)
     record = await anyio.to_thread.run_sync(services.models.record, model_id)
     latents = check_latents(body.z, record.info.network)
-    answer = await run_call(services, "decode", model_id, _wait(request), latents=latents)
+    answer = await run_call(services, "decode", model_id, _wait(prefer), latents=latents)
     images = answer.images
     assert images is not None
 
@@ -262,8 +265,8 @@ def _numbers(images: Any) -> Any:
     return images.astype("float64").round(6).tolist()
 
 
-def _wait(request: Request) -> float:
-    return max(1.0, wait_seconds(request.headers.get("prefer")))
+def _wait(prefer: str | None) -> float:
+    return max(1.0, wait_seconds(prefer))
 
 
 async def _read_image(request: Request, services: Services, model_id: str) -> Any:

@@ -16,6 +16,7 @@ from app.api.media import image_dimension_zip, read_upload
 from app.api.negotiation import (
     DEFAULT_WAIT_SECONDS,
     FILE_WAIT_SECONDS,
+    PreferHeader,
     accepted,
     bytes_response,
     wait_seconds,
@@ -108,7 +109,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
         {"multipart/form-data": TraversalForm, "application/x-www-form-urlencoded": TraversalFields},
     ),
 )  # fmt: skip
-async def create_traversal(request: Request, services: Services_) -> Response:
+async def create_traversal(request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
     """Send an `image` (or a latent vector `z`, or a `seed`); every other field has a default.
 
     The id is a hash of model, pixels, parameters and renderer, so that the same request is the same traversal, which
@@ -124,7 +125,7 @@ async def create_traversal(request: Request, services: Services_) -> Response:
     format = FORMAT_OF[media_type]
     status = 200
     patience = DEFAULT_WAIT_SECONDS if format == "json" else FILE_WAIT_SECONDS
-    deadline = anyio.current_time() + wait_seconds(request.headers.get("prefer"), patience)
+    deadline = anyio.current_time() + wait_seconds(prefer, patience)
     while not await anyio.to_thread.run_sync(_is_stored, services, asked.id, format):
         status = 201
         job = await anyio.to_thread.run_sync(_start, services, asked, format)

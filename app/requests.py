@@ -21,7 +21,6 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
 from starlette.datastructures import UploadFile
 
 from app.problems import validation_problem
@@ -107,7 +106,7 @@ class TrainingConfig(RootModel[dict[str, Any]]):
     """
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         properties = {}
         for name, field in all_settings().items():
             schema = properties[name] = field_schema(field)

@@ -285,3 +285,11 @@ class Readiness(Health):
     """Whether work can be done: the number of workers that consume each queue."""
 
     workers: dict[str, int]
+
+
+class ProblemDescription(Answer):
+    """The meaning of a problem's code."""
+
+    code: str
+    status: int
+    title: str

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticKnownError
 
 
 class ConfigError(ValueError):
@@ -182,7 +181,7 @@ def _choices(expected: str) -> str:
 def _whole(value: Any) -> Any:
     """Refuses True and 64.0, which a Literal of integers takes for 1 and 64."""
     if value is not None and type(value) is not int:
-        raise PydanticKnownError("int_type")
+        raise ValueError(f"must be {_EXPECTED_TYPES['int_type']}, not {_shown(value)}")
     return value
 
 

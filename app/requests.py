@@ -35,13 +35,11 @@ from worker.rendering.request import TraversalRequest
 MAX_LABEL_LENGTH = 60
 MAX_LATENT = 1000.0
 MAX_SEED = 2**31 - 1
-MODEL_FORMATS = ("auto", "bundle", "safetensors", "disentangling-vae", "1konny")
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 """The schema of a file."""
 
 Upload = Annotated[UploadFile, WithJsonSchema(BINARY)]
 Preset = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PRESETS)})]
-Score = Annotated[str, WithJsonSchema({"type": "string", "enum": list(METRICS)})]
 
 
 class Body(BaseModel):
@@ -91,6 +89,12 @@ def _described_as(schema: Mapping[str, Any]) -> Callable[[dict[str, Any]], None]
         own.update(schema)
 
     return replace
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    """Describes a field that is absent where it has no value, since forms have no null."""
+    schema |= next(one for one in schema.pop("anyOf") if one.get("type") != "null")
+    del schema["default"]
 
 
 def _without_default(schema: dict[str, Any]) -> None:
@@ -166,7 +170,7 @@ class TrainJobForm(Body):
     """A training job on images that come along."""
 
     name: str = Field("", description="Name of the job and of the model.")
-    preset: Preset | None = Field(None, description="Settings to start from.", json_schema_extra=_without_default)
+    preset: Preset | None = Field(None, description="Settings to start from.", json_schema_extra=_without_null)
     config: str = Field("", description="As in JSON, written as JSON text.")
     from_: str = Field("", alias="from", description=_FROM)
     evaluate: str = Field("", description='As in JSON, written as JSON text: true, or ["mig"].')
@@ -194,13 +198,8 @@ class DatasetForm(Body):
     name: str | None = Field(
         None,
         description="Its name, of which its id is made; empty: that of the address (`?name=`).",
-        json_schema_extra=_described_as(
-            {
-                "type": "string",
-                "description": "Its name, of which its id is made; empty: that of the address (`?name=`).",
-                "example": "faces",
-            }
-        ),
+        json_schema_extra=_without_null,
+        examples=["faces"],
     )
     file: Upload = Field(description="A zip of images, in folders or not; or pixels in a .npz, .npy or .h5 file.")
 
@@ -214,13 +213,9 @@ class ModelForm(Body):
     )
     spec: Upload | None = Field(
         None,
-        json_schema_extra=_described_as(
-            {
-                **BINARY,
-                "description": "The description beside the file: model.json of a model.safetensors, specs.json of "
-                "disentangling-vae.",
-            }
-        ),
+        description="The description beside the file: model.json of a model.safetensors, specs.json of "
+        "disentangling-vae.",
+        json_schema_extra=_without_null,
     )
     name: str = Field("", description="Name of the model; empty: the one in the file.")
     format: Literal["auto", "bundle", "safetensors", "disentangling-vae", "1konny"] = Field(
@@ -303,14 +298,11 @@ _PARAMETERS: dict[str, Any] = {name: _text_field(field) for name, field in Trave
 class TraversalUploads(TraversalParameters):
     """The images of a traversal's form."""
 
-    image: Upload | None = Field(
-        None, json_schema_extra=_described_as({**BINARY, "description": "The image to start from."})
-    )
+    image: Upload | None = Field(None, description="The image to start from.", json_schema_extra=_without_null)
     image2: Upload | None = Field(
         None,
-        json_schema_extra=_described_as(
-            {**BINARY, "description": "A second image: the traversal then is the path between the two."}
-        ),
+        description="A second image: the traversal then is the path between the two.",
+        json_schema_extra=_without_null,
     )
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application: its routes, the problems of its errors and its description. It never imports torch."""
+"""The HTTP application: its services, its routes and the problems of its errors. It never imports torch."""
 
 import tempfile
 from collections.abc import AsyncIterator
@@ -6,10 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from starlette.middleware.cors import CORSMiddleware
 
-from app import guard, problems
+from app import guard, openapi, problems
 from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.body_limits import MediaTypeLimitMiddleware
@@ -18,10 +17,8 @@ from app.headers import SafeHeadersMiddleware
 from app.methods import MethodsMiddleware
 from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
-from app.schemas import TrainJob, Traversal, settings_schema
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
-from training.config import TrainingConfig, all_settings
 from training.data.images import ImageError
 from worker.jobs.records import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.dataset_records import UnknownDataset
@@ -33,18 +30,18 @@ MAX_JSON_BYTES = 1024**2
 VERSION = "0.1.0"
 """A test compares it with pyproject.toml and with the label of the Docker images."""
 DESCRIPTION = """
-Trains β-VAEs on image sets, and shows what their latent dimensions do.
+The service trains β-VAEs on image sets and shows what their latent dimensions do.
 
 * **Traversals:** post an image, get animations: `curl -F image=@shape.png -H 'Accept: image/gif' …/traversals`
-* **Training:** `POST /train-jobs`, follow `/train-jobs/{id}/events`; a finished job has made a model.
+* **Training:** `POST /train-jobs`, follow `/train-jobs/{id}/events`; a job that succeeds makes a model.
 * **Failures** are `application/problem+json` with a stable `code`, whatever failed.
 """
 TAGS = [
     {"name": "traversals", "description": "Animations of latent dimensions."},
-    {"name": "train jobs", "description": "Trainings, from the queue to a model."},
-    {"name": "models", "description": "Trained networks, and calls of them."},
-    {"name": "data sets", "description": "What there is to train on."},
-    {"name": "operation", "description": "Health and numbers."},
+    {"name": "train jobs", "description": "Training jobs, from the queue to a model."},
+    {"name": "models", "description": "Trained networks: the registry, calls and evaluations."},
+    {"name": "data sets", "description": "Sets of images to train on."},
+    {"name": "operation", "description": "Health and metrics of the service."},
 ]
 
 
@@ -63,6 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
         lifespan=_lifespan,
     )
     app.state.services = services
@@ -80,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _include(app, datasets.upload_router, dataset_bytes)
     _include(app, model_imports.upload_router, MAX_BUNDLE_BYTES + model_imports.MAX_SPEC_BYTES + FORM_OVERHEAD_BYTES)
     docs.install(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    openapi.install(app)
     return app
 
 
@@ -146,40 +144,6 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     IdempotencyConflict: lambda error: Problem("idempotency_conflict", str(error)),
     JobStoreUnavailable: lambda error: Problem("job_store_unavailable", "The job store does not answer."),
 }
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Returns the API's OpenAPI description with the schemas that FastAPI cannot see."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            tags=app.openapi_tags,
-        )
-        components = schema["components"]["schemas"]
-        components["Problem"] = problems.SCHEMA
-        components["TrainingConfig"] = settings_schema(all_settings(), TrainingConfig)
-        for model in (Traversal, TrainJob):
-            if model.__name__ not in components:
-                components[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        components.pop("HTTPValidationError", None)
-        components.pop("ValidationError", None)
-        _use_problems(schema)
-        guard.document(schema)
-        app.openapi_schema = schema
-    return app.openapi_schema
-
-
-def _use_problems(schema: dict[str, Any]) -> None:
-    """Replaces the 422 that FastAPI documents on every route with a parameter by the problem that the service sends."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            answer = operation["responses"].get("422")
-            if answer and "HTTPValidationError" in str(answer.get("content", {}).get("application/json", "")):
-                entry = problems.responses("invalid_request")[422]
-                operation["responses"]["422"] = entry
 
 
 def __getattr__(name: str) -> Any:

@@ -1,15 +1,17 @@
 """Every failure over HTTP has one shape: `application/problem+json` (RFC 9457) with a stable `code`.
 
-`Problem` is what routes raise; `install` catches it and everything else that can end a request: the framework's own
-404, 405, 413 and 422, errors of the layers below (an unreachable Redis, a refused setting), and bugs.
+Routes raise `Problem`. `install` catches it and everything else that can end a request: the framework's own 404, 405,
+413 and 422, errors of the layers below (an unreachable Redis, a refused setting), and bugs.
 """
 
-import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, JsonValue
+from pydantic.fields import FieldInfo
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
@@ -17,14 +19,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.headers import SAFE_HEADERS
+from models.config import ConfigError, explain, unknown_setting
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+MAX_NAME_LENGTH = 100
+"""Characters of an unknown field's name that an answer repeats."""
 
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """What a `code` stands for: its status and title never change, its detail names the case."""
+    """The meaning of a `code`: its status and title never change, while the detail names the case."""
 
     status: int
     title: str
@@ -78,12 +83,34 @@ _CODE_BY_STATUS = {
 }
 
 
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """Every failure has this shape. `code` is stable; `detail` is for people."""
+
+    type: str = Field(description="Address of the description of this code.")
+    title: str
+    status: int
+    detail: str
+    code: str = Field(json_schema_extra={"enum": list[JsonValue](sorted(KINDS))})
+    instance: str = Field(description="Path of the request.")
+    errors: list[FieldError] = Field([], description="The fields that are wrong, where any are named.")
+
+
 @dataclass
 class Problem(Exception):
-    """A failure that the client is told about.
+    """A failure of a request, as the client reads it.
 
-    Args: code, a key of KINDS; detail, one sentence about this case; errors, one entry per wrong field, each
-    {"field", "message"}; headers, joined to the answer's.
+    Attributes:
+        code: A key of KINDS.
+        detail: One sentence about this case.
+        errors: One entry per wrong field, each {"field", "message"}.
+        headers: Headers that are added to those of the response.
     """
 
     code: str
@@ -96,6 +123,7 @@ class Problem(Exception):
 
     @property
     def status(self) -> int:
+        """The HTTP status of the code."""
         return KINDS[self.code].status
 
 
@@ -110,35 +138,90 @@ class BodyTooLarge(HTTPException):
 
 
 def invalid(field_name: str, message: str) -> Problem:
-    """A 422 for one field."""
+    """Returns a 422 for one field."""
     return Problem("invalid_request", f"{field_name}: {message}", [{"field": field_name, "message": message}])
 
 
+def unknown_field(name: str, known: Iterable[str]) -> Problem:
+    """Returns a 422 for a field that a body does not have, with the nearest known name, or with all of them.
+
+    Args:
+        name: The field that the client sent.
+        known: The fields that the body has.
+    """
+    error = _unknown_field(name, known)
+    return invalid(error.field, error.message)
+
+
+def _unknown_field(name: str, known: Iterable[str]) -> ConfigError:
+    names = sorted(known)
+    message = "is no field of this request"
+    error = unknown_setting(name[:MAX_NAME_LENGTH], names, message)
+    return error if error.message != message else ConfigError(error.field, f"{message}; it has {', '.join(names)}")
+
+
+def validation_problem(failures: Iterable[Any], fields: Mapping[str, FieldInfo] | None = None) -> Problem:
+    """Returns a 422 that says what is wrong with every field, in the words of models.config.
+
+    Args:
+        failures: The entries of pydantic's `errors()`.
+        fields: The fields of the body that was checked.
+    """
+    known = {field.alias or name: field for name, field in (fields or {}).items()}
+    messages: dict[str, str] = {}
+    for failure in failures:
+        name, message = _explained(failure, known)
+        messages.setdefault(name, message)
+    errors = [{"field": name, "message": message} for name, message in messages.items()]
+    detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors[:3]) or "The request is not valid."
+    return Problem("invalid_request", detail, errors)
+
+
+def _explained(failure: Any, known: Mapping[str, FieldInfo]) -> tuple[str, str]:
+    """Returns the name of the field and what is wrong with it; a place inside a list is part of the latter."""
+    path = list(failure["loc"])
+    if path and path[0] in ("body", "query", "path", "header"):
+        path = path[1:] or path
+    indices = "".join(f"[{part}]" for part in path if isinstance(part, int))
+    name = ".".join(part for part in path if isinstance(part, str))
+    if failure["type"] == "extra_forbidden":
+        error = _unknown_field(name, known)
+        return error.field, error.message
+    cause = failure.get("ctx", {}).get("error")
+    message = cause.message if isinstance(cause, ConfigError) else explain(failure)
+    if failure["type"] == "missing" and name in known and (text := known[name].description):
+        message += f": {text[0].lower()}{text[1:].rstrip('.')}"
+    return name or "body", f"{message} (at {indices})" if indices else message
+
+
 def problem_json(problem: Problem, instance: str) -> dict[str, Any]:
-    """The body of the answer; `errors` is there only when fields are named."""
+    """Returns the body of the answer, which has `errors` only when fields are named."""
+    return _details(problem, instance).model_dump(exclude_unset=True)
+
+
+def _details(problem: Problem, instance: str) -> ProblemDetails:
     kind = KINDS[problem.code]
-    body: dict[str, Any] = {
-        "type": f"/problems/{problem.code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": problem.detail,
-        "code": problem.code,
-        "instance": instance,
-    }
-    if problem.errors:
-        body["errors"] = problem.errors
-    return body
+    errors = {"errors": [FieldError(**error) for error in problem.errors]} if problem.errors else {}
+    return ProblemDetails(
+        type=f"/problems/{problem.code}",
+        title=kind.title,
+        status=kind.status,
+        detail=problem.detail,
+        code=problem.code,
+        instance=instance,
+        **errors,
+    )
 
 
 def problem_response(problem: Problem, instance: str) -> Response:
-    """The answer; 429 and 503 always carry Retry-After."""
+    """Returns the answer; 429 and 503 always carry Retry-After."""
     headers = dict(problem.headers)
     if problem.status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     headers.setdefault("Cache-Control", "no-store")
     # Answers to bugs pass by the middleware that adds these to all others.
     headers = {**SAFE_HEADERS, **headers}
-    body = json.dumps(problem_json(problem, instance), ensure_ascii=True).encode()
+    body = _details(problem, instance).model_dump_json(exclude_unset=True, ensure_ascii=True)
     return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
@@ -147,20 +230,13 @@ def _from_status(status: int, detail: str, headers: dict[str, str] | None) -> Pr
     return Problem(code, detail, headers=dict(headers or {}))
 
 
-def _from_validation(error: RequestValidationError) -> Problem:
-    errors = []
-    for one in error.errors():
-        path = [str(part) for part in one["loc"] if part not in ("body", "query", "path", "header")]
-        errors.append({"field": ".".join(path) or str(one["loc"][0]), "message": str(one["msg"])})
-    detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors[:3]) or "The request is not valid."
-    return Problem("invalid_request", detail, errors)
-
-
 def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: dict[int, str] | None = None) -> None:
     """Makes `app` answer every failure with a problem.
 
-    Args: translate, exceptions of the layers below, each with a function (exception) -> Problem; body_limits, in bytes,
-    each with the setting that it comes from.
+    Args:
+        app: The application.
+        translate: Exceptions of the layers below, each with a function (exception) -> Problem.
+        body_limits: Limits of bodies in bytes, each with the setting that it comes from.
     """
     settings = body_limits or {}
 
@@ -178,10 +254,10 @@ def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: di
 
     async def on_validation_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(_from_validation(error), request.url.path)
+        return problem_response(validation_problem(error.errors()), request.url.path)
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        # Starlette raises it again after the answer: the server logs the trace.
+        # Starlette raises it again after the answer, so that the server logs the trace.
         return problem_response(Problem("internal_error", "This is a bug of the service."), request.url.path)
 
     app.add_exception_handler(Problem, on_problem)
@@ -194,7 +270,7 @@ def install(app: FastAPI, translate: dict[type[Exception], Any], body_limits: di
 
 
 def _too_large(scope: Scope, body_limits: dict[int, str]) -> str:
-    """What to say of a body over the limit of its route."""
+    """Returns the detail for a body over the limit of its route."""
     limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
     if limit is None:
         return _DETAILS[413]
@@ -212,7 +288,7 @@ def _translator(to_problem: Any) -> Any:
 class ProblemMiddleware:
     """Replaces plain-text failures of the framework by problems.
 
-    Starlette answers some failures itself, past every exception handler: a body over its limit (413), a range that a
+    Starlette answers some failures itself, without any exception handler: a body over its limit (413), a range that a
     file does not have (416), a missing static file.
     """
 
@@ -273,7 +349,7 @@ EXAMPLES: dict[str, str] = {
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of a route's failures: one per status, an example per code."""
+    """Returns the OpenAPI entries of a route's failures: one per status, with an example per code."""
     entries: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, "internal_error"):
         kind = KINDS[code]
@@ -281,34 +357,10 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
         problem = Problem(code, EXAMPLES.get(code, f"{kind.title}."), errors)
         entry = entries.setdefault(kind.status, {"description": kind.title, "content": {MEDIA_TYPE: {"examples": {}}}})
         content = entry["content"][MEDIA_TYPE]
-        content["schema"] = {"$ref": "#/components/schemas/Problem"}
+        content["schema"] = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
         content["examples"][code] = {"summary": kind.title, "value": problem_json(problem, "/…")}
         if len(content["examples"]) > 1:
             entry["description"] = "One of: " + ", ".join(content["examples"])
         if kind.status in (429, 503):
             entry["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds to wait."}}
     return entries
-
-
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "title": "Problem",
-    "description": "Every failure has this shape. `code` is stable; `detail` is for people.",
-    "required": ["type", "title", "status", "detail", "code", "instance"],
-    "properties": {
-        "type": {"type": "string", "description": "Address of the description of this code."},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string", "enum": sorted(KINDS)},
-        "instance": {"type": "string", "description": "Path of the request."},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {"field": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}

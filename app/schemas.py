@@ -1,46 +1,34 @@
-"""The shapes of answers, and the schemas that are generated from the settings' own definitions."""
+"""The shapes of answers. Every route answers with an instance of one of them, unless it sends a file.
 
-from collections.abc import Mapping
+An answer leaves out what was not set: a field that is absent and one that is null stay different things.
+"""
+
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Aliased
-from pydantic.fields import FieldInfo
+from starlette.responses import Response
 
-
-def settings_schema(settings: Mapping[str, FieldInfo], group: type[BaseModel]) -> dict[str, Any]:
-    """Returns the JSON schema of a flat group of settings, none of which is required.
-
-    Args:
-        settings: The settings by name.
-        group: The class that the schema takes its title and description from.
-    """
-    return {
-        "type": "object",
-        "title": group.__name__,
-        "description": (group.__doc__ or "").strip(),
-        "additionalProperties": False,
-        "properties": {name: field_schema(field) for name, field in settings.items()},
-    }
-
-
-def field_schema(field: FieldInfo) -> dict[str, Any]:
-    """Returns the JSON schema of one setting: type, bounds, default, unit and text."""
-    kind: Any = field.annotation
-    holder = create_model("Setting", setting=(kind, field))
-    schema: dict[str, Any] = holder.model_json_schema()["properties"]["setting"]
-    schema.pop("title", None)
-    if schema.get("default") is None and "anyOf" not in schema:
-        schema.pop("default", None)  # Its default differs by objective, and stands in its text.
-    if "unit" in schema:
-        schema["description"] += f" ({schema.pop('unit')})"
-    return schema
+from models.config import NetworkConfig
+from models.info import Preprocessing
 
 
 class Answer(BaseModel):
-    """Base of all answers; what a later version adds does not break a reader."""
+    """Base of all answers; fields that a later version adds do not break a reader."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+def respond(answer: Answer, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Returns an answer as a response, for routes that choose the status or the headers.
+
+    Args:
+        answer: The body.
+        status: The HTTP status.
+        headers: Headers of the response.
+    """
+    body = answer.model_dump_json(by_alias=True, exclude_unset=True)
+    return Response(body, status, headers, "application/json")
 
 
 class Failure(Answer):
@@ -53,8 +41,8 @@ class Failure(Answer):
 class Progress(Answer):
     """How far a job has come.
 
-    `phase`, while a worker has it: packing (the data set), training, naming (the dimensions) or evaluating;
-    `phase_fraction` is how far that phase is, where it is known.
+    `phase` is null unless a worker runs the job; then it is packing (the data set), training, naming (the dimensions)
+    or evaluating. `phase_fraction` is the share of that phase that is done, where it is known.
     """
 
     step: int | None = None
@@ -82,6 +70,7 @@ class TrainJob(Answer):
     """A training job."""
 
     id: str
+    kind: str
     name: str
     status: str
     dataset: str
@@ -94,15 +83,19 @@ class TrainJob(Answer):
     attempts: int
     resumed_from_step: int | None
     model: str | None
+    result: dict[str, Any] | None
     error: Failure | None
-    created_at: str | float | None
-    started_at: str | float | None
-    finished_at: str | float | None
+    warnings: list[str]
+    worker: str | None
+    created_at: str | None
+    started_at: str | None
+    updated_at: str | None
+    finished_at: str | None
     links: dict[str, str]
 
 
 class Score(Answer):
-    """A score in [0, 1] with its 95 % bootstrap interval; `note` says why it is not defined, where it is not."""
+    """A score in [0, 1] with its 95 % bootstrap interval; `note` says why a score is undefined."""
 
     value: float | None
     interval: list[float] | None = None
@@ -110,7 +103,7 @@ class Score(Answer):
 
 
 class Findings(Answer):
-    """What an evaluation found; losses in nats per image, of `num_loss_images` images."""
+    """The findings of an evaluation; losses are in nats per image, over `num_loss_images` images."""
 
     scores: dict[str, Score]
     reconstruction_loss: float
@@ -124,7 +117,7 @@ class Findings(Answer):
 
 
 class Evaluation(Answer):
-    """The evaluation of a model on a data set: a job, and what it found once it has succeeded."""
+    """The evaluation of a model on a data set: a job, and its findings once it has succeeded."""
 
     id: str
     status: str
@@ -133,11 +126,12 @@ class Evaluation(Answer):
     metrics: list[str]
     seed: int
     progress: Progress
+    attempts: int
     result: Findings | None
     error: Failure | None
-    created_at: str | float | None
-    started_at: str | float | None
-    finished_at: str | float | None
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
     links: dict[str, str]
 
 
@@ -148,10 +142,16 @@ class EvaluationList(Answer):
 
 
 class TrainJobList(Answer):
-    """One page of jobs, newest first."""
+    """One page of jobs, newest first; `next` continues with the page after it."""
 
     jobs: list[TrainJob]
     next: str | None
+
+
+class PreviewList(Answer):
+    """Addresses of a job's previews, oldest first."""
+
+    previews: list[str]
 
 
 class TraversalDimension(Answer):
@@ -165,7 +165,7 @@ class TraversalDimension(Answer):
 
 
 class Traversal(Answer):
-    """A traversal: what was asked for, and the addresses of what was made."""
+    """A traversal: its parameters, and the addresses of its files."""
 
     id: str
     status: str
@@ -187,9 +187,10 @@ class Model(Answer):
     default: bool
     shipped: bool
     likelihood: str
-    network: dict[str, Any]
-    preprocessing: dict[str, Any]
+    network: NetworkConfig
+    preprocessing: Preprocessing
     dataset: dict[str, Any]
+    training: dict[str, Any]
     step: int
     kl_per_dimension: list[float]
     active_dimensions: list[int]
@@ -197,29 +198,53 @@ class Model(Answer):
     steered_beta: float | None
     bernoulli_floor: float | None
     metrics: dict[str, Any]
+    aggregate_mean: list[float]
+    aggregate_std: list[float]
     dimension_labels: list[str]
     dimension_effects: list[dict[str, Any]]
     licence: str
     source: str
     created_at: str
+    weights_sha256: str
     links: dict[str, str]
 
 
 class ModelList(Answer):
-    """All models, and the id of the one that is used when none is named."""
+    """All models, and the id of the one that is used when a request names none; null where there is no model."""
 
     models: list[Model]
-    default: str
+    default: str | None
+
+
+class Packing(Answer):
+    """A job that packs a data set."""
+
+    id: str
+    status: str
+    preprocessing: Preprocessing
+    progress: Progress
+    result: dict[str, Any] | None
+    error: Failure | None
+    created_at: str | None
+    finished_at: str | None
 
 
 class Dataset(Answer):
-    """A set of images to train on."""
+    """A set of images to train on; `packing` is there where a single data set is asked for."""
 
     id: str
     name: str
     kind: str
+    source: str
     status: str
     num_images: int | None
+    num_rejected: int | None
+    packs: list[dict[str, Any]]
+    error: Failure | None
+    layout: str
+    split: str
+    created_at: str | None
+    packing: list[Packing] = []
     links: dict[str, str]
 
 
@@ -230,7 +255,7 @@ class DatasetList(Answer):
 
 
 class Encoded(Answer):
-    """The posterior of one image; `reconstruction_loss` in nats."""
+    """The posterior of one image; `reconstruction_loss` is in nats."""
 
     mean: list[float]
     log_variance: list[float]
@@ -238,13 +263,33 @@ class Encoded(Answer):
     reconstruction_loss: float
 
 
-class Decoded(Answer):
-    """Decoded pictures: pixel means in [0, 1], (N, H, W, C)."""
+class Reconstructed(Encoded):
+    """The posterior of one image and its reconstruction: pixel means in [0, 1], (H, W, C)."""
 
-    images: list[Any]
+    image: list[list[list[float]]]
+
+
+class Decoded(Answer):
+    """Decoded images: pixel means in [0, 1], (N, H, W, C)."""
+
+    images: list[list[list[list[float]]]]
 
 
 class Health(Answer):
-    """Whether a part answers."""
+    """Whether this process answers."""
 
     status: str
+
+
+class Readiness(Health):
+    """Whether work can be done: the number of workers that consume each queue."""
+
+    workers: dict[str, int]
+
+
+class ProblemDescription(Answer):
+    """The meaning of a problem's code."""
+
+    code: str
+    status: int
+    title: str

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticKnownError
 
 
 class ConfigError(ValueError):
@@ -126,6 +125,11 @@ def explain(failure: Any) -> str:
             return f"must be {words} {_number_or_text(limit)}, not {_number_or_text(value)}"
     if kind == "literal_error":
         return f"must be one of {_choices(limits['expected'])}, not {_shown(value)}"
+    if limits.get("min_length") == 1:
+        return "must not be empty"
+    if kind in _LENGTHS:
+        words, thing = _LENGTHS[kind]
+        return f"must have {words} {limits[_LENGTH_KEYS[words]]} {thing}"
     return str(failure["msg"]).removeprefix("Value error, ")
 
 
@@ -139,6 +143,9 @@ _EXPECTED_TYPES = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "a text",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
 }
 _BOUNDS = {
     "greater_than_equal": "at least",
@@ -146,6 +153,13 @@ _BOUNDS = {
     "less_than_equal": "at most",
     "less_than": "below",
 }
+_LENGTHS = {
+    "string_too_short": ("at least", "characters"),
+    "string_too_long": ("at most", "characters"),
+    "too_short": ("at least", "entries"),
+    "too_long": ("at most", "entries"),
+}
+_LENGTH_KEYS = {"at least": "min_length", "at most": "max_length"}
 _BOUND_KEYS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
 
 
@@ -167,7 +181,7 @@ def _choices(expected: str) -> str:
 def _whole(value: Any) -> Any:
     """Refuses True and 64.0, which a Literal of integers takes for 1 and 64."""
     if value is not None and type(value) is not int:
-        raise PydanticKnownError("int_type")
+        raise ValueError(f"must be {_EXPECTED_TYPES['int_type']}, not {_shown(value)}")
     return value
 
 

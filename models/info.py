@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from models.atomic import write_bytes
-from models.config import Config, ConfigError, NetworkConfig, NumChannels, unit
+from models.config import Config, ConfigError, NetworkConfig, NumChannels, first_error, unit
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -126,7 +126,9 @@ class ModelInfo:
             known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
             known["network"] = NetworkConfig(**data["network"])
             known["preprocessing"] = Preprocessing(**data["preprocessing"])
-            info = cls(**known)
+            info = TypeAdapter(cls).validate_python(known)
+        except ValidationError as error:
+            raise ValueError(f"not a model description: {first_error(error)}") from error
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a model description: {error}") from error
         for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std", "dimension_labels", "dimension_effects"):

@@ -1,10 +1,9 @@
-"""Reading of request bodies: strict JSON and bounded multipart forms; whatever is malformed is named."""
+"""Reading of request bodies: strict JSON and bounded forms; errors name the part that is malformed."""
 
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 from fastapi import Request
@@ -12,7 +11,8 @@ from starlette.datastructures import UploadFile
 
 from app import body_limits
 from app.dependencies import get_services
-from app.problems import Problem, invalid
+from app.problems import Problem, invalid, unknown_field
+from app.requests import AnyBody, check_body
 from models import strict_json
 
 MAX_FORM_BYTES = 64 * 1024
@@ -20,18 +20,34 @@ MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 512 * 1024
-"""What a form may weigh beside its file."""
+"""Largest size of a form without its files."""
 THREAD_BYTES = 8 * 1024
 """JSON longer than this is parsed in a thread: 1 MiB takes up to .4 s."""
 
 
 def media_type(request: Request) -> str:
-    """The body's media type, in lower case, without parameters."""
+    """Returns the body's media type, in lower case, without parameters."""
     return body_limits.media_type(request.headers)
 
 
+async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
+    """Returns the JSON body as an instance of its model.
+
+    Args:
+        request: The request.
+        kind: The model.
+
+    Raises:
+        Problem: The body is no strict JSON, or a field is wrong.
+    """
+    return check_body(kind, await read_json(request))
+
+
 async def read_json(request: Request) -> dict[str, Any]:
-    """The body as a JSON object. NaN, Infinity, lone surrogates, deep nesting and other values are refused (422)."""
+    """Returns the body as a JSON object.
+
+    NaN, Infinity, lone surrogates, deep nesting and other values are refused (422).
+    """
     kind = media_type(request)
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem("unsupported_media_type", f"Send application/json, not {kind or 'a body without a type'}.")
@@ -43,7 +59,15 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def parse_json_object(data: bytes | str, field: str) -> dict[str, Any]:
-    """Strict JSON, an object at the top. Raises Problem that names `field`."""
+    """Returns the object that strict JSON holds.
+
+    Args:
+        data: The JSON text.
+        field: The name of its place, for errors.
+
+    Raises:
+        Problem: The text is no strict JSON, or no object.
+    """
     value = parse_json(data, field)
     if not isinstance(value, dict):
         raise invalid(field, "must be a JSON object")
@@ -51,7 +75,15 @@ def parse_json_object(data: bytes | str, field: str) -> dict[str, Any]:
 
 
 def parse_json(data: bytes | str, field: str) -> Any:
-    """Strict JSON: finite numbers, bounded nesting, text that UTF-8 can hold. Raises Problem that names `field`."""
+    """Returns the value that strict JSON holds: with finite numbers, bounded nesting, and text that UTF-8 can hold.
+
+    Args:
+        data: The JSON text.
+        field: The name of its place, for errors.
+
+    Raises:
+        Problem: The text is no strict JSON.
+    """
     try:
         value = strict_json.loads(data)
         json.dumps(value, ensure_ascii=False).encode()
@@ -64,48 +96,57 @@ def _printable(error: ValueError) -> str:
     return "text that UTF-8 cannot hold" if isinstance(error, UnicodeError) else str(error)
 
 
-@dataclass(frozen=True)
-class Form:
-    """A form's text fields and files, each name at most once."""
-
-    values: dict[str, str]
-    files: dict[str, UploadFile]
-
-
 @asynccontextmanager
-async def read_form(request: Request, fields: set[str], files: set[str]) -> AsyncIterator[Form]:
-    """The body as a form; the spooled files are gone when the block ends.
+async def read_form(request: Request, kind: type[AnyBody]) -> AsyncIterator[AnyBody]:
+    """Opens the body as an instance of a form's model; the spooled files are gone when the block ends.
 
-    Args: fields and files, the names that are known.
-    Raises: Problem for another media type, unknown or repeated names, a text where a file belongs, and vice versa.
+    A text field that is blank counts as absent, and so does a file field in which no file was chosen.
+
+    Args:
+        request: The request.
+        kind: The model of the form.
+
+    Raises:
+        Problem: The media type is another one, a name is unknown or repeated, a text stands in the place of a file or
+            the other way round, or a field is wrong.
     """
-    kind = media_type(request)
-    if kind not in ("multipart/form-data", "application/x-www-form-urlencoded"):
-        raise Problem("unsupported_media_type", f"Send multipart/form-data, not {kind or 'a body without a type'}.")
+    sent = media_type(request)
+    if sent not in ("multipart/form-data", "application/x-www-form-urlencoded"):
+        raise Problem("unsupported_media_type", f"Send multipart/form-data, not {sent or 'a body without a type'}.")
+    names = {field.alias or name for name, field in kind.model_fields.items()}
+    files = {name for name, field in kind.model_fields.items() if UploadFile in _types(field.annotation)}
     async with request.form(max_files=len(files), max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as data:
-        form = Form({}, {})
+        values: dict[str, str | UploadFile] = {}
+        seen: set[str] = set()
         for name, value in data.multi_items():
-            if name not in fields | files:
-                known = ", ".join(sorted(fields | files))
-                raise invalid(name[:100], f"is no field of this form; it has {known}")
-            if name in form.values or name in form.files:
+            if name not in names:
+                raise unknown_field(name, names)
+            if name in seen:
                 raise invalid(name, "is given more than once")
             if name in files and _is_left_empty(value):
                 continue
+            seen.add(name)
             if isinstance(value, UploadFile):
                 if name not in files:
                     raise invalid(name, "must be a text, not a file")
-                form.files[name] = value
             elif name in files:
                 raise invalid(name, "must be a file")
             else:
                 _check_text(name, value)
-                form.values[name] = value
-        yield form
+                if not value.strip():
+                    continue
+            values[name] = value
+        yield check_body(kind, values)
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types that an annotation consists of."""
+    parts = get_args(annotation)
+    return (annotation,) if not parts else tuple(one for part in parts for one in _types(part))
 
 
 def _is_left_empty(value: UploadFile | str) -> bool:
-    """Whether a browser sent a file field in which no file was chosen."""
+    """Returns whether a browser sent a file field in which no file was chosen."""
     return value == "" or (isinstance(value, UploadFile) and not value.filename and not value.size)
 
 

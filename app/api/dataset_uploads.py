@@ -20,18 +20,25 @@ from training.data.sources import Limits
 from worker.stores.models import DatasetRecord
 
 SPARE_BYTES = 512 * 2**20
-"""Room on the disk that an upload leaves for everything else."""
+"""Free space that an upload must leave on the disk."""
 COPY_BYTES = 2**20
 MAX_ZIP_FILES = 500_000
 
 _registering = threading.Lock()
-"""Ids are made of names: two uploads of one name must not take the same id."""
+"""Held while an id is chosen, since ids are made of names, and two uploads of one name must not get the same one."""
 
 
 def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename: str = "upload.zip") -> DatasetRecord:
-    """Puts an uploaded archive into the storage as a data set.
+    """Stores an uploaded archive as a data set.
 
-    Raises: Problem for something that is no archive of pictures, and for a disk without room.
+    Args:
+        services: The services.
+        name: The data set's name.
+        file: The archive.
+        filename: Its name; the suffix decides how it is read.
+
+    Raises:
+        Problem: The file is no archive of images (invalid_dataset), or the disk has no room (storage_full).
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -44,9 +51,17 @@ def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename
 async def stream_dataset_upload(
     services: Services, name: str, chunks: AsyncIterator[bytes], size: int, filename: str
 ) -> DatasetRecord:
-    """As store_dataset_upload, for a body that is the archive itself; it touches the disk once.
+    """Stores a body that is the archive itself as a data set, with a single copy on the disk.
 
-    Args: size, as the request declares it, 0 where it does not.
+    Args:
+        services: The services.
+        name: The data set's name.
+        chunks: The body.
+        size: The size that the request declares, in bytes; 0 where it declares none.
+        filename: A name whose suffix decides how the archive is read.
+
+    Raises:
+        Problem: The file is no archive of images (invalid_dataset), or the disk has no room (storage_full).
     """
     with temporary_file(services, size) as path:
         async with await anyio.open_file(path, "wb") as target:
@@ -57,7 +72,15 @@ async def stream_dataset_upload(
 
 @contextmanager
 def temporary_file(services: Services, size: int) -> Iterator[Path]:
-    """A path in the data folder for `size` bytes; nothing is left there when the block ends."""
+    """Opens a path in the data folder, which is removed when the block ends.
+
+    Args:
+        services: The services.
+        size: Bytes that the file will have.
+
+    Raises:
+        Problem: The disk has no room for them (storage_full).
+    """
     folder = services.settings.home / "tmp"
     folder.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(folder).free < size + SPARE_BYTES:
@@ -72,7 +95,17 @@ def temporary_file(services: Services, size: int) -> Iterator[Path]:
 
 
 def register_upload(services: Services, name: str, path: Path, filename: str) -> DatasetRecord:
-    """Checks an archive that lies at `path`, and moves it into the storage. Raises Problem."""
+    """Checks an archive and moves it into the storage.
+
+    Args:
+        services: The services.
+        name: The data set's name.
+        path: The archive.
+        filename: The name that the client gave it.
+
+    Raises:
+        Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
+    """
     try:
         if Path(filename).suffix.lower() == ".zip":
             check_zip(path, Limits(max_files=MAX_ZIP_FILES))
@@ -88,7 +121,11 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
 
 
 def check_filename(filename: str | None) -> str:
-    """The name as the client gave it, or a zip's. Raises Problem for one without a known suffix."""
+    """Returns the name that the client gave a file, or a zip's name where it gave none.
+
+    Raises:
+        Problem: The name has no known suffix (invalid_request).
+    """
     name = Path((filename or "").replace("\\", "/")).name or "upload.zip"
     if Path(name).suffix.lower() not in (".zip", ".npz", ".npy", ".h5", ".hdf5"):
         raise problems.invalid("file", "must be a .zip of images, or a .npz, .npy, .h5 or .hdf5 file")

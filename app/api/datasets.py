@@ -1,19 +1,20 @@
-"""/datasets: what there is to train on, and uploads of more."""
+"""/datasets: sets of images to train on, and uploads of more."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app import problems
-from app.api.bodies import media_type, read_form, read_json
+from app.api.bodies import media_type, read_body, read_form
 from app.api.dataset_uploads import check_filename, store_dataset_upload, stream_dataset_upload
 from app.api.negotiation import bytes_response
 from app.dependencies import Services, Services_
+from app.openapi import binary_content
 from app.problems import Problem
-from app.schemas import Dataset, DatasetList, settings_schema
-from models.config import ConfigError
+from app.requests import DatasetForm, request_body
+from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
@@ -30,61 +31,51 @@ RAW_TYPES = {
     "application/x-npz": "upload.npz",
     "application/x-npy": "upload.npy",
 }
-_FORM = {
-    "type": "object",
-    "required": ["name", "file"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string", "description": "Its name; the id is made of it.", "example": "faces"},
-        "file": {
-            "type": "string",
-            "format": "binary",
-            "description": "A zip of images, in folders or not; or pixels in a .npz, .npy or .h5 file.",
-        },
-    },
-}
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": _FORM},
-            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in RAW_TYPES},
-        },
-    }
-}
+_BODY = request_body({"multipart/form-data": DatasetForm, **dict.fromkeys(RAW_TYPES)})
 
 
-def describe(record: DatasetRecord, request: Request) -> dict[str, Any]:
-    """A data set as the API shows it; where the operator keeps a folder is not the client's business."""
+def describe(record: DatasetRecord, request: Request, packing: list[Job] | None = None) -> Dataset:
+    """Returns a data set as the API shows it, without the place where the operator keeps a folder.
+
+    Args:
+        record: The data set's entry.
+        request: The request, for addresses.
+        packing: The jobs that pack it; None leaves them out.
+    """
     url = f"{request.scope.get('root_path', '')}/datasets/{record.id}"
     body = record.to_json()
     if record.kind in ("folder", "file"):
         body["source"] = record.source.rstrip("/").rsplit("/", 1)[-1]
-    return {**body, "links": {"self": url, "rejected": f"{url}/rejected"}}
+    if packing is not None:
+        body["packing"] = [describe_packing(job) for job in packing]
+    return Dataset(**body, links={"self": url, "rejected": f"{url}/rejected"})
 
 
 @router.get(
-    "/datasets", response_model=DatasetList, summary="All data sets", responses=problems.responses("not_acceptable")
+    "/datasets",
+    response_model_exclude_unset=True,
+    summary="All data sets",
+    responses=problems.responses("not_acceptable"),
 )
-def list_datasets(request: Request, services: Services_) -> Response:
-    """Built-in ones first. `unpacked` becomes `ready` when a first job has used it."""
-    return JSONResponse({"datasets": [describe(record, request) for record in services.datasets.records()]})
+def list_datasets(request: Request, services: Services_) -> DatasetList:
+    """Built-in ones come first. `unpacked` becomes `ready` when a first job has used the data set."""
+    return DatasetList(datasets=[describe(record, request) for record in services.datasets.records()])
 
 
 @router.get(
     "/datasets/{dataset_id}",
-    response_model=Dataset,
+    response_model_exclude_unset=True,
     summary="A data set",
     responses=problems.responses("unknown_dataset"),
 )
-def get_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
-    """Its packs, one for each image size and number of channels that was trained on, with their factors and digest."""
+def get_dataset(dataset_id: str, request: Request, services: Services_) -> Dataset:
+    """`packs` has one entry for each image size and number of channels that was trained on, with factors and digest."""
     record = services.datasets.get(dataset_id)
     try:
         jobs = [job for job in services.jobs.page("dataset", limit=1000) if job.request["dataset"] == record.id]
     except JobStoreUnavailable:
         jobs = []
-    return JSONResponse({**describe(record, request), "packing": [describe_packing(job) for job in jobs]})
+    return describe(record, request, jobs)
 
 
 @upload_router.post(
@@ -103,31 +94,24 @@ async def create_dataset(
     services: Services_,
     name: Annotated[str | None, Query(description="The name, where the body is the file itself.")] = None,
 ) -> Response:
-    """As a form (`name`, `file`), or the file itself as the body with `?name=`, which costs the disk half as much."""
+    """Send a form (`name`, `file`), or the file itself with `?name=`, which takes half as much disk space."""
     if media_type(request) in RAW_TYPES:
         filename = RAW_TYPES[media_type(request)]
         record = await stream_dataset_upload(
             services, _name(name), request.stream(), _content_length(request), filename
         )
     else:
-        async with read_form(request, {"name"}, {"file"}) as form:
-            checked = _name(form.values.get("name", name))
-            if "file" not in form.files:
-                raise problems.invalid("file", "is missing: a zip of images")
-            file = form.files["file"]
-            filename = check_filename(file.filename)
-            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, file.file, filename)
+        async with read_form(request, DatasetForm) as form:
+            checked, filename = _name(form.name or name), check_filename(form.file.filename)
+            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, form.file.file, filename)
     resource = describe(record, request)
-    return JSONResponse(resource, 201, {"Location": resource["links"]["self"]})
+    return respond(resource, 201, {"Location": resource.links["self"]})
 
 
 def _name(name: str | None) -> str:
     if not name:
         raise problems.invalid("name", "is missing")
-    try:
-        return validate_name(name)
-    except ConfigError as error:
-        raise problems.invalid("name", error.message) from None
+    return validate_name(name)
 
 
 def _content_length(request: Request) -> int:
@@ -140,12 +124,12 @@ def _content_length(request: Request) -> int:
     summary="Files that were left out",
     response_class=Response,
     responses={
-        200: {"description": "JSON lines: file, code, reason.", "content": {"application/x-ndjson": {}}},
+        200: {"description": "JSON lines: file, code, reason.", "content": binary_content("application/x-ndjson")},
         **problems.responses("unknown_dataset"),
     },
 )
-def get_rejected(dataset_id: str, request: Request, services: Services_) -> Response:
-    """One line for each file that could not be used, and why; empty before the set was packed."""
+def list_rejected_files(dataset_id: str, request: Request, services: Services_) -> Response:
+    """Each line names a file that could not be used, and why; there is none before the set was packed."""
     services.datasets.get(dataset_id)
     return bytes_response(request, services.datasets.rejected(dataset_id), "application/x-ndjson", immutable=False)
 
@@ -154,27 +138,18 @@ def get_rejected(dataset_id: str, request: Request, services: Services_) -> Resp
     "/datasets/{dataset_id}/packs",
     status_code=202,
     summary="Pack a data set",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": settings_schema(PreprocessingRequest.model_fields, PreprocessingRequest),
-                    "example": {"image_size": 64},
-                }
-            },
-        }
-    },
+    response_model=Packing,
+    openapi_extra=request_body({"application/json": PreprocessingRequest}, example={"image_size": 64}),
     responses=problems.responses(
         "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "too_many_jobs",
         "job_store_unavailable",
     ),
 )  # fmt: skip
 async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
-    """Decode every image now and not when the first training asks for it; the report of rejected files comes of it."""
-    asked = _read_packing(await read_json(request))
+    """The images are decoded now and not when the first training needs them, which reports rejected files early."""
+    asked = await read_body(request, PreprocessingRequest)
 
-    def pack() -> dict[str, Any]:
+    def pack() -> Packing:
         record = services.datasets.get(dataset_id)
         services.refuse_when_full()
         try:
@@ -184,22 +159,14 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
-    return JSONResponse(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
+    return respond(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
 
 
-def _read_packing(body: dict[str, Any]) -> PreprocessingRequest:
-    known = set(PreprocessingRequest.model_fields)
-    for name in body:
-        if name not in known:
-            raise problems.invalid(name[:100], f"is no field of this request; it has {', '.join(sorted(known))}")
-    return PreprocessingRequest(**body)
-
-
-def describe_packing(job: Job) -> dict[str, Any]:
-    """A job that packs, as the data set shows it."""
+def describe_packing(job: Job) -> Packing:
+    """Returns a job that packs, as the data set shows it."""
     body = job.to_json()
     kept = ("id", "status", "progress", "result", "error", "created_at", "finished_at")
-    return {**{name: body[name] for name in kept}, "preprocessing": job.request["preprocessing"]}
+    return Packing(**{name: body[name] for name in kept}, preprocessing=job.request["preprocessing"])
 
 
 @router.delete(
@@ -209,7 +176,7 @@ def describe_packing(job: Job) -> dict[str, Any]:
     responses=problems.responses("unknown_dataset", "in_use", "read_only", "job_store_unavailable"),
 )
 def delete_dataset(dataset_id: str, services: Services_) -> None:
-    """Removes an upload and its packs; a registered folder's pictures stay. Refused (409) while a job needs it."""
+    """An upload and its packs are removed, but not a registered folder's images. It is refused (409) while in use."""
     record = services.datasets.get(dataset_id)
     if record.kind == "builtin":
         raise Problem("read_only", f"{dataset_id} is built in.")
@@ -218,7 +185,16 @@ def delete_dataset(dataset_id: str, services: Services_) -> None:
 
 
 def refuse_when_used(services: Services, key: str, value: str) -> None:
-    """Raises Problem in_use when the request of an unfinished job names it."""
+    """Checks that no unfinished job needs something.
+
+    Args:
+        services: The services.
+        key: The field of the jobs' requests that would name it.
+        value: Its id.
+
+    Raises:
+        Problem: A job needs it (in_use).
+    """
     for status in STATES:
         if status not in FINISHED:
             for job in services.jobs.page(None, status, limit=10_000):

@@ -12,6 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.problems import KINDS, Problem
+from app.schemas import ProblemDescription
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 ASSETS_URL = "/docs/assets"
@@ -75,10 +76,11 @@ def start_script(request: Request) -> Response:
 
 
 @router.get("/problems/{code}")
-def problem_kind(code: str) -> dict[str, object]:
+def problem_kind(code: str) -> ProblemDescription:
+    """Describes a code, at the address that every problem names as its type."""
     if code not in KINDS:
         raise Problem("not_found", f"There is no problem with the code {code}.")
-    return {"code": code, "status": KINDS[code].status, "title": KINDS[code].title}
+    return ProblemDescription(code=code, status=KINDS[code].status, title=KINDS[code].title)
 
 
 def install(app: FastAPI) -> None:

@@ -1,53 +1,23 @@
 """/models/{id}/evaluations: losses, active dimensions and disentanglement scores of a model on a data set."""
 
-from typing import Annotated, Any
-
 import anyio
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from sse_starlette import EventSourceResponse
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app import problems
-from app.api.bodies import read_json
-from app.api.negotiation import wait_seconds
-from app.api.train_jobs import EVENT_STREAM, KeyHeader, check_key, event_stream
+from app.api.bodies import read_body
+from app.api.negotiation import PreferHeader, wait_seconds
+from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
-from app.schemas import Evaluation, EvaluationList
-from models.config import ConfigError
-from training.metrics.names import METRICS, check_metrics
+from app.requests import EvaluationRequest, request_body
+from app.schemas import Evaluation, EvaluationList, respond
 from worker.jobs.store import Job, UnknownJob
 
 router = APIRouter(tags=["models"])
 
-BODY_FIELDS = ("dataset", "metrics", "seed")
-MAX_SEED = 2**31 - 1
 MAX_LISTED = 200
-
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "properties": {
-                        "dataset": {"type": "string", "description": "Id of a data set; empty: the model's own."},
-                        "metrics": {
-                            "type": ["array", "null"],
-                            "items": {"type": "string", "enum": list(METRICS)},
-                            "description": "Scores to compute; empty: losses alone; left out: all. A set without "
-                            "factors gives losses and active dimensions, whatever is asked for.",
-                        },
-                        "seed": {"type": "integer", "minimum": 0, "maximum": MAX_SEED, "default": 0},
-                    },
-                },
-                "example": {"dataset": "dsprites", "metrics": ["mig", "sap"]},
-            }
-        },
-    }
-}
 _HEADERS = {
     "Location": {"schema": {"type": "string"}, "description": "Address of the evaluation."},
 }
@@ -59,7 +29,9 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
     status_code=202,
     response_model=Evaluation,
     summary="Evaluate a model",
-    openapi_extra=_BODY,
+    openapi_extra=request_body(
+        {"application/json": EvaluationRequest}, example={"dataset": "dsprites", "metrics": ["mig", "sap"]}
+    ),
     responses={
         201: {"description": "Done within Prefer: wait=N.", "model": Evaluation, "headers": _HEADERS},
         202: {"description": "Accepted; ask again at Location.", "headers": {**_HEADERS, **_RETRY}},
@@ -70,65 +42,52 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
     },
 )  # fmt: skip
 async def create_evaluation(
-    model_id: str, request: Request, services: Services_, idempotency_key: KeyHeader = None
+    model_id: str,
+    request: Request,
+    services: Services_,
+    idempotency_key: KeyHeader = None,
+    prefer: PreferHeader = None,
 ) -> Response:
-    """A training worker computes it: minutes for all scores of a large set, and it waits behind trainings.
+    """A training worker computes it, after the trainings that wait already; all scores of a large set take minutes.
 
-    The set is packed as the model wants its images. Scores also go into the model's `metrics`, unless it ships.
-    `Prefer: wait=N` waits so many seconds (0) for the result.
+    The set is packed to the model's preprocessing. Scores also go into the model's `metrics`, unless it ships.
+    `Prefer: wait=N` waits so many seconds (0 by default) for the result.
     """
     check_key(idempotency_key)
-    body = await read_json(request)
-    job = await anyio.to_thread.run_sync(_create, services, model_id, body, idempotency_key)
-    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer"), 0.0))
+    asked = await read_body(request, EvaluationRequest)
+    job = await anyio.to_thread.run_sync(_create, services, model_id, asked, idempotency_key)
+    job = await wait_until_finished(services, job, wait_seconds(prefer, 0.0))
     resource = describe(job, request)
-    headers = {"Location": resource["links"]["self"], **_retry_after(job)}
-    return JSONResponse(resource, 201 if job.is_finished else 202, headers)
+    headers = {"Location": resource.links["self"], **_retry_after(job)}
+    return respond(resource, 201 if job.is_finished else 202, headers)
 
 
-def _create(services: Services, model_id: str, body: dict[str, Any], idempotency_key: str | None) -> Job:
+def _create(services: Services, model_id: str, asked: EvaluationRequest, idempotency_key: str | None) -> Job:
     record = services.models.record(model_id)
-    for name in body:
-        if name not in BODY_FIELDS:
-            raise problems.invalid(name[:100], f"is no field of an evaluation; it has {', '.join(BODY_FIELDS)}")
-    dataset = body.get("dataset") or record.info.dataset.get("id")
+    dataset = asked.dataset or record.info.dataset.get("id")
     if not dataset:
         raise problems.invalid("dataset", "is missing, and the model does not say what it was trained on")
-    if not isinstance(dataset, str):
-        raise problems.invalid("dataset", "must be a text")
-    seed = body.get("seed", 0)
-    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise problems.invalid("seed", f"must be a whole number from 0 to {MAX_SEED}")
-    metrics = body.get("metrics")
-    if isinstance(metrics, bool):
-        raise problems.invalid("metrics", f"must be a list of scores out of {', '.join(METRICS)}")
-    try:
-        wanted = check_metrics(metrics)
-    except ConfigError as error:
-        raise problems.invalid(error.field, error.message) from None
     services.datasets.get(dataset)
     services.refuse_when_full()
-    asked = {"model": model_id, "dataset": dataset, "metrics": list(wanted), "seed": seed}
-    return services.jobs.create("evaluation", asked, name=record.info.name, idempotency_key=idempotency_key)
+    request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed}
+    return services.jobs.create("evaluation", request, name=record.info.name, idempotency_key=idempotency_key)
 
 
-def describe(job: Job, request: Request) -> dict[str, Any]:
-    """An evaluation as the API shows it."""
+def describe(job: Job, request: Request) -> Evaluation:
+    """Returns an evaluation as the API shows it.
+
+    Args:
+        job: The evaluation's job.
+        request: The request, for addresses.
+    """
     root = str(request.scope.get("root_path", ""))
     model = job.request["model"]
     url = f"{root}/models/{model}/evaluations/{job.id}"
     body = job.to_json()
     kept = ("id", "status", "progress", "attempts", "result", "error", "created_at", "started_at", "finished_at")
-    return {
-        **job.request,
-        **{name: body[name] for name in kept},
-        "links": {
-            "self": url,
-            "events": f"{url}/events",
-            "model": f"{root}/models/{model}",
-            **{action: f"{url}/{action}" for action in ACTIONS},
-        },
-    }
+    links = {"self": url, "events": f"{url}/events", "model": f"{root}/models/{model}"}
+    links |= {action: f"{url}/{action}" for action in ACTIONS}
+    return Evaluation(**job.request, **{name: body[name] for name in kept}, links=links)
 
 
 def _retry_after(job: Job) -> dict[str, str]:
@@ -144,15 +103,15 @@ def _get(services: Services, model_id: str, evaluation_id: str) -> Job:
 
 @router.get(
     "/models/{model_id}/evaluations",
-    response_model=EvaluationList,
+    response_model_exclude_unset=True,
     summary="A model's evaluations, newest first",
     responses=problems.responses("unknown_model", "job_store_unavailable"),
 )
-def list_evaluations(model_id: str, request: Request, services: Services_) -> Response:
-    """The newest 200."""
+def list_evaluations(model_id: str, request: Request, services: Services_) -> EvaluationList:
+    """The list has at most 200 entries."""
     services.models.record(model_id)
     jobs = [job for job in services.jobs.page("evaluation", limit=10_000) if job.request["model"] == model_id]
-    return JSONResponse({"evaluations": [describe(job, request) for job in jobs[:MAX_LISTED]]})
+    return EvaluationList(evaluations=[describe(job, request) for job in jobs[:MAX_LISTED]])
 
 
 @router.get(
@@ -164,11 +123,13 @@ def list_evaluations(model_id: str, request: Request, services: Services_) -> Re
         **problems.responses("unknown_job", "job_store_unavailable"),
     },
 )
-async def get_evaluation(model_id: str, evaluation_id: str, request: Request, services: Services_) -> Response:
-    """State, progress, and then scores with their 95 % intervals. `Prefer: wait=N` waits for the end."""
+async def get_evaluation(
+    model_id: str, evaluation_id: str, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Response:
+    """The answer has state, progress, and then scores with 95 % intervals. `Prefer: wait=N` waits for the end."""
     job = await anyio.to_thread.run_sync(_get, services, model_id, evaluation_id)
-    job = await wait_until_finished(services, job, wait_seconds(request.headers.get("prefer"), 0.0))
-    return JSONResponse(describe(job, request), headers=_retry_after(job))
+    job = await wait_until_finished(services, job, wait_seconds(prefer, 0.0))
+    return respond(describe(job, request), headers=_retry_after(job))
 
 
 @router.get(
@@ -184,32 +145,32 @@ async def stream_evaluation_events(
     model_id: str,
     evaluation_id: str,
     services: Services_,
-    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description="Go on after this event.")] = None,
+    last_event_id: LastEventHeader = None,
 ) -> Response:
-    """As those of a training job; `progress` names the stage."""
+    """The stream is like that of a training job; `progress` names the stage."""
     job = await anyio.to_thread.run_sync(_get, services, model_id, evaluation_id)
     return event_stream(services, job, last_event_id)
 
 
 ACTIONS = {
-    "cancel": "Stop an evaluation: at once where it waits, between two stages or batches where it runs.",
-    "retry": "Put a failed or cancelled evaluation back into the queue.",
+    "cancel": "Stops an evaluation: at once if it waits, between two stages or batches if it runs.",
+    "retry": "Requeues a failed or cancelled evaluation.",
 }
 
 
 def _add_action(action: str, text: str) -> None:
-    def act(model_id: str, evaluation_id: str, request: Request, services: Services_) -> Response:
+    def act(model_id: str, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
         _get(services, model_id, evaluation_id)
-        return JSONResponse(describe(getattr(services.jobs, action)(evaluation_id), request))
+        return describe(getattr(services.jobs, action)(evaluation_id), request)
 
     router.add_api_route(
         f"/models/{{model_id}}/evaluations/{{evaluation_id}}/{action}",
         act,
         methods=["POST"],
-        response_model=Evaluation,
+        response_model_exclude_unset=True,
         summary=f"{action.capitalize()} an evaluation",
-        description=f"{text} Refused (409) where its state does not allow it.",
-        operation_id=f"{action}_evaluation",
+        description=f"{text} The request is refused (409) where the evaluation's state does not allow it.",
+        operation_id=f"{action}Evaluation",
         responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
     )
 
@@ -225,6 +186,6 @@ for _action, _text in ACTIONS.items():
     responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
 )
 def delete_evaluation(model_id: str, evaluation_id: str, services: Services_) -> None:
-    """Removes its record; scores stay in the model."""
+    """The evaluation's record is removed; its scores stay in the model."""
     _get(services, model_id, evaluation_id)
     services.jobs.delete(evaluation_id)

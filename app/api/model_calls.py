@@ -1,4 +1,4 @@
-"""Calls of a model: sent to a render worker, whose answer the event loop waits for."""
+"""Calls of a model: a render worker computes the answer, for which the event loop waits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +14,25 @@ from models.config import NetworkConfig
 from worker.jobs.connections import reaching_redis
 from worker.model_calls import MAX_PIXEL_VALUES, CallAnswer, answer_key, read_answer, submit_call, submit_import
 
-MAX_LATENT = 1000.0
 
+def check_latents(rows: list[list[float]], network: NetworkConfig) -> list[list[float]]:
+    """Checks latent vectors against a model.
 
-def check_latents(z: Any, network: NetworkConfig) -> list[list[float]]:
-    """(N, D) numbers out of `z`: one vector or several. Raises Problem that names z."""
-    rows = z if isinstance(z, list) and z and isinstance(z[0], list) else [z]
+    Args:
+        rows: The vectors.
+        network: The model's network, with D latent dimensions.
+
+    Returns:
+        The vectors, (N, D).
+
+    Raises:
+        Problem: There are too many, or one has another length; it names z.
+    """
     most = max(1, MAX_PIXEL_VALUES // (network.image_size**2 * network.num_channels))
     if len(rows) > most:
         raise problems.invalid("z", f"may hold at most {most} vectors for this model, not {len(rows)}")
-    latent_dim = network.latent_dim
-    for row in rows:
-        if not isinstance(row, list) or len(row) != latent_dim:
-            raise problems.invalid("z", f"must hold vectors of {latent_dim} numbers for this model")
-        for value in row:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MAX_LATENT:
-                raise problems.invalid("z", f"must hold numbers between -{MAX_LATENT:g} and {MAX_LATENT:g}")
+    if any(len(row) != network.latent_dim for row in rows):
+        raise problems.invalid("z", f"must hold vectors of {network.latent_dim} numbers for this model")
     return [[float(value) for value in row] for row in rows]
 
 
@@ -42,19 +45,37 @@ async def run_call(
     pixels: NDArray[np.uint8] | None = None,
     latents: Any = None,
 ) -> CallAnswer:
-    """The answer of a render worker. Raises Problem: workers_busy, or what the worker says."""
+    """Returns the answer of a render worker.
+
+    Args:
+        services: The services.
+        kind: The call: encode, reconstruct, decode or onnx.
+        model: Id of the model.
+        seconds: The longest time to wait.
+        pixels: The image, (H, W, C).
+        latents: The latent vectors, (N, D).
+
+    Raises:
+        Problem: No worker answered (workers_busy), or the worker's own failure.
+    """
     return await _answered(
         services, seconds, lambda: submit_call(services.jobs.redis, kind, model, pixels=pixels, latents=latents)
     )
 
 
 async def run_import(services: Services, seconds: float, **upload: Any) -> CallAnswer:
-    """As run_call, for the import of a model. Args: upload, as submit_import takes it."""
+    """Returns the answer of a render worker to the import of a model.
+
+    Args:
+        services: The services.
+        seconds: The longest time to wait.
+        **upload: The arguments of submit_import.
+    """
     return await _answered(services, seconds, lambda: submit_import(services.jobs.redis, **upload))
 
 
 async def _answered(services: Services, seconds: float, put: Callable[[], str]) -> CallAnswer:
-    """The answer to a call that `put` puts where a worker finds it."""
+    """Returns the answer to a call, which `put` stores for a worker."""
     try:
         services.waiters.acquire_nowait()
     except anyio.WouldBlock:
@@ -81,7 +102,7 @@ async def _answered(services: Services, seconds: float, put: Callable[[], str]) 
 
 
 async def _pop(services: Services, key: str, seconds: float) -> bytes | None:
-    """What is pushed to a list within so many seconds."""
+    """Returns the first entry of a list, or None if there is none within so many seconds."""
     client = services.connect_async(raw=True)
     try:
         with anyio.move_on_after(seconds):

@@ -1,4 +1,4 @@
-"""A model in the formats of this and other tools: what GET /models/{id}/export answers."""
+"""GET /models/{id}/export: a model in the formats of this and other tools."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,18 @@ SUFFIXES = {"bundle": ".zip", "onnx": "-onnx.zip", "card": ".md"}
 
 
 async def export_bytes(services: Services, model_id: str, format: str, seconds: float) -> bytes:
-    """A model in one of EXPORTS. Raises UnknownModel; Problem where a worker is needed and none answers."""
+    """Returns a model in one of EXPORTS.
+
+    Args:
+        services: The services.
+        model_id: Id of the model.
+        format: The format.
+        seconds: The longest time to wait for a worker, which `onnx` needs.
+
+    Raises:
+        UnknownModel: There is no such model.
+        Problem: No worker answers in time.
+    """
     info, folder = await anyio.to_thread.run_sync(services.models.get, model_id)
     if format == "onnx":
         return (await run_call(services, "onnx", model_id, seconds)).data

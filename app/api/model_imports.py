@@ -1,57 +1,26 @@
-"""POST /models: a model that was trained elsewhere comes in."""
+"""POST /models: imports of models that were trained elsewhere."""
 
 import anyio
 from fastapi import APIRouter, Request
 from starlette.datastructures import UploadFile
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_form
 from app.api.media import read_upload
 from app.api.model_calls import run_import
 from app.api.models import describe
-from app.api.negotiation import MAX_WAIT_SECONDS, wait_seconds
+from app.api.negotiation import MAX_WAIT_SECONDS, PreferHeader, wait_seconds
 from app.dependencies import Services_
 from app.problems import Problem
-from app.schemas import Model
+from app.requests import ModelForm, request_body
+from app.schemas import Model, respond
 from models.bundles import MAX_BUNDLE_BYTES
 from models.info import validate_name
 
 upload_router = APIRouter(tags=["models"])
 
-FORMATS = ("auto", "bundle", "safetensors", "disentangling-vae", "1konny")
 MAX_SPEC_BYTES = 4 * 1024**2
-
-_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "file": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "A bundle (zip of model.safetensors and model.json), a "
-                            "model.safetensors, or a checkpoint of YannDubs/disentangling-vae or 1Konny/Beta-VAE.",
-                        },
-                        "spec": {
-                            "type": "string",
-                            "format": "binary",
-                            "description": "The description beside the file: model.json of a model.safetensors, "
-                            "specs.json of disentangling-vae.",
-                        },
-                        "name": {"type": "string", "description": "Name of the model; empty: the one in the file."},
-                        "format": {"type": "string", "enum": list(FORMATS), "default": "auto"},
-                    },
-                }
-            }
-        },
-    }
-}
 
 
 @upload_router.post(
@@ -59,9 +28,9 @@ _FORM = {
     status_code=201,
     response_model=Model,
     summary="Import a model",
-    openapi_extra=_FORM,
+    openapi_extra=request_body({"multipart/form-data": ModelForm}),
     responses={
-        201: {"description": "Taken in.", "headers": {"Location": {"schema": {"type": "string"}}}},
+        201: {"description": "Imported.", "headers": {"Location": {"schema": {"type": "string"}}}},
         **problems.responses(
             "bad_request",
             "upload_too_large",
@@ -74,26 +43,22 @@ _FORM = {
         ),
     },
 )
-async def import_model(request: Request, services: Services_) -> Response:
-    """Tensors are checked against the architecture, pickles are opened without running them; what does not fit is
-    refused (422 `invalid_model`) with a reason. What moving each dimension changes is measured, and names it."""
+async def import_model(request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
+    """Tensors are checked against the architecture, and pickles are opened without running them; a file that does not
+    fit is refused (422 `invalid_model`) with a reason. The effect of moving each dimension is measured, and names it.
+    """
     if media_type(request) == "application/x-www-form-urlencoded":
         raise Problem("unsupported_media_type", "Send multipart/form-data with a file.")
-    async with read_form(request, {"name", "format"}, {"file", "spec"}) as form:
-        if "file" not in form.files:
-            raise problems.invalid("file", "is missing")
-        name = validate_name(form.values["name"]) if form.values.get("name", "").strip() else ""
-        format = form.values.get("format", "") or "auto"
-        if format not in FORMATS:
-            raise problems.invalid("format", f"must be one of {', '.join(FORMATS)}")
-        seconds = max(1.0, wait_seconds(request.headers.get("prefer"), MAX_WAIT_SECONDS))
-        # One file at a time: it is held in memory here, in Redis and in the worker.
+    async with read_form(request, ModelForm) as form:
+        name = validate_name(form.name) if form.name else ""
+        seconds = max(1.0, wait_seconds(prefer, MAX_WAIT_SECONDS))
+        # Files are taken one at a time, since each is held in memory here, in Redis and in the worker.
         async with services.importing:
-            file, spec = await anyio.to_thread.run_sync(_read, form.files["file"], form.files.get("spec"))
-            answer = await run_import(services, seconds, file=file, spec=spec, name=name, format=format)
+            file, spec = await anyio.to_thread.run_sync(_read, form.file, form.spec)
+            answer = await run_import(services, seconds, file=file, spec=spec, name=name, format=form.format)
     record = await anyio.to_thread.run_sync(services.models.record, answer.values["id"])
-    body = describe(record, await anyio.to_thread.run_sync(services.models.default_id), request)
-    return JSONResponse(body, 201, headers={"Location": body["links"]["self"]})
+    model = describe(record, await anyio.to_thread.run_sync(services.models.default_id), request)
+    return respond(model, 201, {"Location": model.links["self"]})
 
 
 def _read(file: UploadFile, spec: UploadFile | None) -> tuple[bytes, bytes | None]:

@@ -3,8 +3,9 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Header, Request
 from starlette.responses import Response
 
 from app.problems import Problem
@@ -13,6 +14,9 @@ DEFAULT_WAIT_SECONDS = 10.0
 FILE_WAIT_SECONDS = 60.0
 """Default wait for a picture or a film, in place of which a script seldom expects a 202 with JSON."""
 MAX_WAIT_SECONDS = 60.0
+PreferHeader = Annotated[
+    str | None, Header(alias="Prefer", description="wait=N: the seconds to wait for the result, at most 60.")
+]
 
 
 def accepted(header: str | None, offered: Sequence[str]) -> str:

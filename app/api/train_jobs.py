@@ -1,4 +1,4 @@
-"""/train-jobs: accept, follow and steer trainings."""
+"""/train-jobs: training jobs are accepted, followed and steered."""
 
 import hashlib
 import json
@@ -8,20 +8,21 @@ from typing import Annotated, Any
 import anyio
 from fastapi import APIRouter, Header, Query, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app import problems
-from app.api.bodies import Form, media_type, parse_json, parse_json_object, read_form, read_json
+from app.api.bodies import media_type, parse_json, parse_json_object, read_body, read_form
 from app.api.dataset_uploads import check_filename, store_dataset_upload
 from app.api.negotiation import bytes_response
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_
+from app.openapi import binary_content
 from app.problems import Problem
-from app.schemas import TrainJob, TrainJobList
+from app.requests import TrainJobForm, TrainJobRequest, check_body, request_body
+from app.schemas import PreviewList, TrainJob, TrainJobList, respond
 from models.config import ConfigError
 from models.info import validate_name
 from training.config import check_initial_network, config_from_json, config_to_json, with_channels
-from training.metrics.names import METRICS, check_metrics
 from training.presets import PRESETS, resolve
 from worker.jobs.events import follow_events
 from worker.jobs.store import STATES, Event, Job, UnknownJob
@@ -32,29 +33,6 @@ router = APIRouter(tags=["train jobs"])
 upload_router = APIRouter(tags=["train jobs"])
 
 MAX_KEY_LENGTH = 200
-BODY_FIELDS = {"name", "dataset", "preset", "config", "from", "evaluate"}
-_FROM = (
-    "Id of a model whose weights the run starts with; its network must be the same. Step and optimizer begin anew, "
-    "C at the model's KL: this is no resuming."
-)
-
-_BODY = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string", "description": "Name of the job and of the model; empty: the data set's."},
-        "dataset": {"type": "string", "description": "Id of a data set; empty: the one that the preset was made for."},
-        "preset": {"type": ["string", "null"], "enum": [*PRESETS, None], "description": "Settings to start from."},
-        "config": {"$ref": "#/components/schemas/TrainingConfig"},
-        "from": {"type": ["string", "null"], "description": _FROM},
-        "evaluate": {
-            "anyOf": [{"type": "boolean"}, {"type": "array", "items": {"type": "string", "enum": list(METRICS)}}],
-            "description": "Scores to compute when the training is done: true for all, or a list. They go into the "
-            "job's `result` and the model's `metrics`.",
-            "default": False,
-        },
-    },
-}
 _EXAMPLES = {
     "preset": {"summary": "A preset", "value": {"name": "shapes", "dataset": "dsprites", "preset": "dsprites"}},
     "own": {
@@ -68,30 +46,12 @@ _EXAMPLES = {
         },
     },
 }
-_FORM = {
-    "type": "object",
-    "required": ["file"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string"},
-        "preset": {"type": "string", "enum": list(PRESETS)},
-        "config": {"type": "string", "description": "As in JSON, written as JSON text."},
-        "from": {"type": "string", "description": _FROM},
-        "evaluate": {"type": "string", "description": 'As in JSON, written as JSON text: true, or ["mig"].'},
-        "file": {"type": "string", "format": "binary", "description": "A zip of images."},
-    },
-}
-_REQUEST_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": _BODY, "examples": _EXAMPLES},
-            "multipart/form-data": {"schema": _FORM},
-        },
-    }
-}
 KeyHeader = Annotated[
-    str | None, Header(alias="Idempotency-Key", description="Repeat a request with its key, and get the first answer.")
+    str | None,
+    Header(alias="Idempotency-Key", description="A request that is repeated with its key gets the first answer."),
+]
+LastEventHeader = Annotated[
+    str | None, Header(alias="Last-Event-ID", description="Continue after this event; without it, from the first.")
 ]
 
 
@@ -100,7 +60,9 @@ KeyHeader = Annotated[
     status_code=202,
     response_model=TrainJob,
     summary="Train a model",
-    openapi_extra=_REQUEST_BODY,
+    openapi_extra=request_body(
+        {"application/json": TrainJobRequest, "multipart/form-data": TrainJobForm}, examples=_EXAMPLES
+    ),
     responses=problems.responses(
         "bad_request", "unknown_dataset", "unknown_model", "idempotency_conflict", "upload_too_large",
         "unsupported_media_type", "invalid_request", "invalid_dataset", "too_many_jobs", "job_store_unavailable",
@@ -108,102 +70,99 @@ KeyHeader = Annotated[
     ),
 )  # fmt: skip
 async def create_train_job(request: Request, services: Services_, idempotency_key: KeyHeader = None) -> Response:
-    """Train on a data set that is here (JSON), or on a zip of images that comes along (multipart)."""
+    """Send JSON to train on a data set of the service, or a form with a zip of images to train on."""
     check_key(idempotency_key)
     if media_type(request) == "multipart/form-data":
-        async with read_form(request, BODY_FIELDS - {"dataset"}, {"file"}) as form:
-            if "file" not in form.files:
-                raise problems.invalid("file", "is missing: a zip of images")
+        async with read_form(request, TrainJobForm) as form:
             job = await anyio.to_thread.run_sync(_create_one_shot, services, form, idempotency_key)
     else:
-        body = await read_json(request)
-        job = await anyio.to_thread.run_sync(_create, services, body, idempotency_key)
+        asked = await read_body(request, TrainJobRequest)
+        job = await anyio.to_thread.run_sync(_create, services, asked, idempotency_key)
     resource = describe(job, request)
-    return JSONResponse(resource, 202, {"Location": resource["links"]["self"]})
+    return respond(resource, 202, {"Location": resource.links["self"]})
 
 
 def check_key(idempotency_key: str | None) -> None:
-    """Raises Problem for a key that is empty or long."""
+    """Checks an Idempotency-Key.
+
+    Raises:
+        Problem: The key is empty or too long.
+    """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
         raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
 
 
-def _read_body(body: dict[str, Any]) -> dict[str, Any]:
-    """name, dataset, preset and config, checked. Raises Problem that names the field."""
-    for name in body:
-        if name not in BODY_FIELDS:
-            raise problems.invalid(
-                name[:100], f"is no field of a training job; it has {', '.join(sorted(BODY_FIELDS))}"
-            )
-    for name in ("name", "dataset", "preset", "from"):
-        if body.get(name) is not None and not isinstance(body[name], str):
-            raise problems.invalid(name, "must be a text")
-    overrides = body.get("config") or {}
-    if not isinstance(overrides, dict):
-        raise problems.invalid("config", "must be a JSON object")
-    preset = body.get("preset")
+def _resolved(asked: TrainJobRequest) -> dict[str, Any]:
+    """Returns what the job's record keeps of a request: every setting is written out.
+
+    Raises:
+        Problem: A setting is wrong; it names the field.
+    """
     try:
-        metrics = check_metrics(False if body.get("evaluate") is None else body["evaluate"], "evaluate")
-        config = resolve(preset, overrides, from_model=bool(body.get("from")))
+        config = resolve(asked.preset, asked.overrides, from_model=bool(asked.from_))
     except ConfigError as error:
-        field = error.field if error.field in ("preset", "evaluate") else f"config.{error.field}"
+        field = error.field if error.field == "preset" else f"config.{error.field}"
         raise problems.invalid(field, error.message) from None
-    dataset = body.get("dataset") or (PRESETS[preset].dataset if preset else None)
-    name = (body.get("name") or "").strip()
+    name = (asked.name or "").strip()
     return {
         "name": validate_name(name) if name else "",
-        "dataset": dataset,
-        "preset": preset,
+        "dataset": asked.dataset or (PRESETS[asked.preset].dataset if asked.preset else None),
+        "preset": asked.preset,
         "config": config_to_json(config),
-        "from": body.get("from") or None,
-        "evaluate": list(metrics),
+        "from": asked.from_ or None,
+        "evaluate": list(asked.evaluate),
     }
 
 
-def _create(services: Services, body: dict[str, Any], idempotency_key: str | None) -> Job:
-    asked = _read_body(body)
-    if not asked["dataset"]:
+def _create(services: Services, asked: TrainJobRequest, idempotency_key: str | None) -> Job:
+    request = _resolved(asked)
+    if not request["dataset"]:
         raise problems.invalid("dataset", "is missing")
-    record = services.datasets.get(asked["dataset"])
-    if asked["from"]:
-        network = services.models.info(asked["from"]).network
-        config = with_channels(config_from_json(asked["config"]), network.num_channels)
+    record = services.datasets.get(request["dataset"])
+    if request["from"]:
+        network = services.models.info(request["from"]).network
+        config = with_channels(config_from_json(request["config"]), network.num_channels)
         check_initial_network(config, network)
-        asked["config"] = config_to_json(config)
-    name = asked.pop("name") or record.name
+        request["config"] = config_to_json(config)
+    name = request.pop("name") or record.name
     services.refuse_when_full()
-    return services.jobs.create("train", asked, name=name, idempotency_key=idempotency_key)
+    return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key)
 
 
-def _create_one_shot(services: Services, form: Form, idempotency_key: str | None) -> Job:
-    """Stores the images that came along as a data set, and trains on it. The same images are stored once."""
-    body: dict[str, Any] = {name: value for name, value in form.values.items() if value}
-    if "config" in body:
-        body["config"] = parse_json_object(body["config"], "config")
-    if "evaluate" in body:
-        body["evaluate"] = parse_json(body["evaluate"], "evaluate")
-    asked = _read_body(body)
+def _create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str | None) -> Job:
+    """Stores the images of the form as a data set, and trains on it; the same images are stored once."""
+    body = form.model_dump(by_alias=True, exclude_unset=True, exclude={"file"})
+    if form.config:
+        body["config"] = parse_json_object(form.config, "config")
+    if form.evaluate:
+        body["evaluate"] = parse_json(form.evaluate, "evaluate")
+    name = _resolved(check_body(TrainJobRequest, body))["name"]
     services.refuse_when_full()
-    file = form.files["file"]
-    filename = check_filename(file.filename)
-    digest = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]
-    dataset = f"{(asked['name'] or 'upload')[:40].strip()} {digest[:12]}"
+    file = form.file.file
+    filename = check_filename(form.file.filename)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
     try:
         record = services.datasets.get(slug(dataset))
         is_new = False
     except UnknownDataset:
-        record = store_dataset_upload(services, dataset, file.file, filename)
+        record = store_dataset_upload(services, dataset, file, filename)
         is_new = True
     try:
-        return _create(services, {**body, "dataset": record.id}, idempotency_key)
+        return _create(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)
     except Exception:
         if is_new:
             services.datasets.delete(record.id)
         raise
 
 
-def describe(job: Job, request: Request) -> dict[str, Any]:
-    """A training job as the API shows it."""
+def describe(job: Job, request: Request) -> TrainJob:
+    """Returns a training job as the API shows it.
+
+    Args:
+        job: The job.
+        request: The request, for addresses.
+    """
     root = str(request.scope.get("root_path", ""))
     url = f"{root}/train-jobs/{job.id}"
     links = {"self": url}
@@ -212,11 +171,9 @@ def describe(job: Job, request: Request) -> dict[str, Any]:
         links |= {"training_gif": f"{url}/training.gif", "capacity_png": f"{url}/capacity.png"}
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
-    request_body = body.pop("request")
-    for name in ("dataset", "preset", "config", "from"):
-        body[name] = request_body.get(name)
-    body["evaluate"] = request_body.get("evaluate", [])
-    return {**body, "links": links}
+    asked = body.pop("request")
+    body |= {name: asked.get(name) for name in ("dataset", "preset", "config", "from")}
+    return TrainJob(**body, evaluate=asked.get("evaluate", []), links=links)
 
 
 def _get(services: Services, job_id: str) -> Job:
@@ -228,7 +185,7 @@ def _get(services: Services, job_id: str) -> Job:
 
 @router.get(
     "/train-jobs",
-    response_model=TrainJobList,
+    response_model_exclude_unset=True,
     summary="Training jobs, newest first",
     responses=problems.responses("unknown_job", "invalid_request", "job_store_unavailable"),
 )
@@ -238,25 +195,25 @@ def list_train_jobs(
     status: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
-) -> Response:
-    """One page; `next` is null on the last."""
+) -> TrainJobList:
+    """The answer is one page of jobs; `next` is null on the last page."""
     if status is not None and status not in STATES:
         raise problems.invalid("status", f"must be one of {', '.join(STATES)}")
     jobs = services.jobs.page("train", status, limit + 1, after)
     page = jobs[:limit]
     following = page[-1].id if len(jobs) > limit else None
-    return JSONResponse({"jobs": [describe(job, request) for job in page], "next": following})
+    return TrainJobList(jobs=[describe(job, request) for job in page], next=following)
 
 
 @router.get(
     "/train-jobs/{job_id}",
-    response_model=TrainJob,
+    response_model_exclude_unset=True,
     summary="A training job",
     responses=problems.responses("unknown_job", "job_store_unavailable"),
 )
-def get_train_job(job_id: str, request: Request, services: Services_) -> Response:
-    """State, progress, newest losses in nats, attempts, and the model once there is one."""
-    return JSONResponse(describe(_get(services, job_id), request))
+def get_train_job(job_id: str, request: Request, services: Services_) -> TrainJob:
+    """The answer has state, progress, newest losses in nats, attempts, and the model once there is one."""
+    return describe(_get(services, job_id), request)
 
 
 EVENT_STREAM = {
@@ -272,27 +229,34 @@ EVENT_STREAM = {
 
 @router.get(
     "/train-jobs/{job_id}/events",
-    summary="A job's events, as they come",
+    summary="A job's events, as they happen",
     response_class=EventSourceResponse,
     responses={
         200: {"description": "Server-sent events.", "content": EVENT_STREAM},
         **problems.responses("unknown_job", "too_many_jobs", "job_store_unavailable"),
     },
 )
-async def stream_events(
+async def stream_train_job_events(
     job_id: str,
     services: Services_,
-    last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", description="Go on after this event; without it, from the first.")
-    ] = None,
+    last_event_id: LastEventHeader = None,
 ) -> Response:
-    """From the beginning of a durable log, or after `Last-Event-ID`; ends with the event that ends the job."""
+    """The stream repeats a durable log from its beginning, or after `Last-Event-ID`; it ends when the job ends."""
     job = await anyio.to_thread.run_sync(_get, services, job_id)
     return event_stream(services, job, last_event_id)
 
 
 def event_stream(services: Services, job: Job, last_event_id: str | None) -> Response:
-    """A job's log as server-sent events. Raises Problem when too many are open."""
+    """Returns a job's log as server-sent events.
+
+    Args:
+        services: The services.
+        job: The job.
+        last_event_id: Id of the last event that the client has; None: from the first.
+
+    Raises:
+        Problem: Too many streams are open (too_many_jobs).
+    """
     place = object()
     try:
         services.streams.acquire_on_behalf_of_nowait(place)
@@ -320,12 +284,12 @@ def _server_sent(event: Event) -> ServerSentEvent:
     summary="All recorded numbers of a job",
     response_class=Response,
     responses={
-        200: {"description": "JSON lines, one a record.", "content": {"application/x-ndjson": {}}},
+        200: {"description": "JSON lines, one a record.", "content": binary_content("application/x-ndjson")},
         **problems.responses("unknown_job", "job_store_unavailable"),
     },
 )
-def get_metrics(job_id: str, request: Request, services: Services_) -> Response:
-    """JSON lines: losses in nats, KL per dimension, capacity, β, learning rate; empty before the first record."""
+def get_train_job_metrics(job_id: str, request: Request, services: Services_) -> Response:
+    """Each JSON line has losses in nats, KL per dimension, capacity, β and learning rate; at first there is none."""
     job = _get(services, job_id)
     try:
         data = services.storage.read_bytes(f"jobs/{job.id}/metrics.jsonl")
@@ -336,14 +300,15 @@ def get_metrics(job_id: str, request: Request, services: Services_) -> Response:
 
 @router.get(
     "/train-jobs/{job_id}/previews",
-    summary="Pictures made on the way",
+    summary="Previews of a job",
+    response_model_exclude_unset=True,
     responses=problems.responses("unknown_job", "job_store_unavailable"),
 )
-def list_previews(job_id: str, request: Request, services: Services_) -> dict[str, Any]:
-    """Addresses, oldest first."""
+def list_train_job_previews(job_id: str, request: Request, services: Services_) -> PreviewList:
+    """The addresses of the previews are listed, oldest first."""
     job = _get(services, job_id)
     url = f"{request.scope.get('root_path', '')}/train-jobs/{job.id}/previews"
-    return {"previews": [f"{url}/{name}" for name in _previews(services, job)]}
+    return PreviewList(previews=[f"{url}/{name}" for name in _previews(services, job)])
 
 
 def _previews(services: Services, job: Job) -> list[str]:
@@ -355,12 +320,12 @@ def _previews(services: Services, job: Job) -> list[str]:
     summary="One preview",
     response_class=Response,
     responses={
-        200: {"description": "The picture.", "content": {"image/png": {}}},
+        200: {"description": "The picture.", "content": binary_content("image/png")},
         **problems.responses("unknown_job", "unknown_file", "range_not_satisfiable", "job_store_unavailable"),
     },
 )
-def get_preview(job_id: str, name: str, request: Request, services: Services_) -> Response:
-    """Reconstructions and traversals at one step."""
+def get_train_job_preview(job_id: str, name: str, request: Request, services: Services_) -> Response:
+    """The picture shows reconstructions and traversals at one step."""
     job = _get(services, job_id)
     if name not in _previews(services, job):
         raise Problem("unknown_file", f"The job has no preview {name[:64]}.")
@@ -369,7 +334,7 @@ def get_preview(job_id: str, name: str, request: Request, services: Services_) -
 
 def _figure_responses(media: str) -> dict[int | str, dict[str, Any]]:
     return {
-        200: {"description": "The picture.", "content": {media: {}}},
+        200: {"description": "The picture.", "content": binary_content(media)},
         **problems.responses("unknown_job", "unknown_file", "range_not_satisfiable", "job_store_unavailable"),
     }
 
@@ -380,8 +345,8 @@ def _figure_responses(media: str) -> dict[int | str, dict[str, Any]]:
     response_class=Response,
     responses=_figure_responses("image/gif"),
 )
-def get_training_gif(job_id: str, request: Request, services: Services_) -> Response:
-    """What the network had learnt when; there when the training is done."""
+def get_training_animation(job_id: str, request: Request, services: Services_) -> Response:
+    """It shows how the network learns, and is there when the training is done."""
     return _figure(services, job_id, request, "training.gif", "image/gif")
 
 
@@ -392,7 +357,7 @@ def get_training_gif(job_id: str, request: Request, services: Services_) -> Resp
     responses=_figure_responses("image/png"),
 )
 def get_capacity_figure(job_id: str, request: Request, services: Services_) -> Response:
-    """The figure of Burgess et al. 2018, of the step too; there when the training is done."""
+    """The figure of Burgess et al. 2018, also against the step, is there when the training is done."""
     return _figure(services, job_id, request, "capacity.png", "image/png")
 
 
@@ -406,27 +371,26 @@ def _figure(services: Services, job_id: str, request: Request, name: str, media:
 
 
 ACTIONS = {
-    "cancel": "Stop a job: at once where it waits, within a step where it runs.",
-    "pause": "Stop a running job after a checkpoint, until it is resumed.",
-    "resume": "Put a paused job back into the queue; it goes on from its checkpoint.",
-    "retry": "Put a failed or cancelled job back into the queue.",
+    "cancel": "Stops a job: at once if it waits, within a step if it runs.",
+    "pause": "Stops a running job after a checkpoint, until it is resumed.",
+    "resume": "Requeues a paused job, which continues from its checkpoint.",
+    "retry": "Requeues a failed or cancelled job.",
 }
 
 
 def _add_action(action: str, text: str) -> None:
-    def act(job_id: str, request: Request, services: Services_) -> Response:
+    def act(job_id: str, request: Request, services: Services_) -> TrainJob:
         _get(services, job_id)
-        job = getattr(services.jobs, action)(job_id)
-        return JSONResponse(describe(job, request))
+        return describe(getattr(services.jobs, action)(job_id), request)
 
     router.add_api_route(
         f"/train-jobs/{{job_id}}/{action}",
         act,
         methods=["POST"],
-        response_model=TrainJob,
+        response_model_exclude_unset=True,
         summary=f"{action.capitalize()} a job",
-        description=f"{text} Refused (409) where the job's state does not allow it.",
-        operation_id=f"{action}_train_job",
+        description=f"{text} The request is refused (409) where the job's state does not allow it.",
+        operation_id=f"{action}TrainJob",
         responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
     )
 
@@ -442,6 +406,6 @@ for _action, _text in ACTIONS.items():
     responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
 )
 def delete_train_job(job_id: str, services: Services_) -> None:
-    """Removes its record, checkpoints and previews; the model that it made stays."""
+    """The job's record, checkpoints and previews are removed; the model that it made stays."""
     _get(services, job_id)
     services.jobs.delete(job_id)

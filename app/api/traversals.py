@@ -1,4 +1,4 @@
-"""/traversals: an image, a latent vector or a seed goes in; animations of its latent dimensions come out."""
+"""/traversals: animations of latent dimensions, made from an image, a latent vector or a seed."""
 
 import io
 import re
@@ -8,9 +8,7 @@ from typing import Any
 import anyio
 from fastapi import APIRouter, Request
 from PIL import Image
-from pydantic.fields import FieldInfo
-from starlette.datastructures import UploadFile
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_form
@@ -18,14 +16,17 @@ from app.api.media import image_dimension_zip, read_upload
 from app.api.negotiation import (
     DEFAULT_WAIT_SECONDS,
     FILE_WAIT_SECONDS,
+    PreferHeader,
     accepted,
     bytes_response,
     wait_seconds,
 )
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
+from app.openapi import binary_content
 from app.problems import Problem
-from app.schemas import Traversal, field_schema
+from app.requests import TraversalFields, TraversalForm, TraversalUploads, request_body
+from app.schemas import Failure, Traversal, TraversalDimension, respond
 from training.data.images import load_image
 from worker.jobs.store import HELD, Job, TransitionRefused, UnknownJob
 from worker.rendering.request import (
@@ -43,8 +44,6 @@ from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])
 
-IMAGE_FIELDS = ("image", "image2")
-PARAMETERS = TraversalRequest.model_fields
 OFFERED = tuple(FORMATS.values())
 FORMAT_OF = {media_type: name for name, media_type in FORMATS.items()}
 SHEETS = {"image/gif": "sheet.gif", "image/webp": "sheet.webp", "video/mp4": "sheet.mp4", "image/png": "sheet.png"}
@@ -61,7 +60,7 @@ _FILE = re.compile(r"[a-z][a-z0-9_]{0,40}\.(gif|webp|mp4|png|json)")
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that has been understood: which traversal it is, and what its job needs."""
+    """A checked request: the id of its traversal, and what its job needs."""
 
     id: str
     model: str
@@ -69,44 +68,6 @@ class Asked:
     images: list[Pixels]
 
 
-def _form_field(field: FieldInfo) -> dict[str, Any]:
-    """Returns the setting's own schema for a form, which has no null but may leave a field empty."""
-    schema = field_schema(field)
-    if "anyOf" in schema:
-        kind = next(one for one in schema.pop("anyOf") if one.get("type") != "null")
-        schema = {**kind, **schema, "example": ""}
-        schema.pop("default", None)
-        if schema["type"] == "array":
-            del schema["items"]
-            schema["type"] = "string"
-        if "enum" in schema:
-            schema["enum"] = ["", *schema["enum"]]
-    return schema
-
-
-_FORM = {
-    "type": "object",
-    "properties": {
-        "image": {"type": "string", "format": "binary", "description": "The picture to start from."},
-        "image2": {
-            "type": "string",
-            "format": "binary",
-            "description": "A second picture: the traversal then is the path between the two.",
-        },
-        "model": {"type": "string", "description": "Id of a model; empty: the default one.", "example": ""},
-        **{name: _form_field(f) for name, f in PARAMETERS.items()},
-    },
-    "additionalProperties": False,
-}
-_FORM_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": _FORM},
-            "application/x-www-form-urlencoded": {"schema": {**_FORM, "example": {"seed": 1, "dimensions": "active"}}},
-        },
-    }
-}
 _EXAMPLE = {
     "id": "5f0c2a9d4b7e4f7c8a1d3e5b6c7d8e9f",
     "status": "succeeded",
@@ -122,8 +83,8 @@ _EXAMPLE = {
     "error": None,
     "links": {"self": "/traversals/5f0c…"},
 }
-_BINARY: dict[str, Any] = {media_type: {} for media_type in OFFERED[1:]}
-_JSON_CONTENT = {"application/json": {"schema": {"$ref": "#/components/schemas/Traversal"}, "example": _EXAMPLE}}
+_BINARY = binary_content(*OFFERED[1:])
+_JSON_CONTENT = {"application/json": {"example": _EXAMPLE}}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address of the traversal."}}
 
 
@@ -133,38 +94,38 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
     response_model=Traversal,
     summary="Traverse a model's latent dimensions",
     responses={
-        200: {"description": "Made before, or the bytes that Accept or format asked for.",
+        200: {"model": Traversal, "description": "Made before, or the bytes that Accept or format asked for.",
               "content": {**_JSON_CONTENT, **_BINARY}},
         201: {"description": "Made now.", "content": _JSON_CONTENT, "headers": _LOCATION},
-        202: {"description": "Not done within Prefer: wait=N; ask again at Location.", "content": _JSON_CONTENT,
-              "headers": {**_LOCATION, "Retry-After": {"schema": {"type": "integer"}}}},
+        202: {"model": Traversal, "description": "Not done within Prefer: wait=N; ask again at Location.",
+              "content": _JSON_CONTENT, "headers": {**_LOCATION, "Retry-After": {"schema": {"type": "integer"}}}},
         **problems.responses(
             "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "image_too_large",
             "unsupported_media_type", "unsupported_image", "invalid_request", "not_an_image", "too_many_jobs",
             "request_failed", "job_store_unavailable", "workers_busy",
         ),
     },
-    openapi_extra=_FORM_BODY,
+    openapi_extra=request_body(
+        {"multipart/form-data": TraversalForm, "application/x-www-form-urlencoded": TraversalFields},
+    ),
 )  # fmt: skip
-async def create_traversal(request: Request, services: Services_) -> Response:
-    """Send an `image` (or a latent vector `z`, or a `seed`); everything else has a default.
+async def create_traversal(request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
+    """Send an `image` (or a latent vector `z`, or a `seed`); every other field has a default.
 
-    The id is a hash of model, pixels, parameters and renderer: the same request is the same traversal, answered from
-    storage. `Accept`, or the field `format`, picks what comes back: JSON, the animated sheet (GIF, WebP, MP4), the
-    static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (10 for
-    JSON, 60 for a file); what is not done by then is answered with 202 and JSON.
+    The id is a hash of model, pixels, parameters and renderer, so that the same request is the same traversal, which
+    the storage answers. `Accept`, or the field `format`, chooses the answer: JSON, the animated sheet (GIF, WebP, MP4),
+    the static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (by default 10
+    for JSON, 60 for a file); a traversal that is not done by then is answered with 202 and JSON.
     """
-    async with read_form(request, {"model", *PARAMETERS}, set(IMAGE_FIELDS)) as form:
-        asked = await anyio.to_thread.run_sync(
-            _understand, services, form.values, form.files, limiter=services.decoding
-        )
+    async with read_form(request, TraversalForm) as form:
+        asked = await anyio.to_thread.run_sync(_understand, services, form, limiter=services.decoding)
     media_type = FORMATS[asked.request.format or "json"]
     if asked.request.format is None:
         media_type = accepted(request.headers.get("accept"), OFFERED)
     format = FORMAT_OF[media_type]
     status = 200
     patience = DEFAULT_WAIT_SECONDS if format == "json" else FILE_WAIT_SECONDS
-    deadline = anyio.current_time() + wait_seconds(request.headers.get("prefer"), patience)
+    deadline = anyio.current_time() + wait_seconds(prefer, patience)
     while not await anyio.to_thread.run_sync(_is_stored, services, asked.id, format):
         status = 201
         job = await anyio.to_thread.run_sync(_start, services, asked, format)
@@ -176,34 +137,35 @@ async def create_traversal(request: Request, services: Services_) -> Response:
     return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, status)
 
 
-def _understand(services: Services, values: dict[str, str], files: dict[str, UploadFile]) -> Asked:
-    model_id = values.get("model", "").strip() or services.default_model()
-    parameters = parse_request({name: value for name, value in values.items() if name != "model"})
+def _understand(services: Services, form: TraversalUploads) -> Asked:
+    model_id = form.model.strip() or services.default_model()
+    parameters = parse_request(form.parameters)
     info = services.models.info(model_id)
-    given = [name for name in IMAGE_FIELDS if name in files]
-    if given == ["image2"]:
+    if form.image2 is not None and form.image is None:
         raise problems.invalid("image2", "needs an image beside it")
-    resolved = resolve_request(parameters, info, len(given))
+    uploads = [upload for upload in (form.image, form.image2) if upload is not None]
+    resolved = resolve_request(parameters, info, len(uploads))
     images = []
-    for name in given:
-        data = read_upload(files[name], services.settings.max_upload_bytes, "max_upload_bytes")
+    for upload in uploads:
+        data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
         images.append(load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels))
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
 
 
 def _is_stored(services: Services, identity: str, format: str | None = None) -> bool:
-    """Whether the traversal is there, with what this format needs."""
+    """Returns whether the traversal is stored, with the files that a format needs."""
     folder = f"traversals/{identity}"
     return all(services.storage.exists(f"{folder}/{name}") for name in ("result.json", *needed_files(format)))
 
 
 def _start(services: Services, asked: Asked, format: str) -> Job:
-    """The job that makes the traversal: a new one, or the one that is under way (for another format, maybe)."""
+    """Returns the job that makes the traversal: a new one, or the one that is under way, perhaps for another format."""
     try:
         job = services.jobs.get(asked.id)
         if not job.is_finished:
             return job
-        services.jobs.delete(job.id)  # It failed, or its files are gone, or it made no such format: make them again.
+        # It failed, or its files are gone, or it did not make this format: another job makes them.
+        services.jobs.delete(job.id)
     except (UnknownJob, TransitionRefused):  # Another request did so in the same moment.
         pass
     services.refuse_when_full()
@@ -221,14 +183,13 @@ def _png(image: Pixels) -> bytes:
 
 
 def _made(request: Request, services: Services, identity: str, media_type: str, status: int) -> Response:
-    """The answer for a traversal that is there, in the media type that was chosen."""
+    """Returns the answer for a stored traversal, in the chosen media type."""
     url = str(request.scope.get("root_path", "")) + f"/traversals/{identity}"
     headers = {"Vary": "Accept", "Content-Location": url}
     if media_type == "application/json":
         if status == 201:
             headers["Location"] = url
-        resource = describe(services, identity, request)
-        return JSONResponse(resource, status, headers)
+        return respond(describe(services, identity, request), status, headers)
     if media_type == "application/zip":
         data = image_dimension_zip(services.storage, f"traversals/{identity}")
         return bytes_response(request, data, media_type, filename=f"{identity}.zip", immutable=False, headers=headers)
@@ -237,57 +198,65 @@ def _made(request: Request, services: Services, identity: str, media_type: str, 
     return bytes_response(request, _read(services, identity, name), media_type, immutable=False, headers=headers)
 
 
-def describe(services: Services, identity: str, request: Request) -> dict[str, Any]:
-    """The resource of a traversal that is there. Raises Problem unknown_traversal."""
+def describe(services: Services, identity: str, request: Request) -> Traversal:
+    """Returns a stored traversal as the API shows it.
+
+    Args:
+        services: The services.
+        identity: The traversal's id.
+        request: The request, for addresses.
+
+    Raises:
+        Problem: The traversal is not stored (unknown_traversal).
+    """
     try:
         result = services.storage.read_json(f"traversals/{identity}/result.json")
     except NotStored:
         raise _unknown(identity) from None
     url = str(request.scope.get("root_path", "")) + f"/traversals/{identity}"
     names = set(services.storage.list(f"traversals/{identity}"))
-    dimensions = [{**one, "url": f"{url}/{one['file']}"} for one in result["dimensions"]]
-    for one in dimensions:
-        del one["file"]
     address = {name: f"{url}/{name}" for name in names if _FILE.fullmatch(name)}
-    return {
-        **{name: value for name, value in result.items() if name not in ("request", "dimensions", "files")},
-        "id": identity,
-        "status": "succeeded",
-        "model": result["model"],
-        "parameters": _parameters(result["request"]),
-        "dimensions": dimensions,
-        "sheet": address.get("sheet.gif"),
-        "strip": address.get("sheet.png"),
-        "reconstruction": address.get("reconstruction.png"),
-        "error": None,
-        "links": {"self": url, **{name.replace(".", "_"): link for name, link in sorted(address.items())}},
-    }
+    for one in result["dimensions"]:
+        one["url"] = f"{url}/{one.pop('file')}"
+    kept = {name: value for name, value in result.items() if name not in ("id", "request", "dimensions", "files")}
+    return Traversal(
+        **kept,
+        id=identity,
+        status="succeeded",
+        parameters=_parameters(result["request"]),
+        dimensions=[TraversalDimension(**one) for one in result["dimensions"]],
+        sheet=address.get("sheet.gif"),
+        strip=address.get("sheet.png"),
+        reconstruction=address.get("reconstruction.png"),
+        error=None,
+        links={"self": url, **{name.replace(".", "_"): link for name, link in sorted(address.items())}},
+    )
 
 
 def _parameters(request: dict[str, Any]) -> dict[str, Any]:
-    """What the pictures follow from; the format that was asked for first is no part of it."""
+    """Returns the parameters that decide the pictures, which the format of the first request does not."""
     return {name: value for name, value in request.items() if name != "format"}
 
 
 def _pending(request: Request, job: Job, status: int = 202) -> Response:
-    """The resource of a traversal that is still being made, or could not be."""
+    """Returns the answer for a traversal that is being made, or whose job failed."""
     url = str(request.scope.get("root_path", "")) + f"/traversals/{job.id}"
-    body = {
-        "id": job.id,
-        "status": job.status,
-        "model": job.request["model"],
-        "parameters": _parameters(job.request["request"]),
-        "dimensions": [],
-        "sheet": None,
-        "strip": None,
-        "reconstruction": None,
-        "error": job.error,
-        "links": {"self": url},
-    }
+    body = Traversal(
+        id=job.id,
+        status=job.status,
+        model=job.request["model"],
+        parameters=_parameters(job.request["request"]),
+        dimensions=[],
+        sheet=None,
+        strip=None,
+        reconstruction=None,
+        error=Failure(**job.error) if job.error else None,
+        links={"self": url},
+    )
     headers = {"Location": url} if status == 202 else {}
     if not job.is_finished:
         headers["Retry-After"] = "1"
-    return JSONResponse(body, status, headers)
+    return respond(body, status, headers)
 
 
 def _failure(job: Job) -> Problem:
@@ -317,7 +286,7 @@ def _read(services: Services, identity: str, name: str) -> bytes:
     },
 )
 def get_traversal(traversal_id: str, request: Request, services: Services_) -> Response:
-    """JSON, or by `Accept` the sheet or the zip, once `status` is `succeeded`; until then ask again."""
+    """The answer is JSON, or by `Accept` the sheet or the zip, once `status` is `succeeded`; until then, ask again."""
     if not _ID.fullmatch(traversal_id):
         raise _unknown(traversal_id)
     offered = [kind for kind in OFFERED if _is_stored(services, traversal_id, FORMAT_OF[kind])] or OFFERED
@@ -339,14 +308,17 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
     summary="A file of a traversal",
     response_class=Response,
     responses={
-        200: {"description": "The file.", "content": {media_type: {} for media_type in (*SHEETS, "application/json")}},
-        206: {"description": "The range that was asked for."},
-        304: {"description": "The caller has it already (If-None-Match)."},
+        200: {
+            "description": "The file.",
+            "content": {**binary_content(*SHEETS), "application/json": {"schema": {"type": "object"}}},
+        },
+        206: {"description": "The requested range."},
+        304: {"description": "The client has the file already (If-None-Match)."},
         **problems.responses("unknown_traversal", "unknown_file", "range_not_satisfiable"),
     },
 )
 def get_traversal_file(traversal_id: str, name: str, request: Request, services: Services_) -> Response:
-    """`z_01.gif` is dimension 0. Files never change: strong `ETag`, `Range`, and caches may keep them for ever."""
+    """`z_01.gif` is dimension 0. Files never change: they have a strong `ETag`, and caches may keep them for ever."""
     if not _ID.fullmatch(traversal_id) or not _is_stored(services, traversal_id):
         raise _unknown(traversal_id)
     if not _FILE.fullmatch(name):
@@ -362,7 +334,7 @@ def get_traversal_file(traversal_id: str, name: str, request: Request, services:
     responses=problems.responses("unknown_traversal", "transition_refused", "job_store_unavailable"),
 )
 def delete_traversal(traversal_id: str, services: Services_) -> None:
-    """Removes the files, and the job where it waits; one that is being made right now is refused (409)."""
+    """The files are removed, and the job if it waits; it is refused (409) while the traversal is being made."""
     if not _ID.fullmatch(traversal_id):
         raise _unknown(traversal_id)
     stored = _is_stored(services, traversal_id)

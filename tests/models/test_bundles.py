@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -159,3 +160,18 @@ def test_a_card_tells_what_the_description_knows() -> None:
 
 def test_a_name_cannot_become_markup_in_a_card() -> None:
     assert model_card(INFO).startswith("# two \\| \\<b\\>dims\\</b\\>\n")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"licence": 5}, "licence: must be a text, not 5"),
+        ({"dimension_labels": [1, 2, 3]}, "dimension_labels.0: must be a text, not 1"),
+        ({"step": "many"}, "step: must be a whole number, not 'many'"),
+        ({"metrics": [1]}, "metrics: must be an object, not [1]"),
+    ],
+)
+def test_a_description_with_a_part_of_another_type_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"not a model description: {message}")):
+        ModelInfo.from_json(INFO.to_json() | changes)
+    assert ModelInfo.from_json(INFO.to_json()) == INFO

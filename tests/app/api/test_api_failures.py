@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import struct
 import sys
@@ -22,6 +23,8 @@ from api_support import Service, assert_problem, http_server, picture, service, 
 from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.main import MAX_JSON_BYTES
 from app.problems import KINDS
+from training.config import TrainingConfig
+from training.objectives.registry import OBJECTIVES
 from worker.jobs.connections import connect
 
 JSON = {"content-type": "application/json"}
@@ -355,14 +358,80 @@ def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service)
         "(default 1000); factorvae: Weight γ of the total correlation; the paper has 10 to 100 (default 40).",
         "minimum": 0,
         "maximum": 1e6,
+        "x-objectives": ["capacity", "factorvae"],
     }
-    assert schema["properties"]["discriminator_width"] == {
-        "type": "integer",
-        "description": "Units a layer of the discriminator (factorvae).",
-        "minimum": 1,
-        "maximum": 4096,
-        "default": 1000,
-    }
+    assert schema["properties"]["beta_gain"]["x-objectives"] == ["controlled"]
+    assert schema["properties"]["beta_gain"]["x-default"] == 0.05
+    assert schema["properties"]["capacity_max"]["description"].endswith("(nats)")
+    assert "x-objectives" not in schema["properties"]["num_steps"]
     assert schema["properties"]["objective"]["enum"][:3] == ["controlled", "capacity", "beta"]
     assert schema["properties"]["learning_rate"]["exclusiveMinimum"] == 0
     json.dumps(schema, allow_nan=False)
+
+
+def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
+    properties = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]["properties"]
+    for name, objective in OBJECTIVES.items():
+        shown = {setting for setting, schema in properties.items() if name in schema.get("x-objectives", ())}
+        assert shown == set(objective.model_fields)
+    every_run = {setting for setting, schema in properties.items() if "x-objectives" not in schema}
+    assert every_run == set(TrainingConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "request_", "field", "message"),
+    [
+        ("POST", "/train-jobs", _job(num_step=3),
+         "config.num_step", "is no setting of a training run; did you mean num_steps?"),
+        ("POST", "/train-jobs", {"json": {"data_set": "dsprites"}},
+         "data_set", "is no field of this request; did you mean dataset?"),
+        ("POST", "/train-jobs", {"json": {"q": 1}},
+         "q", "is no field of this request; it has config, dataset, evaluate, from, name, preset"),
+        ("POST", "/train-jobs", {"files": {"file": ("a.zip", b"x")}, "data": {"presets": "x"}},
+         "presets", "is no field of this request; did you mean preset?"),
+        ("POST", "/train-jobs", {"json": {"dataset": "dsprites", "evaluate": "mig"}},
+         "evaluate", "must be a list of scores out of mig, modularity, sap, factor_vae, beta_vae, dci"),
+        ("POST", "/models/tiny/evaluations", {"json": {"seed": 1.5}}, "seed", "must be a whole number, not 1.5"),
+        ("POST", "/models/tiny/evaluations", {"json": {"metrics": True}},
+         "metrics", "must be a list of scores out of mig, modularity, sap, factor_vae, beta_vae, dci"),
+        ("POST", "/datasets/dsprites/packs", {"json": {"imagesize": 64}},
+         "imagesize", "is not a known setting; did you mean image_size?"),
+        ("POST", "/traversals", {"data": {"model": "tiny", "seed": "1", "dimension": "0"}},
+         "dimension", "is no field of this request; did you mean dimensions?"),
+        ("POST", "/models", {"files": {"file": ("a.zip", b"x")}, "data": {"format": "pickle"}},
+         "format", "must be one of auto, bundle, safetensors, disentangling-vae, 1konny, not 'pickle'"),
+        ("PUT", "/models/default", {"json": {}}, "id", "is missing: id of a model"),
+        ("PATCH", "/models/tiny", {"json": {"dimension_labels": ["", "a", "b", "c\n"]}},
+         "dimension_labels", "must have printable characters only (at [3])"),
+        ("POST", "/models/tiny/decode", {"json": {"z": [[0, 0, True, 0]]}},
+         "z", "must be a number, not True (at [0][2])"),
+        ("POST", "/models/tiny/decode", {"json": {"z": []}}, "z", "must not be empty"),
+        ("GET", "/train-jobs?limit=0", {}, "limit", "must be at least 1, not '0'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_explained_in_the_words_of_the_settings(
+    api: Service, method: str, path: str, request_: dict[str, Any], field: str, message: str
+) -> None:
+    body = assert_problem(api.client.request(method, path, **request_), 422, "invalid_request")
+    assert body["errors"] == [{"field": field, "message": message}]
+    assert body["detail"] == f"{field}: {message}"
+
+
+def test_every_wrong_field_is_named_at_once(api: Service) -> None:
+    answer = api.client.post("/models/tiny/evaluations", json={"seed": -1, "metrics": ["x"], "colour": 1})
+    fields = [error["field"] for error in assert_problem(answer, 422, "invalid_request")["errors"]]
+    assert sorted(fields) == ["colour", "metrics", "seed"]
+
+
+def test_operations_have_clean_names_and_files_are_declared(api: Service) -> None:
+    schema = api.client.get("/openapi.json").json()
+    operations = {op["operationId"]: op for path in schema["paths"].values() for op in path.values()}
+    assert len(operations) == sum(len(path) for path in schema["paths"].values())
+    assert {"createTraversal", "listTrainJobs", "cancelTrainJob", "decodeLatents"} <= set(operations)
+    for name, operation in operations.items():
+        assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", name), name
+        for answer in operation["responses"].values():
+            for media_type, content in answer.get("content", {}).items():
+                assert content["schema"], (name, media_type)
+                if media_type.startswith(("image/", "video/")) or media_type == "application/zip":
+                    assert content["schema"] == {"type": "string", "format": "binary"}

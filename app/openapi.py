@@ -1,0 +1,80 @@
+"""The API's description at /openapi.json: FastAPI's own, with the bodies and the problems that it cannot see."""
+
+import re
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+
+from app import guard, problems
+from app.requests import BINARY, BODIES
+
+REF_TEMPLATE = "#/components/schemas/{model}"
+
+
+def operation_id(route: APIRoute) -> str:
+    """Returns the name of a route's function in camelCase: list_train_jobs is listTrainJobs."""
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), route.name)
+
+
+def binary_content(*media_types: str) -> dict[str, Any]:
+    """Returns the OpenAPI entries of an answer that is a file, by media type."""
+    return {media_type: {"schema": BINARY} for media_type in media_types}
+
+
+def install(app: FastAPI) -> None:
+    """Makes `app` describe itself; the description is made when it is first asked for."""
+    app.openapi = lambda: _description(app)  # type: ignore[method-assign]
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """Gives no titles to fields, which would repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def _description(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            tags=app.openapi_tags,
+        )
+        bodies: tuple[type[BaseModel], ...] = (*BODIES, problems.ProblemDetails)
+        components = schema["components"]["schemas"]
+        components |= models_json_schema(
+            [(kind, "validation") for kind in bodies],
+            ref_template=REF_TEMPLATE,
+            schema_generator=_WithoutTitles,
+        )[1]["$defs"]
+        components.pop("HTTPValidationError", None)
+        components.pop("ValidationError", None)
+        for component in components.values():
+            _show_units(component)
+        _use_problems(schema)
+        guard.document(schema)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _show_units(component: dict[str, Any]) -> None:
+    """Moves the units of a component's fields into their texts, where every tool shows them."""
+    for field in component.get("properties", {}).values():
+        if "unit" in field:
+            field["description"] = f"{field['description']} ({field.pop('unit')})"
+
+
+def _use_problems(schema: dict[str, Any]) -> None:
+    """Replaces the 422 that FastAPI documents on every route with a parameter by the problem that the service sends."""
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answer = operation["responses"].get("422")
+            if answer and "HTTPValidationError" in str(answer.get("content", {}).get("application/json", "")):
+                entry = problems.responses("invalid_request")[422]
+                operation["responses"]["422"] = entry

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+LEAST_FINISHING_STEPS = 100
 FINISHING_SHARE = 0.25
 """Steps of the cooldown of a run that ends early, as a share of the steps that are done: with it, the cooldown is the
 last fifth of the run, as it is in a run that goes to its end."""
@@ -18,7 +19,7 @@ class Finishing:
     @classmethod
     def after(cls, step: int, num_steps: int) -> "Finishing | None":
         """Returns the cooldown of a run that is asked to end after `step`; None where its own end is nearer."""
-        end = step + max(1, round(FINISHING_SHARE * step))
+        end = step + max(LEAST_FINISHING_STEPS, round(FINISHING_SHARE * step))
         return cls(step, end) if end < num_steps else None
 
     def factor(self, step: int) -> float:

@@ -14,7 +14,7 @@ from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, 
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.device import DeviceError, pick_device
-from training.loop import TrainingResult, train
+from training.loop import FINISH, TrainingResult, train
 from training.monitor import Progress
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import evaluate_for_job, save_scores
@@ -124,7 +124,7 @@ class _Training:
             initial_weights=initial,
             checkpoint_seconds=self.services.settings.checkpoint_seconds,
             on_progress=self._progress,
-            should_stop=self._should_stop,
+            should_stop=self._stop_training,
             save_checkpoint=self._save,
         )
 
@@ -141,6 +141,11 @@ class _Training:
 
     def _should_stop(self) -> str | None:
         return self.keeper.stop_reason(self.services.stopping)
+
+    def _stop_training(self) -> str | None:
+        """Returns why the training has to stop now, or FINISH where it is to cool down and end."""
+        reason = self._should_stop()
+        return FINISH if reason is None and self.keeper.flags.finish else reason
 
     def _packing(self, done: int, total: int) -> None:
         reason = self._should_stop()
@@ -188,7 +193,8 @@ class _Training:
         """Writes a checkpoint, whose name carries the fence, unless the claim is lost."""
         if self.keeper.lost:
             return
-        num_steps = checkpoint.state["config"]["num_steps"]
+        finishing = checkpoint.state.get("finishing")
+        num_steps = finishing[1] if finishing else checkpoint.state["config"]["num_steps"]
         self.progress = {**self.progress, **_place(checkpoint.step, num_steps)}
         try:
             self.claim.event("checkpoint", {"step": checkpoint.step}, progress=self.progress)

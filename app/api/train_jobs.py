@@ -346,7 +346,7 @@ def _figure_responses(media: str) -> dict[int | str, dict[str, Any]]:
     responses=_figure_responses("image/gif"),
 )
 def get_training_animation(job_id: str, request: Request, services: Services_) -> Response:
-    """It shows how the network learns, and is there when the training is done."""
+    """It shows how the network learns, and is drawn anew with each preview."""
     return _figure(services, job_id, request, "training.gif", "image/gif")
 
 
@@ -357,7 +357,7 @@ def get_training_animation(job_id: str, request: Request, services: Services_) -
     responses=_figure_responses("image/png"),
 )
 def get_capacity_figure(job_id: str, request: Request, services: Services_) -> Response:
-    """The figure of Burgess et al. 2018, also against the step, is there when the training is done."""
+    """The figure of Burgess et al. 2018, also against the step, is drawn anew with each preview."""
     return _figure(services, job_id, request, "capacity.png", "image/png")
 
 
@@ -366,7 +366,9 @@ def _figure(services: Services, job_id: str, request: Request, name: str, media:
     try:
         data = services.storage.read_bytes(f"jobs/{job.id}/{name}")
     except NotStored:
-        raise Problem("unknown_file", f"The job has no {name}; a training makes it at its end.") from None
+        raise Problem(
+            "unknown_file", f"The job has no {name} yet; a training draws it with its first preview."
+        ) from None
     return bytes_response(request, data, media, immutable=False)
 
 
@@ -374,6 +376,10 @@ ACTIONS = {
     "cancel": "Stops a job: at once if it waits, within a step if it runs.",
     "pause": "Stops a running job after a checkpoint, until it is resumed.",
     "resume": "Requeues a paused job, which continues from its checkpoint.",
+    "finish": (
+        "Ends a training early and keeps what it has learnt: it cools down over a quarter of the steps that are done, "
+        "and makes its model. A paused, cancelled or failed job goes on from its checkpoint for it."
+    ),
     "retry": "Requeues a failed or cancelled job.",
 }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
+from app.cli.lengths import with_length
 from app.cli.options import parse_pairs, with_options_of
 from app.cli.output import CliError, note, progress
 from app.cli.stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
@@ -82,6 +83,22 @@ def train(
         bool, typer.Option("--evaluate", help="Compute disentanglement scores of the finished model.")
     ] = False,
     metrics: MetricsOption = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="A budget of time for the whole run; its schedules are laid out for the steps that fit.",
+            show_default="a length that suits the set and this machine",
+        ),
+    ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish",
+            help="End a run that was stopped: cool down from its checkpoint over a quarter of its steps, and keep the "
+            "model.",
+        ),
+    ] = False,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
     *,
@@ -99,6 +116,8 @@ def train(
     _check_output(stores, folder, chosen)
     wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
     resumed = folder if resume and any((folder / "checkpoints").glob("*.json")) else None
+    if finish and resumed is None:
+        raise CliError(f"{folder}: there is no checkpoint of a run to finish")
     if training_config.num_channels is None:
         found = _num_channels(stores, chosen, from_model, resumed)
         training_config = with_channels(training_config, found)
@@ -115,7 +134,16 @@ def train(
         if resumed is None:
             keep_pack(pack, folder)
         note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
-        result = _run(stores, training_config, pack, folder, run_name, resume, initial)
+        training_config = with_length(
+            training_config,
+            pack,
+            given=overrides,
+            has_preset=preset is not None,
+            minutes=minutes,
+            resumed=resumed,
+            device=stores.device(),
+        )
+        result = _run(stores, training_config, pack, folder, run_name, resume, initial, finish=finish)
         if result.outcome == "stopped":
             raise CliError(f"stopped at step {result.step}; the same command goes on from there")
         if result.outcome == "diverged":
@@ -132,10 +160,13 @@ def _run(
     name: str,
     resume: bool,
     initial: Path | None,
+    *,
+    finish: bool,
 ) -> "TrainingResult":
     """Trains, from the newest checkpoint in the folder on or anew, and shows how far it is. Raises CliError."""
     from training.checkpoints import CheckpointError, newest_checkpoint
     from training.device import is_out_of_memory
+    from training.loop import FINISH
     from training.loop import train as run_loop
 
     if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
@@ -159,7 +190,7 @@ def _run(
                 initial_weights=initial,
                 checkpoint_seconds=stores.settings.checkpoint_seconds,
                 on_progress=on_progress,
-                should_stop=should_stop,
+                should_stop=(lambda: should_stop() or FINISH) if finish else should_stop,
             )
         except CheckpointError as error:
             raise CliError(
@@ -286,7 +317,7 @@ def _finish(
 def _registered(stores: Stores, info: ModelInfo) -> str | None:
     """The id of this very model, where the same command has finished before."""
     for record in stores.models.records():
-        if record.info.weights_sha256 == info.weights_sha256 and not record.shipped:
+        if record.info.weights_sha256 == info.weights_sha256 and record.info.name == info.name and not record.shipped:
             return record.id
     return None
 

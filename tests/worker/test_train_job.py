@@ -599,3 +599,47 @@ def test_a_worker_that_cannot_start_says_why_in_one_line(
     assert worker.returncode == 2
     assert len(log.splitlines()) == 1
     assert log.startswith(line)
+
+
+def after_first_progress(services: Runtime, job_id: str, act: Callable[[str], Job]) -> threading.Thread:
+    """Starts a thread that acts on a job when it reports its first progress."""
+
+    def follow() -> None:
+        position = None
+        while True:
+            for event in services.jobs.wait_events(job_id, position, 1.0):
+                position = event.id
+                if event.type == "progress":
+                    act(job_id)
+                    return
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    return thread
+
+
+def test_a_training_that_is_asked_to_finish_becomes_a_model_early(services: Runtime, create: Create) -> None:
+    job = create(num_steps=100_000, preview_steps=50)
+    asking = after_first_progress(services, job.id, services.jobs.finish)
+    work_on(services, job.id)
+    asking.join()
+    done = services.jobs.get(job.id)
+    assert (done.status, done.error) == ("succeeded", None)
+    assert done.model is not None
+    assert 100 < done.progress["num_steps"] < 100_000
+    assert done.progress["step"] == done.progress["num_steps"]
+    assert "finishing" in [event.type for event in events_of(services.jobs, job.id)]
+
+
+def test_a_cancelled_training_can_still_become_a_model(services: Runtime, create: Create) -> None:
+    job = create(num_steps=100_000)
+    cancelling = after_first_progress(services, job.id, services.jobs.cancel)
+    work_on(services, job.id)
+    cancelling.join()
+    assert services.jobs.get(job.id).status == "cancelled"
+    services.jobs.finish(job.id)
+    work_on(services, job.id)
+    done = services.jobs.get(job.id)
+    assert (done.status, done.error) == ("succeeded", None)
+    assert done.model is not None
+    assert done.resumed_from_step is not None

@@ -25,6 +25,7 @@ class Flags:
 
     cancel: bool = False
     pause: bool = False
+    finish: bool = False
 
 
 class ClaimStore(Protocol):
@@ -154,7 +155,7 @@ class Claim:
         fields: dict[str, str] | None = None,
     ) -> Flags:
         status = self.store.commit_claim(self, event_type, data or {}, step, fields or {})
-        return Flags(cancel=status == "cancelling", pause=status == "pausing")
+        return Flags(cancel=status == "cancelling", pause=status == "pausing", finish=status == "finishing")
 
 
 class ClaimKeeper:

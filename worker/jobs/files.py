@@ -60,7 +60,9 @@ def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
         record: The fields of the job's Redis hash.
     """
     state: dict[str, Any] = {"id": job_id, "status": record["status"], "version": int(record["version"])}
-    state.update({name: int(record[name]) for name in ("fence", "attempts", "resumed_from_step") if name in record})
+    state.update(
+        {name: int(record[name]) for name in ("fence", "attempts", "resumed_from_step", "finish") if name in record}
+    )
     state.update({name: record[name] for name in _TEXT_FIELDS if name in record})
     state.update({name: int(record[name]) for name in _TIME_FIELDS if name in record})
     state.update({name: json.loads(record[name]) for name in _JSON_FIELDS if name in record})
@@ -96,7 +98,7 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     # The next fence must be above every fence that was ever given, recorded or not.
     fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])
     fields["fence"] = str(fence if status not in ("queued",) else fence + 1)
-    fields.update({name: str(state[name]) for name in ("resumed_from_step", *_TIME_FIELDS) if name in state})
+    fields.update({name: str(state[name]) for name in ("resumed_from_step", "finish", *_TIME_FIELDS) if name in state})
     fields.update({name: str(state[name]) for name in ("model", "worker") if name in state})
     fields.update({name: json.dumps(state[name]) for name in _JSON_FIELDS if name in state})
     return StoredJob(

@@ -203,6 +203,25 @@ class JobStore(DurableRecords):
         """
         return self._requeue(job_id, ("failed", "cancelled"), "be retried")
 
+    def finish(self, job_id: str) -> Job:
+        """Asks a training that has begun to cool down from where it is and to end with a model.
+
+        A job that was paused or cancelled, or that failed, is requeued for it.
+
+        Raises:
+            TransitionRefused: The job has not begun, or has succeeded, or is just being paused or cancelled.
+        """
+        self._record(job_id)
+        outcome, status = self._run("finish", job_id)
+        if outcome == "refused":
+            raise TransitionRefused(job_id, status, "finish: only a training that has begun can")
+        self.store_state(job_id)
+        job = self.get(job_id)
+        log.info("job %s: finishing", job_id)
+        if job.status == "queued":
+            self.send(job)
+        return job
+
     def delete(self, job_id: str) -> None:
         """Removes a finished job and its files, but not the model that it made.
 
@@ -294,7 +313,7 @@ class JobStore(DurableRecords):
             fields: New values of record fields.
 
         Returns:
-            The job's state.
+            The job's state, or `finishing` if it is running and was asked to finish.
 
         Raises:
             StaleClaim: Another worker may hold the job.

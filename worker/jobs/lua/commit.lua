@@ -1,6 +1,6 @@
 -- Renews the lease of a claim and, in the same step, records what its holder reports.
 -- ARGV: id, fence, lease in ms, event type or '', event data, step or '', fields...
--- Returns the job's state, or nothing if the claim is stale.
+-- Returns the job's state, 'finishing' for a running job that was asked to finish, or nothing if the claim is stale.
 local id, fence, lease, event_type, data, step = unpack(ARGV, 1, 6)
 local first_field = 7
 local job = P .. 'job:' .. id
@@ -18,4 +18,5 @@ if event_type ~= '' then
   redis.call('HSET', job, 'updated_at', text(t))
   emit(id, event_type, data, status, t)
 end
+if status == 'running' and redis.call('HEXISTS', job, 'finish') == 1 then return 'finishing' end
 return status

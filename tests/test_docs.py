@@ -160,7 +160,7 @@ def test_commands_are_found() -> None:
     """The tests above would pass where their patterns found no command."""
     assert Request("POST", "/traversals", frozenset({"image", "model", "format"})) in set(curl_requests(README))
     assert Request("POST", "/train-jobs", frozenset()) in set(curl_requests(README))
-    assert ["train", "avatars", "--num-steps", "3000"] in list(betavae_calls(README))
+    assert ["train", "avatars", "--minutes", "10"] in list(betavae_calls(README))
     assert ["train", "--preset", "dsprites"] in list(betavae_calls(page_text("models.md")))
 
 

@@ -34,6 +34,8 @@ LEFT_BY_A_RUN = (
     METRICS_FILE,
 )
 """In its folder, beside what others put there. The metrics last: while they are there, it is known to be a run's."""
+_DRAWING_SECONDS = 10.0
+"""Least time between two drawings of training.gif and capacity.png while a run goes on; each takes up to a second."""
 _GIF_FRAMES = 100
 """Of training.gif: the previews of a long run would take minutes and gigabytes."""
 
@@ -61,6 +63,7 @@ class Recorder:
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder = folder
+        self._drawn_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         mark_as_own(folder)
         path = folder / METRICS_FILE
@@ -81,7 +84,7 @@ class Recorder:
         self._events.add(step, *(summary.scalar(name, value) for name, value in scalars.items()))
 
     def preview(self, step: int, num_steps: int, network: VAE, images: Tensor, restart_step: int | None) -> None:
-        """Saves previews/<step>.png, and draws training.gif and capacity.png anew.
+        """Saves previews/<step>.png, and now and then draws training.gif and capacity.png anew.
 
         Args:
             step: Steps that are done.
@@ -95,7 +98,9 @@ class Recorder:
         Image.fromarray(sheet).save(buffer, "PNG")
         write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
         self._events.add(step, summary.image("preview", sheet, dataformats="HWC"))
-        self._draw(restart_step)
+        if time.monotonic() - self._drawn_at >= _DRAWING_SECONDS:
+            self._draw(restart_step)
+            self._drawn_at = time.monotonic()
 
     def close(self) -> None:
         """Ends the files."""

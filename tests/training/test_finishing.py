@@ -87,7 +87,8 @@ def test_a_request_to_finish_while_lessons_are_computed_does_not_hang(
     assert result.outcome == "completed"
 
 
-def test_pictures_are_there_while_the_run_goes_on(pack: Pack, tmp_path: Path) -> None:
+def test_pictures_are_there_while_the_run_goes_on(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.recorder._DRAWING_SECONDS", 0.0)
     calls = 0
 
     def should_stop() -> str | None:

@@ -20,7 +20,8 @@ _FRAME_MS, _LAST_FRAME_MS = 250, 3000
 """How long an animation shows a preview, and its last one, which people want to read."""
 _FONT_PX = 13
 _MARGIN_PX, _HEADER_PX = 84, 26
-_INK, _MUTED, _PAPER = (27, 27, 31), (98, 98, 106), (255, 255, 255)
+_INK, _MUTED, _PAPER = (27, 27, 27), (98, 98, 98), (255, 255, 255)
+"""All three are greys, so that the animation of a grey run keeps every pixel."""
 _LABELLED = 12
 """Lines that the figure labels and colours: the dimensions of largest KL at the end. The others are grey."""
 

@@ -346,7 +346,7 @@ def _figure_responses(media: str) -> dict[int | str, dict[str, Any]]:
     responses=_figure_responses("image/gif"),
 )
 def get_training_animation(job_id: str, request: Request, services: Services_) -> Response:
-    """It shows how the network learns, and is drawn anew with each preview."""
+    """It shows how the network learns, and is drawn anew as previews are added."""
     return _figure(services, job_id, request, "training.gif", "image/gif")
 
 
@@ -357,7 +357,7 @@ def get_training_animation(job_id: str, request: Request, services: Services_) -
     responses=_figure_responses("image/png"),
 )
 def get_capacity_figure(job_id: str, request: Request, services: Services_) -> Response:
-    """The figure of Burgess et al. 2018, also against the step, is drawn anew with each preview."""
+    """The figure of Burgess et al. 2018, also against the step, is drawn anew as previews are added."""
     return _figure(services, job_id, request, "capacity.png", "image/png")
 
 

@@ -1,4 +1,4 @@
-"""A model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
+"""Writes a model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ from models.info import ACTIVE_KL_NATS, ModelInfo
 
 
 def model_card(info: ModelInfo) -> str:
-    """The card of a model. Everything in it comes from its model.json; what is unknown is left out or said so."""
+    """Returns the card of a model, made from its model.json alone; unknown facts are left out or stated as unknown."""
     parts = [
         f"# {_plain(info.name)}",
         _summary(info),
@@ -72,7 +72,7 @@ def _losses(info: ModelInfo) -> str:
 
 
 def _dimensions(info: ModelInfo) -> str:
-    """One row a dimension, in the order of their KL where it is known."""
+    """Returns a table with one row per dimension, sorted by falling KL where the KL is known."""
     rows = ["| dimension | KL, nats | changes | strength | best factor |", "|--:|--:|---|--:|---|"]
     order = list(range(info.network.latent_dim))
     if info.kl_per_dimension:
@@ -129,7 +129,7 @@ def _origin(info: ModelInfo) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that cannot leave its line, its table cell, or become markup."""
+    """Returns the text on one line, escaped so that it can neither leave a table cell nor become markup."""
     return re.sub(r"([\\|<>`*_\[\]#])", r"\\\1", " ".join(text.split()))
 
 

@@ -1,7 +1,7 @@
-"""Hyperparameters of a training run: one definition for the HTTP schema, the command line and the loop; no torch.
+"""Hyperparameters of a training run, defined once for the HTTP schema, the command line and the loop; free of torch.
 
-The settings of the objective live with it (training.objectives); here they are read and written flat, beside the
-others: `{"objective": "capacity", "gamma": 100, "num_steps": 20000}`.
+The settings of the objective are defined in training.objectives; here they are read and written flat, beside the other
+settings: `{"objective": "capacity", "gamma": 100, "num_steps": 20000}`.
 """
 
 import copy
@@ -26,13 +26,13 @@ from training.objectives.base import Objective
 from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
 LEAST_PREVIEWS = 10
-"""Minimum number of previews a run."""
+"""Minimum number of previews per run."""
 MOST_VALIDATIONS = 200
-"""Maximum number of validations a run by default: an epoch of few images would take less time than its validation."""
+"""Maximum number of validations per run by default, since an epoch of few images takes less time than a validation."""
 
 
 class TrainingConfig(Config):
-    """Everything that decides what a training run does; two runs with equal configs and data give equal models."""
+    """All settings that determine the result of a training run; equal configs and data give equal models."""
 
     # Network and input
     architecture: Architecture = Field("burgess", description="Convolutional network.")
@@ -133,7 +133,7 @@ class TrainingConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _gather_objective(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Turns the flat form into one with an objective of its own settings."""
+        """Moves the objective's settings from the flat form into an objective."""
         objective = values.get("objective", DEFAULT)
         if isinstance(objective, str):
             if objective not in OBJECTIVES:
@@ -159,10 +159,13 @@ class TrainingConfig(Config):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some settings changed, given flat.
+        """Returns a copy with some settings changed.
 
-        Where the objective changes, it keeps those settings of the old one that it reads as well and that were not at
+        Where the objective changes, the new one keeps the settings of the old one that both read and that differ from
         their defaults.
+
+        Args:
+            changes: The changed settings in the flat form.
         """
         flat = config_to_json(self)
         objective = changes.get("objective", self.objective.name)
@@ -195,9 +198,9 @@ class TrainingConfig(Config):
 
 
 def all_settings() -> dict[str, FieldInfo]:
-    """Returns every setting of every objective, as the flat form has them, by name.
+    """Returns all settings of all objectives in the flat form, by name.
 
-    The text of an objective's setting ends with the objectives that read it.
+    The description of an objective's setting ends with the names of the objectives that read it.
     """
     settings: dict[str, FieldInfo] = {}
     for name, field in TrainingConfig.model_fields.items():
@@ -222,7 +225,7 @@ def _objective_field() -> FieldInfo:
 
 
 def _merged(name: str) -> FieldInfo:
-    """Returns one setting of several objectives, with what differs between them in its text."""
+    """Merges one setting of several objectives; its description states the differences between them."""
     readers = readers_of(name)
     fields = {reader: OBJECTIVES[reader].model_fields[name] for reader in readers}
     merged = copy.copy(fields[readers[0]])
@@ -243,16 +246,16 @@ def _all(names: list[str]) -> str:
 
 
 def with_channels(config: TrainingConfig, num_channels: int) -> TrainingConfig:
-    """Returns the config with this number of channels where it was left open."""
+    """Returns the config with this number of channels if the number was unset."""
     return config if config.num_channels is not None else config.replace(num_channels=num_channels)
 
 
 def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
-    """Returns the config with every length that was left open, or given in epochs, in steps.
+    """Returns the config with all lengths in steps, including those that were unset or given in epochs.
 
     Args:
         config: The config.
-        steps_per_epoch: The batches in one pass over the training split.
+        steps_per_epoch: Number of batches in one pass over the training split.
     """
     num_steps = config.num_steps
     if config.num_epochs is not None:
@@ -267,7 +270,11 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
 
 
 def for_pictures(config: TrainingConfig) -> TrainingConfig:
-    """Returns the config, its lengths and channels known, with what the objective decides by the pictures."""
+    """Returns the config with the settings that the objective derives from the pictures.
+
+    Args:
+        config: The config, with known lengths in steps and a known number of channels.
+    """
     assert config.num_channels is not None
     return config.replace(objective=config.objective.for_pictures(config.num_channels, config.latent_dim))
 
@@ -290,7 +297,7 @@ def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> Non
         network: The model's network.
 
     Raises:
-        ConfigError: The networks differ; it names what in.
+        ConfigError: The networks differ; the message names the differing settings.
     """
     own = config.network
     differing = [
@@ -311,7 +318,7 @@ def config_to_json(config: TrainingConfig) -> dict[str, Any]:
 
 
 def config_from_json(data: Mapping[str, Any]) -> TrainingConfig:
-    """Reads a stored config. Earlier versions also stored what other objectives would have read; it is passed over.
+    """Reads a stored config, and ignores the settings of other objectives, which earlier versions stored as well.
 
     Raises:
         ConfigError: A setting is unknown, or its value is outside its limits.

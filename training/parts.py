@@ -108,7 +108,7 @@ class Parts:
         return torch.cat(self.each(lambda part: function(to_input(part, self._device)), self.split(images))).detach()
 
     def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Returns the parts' shares of a batch, in order; like those of Tensor.tensor_split, sizes differ by at most 1."""
+        """Returns the parts' shares of a batch, in order; sizes differ by at most 1, like those of tensor_split."""
         return np.array_split(images, self.num_parts)
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:

@@ -38,17 +38,17 @@ class TrainingConfig(Config):
     architecture: Architecture = Field("burgess", description="Convolutional network.")
     image_size: ImageSize = Field(64, description="Height and width of the images.", json_schema_extra=unit("px"))
     num_channels: NumChannels | None = Field(
-        None, description="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours."
+        None, description="1 for grey images, 3 for RGB; empty: 3 if the pictures have colours, else 1."
     )
     latent_dim: int = Field(10, description="Number D of latent dimensions.", ge=1, le=256)
     crop: Crop = Field(
         "center",
-        description="Part of a picture that is kept before it is resized: the largest centred square, or all "
-        "(squashed).",
+        description="Part of a picture that is kept before resizing: center (the largest centred square) or none (the "
+        "whole picture, squashed).",
     )
     crop_size: int | None = Field(
         None,
-        description="Side of a centred square to cut first, instead of crop.",
+        description="Side of a centred square that is cut out first, instead of crop.",
         json_schema_extra=unit("px"),
         ge=8,
         le=4096,
@@ -56,16 +56,16 @@ class TrainingConfig(Config):
 
     # Objective
     objective: SerializeAsAny[Objective] = Field(
-        default_factory=OBJECTIVES[DEFAULT], description="What a run minimises, with the settings that it alone reads."
+        default_factory=OBJECTIVES[DEFAULT], description="Loss that a run minimises, with its own settings."
     )
     likelihood: Literal["bernoulli", "gaussian"] = Field("bernoulli", description="Likelihood of a pixel.")
 
     encoder_start: Literal["quiet", "alive"] = Field(
         "quiet",
         description=(
-            "Weights that the encoder begins with. quiet: latents carry next to nothing and grow out of the prior one "
-            "by one; alive: all carry something from the first step on, which leaves the mean image early. "
-            "Without effect where a run starts from another model."
+            "Initial weights of the encoder. quiet: latents carry almost no information at first and leave the prior "
+            "one by one; alive: all latents carry information from the first step, so that the decoder leaves the mean "
+            "image early. The setting has no effect where a run starts from another model."
         ),
     )
 
@@ -80,49 +80,49 @@ class TrainingConfig(Config):
         gt=0,
         le=100_000,
     )
-    batch_size: int = Field(64, description="Images a step.", ge=1, le=8192)
+    batch_size: int = Field(64, description="Images per step.", ge=1, le=8192)
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta"] = Field(
         "adam", description="Optimizer."
     )
-    learning_rate: float = Field(5e-4, description="Learning rate at its highest.", gt=0, le=10)
+    learning_rate: float = Field(5e-4, description="Highest learning rate of the run.", gt=0, le=10)
     learning_rate_schedule: Literal["cooldown", "constant", "cosine", "plateau"] = Field(
         "cooldown",
         description=(
-            "cooldown: constant, then falling to 0 over the last fifth of the run; constant; cosine: falls to a "
-            "hundredth over the second two thirds of the run; plateau: times plateau_factor after plateau_patience "
-            "validations without a better loss."
+            "Schedule of the learning rate. cooldown: constant, then falls to 0 over the last fifth of the run; "
+            "constant; cosine: falls to a hundredth over the last two thirds of the run; plateau: is multiplied by "
+            "plateau_factor after plateau_patience validations without a better loss."
         ),
     )
     plateau_factor: float = Field(0.1, description="Factor of the plateau schedule.", gt=0, le=1)
     plateau_patience: int = Field(
-        5, description="Validations without progress before the rate falls; 0 is as 1.", ge=0, le=1000
+        5, description="Validations without a better loss before the rate falls; 0 acts as 1.", ge=0, le=1000
     )
     weight_decay: float = Field(0.0, description="Weight decay (L2, or decoupled for adamw).", ge=0, le=1)
-    seed: int = Field(0, description="Decides weights, data order and noise.", ge=0, le=2**31 - 1)
+    seed: int = Field(0, description="Seed of weights, data order and noise.", ge=0, le=2**31 - 1)
 
     # Validation and records
     validation_fraction: float = Field(
         0.05,
-        description="Share of the images kept for validation, where the set has no split of its own.",
+        description="Share of the images that is kept for validation, where the set has no split of its own.",
         ge=0,
         le=0.5,
     )
     validation_steps: int | None = Field(
         None,
-        description="Steps between validations; empty: once an epoch, but at most 200 times, and at the end.",
+        description="Steps between validations; empty: once per epoch, but at most 200 times, and at the end.",
         json_schema_extra=unit("steps"),
         ge=1,
     )
     log_steps: int = Field(
         50,
-        description="Steps between records; each holds the means since the last.",
+        description="Steps between records; each record holds the means since the last one.",
         json_schema_extra=unit("steps"),
         ge=1,
         le=100_000,
     )
     preview_steps: int = Field(
         2_000,
-        description="Steps between previews, of which a run makes ten at least; 0: none.",
+        description="Steps between previews; a run makes at least ten; 0: none.",
         json_schema_extra=unit("steps"),
         ge=0,
     )
@@ -219,8 +219,8 @@ def _objective_field() -> FieldInfo:
     return FieldInfo(
         annotation=names,
         default=DEFAULT,
-        description=f"{text}. Where gamma or beta is given and no objective, capacity or beta is meant, unless the "
-        f"preset has another than {DEFAULT}.",
+        description=f"{text}. A request with gamma or beta but no objective selects capacity or beta, unless the "
+        f"preset's objective is not {DEFAULT}.",
     )
 
 

@@ -356,7 +356,7 @@ def _check_split(config: TrainingConfig, num_training: int, num_images: int) -> 
 
 
 def _new_network(config: TrainingConfig, pack: Pack) -> VAE:
-    """Returns a network with weights drawn on the CPU from the config's seed, with the mean colour as initial output."""
+    """Returns a network with weights drawn on the CPU from the config's seed, and an output at the mean colour."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = VAE(config.network)

@@ -115,8 +115,10 @@ class Teaching:
         return self.teacher.loss(targets, *codes, strength)
 
     def _keeps_lessons(self, teacher: Teacher) -> bool:
-        """Returns whether lessons are computed once and kept; settings alone decide, since the result's bits depend on
-        it."""
+        """Returns whether the lessons are computed once and kept.
+
+        The answer depends on the settings alone, since the bits of the result depend on the answer.
+        """
         begin, num_steps = self._lesson_steps()
         num_steps = min(num_steps, self._config.num_steps - begin)
         return teacher.num_targets > 0 and num_steps >= 2 * self._batches.steps_per_epoch

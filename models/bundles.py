@@ -49,7 +49,7 @@ def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if len(entries) > _MAX_ENTRIES:
-                raise ImportRefused("not_a_bundle", f"the zip holds {len(entries)} files, not the two of a bundle")
+                raise ImportRefused("not_a_bundle", f"the zip contains {len(entries)} files, not the two of a bundle")
             weights = _read_entry(archive, entries, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
             description = _read_entry(archive, entries, INFO_FILE, MAX_INFO_BYTES)
     # zipfile and its decompressors raise many kinds of errors on hostile bytes; all of them mean the same.
@@ -133,7 +133,7 @@ def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: 
     """
     found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
     if len(found) != 1:
-        raise ImportRefused("not_a_bundle", f"the zip holds {len(found)} files named {name}, not one")
+        raise ImportRefused("not_a_bundle", f"the zip contains {len(found)} files named {name}, not one")
     with archive.open(found[0]) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:

@@ -28,10 +28,10 @@ from models.networks import VAE
 from models.torch_files import is_torch_file, read_torch_file
 
 FORMATS = {
-    "auto": "Recognised by what the file holds.",
+    "auto": "The format is recognised by the file's content.",
     "bundle": "Our own zip of model.safetensors and model.json.",
-    "safetensors": "A model.safetensors; its model.json comes as the spec.",
-    "disentangling-vae": "YannDubs/disentangling-vae: model.pt; its specs.json may come as the spec.",
+    "safetensors": "A model.safetensors, with its model.json as the spec.",
+    "disentangling-vae": "YannDubs/disentangling-vae: model.pt, optionally with its specs.json as the spec.",
     "1konny": "1Konny/Beta-VAE: a checkpoint, or the `net` state dict, of model B or H.",
 }
 """Formats that `import_model` reads, each with a description."""
@@ -86,7 +86,7 @@ def _convert(data: bytes, spec: bytes | None, format: str) -> tuple[VAE, ModelIn
         return _own_network(weights, info), info
     if format == "safetensors":
         if spec is None:
-            raise ImportRefused("spec_missing", "safetensors hold no description: send model.json as the spec")
+            raise ImportRefused("spec_missing", "safetensors contain no description: send model.json as the spec")
         return _own_network(data, info := read_description(spec)), info
     state = _state_dict(read_torch_file(data))
     if format == "auto-torch":
@@ -137,10 +137,10 @@ def _state_dict(loaded: Any) -> _State:
             break
         loaded = loaded[inner]
     if not isinstance(loaded, dict) or not loaded:
-        raise ImportRefused("not_a_checkpoint", "the file holds no state dict")
+        raise ImportRefused("not_a_checkpoint", "the file does not contain a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ImportRefused("not_a_checkpoint", "the file holds no state dict: names with a tensor each")
+            raise ImportRefused("not_a_checkpoint", "the file does not contain a state dict of tensors by name")
     return dict(loaded)
 
 
@@ -179,7 +179,7 @@ def _from_disentangling_vae(state: _State, spec: bytes | None) -> tuple[VAE, Mod
         ("latent_dim", config.latent_dim),
     ):
         if key in specs and specs[key] != found:
-            raise ImportRefused("spec_mismatch", f"specs.json says {key} {str(specs[key])[:60]}, the tensors {found}")
+            raise ImportRefused("spec_mismatch", f"specs.json has {key} {str(specs[key])[:60]}, the tensors {found}")
     layout = _Layout(
         config,
         # At 64 px conv_64 is the encoder's last convolution and convT_64 the decoder's first, in whatever order the
@@ -361,7 +361,7 @@ def _check(state: _State, expected: dict[str, tuple[int, ...]]) -> None:
     """
     for text, names in (
         ("is missing", expected.keys() - state.keys()),
-        ("is not part of it", state.keys() - expected.keys()),
+        ("is not part of the network", state.keys() - expected.keys()),
     ):
         if names:
             first = min(names)[:80]

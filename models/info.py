@@ -48,7 +48,7 @@ class PreprocessingRequest(Config):
         64, description="Height and width after resizing.", ge=8, le=1024, json_schema_extra=unit("px")
     )
     num_channels: NumChannels | None = Field(
-        None, description="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours."
+        None, description="1 for grey images, 3 for RGB; empty: 3 if the pictures have colours, else 1."
     )
     crop: Crop = Field(
         "center",
@@ -57,7 +57,7 @@ class PreprocessingRequest(Config):
     )
     crop_size: int | None = Field(
         None,
-        description="Side of a centred square to cut first (K13 and AX cut CelebA so).",
+        description="Side of a centred square that is cut out first, as K13 and AX do with CelebA.",
         ge=8,
         json_schema_extra=unit("px"),
     )

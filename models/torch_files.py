@@ -72,10 +72,10 @@ def _check_zip(data: bytes) -> bytes:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if len(entries) > _MAX_ENTRIES or len(set(names)) != len(names):
-                raise ImportRefused("not_a_checkpoint", "the zip holds too many files, or two of one name")
+                raise ImportRefused("not_a_checkpoint", "the zip contains too many files, or two of the same name")
             pickles = [name for name in names if name.endswith("/data.pkl")]
             if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
-                raise ImportRefused("not_a_checkpoint", "the zip is not one that torch.save writes of a state dict")
+                raise ImportRefused("not_a_checkpoint", "the zip is not one that torch.save writes for a state dict")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
                     raise ImportRefused("not_a_checkpoint", "the zip holds compressed files, which torch never writes")
@@ -136,5 +136,5 @@ def _load(data: bytes, num_stored: int | None) -> Any:
     # So would a storage that grew because its tensor is larger than the storage.
     has_grown = any(storage.nbytes() != num_bytes for storage, num_bytes in storages)
     if has_grown or (num_stored is not None and num_stored != len(storages)):
-        raise ImportRefused("not_a_checkpoint", "the file does not hold the numbers of every tensor in it")
+        raise ImportRefused("not_a_checkpoint", "the file does not contain the data of all its tensors")
     return loaded

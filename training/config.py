@@ -150,7 +150,7 @@ class TrainingConfig(Config):
                         del common[name]
                         continue
                     raise ConfigError(name, f"is not read by the objective {objective.name}, but by {_all(readers)}")
-                raise unknown_setting(name, all_settings(), "is no setting of a training run")
+                raise unknown_setting(name, all_settings(), "is not a setting of a training run")
         return {**common, "objective": objective.replace(**own) if own else objective}
 
     @model_validator(mode="after")
@@ -193,7 +193,7 @@ class TrainingConfig(Config):
 
     def _num_channels(self) -> int:
         if self.num_channels is None:
-            raise ValueError("num_channels is open until the pictures are known: see with_channels")
+            raise ValueError("num_channels is unset until the pictures are known (see with_channels)")
         return self.num_channels
 
 

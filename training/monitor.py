@@ -109,11 +109,11 @@ class Watch:
         found = config.objective.warnings(record)
         if config.optimizer == "adadelta" and config.learning_rate < 0.05:
             found["slow"] = (
-                f"adadelta sets its steps itself, times learning_rate: at {config.learning_rate:g} it hardly learns; "
-                "usual is 1"
+                f"adadelta scales its own step sizes by learning_rate: at {config.learning_rate:g} it hardly learns; "
+                "the usual value is 1"
             )
         if config.learning_rate_schedule == "plateau" and not self._num_validation_images:
-            found["no plateau"] = "without images for validation the learning rate's plateau schedule does nothing"
+            found["no plateau"] = "the plateau schedule of the learning rate has no effect without validation images"
         target = metrics.get("capacity", 1.0)
         if (
             step > min(2_000, config.num_steps // 2)

@@ -43,6 +43,7 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns mean and log-variance, each (B, D), of images (B, C, H, W)."""
         layers = list(self.body)  # Slicing an nn.Sequential would build a new nn.Sequential in every step.
         hidden = run_convolutions(images, layers[: self._num_convolutional])
         for layer in layers[self._num_convolutional :]:
@@ -73,6 +74,7 @@ class Decoder(nn.Module):
         return layer
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Returns pixel logits, (B, C, H, W), of latents (B, D)."""
         layers = list(self.body)
         hidden = latents
         for layer in layers[: self._num_linear]:

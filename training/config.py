@@ -178,6 +178,7 @@ class TrainingConfig(Config):
 
     @property
     def network(self) -> NetworkConfig:
+        """The settings of the run's network; the number of channels must be known."""
         return NetworkConfig(
             architecture=self.architecture,
             image_size=self.image_size,
@@ -187,6 +188,7 @@ class TrainingConfig(Config):
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """The preprocessing of the run's pictures; the number of channels must be known."""
         return Preprocessing(
             image_size=self.image_size, num_channels=self._num_channels(), crop=self.crop, crop_size=self.crop_size
         )
@@ -280,9 +282,11 @@ def for_pictures(config: TrainingConfig) -> TrainingConfig:
 
 
 def as_it_began(config: TrainingConfig, began: TrainingConfig) -> TrainingConfig:
-    """Returns the config with unset options from the run's checkpoint.
+    """Returns the config with unset options from the run's checkpoint, so that a changed default cannot alter the run.
 
-    A changed default cannot alter a resumed run.
+    Args:
+        config: The config of a resumed run.
+        began: The config that the run began with, from its checkpoint.
     """
     own, earlier = config_to_json(config), config_to_json(began)
     names = ("validation_steps", *config.objective.settled_by_run)

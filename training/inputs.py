@@ -40,12 +40,29 @@ class Batches:
 
 
 def sample_input(images: NDArray[np.uint8], device: torch.device, count: int = 512) -> Tensor:
-    """Returns at most `count` evenly spaced images of a set as a network's input, (N, C, H, W)."""
+    """Returns evenly spaced images of a set as a network's input.
+
+    Args:
+        images: All images, (N, H, W, C) uint8.
+        device: The device of the result.
+        count: Maximum number of images.
+
+    Returns:
+        (M, C, H, W) float32 in [0, 1].
+    """
     return to_input(images[evenly_spaced(np.arange(len(images)), count)], device)
 
 
 def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the indices for training and for validation, from the set's own split or drawn with the seed."""
+    """Splits a set into training and validation.
+
+    Args:
+        pack: The set, whose own split is used where it has one.
+        config: The config, whose seed and validation_fraction otherwise determine a random split.
+
+    Returns:
+        Sorted indices for training, and sorted indices for validation.
+    """
     if pack.split is not None:
         return np.flatnonzero(pack.split == TRAIN_SPLIT), np.flatnonzero(pack.split == VALIDATION_SPLIT)
     count = len(pack.images)
@@ -79,7 +96,14 @@ def typical_image(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> int:
 
 
 def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Returns N(0, 1) noise for a step, which depends on seed and step alone and is equal on every device."""
+    """Returns N(0, 1) noise for a step, which depends on seed and step alone and is equal on every device.
+
+    Args:
+        step: The step, counted from 0.
+        seed: The run's seed.
+        shape: Shape of the noise, (B, D).
+        device: The device of the result.
+    """
     # torch's generator uses only the low 32 bits of a seed on a CPU, so that seed and step would overlap.
     values = np.random.default_rng([seed, step]).standard_normal(shape, dtype=np.float32)
     return torch.from_numpy(values).to(device)

@@ -103,7 +103,12 @@ class Watch:
         self._said: set[str] = set()
 
     def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
-        """Returns new warnings about a record's metrics."""
+        """Returns the warnings about a record that were not returned before.
+
+        Args:
+            step: Number of steps that are done.
+            metrics: The record's numbers, with those of the last validation.
+        """
         config = self._config
         record = Record(step=step, num_steps=config.num_steps, metrics=metrics, final_capacity=self._final_capacity)
         found = config.objective.warnings(record)

@@ -166,7 +166,12 @@ def _example(network: VAE, batch_size: int, device: torch.device) -> tuple[Tenso
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
-    """Returns the number of parts of a batch, each with equally many threads, so that few threads are idle."""
+    """Returns the number of parts of a batch, each with equally many threads, so that few threads are idle.
+
+    Args:
+        num_threads: Number of threads in all.
+        batch_size: Images per batch.
+    """
     most = max(1, min(num_threads, batch_size // _LEAST_IMAGES))
     return max(range(1, most + 1), key=lambda count: (count * (num_threads // count) ** _WITHIN, count))
 

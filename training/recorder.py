@@ -75,7 +75,12 @@ class Recorder:
         self._events = _Events(folder / "tensorboard", step)
 
     def record(self, step: int, values: dict[str, Any]) -> None:
-        """Appends one line, and writes the same numbers as TensorBoard scalars, one curve per dimension of the KL."""
+        """Appends one line, and writes the same numbers as TensorBoard scalars.
+
+        Args:
+            step: Number of steps that are done.
+            values: Values by name. kl_per_dimension, a list of D numbers, becomes one curve per dimension.
+        """
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
         scalars |= {f"kl_per_dimension/{k:02d}": kl for k, kl in enumerate(values.get("kl_per_dimension", ()))}

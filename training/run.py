@@ -207,7 +207,13 @@ class Run:
         return {"validation_loss": loss, "validation_reconstruction_loss": reconstruction, "validation_kl": kl}
 
     def keep_if_best(self, validation: dict[str, float], folder: Path, fence: int) -> None:
-        """Keeps the weights of the best validation, and passes the validation loss to the learning rate."""
+        """Keeps the weights of the best validation, and passes the validation loss to the learning rate.
+
+        Args:
+            validation: The output of `validate`.
+            folder: Folder of the best weights.
+            fence: The fence of the job's worker.
+        """
         loss = validation["validation_loss"]
         if loss < self.best_loss:
             self.best_loss = loss
@@ -247,7 +253,15 @@ class Run:
         return Checkpoint(self.step, {name: tensor.clone() for name, tensor in tensors.items()}, state)
 
     def save_model(self, folder: Path, name: str) -> ModelInfo:
-        """Writes the trained model, with its losses on a sample of the images."""
+        """Writes the trained model.
+
+        Args:
+            folder: The model's folder.
+            name: The model's name.
+
+        Returns:
+            The model's description, with its losses on a sample of the images.
+        """
         config, images = self.config, self.pack.images
         indices = evenly_spaced(self.shown_indices, SUMMARY_IMAGES)
         self.network.eval()

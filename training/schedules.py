@@ -31,12 +31,24 @@ def cooldown(step: int, num_steps: int, *, share: float = 0.2) -> float:
 
     The schedule follows Zhai et al. 2022, section 3.5. The gradient of γ·|KL − C| keeps its size however near C is, so
     with a constant rate the weights oscillate to the end, and the KL with them.
+
+    Args:
+        step: The step, counted from 0.
+        num_steps: Length of the run, in steps.
+        share: Share of the run over which the rate falls.
     """
     return min(1.0, max(0.0, (num_steps - step) / (share * num_steps)))
 
 
 def cosine_decay(step: int, num_steps: int, *, hold: float = 1 / 3, floor: float = 0.01) -> float:
-    """Returns the factor on the learning rate: 1 for the share `hold` of the run, then half a cosine to `floor`."""
+    """Returns the factor on the learning rate, which is first 1 and then falls along half a cosine.
+
+    Args:
+        step: The step, counted from 0.
+        num_steps: Length of the run, in steps.
+        hold: Share of the run over which the factor is 1.
+        floor: The last factor.
+    """
     progress = (step / num_steps - hold) / (1 - hold)
     if progress <= 0:
         return 1.0

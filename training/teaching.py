@@ -56,7 +56,13 @@ class Teaching:
         return self._settings is not None and step == self._settings.restart_step and self.teacher is not None
 
     def restart(self, network: VAE, parts: Parts, device: torch.device) -> None:
-        """Draws all weights of the network anew, in place; the old network becomes the teacher."""
+        """Draws all weights of the network anew, in place; the old network becomes the teacher.
+
+        Args:
+            network: The run's network.
+            parts: The run's parts.
+            device: The device of the network.
+        """
         settings = self._settings
         assert settings is not None
         assert settings.restart_components is not None

@@ -165,11 +165,21 @@ class Objective(Config):
         raise NotImplementedError
 
     def in_steps(self, num_steps: int, steps_per_epoch: int) -> Self:
-        """Returns the objective with all lengths in steps, including those that were unset or given in epochs."""
+        """Returns the objective with all lengths in steps, including those that were unset or given in epochs.
+
+        Args:
+            num_steps: Length of the run, in steps.
+            steps_per_epoch: Number of batches in one pass over the training split.
+        """
         return self
 
     def for_pictures(self, num_channels: int, latent_dim: int) -> Self:
-        """Returns the objective with the settings that depend on the pictures; lengths must already be in steps."""
+        """Returns the objective with the settings that depend on the pictures; lengths must already be in steps.
+
+        Args:
+            num_channels: 1 for grey images, 3 for RGB.
+            latent_dim: Number D of latent dimensions.
+        """
         return self
 
     def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
@@ -181,11 +191,21 @@ class Objective(Config):
         return self
 
     def with_ramp_of(self, share: float, num_steps: int, num_epochs: float | None) -> Self:
-        """Returns the objective with a ramp of C over a share of the run; itself where it has no ramp."""
+        """Returns the objective with a ramp of C over a share of the run; itself where it has no ramp.
+
+        Args:
+            share: Share of the run.
+            num_steps: Length of the run, in steps.
+            num_epochs: Length of the run in epochs, where it is given so; else None.
+        """
         return self
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
         """Checks the settings against those of the run.
+
+        Args:
+            batch_size: Images per step.
+            latent_dim: Number D of latent dimensions.
 
         Raises:
             ConfigError: The settings contradict each other; the error names the setting.

@@ -106,7 +106,10 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """Returns log N(latents; mean, exp(log_variance)), elementwise with broadcasting, nats."""
+    """Returns log N(latents; mean, exp(log_variance)) in nats.
+
+    The three arguments are broadcast against each other, and the density is computed elementwise.
+    """
     return -0.5 * (math.log(2 * math.pi) + log_variance + (latents - mean).square() * torch.exp(-log_variance))
 
 

@@ -10,6 +10,12 @@ def linear_ramp(step: int, start: float, end: float, num_steps: int) -> float:
     """Returns `start` at step 0, `end` from step `num_steps` on, and a straight line between them.
 
     The capacity C of Burgess et al. 2018, Eq. 8, follows this ramp.
+
+    Args:
+        step: The step, counted from 0.
+        start: The first value.
+        end: The last value.
+        num_steps: Length of the ramp, in steps.
     """
     if step >= num_steps:
         return end
@@ -17,7 +23,14 @@ def linear_ramp(step: int, start: float, end: float, num_steps: int) -> float:
 
 
 def geometric_decay(step: int, start: float, end: float, num_steps: int) -> float:
-    """Returns `start` at step 0, `end` from step `num_steps` on, and a constant factor per step between them."""
+    """Returns `start` at step 0, `end` from step `num_steps` on, and a constant factor per step between them.
+
+    Args:
+        step: The step, counted from 0.
+        start: The first value, above 0.
+        end: The last value, above 0.
+        num_steps: Length of the decay, in steps.
+    """
     if step >= num_steps:
         return end
     return float(start * (end / start) ** (step / num_steps))

@@ -91,7 +91,7 @@ def test_settings_of_a_restart_that_never_comes_are_warned_of() -> None:
 
 def test_a_plateau_schedule_without_validation_is_warned_of() -> None:
     config = SMALL.replace(restart_step=23, capacity_steps=1, learning_rate_schedule="plateau")
-    warning = "without images for validation"
+    warning = "without validation images"
     assert any(warning in text for text in watch_of(config, num_validation_images=0).look(4, AT_CAPACITY))
     assert not any(warning in text for text in watch_of(config, num_validation_images=1).look(4, AT_CAPACITY))
 

@@ -1,8 +1,8 @@
-"""Makes the environment in .venv, installs what is needed, and starts the service; needs Python alone.
+"""Makes the environment in .venv, installs the project, and starts the service; needs only Python.
 
 python3 run.py [options of `betavae serve`]   start everything
 python3 run.py test [options of pytest]       run all tests
-python3 run.py check                          ruff and mypy
+python3 run.py check                          run ruff and mypy
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ EXTRAS = {
 }
 OLDEST = (3, 11)
 FINDS_CONVOLUTIONS = "from importlib.util import find_spec as f; assert f('models.convolutions._compiled')"
-"""Python that fails where the optional library of models/convolutions was not built."""
+"""Python code that fails if the optional library of models/convolutions was not built."""
 
 
 class SetupError(RuntimeError):
-    """The environment can't be made; the message is a sentence for the user."""
+    """The environment cannot be made; the message is a sentence for the user."""
 
 
 def say(text: str) -> None:
-    """Prints one line."""
+    """Prints one line to standard error."""
     print(f"run.py: {text}", file=sys.stderr, flush=True)
 
 
 def works(*command: str | Path) -> bool:
-    """Whether a command runs and ends well; its output is dropped."""
+    """Returns whether a command runs and succeeds; its output is discarded."""
     try:
         return (
             subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode == 0
@@ -51,7 +51,11 @@ def works(*command: str | Path) -> bool:
 
 
 def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
-    """What the stamp of an installation says when nothing needs to be done."""
+    """Returns the stamp of an installation that is up to date.
+
+    Args:
+        extras: Optional dependencies of pyproject.toml.
+    """
     digest = hashlib.sha256()
     for path in (ROOT / "pyproject.toml", *sorted(ROOT.glob("models/**/*.[ch]"))):
         digest.update(path.read_bytes())
@@ -59,7 +63,7 @@ def wanted_state(extras: tuple[str, ...]) -> dict[str, object]:
 
 
 def is_fresh(extras: tuple[str, ...]) -> bool:
-    """Whether the environment holds at least these extras of the present pyproject.toml, and what is compiled now."""
+    """Returns whether the environment has these extras, and matches the current pyproject.toml and C sources."""
     try:
         found = json.loads(STAMP.read_text("utf-8"))
         return bool(
@@ -72,14 +76,18 @@ def is_fresh(extras: tuple[str, ...]) -> bool:
 
 
 def make_environment() -> None:
-    """Makes .venv when there is none that works; leaves nothing behind when it can't."""
+    """Makes .venv unless a working one exists.
+
+    Raises:
+        SetupError: The environment cannot be made; no incomplete folder remains.
+    """
     version = f"import sys; sys.exit(sys.version_info < {OLDEST})"
     if works(PYTHON, "-c", version):
         return
     if VENV.exists():
-        say(f"{VENV} does not work: making it anew")
+        say(f"{VENV} does not work and is made anew")
         shutil.rmtree(VENV)
-    # Debian's python3 comes without ensurepip, and `-m venv` then fails and leaves a broken folder.
+    # Debian's python3 lacks ensurepip, so that `-m venv` fails and leaves a broken folder.
     has_ensurepip = works(sys.executable, "-c", "import ensurepip, venv")
     if not has_ensurepip and not works(sys.executable, "-m", "pip", "--version"):
         raise SetupError(
@@ -97,7 +105,11 @@ def make_environment() -> None:
 
 
 def pip_command() -> list[str]:
-    """The pip that installs into .venv: its own, or the one of the Python that runs this file."""
+    """Returns the pip that installs into .venv: its own, or that of the Python that runs this file.
+
+    Raises:
+        SetupError: Neither has pip.
+    """
     if works(PYTHON, "-m", "pip", "--version") or works(PYTHON, "-m", "ensurepip"):
         return [str(PYTHON), "-m", "pip"]
     if works(sys.executable, "-m", "pip", "--version"):
@@ -108,7 +120,11 @@ def pip_command() -> list[str]:
 
 
 def install(extras: tuple[str, ...]) -> None:
-    """Installs the project and its requirements into .venv, and writes the stamp when that went well."""
+    """Installs the project and its requirements into .venv, and writes the stamp after a successful installation.
+
+    Raises:
+        SetupError: The installation failed.
+    """
     if works(PYTHON, "-c", "import torch"):
         say("bringing the packages in .venv up to date")
     elif sys.platform == "linux":
@@ -122,7 +138,7 @@ def install(extras: tuple[str, ...]) -> None:
     quiet = [] if sys.stderr.isatty() else ["-q"]
     done = subprocess.run([*command, *quiet], check=False, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
     if done.returncode != 0:
-        raise SetupError("The installation failed (see above). Run this again: pip keeps what it has downloaded.")
+        raise SetupError("The installation failed (see above). Run this again; pip keeps its downloads.")
     STAMP.write_text(json.dumps(wanted_state(extras)), "utf-8")
     if not works(PYTHON, "-c", FINDS_CONVOLUTIONS):
         say(
@@ -132,7 +148,7 @@ def install(extras: tuple[str, ...]) -> None:
 
 
 def prepare(extras: tuple[str, ...]) -> None:
-    """Brings .venv to the state that pyproject.toml asks for; one process at a time."""
+    """Updates .venv to the requirements of pyproject.toml; a lock allows one process at a time."""
     if is_fresh(extras):
         return
     with open(ROOT / "pyproject.toml", "rb") as lock:
@@ -143,7 +159,7 @@ def prepare(extras: tuple[str, ...]) -> None:
 
 
 def check() -> int:
-    """Runs ruff and mypy, all of them even when one complains; returns an exit code."""
+    """Runs ruff and mypy, continues after failures, and returns the exit code."""
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     failed = [
         " ".join(command)
@@ -151,17 +167,21 @@ def check() -> int:
         if subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, check=False).returncode != 0
     ]
     for command_text in failed:
-        say(f"{command_text} complains")
+        say(f"{command_text} failed")
     return 1 if failed else 0
 
 
 def become(*arguments: str) -> NoReturn:
-    """Turns this process into the environment's Python, so that signals reach it directly."""
+    """Replaces this process by the environment's Python, so that signals reach it directly."""
     os.execv(PYTHON, [str(PYTHON), *arguments])
 
 
 def main(arguments: list[str]) -> int:
-    """Prepares the environment and becomes the command that was asked for."""
+    """Prepares the environment, runs the requested command, and returns the exit code.
+
+    Args:
+        arguments: The command line without the program's name.
+    """
     if sys.version_info < OLDEST:
         say(f"Python {OLDEST[0]}.{OLDEST[1]} or newer is needed; this is {sys.version.split()[0]}.")
         return 2
@@ -176,13 +196,13 @@ def main(arguments: list[str]) -> int:
         say(str(error))
         return 1
     except KeyboardInterrupt:
-        say("stopped; run this again to go on")
+        say("stopped; run this again to continue")
         return 130
     if mode == "check":
         return check()
     if mode == "test":
         os.chdir(ROOT)
-        # Small networks on cores that others use too are many times slower with several threads.
+        # On shared cores, small networks are many times slower with several threads than with one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         become("-m", "pytest", *rest)
     become("-P", "-m", "app", "serve", *rest)

@@ -1,8 +1,9 @@
-"""Images per second of our loop on a GPU: its passes recorded as one graph, as they are, and launched kernel by kernel.
+"""Measures images per second of our loop on a GPU, with passes recorded as one graph and launched kernel by kernel.
 
     python -m benchmarks.gpu_speed [--steps 3000] [--rounds 3]
 
-Runs on random colour pictures of 64×64, batch 64, β 4, in turn; data and records included. Medians over the rounds.
+The runs use random colour pictures of 64×64, batch 64 and β 4, and alternate; the times include data and records. The
+table shows medians over the rounds.
 """
 
 import argparse
@@ -27,7 +28,7 @@ NUM_IMAGES = 20_000
 
 
 def rate(pack: Pack, config: TrainingConfig) -> float:
-    """Images per second of a run, the median of its records but the first."""
+    """Returns the images per second of a run, as the median of all records except the first."""
     rates: list[float] = []
 
     def note(progress: Progress) -> None:
@@ -39,15 +40,15 @@ def rate(pack: Pack, config: TrainingConfig) -> float:
 
 
 def kernel_by_kernel(module: Callable[..., Any], _: tuple[torch.Tensor, ...]) -> Callable[..., Any]:
-    """In place of torch.cuda.make_graphed_callables."""
+    """Replaces torch.cuda.make_graphed_callables, and returns the module without recording it."""
     return module
 
 
 def main() -> None:
-    """Prints a table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=3)
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=3000, help="steps per run (default: 3000)")
+    parser.add_argument("--rounds", type=int, default=3, help="runs per network and way (default: 3)")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("gpu_speed: PyTorch finds no GPU")

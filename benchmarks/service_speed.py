@@ -1,11 +1,11 @@
-"""Seconds that a running service takes over HTTP, as a client sees it.
+"""Measures the response times of a running service over HTTP, as a client sees them.
 
     betavae serve                        # or docker compose up
     python -m benchmarks.service_speed [URL]
 
-Uploads a model with random weights (64×64 RGB, 32 dimensions); asks for new traversals of 32 × 30 frames, one at a time
-and eight at once, then for the same traversal again, for encode and for decode; deletes the model. It needs no more
-packages than the service itself.
+The benchmark uploads a model with random weights (64×64 RGB, 32 dimensions). It requests new traversals of 32 × 30
+frames, one at a time and eight at once, then the same traversal again, encode and decode. Finally it deletes the model.
+It needs no more packages than the service itself.
 """
 
 import io
@@ -33,7 +33,7 @@ REPEATS = 20
 
 
 def model_bundle() -> bytes:
-    """A model with random weights, as `POST /models` takes it."""
+    """Returns a bundle of a model with random weights, for `POST /models`."""
     model = random_model()
     bundle = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def model_bundle() -> bytes:
 
 
 def picture() -> bytes:
-    """A PNG of random pixels, new at every call."""
+    """Returns a PNG of random pixels, which differ at every call."""
     data = io.BytesIO()
     pixels = np.random.default_rng().integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(data, "PNG")
@@ -51,13 +51,20 @@ def picture() -> bytes:
 
 
 class Client:
-    """Requests to a service; each must succeed, or raises urllib.error.HTTPError."""
+    """A client of the service; a request that fails raises urllib.error.HTTPError."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def send(self, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
-        """The body of the answer. Args: headers, with _ for each hyphen of a name."""
+        """Sends a request, and returns the body of the response.
+
+        Args:
+            method: The HTTP method.
+            path: The path below the service's URL.
+            body: The body of the request.
+            headers: Headers by name, with _ for each hyphen.
+        """
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(self.url + path, body, named, method=method)
         with urllib.request.urlopen(request, timeout=120) as response:
@@ -65,7 +72,7 @@ class Client:
         return answer
 
     def post_form(self, path: str, fields: dict[str, str], files: dict[str, bytes], **headers: str) -> bytes:
-        """The body of the answer to a multipart form."""
+        """Posts a multipart form, and returns the body of the response."""
         boundary = uuid.uuid4().hex
         parts = [(f'name="{name}"', value.encode()) for name, value in fields.items()]
         parts += [(f'name="{name}"; filename="{name}"', content) for name, content in files.items()]
@@ -77,18 +84,19 @@ class Client:
         return self.send("POST", path, body + f"--{boundary}--\r\n".encode(), Content_Type=kind, **headers)
 
     def post_json(self, path: str, value: Any) -> bytes:
-        """The body of the answer to a JSON body."""
+        """Posts a JSON body, and returns the body of the response."""
         return self.send("POST", path, json.dumps(value).encode(), Content_Type="application/json")
 
 
 def seconds(call: Callable[[], bytes]) -> float:
-    """Duration of one request."""
+    """Returns the duration of one request, in seconds."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def main() -> None:
+    """Runs all requests, and prints their times."""
     client = Client(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000")
     model = json.loads(client.post_form("/models", {"name": "speed"}, {"file": model_bundle()}))["id"]
 

@@ -1,19 +1,19 @@
-"""Images per second of our loop beside the plain PyTorch way, and of our step beside this machine's matrix products.
+"""Compares our training loop with the plain PyTorch way, and our step with this machine's matrix products.
 
     python -m benchmarks.training_speed [--steps 60] [--threads N]
 
-(a) The same folder of JPEGs, the same network and objective (capacity, γ 1000, C 5), batch 64, Adam:
-`training.loop.train` on the packed set is compared with ImageFolder, DataLoader and an eager step of torch's own layers
-(its transforms resize as ours do). The plain way runs in a process of its own, since our loop changes how the C library
-keeps memory; it runs with DataLoader's default of no processes, and with one process for each thread. The pictures are
-64×64 JPEGs, and then JPEGs of CelebA's size. Packing is paid once and has a column of its own, and so has our loop with
-the default objective: a run of three times as many steps, with its restart and its look at the whole set.
-(b) Our loop with the compiled convolutions (models/convolutions) at each level of instructions that this processor has,
-beside our loop with torch's convolutions.
-(c) Multiply-adds of a step (forward, and twice that backward, as layers count them), as a share of the rate of 1024³
-float32 products. The compiled convolutions need fewer.
-All sides run in turn, round by round. The median over the rounds and the best are printed: a machine's other work only
-takes speed away, so the best of each side depends least on it.
+(a) Both sides use the same folder of JPEGs, the same network and objective (capacity, γ 1000, C 5), batch 64 and Adam.
+`training.loop.train` on the packed set is compared with ImageFolder, DataLoader and an eager step of torch's own
+layers, whose transforms resize as ours do. The plain way runs in a separate process, since our loop changes how the C
+library keeps memory; it runs with DataLoader's default of no processes, and with one process per thread. The pictures
+are 64×64 JPEGs, and then JPEGs of CelebA's size. Packing, which happens once, has its own column. So has our loop with
+the default objective, in a run of three times as many steps, which includes the restart and its lessons.
+(b) Our loop with the compiled convolutions (models/convolutions) at each instruction level of this processor is
+compared with our loop with torch's convolutions.
+(c) The multiply-adds of a step (forward, and twice as many backward, counted by layer) are shown as a share of the rate
+of 1024³ float32 products. The compiled convolutions need fewer.
+All sides alternate, round by round. The table shows the median over the rounds and the best: other work on the machine
+only lowers the speed, so the best of each side depends least on it.
 """
 
 import argparse
@@ -51,11 +51,11 @@ BATCH = 64
 GAMMA, CAPACITY = 1000, 5
 ROUNDS = 6
 START = 20
-"""Steps before the first that are timed."""
+"""Number of untimed steps at the start of a run."""
 
 
 def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
-    """Smooth random colour pictures as JPEGs of the given width and height."""
+    """Writes smooth random colour pictures as JPEGs of the given width and height."""
     rng = np.random.default_rng(0)
     (folder / "class").mkdir(parents=True)
     for i in range(count):
@@ -68,7 +68,14 @@ def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 @contextmanager
 def prepared_pictures(size: tuple[int, int]) -> Iterator[tuple[Path, Pack, float]]:
-    """A folder of JPEGs of a size, the pack made of it, and the images/s of packing; removed afterwards."""
+    """Makes a temporary folder of JPEGs, and packs it.
+
+    Args:
+        size: Width and height of the pictures, px.
+
+    Yields:
+        The folder, its pack, and the speed of packing in images per second.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
         write_pictures(folder, 2048, size)
@@ -79,7 +86,7 @@ def prepared_pictures(size: tuple[int, int]) -> Iterator[tuple[Path, Pack, float
 
 
 def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
-    """The plain way: one optimizer step for every value that it yields."""
+    """Trains the plain way, and yields after every optimizer step."""
     transform = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64), transforms.ToTensor()])
     dataset = torchvision_datasets.ImageFolder(str(folder), transform)
     loader = DataLoader(
@@ -105,10 +112,10 @@ def plain_steps(folder: Path, steps: int, num_workers: int) -> Iterator[None]:
 
 
 class PlainVAE(nn.Module):
-    """A network's layers as torch runs them, one after the other: nothing of models.layers."""
+    """A network whose layers torch runs one after the other, without models.layers."""
 
     def __init__(self, network: VAE) -> None:
-        """Begins with a copy of the weights; its parameters come in the same order."""
+        """Copies a network's weights; the parameters keep their order."""
         super().__init__()
         network = copy.deepcopy(network)
         self.encoder = _plain(network.encoder.body)
@@ -116,7 +123,7 @@ class PlainVAE(nn.Module):
         self.decoder = _plain(network.decoder.body)
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits, posterior mean and log-variance, like VAE.forward."""
+        """Returns logits, posterior mean and log-variance, like VAE.forward."""
         hidden = self.encoder(images)
         mean, log_variance = self.mean(hidden), self.log_variance(hidden)
         return self.decoder(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
@@ -127,7 +134,7 @@ def _plain(body: nn.Sequential) -> nn.Sequential:
 
 
 def plain_rate(folder: Path, steps: int, num_workers: int) -> float:
-    """Images/s of the plain way, without its start."""
+    """Returns the speed of the plain way in images per second, without its start."""
     run = plain_steps(folder, steps + START, num_workers)
     for _ in range(START):
         next(run)
@@ -138,7 +145,7 @@ def plain_rate(folder: Path, steps: int, num_workers: int) -> float:
 
 
 def plain_rate_apart(folder: Path, steps: int, num_workers: int) -> float:
-    """The rate of plain_rate, in a fresh process with the same number of threads."""
+    """Returns the result of plain_rate in a new process with the same number of threads."""
     command = [sys.executable, __file__, "--steps", str(steps), "--threads", str(torch.get_num_threads())]
     command += ["--plain", str(folder), "--workers", str(num_workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -146,7 +153,7 @@ def plain_rate_apart(folder: Path, steps: int, num_workers: int) -> float:
 
 
 def our_rate(pack: Pack, steps: int, objective: str) -> float:
-    """Images/s of our loop with an objective, without its start."""
+    """Returns the speed of our loop with an objective in images per second, without its start."""
     ends: list[float] = []
 
     def note(progress: Progress) -> None:
@@ -170,7 +177,7 @@ def our_rate(pack: Pack, steps: int, objective: str) -> float:
 
 
 def print_levels(pack: Pack, steps: int) -> None:
-    """Prints the table of our loop with the compiled convolutions at each level, beside torch's convolutions."""
+    """Prints the table that compares the compiled convolutions at each level with torch's, in our loop."""
     levels = (None, *convolutions.available_levels())
     rates: dict[str | None, list[float]] = {level: [] for level in levels}
     for _ in range(ROUNDS):
@@ -187,7 +194,7 @@ def print_levels(pack: Pack, steps: int) -> None:
 
 
 def product_rate() -> float:
-    """Multiply-adds a second of 1024³ float32 matrix products."""
+    """Returns the multiply-adds per second of 1024³ float32 matrix products."""
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     times = []
     for _ in range(20):
@@ -198,7 +205,7 @@ def product_rate() -> float:
 
 
 def step_multiply_adds(config: NetworkConfig) -> int:
-    """Multiply-adds of a training step per image: those of the forward pass, three times."""
+    """Returns the multiply-adds of a training step per image, which are three times those of the forward pass."""
     total = 0
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -214,17 +221,20 @@ def step_multiply_adds(config: NetworkConfig) -> int:
     for layer in network.modules():
         if not list(layer.children()):
             layer.register_forward_hook(count)
-    with torch.no_grad():  # Where gradients are recorded, the convolutions do not run as modules.
+    with torch.no_grad():  # The convolutions run as modules, with hooks, only where no gradients are recorded.
         network(torch.rand(1, config.num_channels, 64, 64), torch.zeros(1, config.latent_dim))
     return 3 * total
 
 
 def main() -> None:
+    """Prints all tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--plain", type=Path, metavar="FOLDER", help="only the plain way on this folder")
-    parser.add_argument("--workers", type=int, default=0, help="processes of its loader")
+    parser.add_argument("--steps", type=int, default=60, help="timed steps per run (default: 60)")
+    parser.add_argument(
+        "--threads", type=int, default=torch.get_num_threads(), help="threads of each side (default: torch's)"
+    )
+    parser.add_argument("--plain", type=Path, metavar="FOLDER", help="run only the plain way, on this folder")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes of the plain way (default: 0)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.plain:
@@ -239,7 +249,7 @@ def main() -> None:
     shares = []
     for label, size in (("JPEG 64×64", (64, 64)), ("JPEG 178×218", (178, 218))):
         with prepared_pictures(size) as (folder, pack, packing):
-            # The sides run in turn, so that the machine's other work meets all of them.
+            # The sides alternate, so that other work on the machine affects all of them.
             rounds = [
                 (
                     plain_rate_apart(folder, arguments.steps, 0),

@@ -1,11 +1,11 @@
-"""Speed, quality and size of traversal GIFs, beside a yardstick: one decoder call a frame, imageio.mimsave a dimension.
+"""Compares speed, quality and size of our traversal GIFs with a yardstick.
 
     python -m benchmarks.traversal_speed [MODEL_FOLDER]
 
-32 dimensions × 30 frames of 64×64 RGB, decoded and encoded, as a render worker does it. Without a folder the network
-has random weights, scaled so that its pictures change. Times are of this machine, both in one run; CPU seconds tell
-more than seconds where other work runs. The ratio of the CPU seconds understates the gain on idle cores, since only
-the renderer uses two.
+The yardstick calls the decoder once per frame and imageio.mimsave once per dimension. Both ways decode and encode 32
+dimensions × 30 frames of 64×64 RGB, as a render worker does. Without a folder the network has random weights, scaled so
+that its pictures change. Both ways run on this machine in one run; CPU seconds are more reliable than seconds where
+other work runs. The ratio of the CPU seconds understates the gain on idle cores, since only the renderer uses two.
 """
 
 import argparse
@@ -35,7 +35,14 @@ FPS = 15
 
 @dataclass(frozen=True)
 class Measured:
-    """What one way of making the GIFs cost, and what came out."""
+    """Cost and result of one way of making the GIFs.
+
+    Attributes:
+        seconds: Duration.
+        cpu_seconds: CPU time of all threads.
+        num_bytes: Size of all GIFs.
+        psnr: Mean peak signal-to-noise ratio against the true frames, dB.
+    """
 
     seconds: float
     cpu_seconds: float
@@ -44,7 +51,7 @@ class Measured:
 
 
 def random_model(latent_dim: int = 32) -> LoadedModel:
-    """A network whose pictures change with every latent."""
+    """Returns a model with random weights, whose pictures change with every latent."""
     config = NetworkConfig(image_size=64, num_channels=3, latent_dim=latent_dim)
     network = VAE(config)
     generator = torch.Generator().manual_seed(3)
@@ -58,7 +65,7 @@ def random_model(latent_dim: int = 32) -> LoadedModel:
 
 
 def yardstick(model: LoadedModel, start: Rendered) -> dict[int, bytes]:
-    """One decoder call for each frame, a palette for each frame."""
+    """Makes the GIFs with one decoder call and one palette per frame."""
     gifs = {}
     for strip in start.strips:
         assert strip.dimension is not None
@@ -75,7 +82,12 @@ def yardstick(model: LoadedModel, start: Rendered) -> dict[int, bytes]:
 
 
 def measure(make: Callable[[], dict[int, bytes]], truth: dict[int, Pixels]) -> Measured:
-    """Runs `make` once, and compares its GIFs with the true frames."""
+    """Runs `make` once, and compares its GIFs with the true frames.
+
+    Args:
+        make: Function that returns GIFs by dimension.
+        truth: True frames by dimension.
+    """
     begin, cpu_begin = time.perf_counter(), time.process_time()
     gifs = make()
     seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
@@ -84,10 +96,10 @@ def measure(make: Callable[[], dict[int, bytes]], truth: dict[int, Pixels]) -> M
 
 
 def _psnr(gif: bytes, frames: Pixels) -> float:
-    """Peak signal to noise ratio of a GIF's frames against the true ones, dB."""
+    """Returns the peak signal-to-noise ratio of a GIF's frames against the true frames, dB."""
     image = Image.open(io.BytesIO(gif))
     shown = np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
-    if len(shown) < len(frames):  # imageio joins frames that are equal: repeat what is shown for longer
+    if len(shown) < len(frames):  # imageio merges equal frames, so a frame that is shown longer is repeated here.
         durations = [frame.info["duration"] for frame in ImageSequence.Iterator(image)]
         shown = shown.repeat(np.round(np.array(durations) * len(frames) / sum(durations)).astype(int), 0)
     error = ((shown[: len(frames)].astype(float) - frames[: len(shown)]) ** 2).mean()
@@ -96,14 +108,14 @@ def _psnr(gif: bytes, frames: Pixels) -> float:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description="Speed of traversals beside a yardstick.")
-    parser.add_argument("model", type=Path, nargs="?", help="folder of a model; default: random weights")
+    parser = argparse.ArgumentParser(description="Compare the speed of traversals with a yardstick.")
+    parser.add_argument("model", type=Path, nargs="?", help="folder of a model (default: random weights)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     model = load_model(arguments.model) if arguments.model else random_model()
     request = resolve_request(parse_request({"seed": 1, "steps": 30, "scale": 1, "fps": FPS}), model.info, 0)
-    rendered = render_traversal(model, [], request)  # also warms everything up
+    rendered = render_traversal(model, [], request)  # This call also warms up the network.
     truth = {strip.dimension: strip.frames for strip in rendered.strips if strip.dimension is not None}
     slow = measure(lambda: yardstick(model, rendered), truth)
     model.network.to(memory_format=torch.channels_last)

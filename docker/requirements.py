@@ -1,6 +1,6 @@
-"""Prints the requirements of pyproject.toml and of the extras named as arguments, one a line.
+"""Prints the requirements of pyproject.toml and of the extras named as arguments, one per line.
 
-The images install them in a layer of their own, which a change of the code leaves cached.
+The images install these in a separate layer, which stays cached when only the code changes.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Makes the README's pictures from the chairs model that ships: `python -m docs.pictures`.
+"""Makes the README's pictures from the shipped chairs model: `python -m docs.pictures`.
 
-It draws `docs/sample.png`, the picture of the quick start, and renders `docs/traversal.gif` and `docs/sheet.png` from
-it, with the code that answers `POST /traversals`.
+The command draws `docs/sample.png`, the picture of the quick start, and renders `docs/traversal.gif` and
+`docs/sheet.png` from it with the code behind `POST /traversals`.
 """
 
 import argparse
@@ -20,7 +20,8 @@ FOLDER = Path(__file__).resolve().parent
 MODEL = FOLDER.parent / "models" / "pretrained" / "chairs"
 
 SAMPLE = (2, 1, 2, 3, 2, 5)
-"""Classes of azimuth, elevation, leg height, back height, seat width and hue: a chair that every row shows sharply."""
+"""Classes of azimuth, elevation, leg height, back height, seat width and hue of the sample, a chair that every row of
+the sheet shows sharply."""
 SAMPLE_PX = 256
 
 PICTURES = {
@@ -29,26 +30,27 @@ PICTURES = {
     ),
     "sheet.png": TraversalRequest(dimensions="1,2,3,5,6", start=-2.5, end=2.5, columns=7, scale=2),
 }
-"""File name → what is rendered. The sheet of a GIF is `sheet.gif`, that of a PNG `sheet.png`."""
+"""Traversal request of each picture, by file name. The sheet of a GIF is `sheet.gif`, that of a PNG is `sheet.png`."""
 
 
 def sample() -> Pixels:
     """Draws the sample picture.
 
-    Returns: uint8 (SAMPLE_PX, SAMPLE_PX, 3).
+    Returns:
+        (SAMPLE_PX, SAMPLE_PX, 3) uint8.
     """
     picture: Pixels = render(np.array([SAMPLE]), SAMPLE_PX)[0]
     return picture
 
 
 def make_pictures(folder: Path) -> list[Path]:
-    """Writes the sample and every picture that is made from it.
+    """Writes the sample, and the pictures that are rendered from it.
 
     Args:
         folder: Folder of the files; it is made where it is missing.
 
     Returns:
-        The files written, the sample first.
+        Paths of the files, the sample first.
     """
     use_one_thread()
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +67,8 @@ def make_pictures(folder: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Reads the command line and prints each file with its size."""
-    parser = argparse.ArgumentParser(description="Make the README's pictures from the chairs model that ships.")
+    """Reads the command line, makes the pictures, and prints each file with its size."""
+    parser = argparse.ArgumentParser(description="Make the README's pictures from the shipped chairs model.")
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the pictures (default: docs)")
     for path in make_pictures(parser.parse_args().output):
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")

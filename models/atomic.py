@@ -10,7 +10,14 @@ from typing import BinaryIO
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its place at `path` when the block ends, and leaves no trace when it raises."""
+    """Opens a temporary binary file that replaces `path` when the block ends, and is removed when the block raises.
+
+    Args:
+        path: The file to write; missing folders above it are made.
+
+    Yields:
+        The temporary file, open for writing.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -18,7 +25,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp gives 0600; what we publish follows the umask, as open() would.
+        # mkstemp creates files with mode 0600; published files follow the umask, as those of open() do.
         os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException:
@@ -28,20 +35,20 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def umask() -> int:
-    """Returns the permissions that this process takes from new files."""
+    """Returns the permission bits that this process removes from new files."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replaces the file at `path` by `data`, whole or not at all."""
+    """Replaces the file at `path` with `data`, completely or not at all."""
     with open_atomic(path) as file:
         file.write(data)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename in `folder` last through a power cut, where the file system can."""
+    """Makes a rename in `folder` survive a power cut, where the file system supports that."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

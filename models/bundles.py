@@ -1,4 +1,4 @@
-"""Our own bundle: a zip of model.safetensors and model.json, read under hard limits; free of torch."""
+"""Reads and writes bundles, which are zips of model.safetensors and model.json, under hard limits; free of torch."""
 
 import io
 import zipfile
@@ -10,17 +10,18 @@ from models import strict_json
 from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
-"""Far above the largest network that a NetworkConfig allows (5 MB), and above one with its optimizer's state."""
+"""Largest accepted weights. The largest network that a NetworkConfig allows has 5 MB; a checkpoint adds its optimizer's
+state."""
 MAX_INFO_BYTES = 4 * 1024**2
-"""Of JSON: room for 256 dimensions with a heat map each."""
+"""Largest accepted description, which has room for 256 dimensions with a heat map each."""
 MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + MAX_INFO_BYTES + 1024**2
 _MAX_ENTRIES = 16
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-"""The same for every file, so that the same model makes the same bytes."""
+"""Date of every file in a bundle. It is fixed, so that the same model gives the same bytes."""
 
 
 class ImportRefused(ValueError):
-    """A file is not taken in as a model. `code` is stable, `message` is for people."""
+    """A file is refused as a model. `code` is stable, `message` is for people."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -29,10 +30,18 @@ class ImportRefused(ValueError):
 
 
 def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
-    """The weights (safetensors bytes, not yet checked against the architecture) and the description in a bundle.
+    """Returns the weights and the description in a bundle.
 
-    Other files (README.md) are ignored, folders in front of the two names too. Nothing is unpacked to a disk.
-    Raises: ImportRefused too_large, not_a_bundle, invalid_description.
+    Other files (README.md) and folders in front of the two names are ignored. Nothing is unpacked to disk.
+
+    Args:
+        data: The bytes of the zip.
+
+    Returns:
+        The safetensors bytes, not yet checked against the architecture, and the description.
+
+    Raises:
+        ImportRefused: The code is too_large, not_a_bundle or invalid_description.
     """
     if len(data) > MAX_BUNDLE_BYTES:
         raise ImportRefused("too_large", f"the bundle has {len(data)} bytes, the limit is {MAX_BUNDLE_BYTES}")
@@ -40,10 +49,10 @@ def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if len(entries) > _MAX_ENTRIES:
-                raise ImportRefused("not_a_bundle", f"the zip holds {len(entries)} files, not the two of a bundle")
+                raise ImportRefused("not_a_bundle", f"the zip contains {len(entries)} files, not the two of a bundle")
             weights = _read_entry(archive, entries, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
             description = _read_entry(archive, entries, INFO_FILE, MAX_INFO_BYTES)
-    # zipfile and its decompressors raise many kinds of errors on hostile bytes; all mean the same.
+    # zipfile and its decompressors raise many kinds of errors on hostile bytes; all of them mean the same.
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         if isinstance(error, ImportRefused):
             raise
@@ -54,7 +63,11 @@ def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
 
 
 def read_description(data: bytes) -> ModelInfo:
-    """The description in the bytes of a model.json. Raises ImportRefused invalid_description."""
+    """Returns the description in the bytes of a model.json.
+
+    Raises:
+        ImportRefused: The code is too_large or invalid_description.
+    """
     value = read_json_object(data, INFO_FILE, MAX_INFO_BYTES)
     try:
         info = ModelInfo.from_json(value)
@@ -65,7 +78,16 @@ def read_description(data: bytes) -> ModelInfo:
 
 
 def read_json_object(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
-    """A JSON object of finite numbers out of bytes under a limit. Raises ImportRefused invalid_description."""
+    """Parses a JSON object of finite numbers from bytes under a limit.
+
+    Args:
+        data: The JSON text.
+        name: The file's name for messages.
+        max_bytes: Largest number of bytes that is accepted.
+
+    Raises:
+        ImportRefused: The code is too_large or invalid_description.
+    """
     if len(data) > max_bytes:
         raise ImportRefused("too_large", f"{name} has {len(data)} bytes, the limit is {max_bytes}")
     try:
@@ -73,21 +95,29 @@ def read_json_object(data: bytes, name: str, max_bytes: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ImportRefused("invalid_description", f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise ImportRefused("invalid_description", f"{name} holds no JSON object")
+        raise ImportRefused("invalid_description", f"{name} does not hold a JSON object")
     return value
 
 
 def write_bundle(folder: Path, target: Path | IO[bytes], *, card: str = "") -> None:
     """Packs a model's folder; the same model gives the same bytes.
 
-    Args: target, a path or an open binary file; card, a model card that goes along as README.md.
+    Args:
+        folder: The model's folder.
+        target: A path or an open binary file.
+        card: The model card, which is added as README.md unless it is empty.
     """
     files = {INFO_FILE: (folder / INFO_FILE).read_bytes(), WEIGHTS_FILE: (folder / WEIGHTS_FILE).read_bytes()}
     write_zip({**files, "README.md": card.encode()} if card else files, target)
 
 
 def write_zip(files: Mapping[str, bytes], target: Path | IO[bytes]) -> None:
-    """Files in a zip, uncompressed (weights and animations do not shrink); equal files give equal bytes."""
+    """Writes files into an uncompressed zip, since weights and animations do not shrink; equal files give equal bytes.
+
+    Args:
+        files: Contents by file name.
+        target: A path or an open binary file.
+    """
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name, _ZIP_DATE)
@@ -96,10 +126,14 @@ def write_zip(files: Mapping[str, bytes], target: Path | IO[bytes]) -> None:
 
 
 def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str, max_bytes: int) -> bytes:
-    """The one file of that name; its true length is what is counted, not what the zip says."""
+    """Returns the only file of that name; the limit applies to its true length, not to the length that the zip states.
+
+    Raises:
+        ImportRefused: The code is not_a_bundle or too_large.
+    """
     found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
     if len(found) != 1:
-        raise ImportRefused("not_a_bundle", f"the zip holds {len(found)} files named {name}, not one")
+        raise ImportRefused("not_a_bundle", f"the zip contains {len(found)} files named {name}, not one")
     with archive.open(found[0]) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
@@ -108,7 +142,12 @@ def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: 
 
 
 def _check_types(info: ModelInfo) -> None:
-    """from_json checks names and lengths; what strangers send may also hold values of the wrong type."""
+    """Checks the types of values, which untrusted files may get wrong; from_json checks only names and lengths.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: A value is not allowed, or two values contradict each other.
+    """
     for name in ("name", "likelihood", "licence", "source", "created_at", "weights_sha256"):
         if not isinstance(getattr(info, name), str):
             raise TypeError(f"{name}: must be a text")

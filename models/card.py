@@ -1,4 +1,4 @@
-"""A model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
+"""Writes a model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
 
 import re
 from typing import Any
@@ -8,11 +8,11 @@ from models.info import ACTIVE_KL_NATS, ModelInfo
 
 
 def model_card(info: ModelInfo) -> str:
-    """The card of a model. Everything in it comes from its model.json; what is unknown is left out or said so."""
+    """Returns the card of a model, made from its model.json alone; unknown facts are left out or stated as unknown."""
     parts = [
         f"# {_plain(info.name)}",
         _summary(info),
-        "## What goes in and out",
+        "## Input and output",
         _input(info),
         "## Losses",
         _losses(info),
@@ -50,8 +50,8 @@ def _input(info: ModelInfo) -> str:
         crop = f"the centred {p.crop_size}×{p.crop_size} pixels are kept"
     return (
         f"Pictures: {crop}, resized to {p.image_size}×{p.image_size}, {p.num_channels} "
-        f"channel{'s' if p.num_channels > 1 else ''}, values in [0, 1]. The encoder gives mean and log-variance of a "
-        f"Gaussian per dimension; the decoder gives pixel means ({info.likelihood} likelihood)."
+        f"channel{'s' if p.num_channels > 1 else ''}, values in [0, 1]. The encoder returns mean and log-variance of a "
+        f"Gaussian per dimension; the decoder returns pixel means ({info.likelihood} likelihood)."
     )
 
 
@@ -60,7 +60,9 @@ def _losses(info: ModelInfo) -> str:
     if info.reconstruction_loss is not None:
         floor = ""
         if info.bernoulli_floor is not None and info.bernoulli_floor >= 0.005:
-            floor = f"; {info.bernoulli_floor:.2f} of them are the grey images' own entropy, which no network can avoid"
+            floor = (
+                f"; {info.bernoulli_floor:.2f} of them are the entropy of the grey images, which no network can avoid"
+            )
         lines.append(f"- reconstruction loss {info.reconstruction_loss:.2f} nats per image, decoding the mean{floor}")
     if info.kl_per_dimension:
         active = info.active_dimensions
@@ -68,11 +70,11 @@ def _losses(info: ModelInfo) -> str:
             f"- KL from the prior {sum(info.kl_per_dimension):.2f} nats; {len(active)} of "
             f"{info.network.latent_dim} dimensions are active (above {ACTIVE_KL_NATS} nats)"
         )
-    return "\n".join(lines) or "Not measured: the model was imported and no data set was at hand."
+    return "\n".join(lines) or "The losses were not measured, since the model was imported without a data set."
 
 
 def _dimensions(info: ModelInfo) -> str:
-    """One row a dimension, in the order of their KL where it is known."""
+    """Returns a table with one row per dimension, sorted by falling KL where the KL is known."""
     rows = ["| dimension | KL, nats | changes | strength | best factor |", "|--:|--:|---|--:|---|"]
     order = list(range(info.network.latent_dim))
     if info.kl_per_dimension:
@@ -129,7 +131,7 @@ def _origin(info: ModelInfo) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that cannot leave its line, its table cell, or become markup."""
+    """Returns the text on one line, escaped so that it can neither leave a table cell nor become markup."""
     return re.sub(r"([\\|<>`*_\[\]#])", r"\\\1", " ".join(text.split()))
 
 

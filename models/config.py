@@ -1,7 +1,7 @@
 """The base of every group of settings, and the settings of a network; free of torch.
 
-A group of settings is a frozen pydantic model, defined once: the HTTP schema, the command line's options and the
-tables in the docs all read its fields. `ConfigError` names the field that is wrong, in the same words everywhere.
+A group of settings is a frozen pydantic model that is defined once: the HTTP schema, the command line's options and the
+tables in the docs all read its fields. `ConfigError` names the wrong field in the same words everywhere.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 
 class ConfigError(ValueError):
-    """A setting has a value that it cannot have. `field` names it."""
+    """A setting has an invalid value. `field` names the setting."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -27,20 +27,20 @@ class Config(BaseModel):
     A field's `Field(...)` carries its text, its bounds and, as `json_schema_extra=unit("nats")`, its unit.
 
     Raises:
-        ConfigError: A value is outside its limits, or a name is no setting of the group.
+        ConfigError: A value is outside its limits, or a name is not a setting of the group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
     def __init__(self, **values: Any) -> None:
         try:
-            # Strict about types: "5", True and 2.5 are no whole numbers.
+            # Validation is strict about types: "5", True and 2.5 are not whole numbers.
             self.__pydantic_validator__.validate_python(values, strict=True, self_instance=self)
         except ValidationError as error:
             raise first_error(error, type(self).model_fields) from None
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some settings changed, checked anew."""
+        """Returns a copy with some settings changed; all of them are validated again."""
         return type(self)(**{**dict(self), **changes})
 
 
@@ -50,14 +50,14 @@ def unit(name: str) -> dict[str, Any]:
 
 
 def value_type(field: FieldInfo) -> type:
-    """Returns the type of a setting's values: int, float, bool or str; None and the limits do not count."""
+    """Returns the type of a setting's values: int, float, bool or str; None and the limits are ignored."""
     found = [get_origin(part) or part for part in get_args(field.annotation) or (field.annotation,)]
     kinds = {type(choice) for choice in choices_of(field)} | set(found)
     return next((kind for kind in (bool, int, float) if kind in kinds), str)
 
 
 def choices_of(field: FieldInfo) -> tuple[Any, ...]:
-    """Returns the only values that a setting can have, without None; empty where any value within bounds can be."""
+    """Returns the only values that a setting accepts, without None; empty where it accepts any value within bounds."""
     waiting: list[Any] = [field.annotation]
     choices: list[Any] = []
     while waiting:
@@ -70,28 +70,28 @@ def choices_of(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def number_text(value: float) -> str:
-    """Formats a number as people write it: whole numbers in full, up to sixteen digits."""
+    """Formats a number as people write it; whole numbers have all of their digits, up to sixteen."""
     return str(int(value)) if abs(value) < 1e16 and value == int(value) else f"{value:g}"
 
 
 def unknown_setting(name: str, known: Iterable[str], message: str = "is not a known setting") -> ConfigError:
-    """Returns the error for a name that is no setting, with the nearest known name where one is close.
+    """Returns the error for a name that is not a setting, with the nearest known name where one is close.
 
     Args:
-        name: The name that was given.
-        known: All names that would have been right.
-        message: What is wrong, without a full stop.
+        name: The unknown name.
+        known: All valid names.
+        message: The problem, without a full stop.
     """
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return ConfigError(name, f"{message}; did you mean {near[0]}?" if near else message)
 
 
 def first_error(error: ValidationError, known: Iterable[str] = ()) -> ConfigError:
-    """Returns the first failure of a pydantic validation in our own words.
+    """Returns the first failure of a pydantic validation as a ConfigError.
 
     Args:
         error: The failed validation.
-        known: Names of the fields, from which a misspelt one is suggested.
+        known: Names of the fields, among which a correction of a misspelt name is sought.
     """
     failure = error.errors(include_url=False)[0]
     cause = failure.get("ctx", {}).get("error")
@@ -104,7 +104,7 @@ def first_error(error: ValidationError, known: Iterable[str] = ()) -> ConfigErro
 
 
 def explain(failure: Any) -> str:
-    """Returns what is wrong with one value, as the end of a sentence that begins with the field's name.
+    """Describes what is wrong with one value, as the end of a sentence that begins with the field's name.
 
     Args:
         failure: One entry of `ValidationError.errors()`.
@@ -179,7 +179,7 @@ def _choices(expected: str) -> str:
 
 
 def _whole(value: Any) -> Any:
-    """Refuses True and 64.0, which a Literal of integers takes for 1 and 64."""
+    """Refuses True and 64.0, which a Literal of integers accepts as 1 and 64."""
     if value is not None and type(value) is not int:
         raise ValueError(f"must be {_EXPECTED_TYPES['int_type']}, not {_shown(value)}")
     return value
@@ -192,12 +192,12 @@ Architecture = Literal["burgess", "higgins"]
 
 
 class NetworkConfig(Config):
-    """What a network is built from."""
+    """Settings that determine a network's architecture."""
 
     architecture: Architecture = Field(
         "burgess",
-        description="Convolutional network: burgess (32 channels a layer, two of 256) or higgins (32-32-64-64, one of "
-        "256).",
+        description="Convolutional network: burgess (32 channels per layer, two hidden layers of 256) or higgins "
+        "(32-32-64-64 channels, one hidden layer of 256).",
     )
     image_size: ImageSize = Field(64, description="Height and width of the images.", json_schema_extra=unit("px"))
     num_channels: NumChannels = Field(1, description="1 for grey images, 3 for RGB.")
@@ -205,5 +205,5 @@ class NetworkConfig(Config):
 
 
 def normalised_beta(beta: float, network: NetworkConfig) -> float:
-    """Returns β·D/(C·H·W), by which Higgins et al. 2017 compare data sets and latent sizes."""
+    """Returns β·D/(C·H·W), which Higgins et al. 2017 use to compare data sets and latent sizes."""
     return beta * network.latent_dim / (network.num_channels * network.image_size**2)

@@ -1,7 +1,7 @@
-"""Taking in models that were trained elsewhere: our own bundles, and the checkpoints of two public code bases.
+"""Imports models that were trained elsewhere: our own bundles, and the checkpoints of two public code bases.
 
-Foreign tensors are checked (names, shapes, types, finiteness) against the layout that the code base publishes and
-renamed onto our networks; what does not fit is refused with a reason.
+Foreign tensors are checked (names, shapes, types, finiteness) against the layout that the code base publishes, and are
+renamed to those of our networks; a file that does not match is refused with a reason.
 """
 
 import hashlib
@@ -28,13 +28,13 @@ from models.networks import VAE
 from models.torch_files import is_torch_file, read_torch_file
 
 FORMATS = {
-    "auto": "Recognised by what the file holds.",
+    "auto": "The format is recognised by the file's content.",
     "bundle": "Our own zip of model.safetensors and model.json.",
-    "safetensors": "A model.safetensors; its model.json comes as the spec.",
-    "disentangling-vae": "YannDubs/disentangling-vae: model.pt; its specs.json may come as the spec.",
+    "safetensors": "A model.safetensors, with its model.json as the spec.",
+    "disentangling-vae": "YannDubs/disentangling-vae: model.pt, optionally with its specs.json as the spec.",
     "1konny": "1Konny/Beta-VAE: a checkpoint, or the `net` state dict, of model B or H.",
 }
-"""What `import_model` reads, with a text for each."""
+"""Formats that `import_model` reads, each with a description."""
 
 _MAX_SPEC_BYTES = 64 * 1024
 _State = dict[str, Tensor]
@@ -43,14 +43,22 @@ _State = dict[str, Tensor]
 def import_model(
     target: Path, file: Path | bytes, *, spec: bytes | None = None, name: str = "", format: str = "auto"
 ) -> ModelInfo:
-    """Writes a model's folder (model.safetensors, model.json) out of somebody's file.
+    """Converts a file to a model's folder (model.safetensors, model.json).
 
-    Args: target, the folder; file, a path or the bytes; spec, the description beside it where the format has one;
-    name, instead of the one that the file gives; format, a key of FORMATS.
-    Returns: the description as written. KL, losses and the aggregate posterior are empty for foreign checkpoints.
-    Raises: ImportRefused, whose code is one of unknown_format, too_large, not_a_bundle, not_a_checkpoint,
-    unsafe_pickle, invalid_description, spec_missing, spec_mismatch, unsupported_architecture, wrong_tensors;
-    ConfigError for a bad name.
+    Args:
+        target: The folder to write.
+        file: A path, or the file's bytes.
+        spec: The description beside the file, where the format has one.
+        name: The model's name, instead of the one in the file.
+        format: A key of FORMATS.
+
+    Returns:
+        The description as written. KL, losses and the aggregate posterior are empty for foreign checkpoints.
+
+    Raises:
+        ImportRefused: The code is one of unknown_format, too_large, not_a_bundle, not_a_checkpoint, unsafe_pickle,
+            invalid_description, spec_missing, spec_mismatch, unsupported_architecture and wrong_tensors.
+        ConfigError: The name is not allowed.
     """
     if format not in FORMATS:
         raise ImportRefused("unknown_format", f"format must be one of {', '.join(FORMATS)}, not {format[:40]!r}")
@@ -78,7 +86,7 @@ def _convert(data: bytes, spec: bytes | None, format: str) -> tuple[VAE, ModelIn
         return _own_network(weights, info), info
     if format == "safetensors":
         if spec is None:
-            raise ImportRefused("spec_missing", "safetensors hold no description: send model.json as the spec")
+            raise ImportRefused("spec_missing", "safetensors contain no description: send model.json as the spec")
         return _own_network(data, info := read_description(spec)), info
     state = _state_dict(read_torch_file(data))
     if format == "auto-torch":
@@ -113,7 +121,14 @@ def _own_network(weights: bytes, info: ModelInfo) -> VAE:
 
 
 def _state_dict(loaded: Any) -> _State:
-    """The tensors by name in a checkpoint: a state dict, or one below net_states, model_states or net."""
+    """Returns the tensors of a checkpoint by name.
+
+    Args:
+        loaded: A state dict, or a dict that holds one under net_states, model_states, net or state_dict.
+
+    Raises:
+        ImportRefused: The code is not_a_checkpoint.
+    """
     for _ in range(3):
         if not isinstance(loaded, dict):
             break
@@ -122,10 +137,10 @@ def _state_dict(loaded: Any) -> _State:
             break
         loaded = loaded[inner]
     if not isinstance(loaded, dict) or not loaded:
-        raise ImportRefused("not_a_checkpoint", "the file holds no state dict")
+        raise ImportRefused("not_a_checkpoint", "the file does not contain a state dict")
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise ImportRefused("not_a_checkpoint", "the file holds no state dict: names with a tensor each")
+            raise ImportRefused("not_a_checkpoint", "the file does not contain a state dict of tensors by name")
     return dict(loaded)
 
 
@@ -134,10 +149,15 @@ def _state_dict(loaded: Any) -> _State:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a foreign network names its layers, in the order of ours.
+    """Names of a foreign network's layers, in the order of ours.
 
-    head: the layer that gives mean and log-variance; interleaved: whether its rows alternate between the two, or the
-    means come first. corner: the two layers that are 4×4 convolutions without padding where ours are linear.
+    Attributes:
+        config: The network in our terms.
+        encoder: Names of the encoder's layers before the head.
+        head: Name of the layer that returns mean and log-variance.
+        decoder: Names of the decoder's layers.
+        interleaved: Whether the head's rows alternate between mean and log-variance; otherwise the means come first.
+        corner: The two layers that are 4×4 convolutions without padding where ours are linear.
     """
 
     config: NetworkConfig
@@ -159,10 +179,11 @@ def _from_disentangling_vae(state: _State, spec: bytes | None) -> tuple[VAE, Mod
         ("latent_dim", config.latent_dim),
     ):
         if key in specs and specs[key] != found:
-            raise ImportRefused("spec_mismatch", f"specs.json says {key} {str(specs[key])[:60]}, the tensors {found}")
+            raise ImportRefused("spec_mismatch", f"specs.json has {key} {str(specs[key])[:60]}, the tensors {found}")
     layout = _Layout(
         config,
-        # At 64 px conv_64 comes last in the encoder and convT_64 first in the decoder, whatever order the file has.
+        # At 64 px conv_64 is the encoder's last convolution and convT_64 the decoder's first, in whatever order the
+        # file lists them.
         encoder=[f"encoder.{name}" for name in ("conv1", "conv2", "conv3", *["conv_64"] * at_64, "lin1", "lin2")],
         head="encoder.mu_logvar_gen",
         decoder=[
@@ -178,7 +199,8 @@ def _from_disentangling_vae(state: _State, spec: bytes | None) -> tuple[VAE, Mod
         preprocessing=_preprocessing(
             config, crop_size=400 if dataset == "chairs" else None, squash=dataset == "celeba"
         ),
-        # Its third likelihood, laplace, gives the same pixel means; the loss reported is then not the one of training.
+        # The third likelihood of that code base, laplace, has the same pixel means; the loss that we report then
+        # differs from the training loss.
         likelihood="gaussian" if specs.get("rec_dist") == "gaussian" else "bernoulli",
         dataset=_dataset(str(dataset)),
         licence="MIT (the code; see the source for the weights)",
@@ -213,7 +235,8 @@ def _from_1konny(state: _State) -> tuple[VAE, ModelInfo]:
     info = ModelInfo(
         name=f"Beta-VAE {model}",
         network=config,
-        # Its grey set is dSprites, with a Bernoulli likelihood; pictures in colour are squashed, and Gaussian.
+        # That code base trains on dSprites with a Bernoulli likelihood, and on squashed colour pictures with a Gaussian
+        # likelihood.
         preprocessing=_preprocessing(config, squash=config.num_channels == 3),
         likelihood="bernoulli" if config.num_channels == 1 else "gaussian",
         dataset=_dataset("dsprites" if config.num_channels == 1 else ""),
@@ -224,7 +247,7 @@ def _from_1konny(state: _State) -> tuple[VAE, ModelInfo]:
 
 
 def _config(architecture: str, image_size: int, state: _State, first: str, head: str) -> NetworkConfig:
-    """The network's sizes, out of the shapes of its first convolution and its head."""
+    """Derives the network's sizes from the shapes of its first convolution and its head."""
     weight, bias = state.get(f"{first}.weight"), state.get(f"{head}.bias")
     if weight is None or bias is None or weight.ndim != 4 or bias.ndim != 1 or bias.shape[0] % 2:
         raise ImportRefused("wrong_tensors", f"{first}.weight or {head}.bias is missing or misshapen")
@@ -249,7 +272,10 @@ def _preprocessing(config: NetworkConfig, *, crop_size: int | None = None, squas
 
 
 def _dataset(name: str) -> dict[str, Any]:
-    """An id only for the set that is also one of ours, so that a model can be evaluated without naming it."""
+    """Returns a data set's description, with an id only for the set that we have as well.
+
+    The id allows evaluating the model without naming its data set.
+    """
     if not name:
         return {}
     return {"id": "dsprites", "name": "dsprites"} if name == "dsprites" else {"name": name[:60]}
@@ -259,7 +285,11 @@ def _dataset(name: str) -> dict[str, Any]:
 
 
 def _load(layout: _Layout, state: _State) -> VAE:
-    """Our network with the foreign weights. Raises ImportRefused wrong_tensors."""
+    """Returns our network with the foreign weights.
+
+    Raises:
+        ImportRefused: The code is wrong_tensors.
+    """
     network = VAE(layout.config)
     expected = _expected_shapes(layout, network)
     _check(state, expected)
@@ -282,16 +312,23 @@ def _load(layout: _Layout, state: _State) -> VAE:
 
 
 def _layer_names(network: VAE, part: str) -> list[str]:
-    """Names of the layers with weights in a body, in order."""
+    """Returns the names of a body's layers that have weights, in order."""
     body = network.get_submodule(f"{part}.body")
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     return [f"{part}.body.{name}" for name, layer in body.named_children() if isinstance(layer, kinds)]
 
 
 def _as_linear(weight: Tensor, bias: Tensor, *, transposed: bool) -> tuple[Tensor, Tensor]:
-    """A 4×4 convolution without padding as the linear layer that it is on a 4×4 map.
+    """Converts a 4×4 convolution without padding to the equivalent linear layer on a 4×4 map.
 
-    Args: weight, (out, in, 4, 4): the map is read, giving 1×1; or, transposed, (in, out, 4, 4): it is written.
+    Args:
+        weight: (out, in, 4, 4) for a convolution that maps 4×4 to 1×1; (in, out, 4, 4) for a transposed one that maps
+            1×1 to 4×4.
+        bias: (out,).
+        transposed: Whether the convolution is transposed.
+
+    Returns:
+        Weight and bias of the linear layer.
     """
     if not transposed:
         return weight.reshape(weight.shape[0], -1), bias
@@ -299,7 +336,7 @@ def _as_linear(weight: Tensor, bias: Tensor, *, transposed: bool) -> tuple[Tenso
 
 
 def _expected_shapes(layout: _Layout, network: VAE) -> dict[str, tuple[int, ...]]:
-    """Shapes of all foreign tensors."""
+    """Returns the shapes of all foreign tensors by name."""
     ours = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     hidden = ours["encoder.mean.weight"][1]
     shapes = {
@@ -317,10 +354,14 @@ def _expected_shapes(layout: _Layout, network: VAE) -> dict[str, tuple[int, ...]
 
 
 def _check(state: _State, expected: dict[str, tuple[int, ...]]) -> None:
-    """Raises ImportRefused wrong_tensors unless names, shapes and types are as expected and all values finite."""
+    """Checks names, shapes, types and finiteness of the foreign tensors.
+
+    Raises:
+        ImportRefused: The code is wrong_tensors.
+    """
     for text, names in (
         ("is missing", expected.keys() - state.keys()),
-        ("is not part of it", state.keys() - expected.keys()),
+        ("is not part of the network", state.keys() - expected.keys()),
     ):
         if names:
             first = min(names)[:80]

@@ -1,4 +1,4 @@
-"""Reading and writing trained models: model.safetensors beside model.json; no pickle."""
+"""Reads and writes trained models as model.safetensors beside model.json; no pickle."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -15,16 +15,22 @@ from models.networks import VAE
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in evaluation mode on its device, and what is known of it."""
+    """A network in evaluation mode on its device, with its description."""
 
     network: VAE
     info: ModelInfo
 
 
 def save_model(folder: Path, network: VAE, info: ModelInfo) -> ModelInfo:
-    """Writes a model's folder: weights first, then model.json, which names the weights' digest.
+    """Writes a model's folder: the weights first, then model.json, which names the weights' digest.
 
-    Returns: the info as written, with weights_sha256 filled in.
+    Args:
+        folder: The model's folder; it is made where it is missing.
+        network: The trained network.
+        info: The model's description.
+
+    Returns:
+        The description as written, with weights_sha256 filled in.
     """
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -37,7 +43,15 @@ def save_model(folder: Path, network: VAE, info: ModelInfo) -> ModelInfo:
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> LoadedModel:
-    """Reads a model's folder. Raises ValueError when a part is missing, damaged or does not fit the other."""
+    """Reads a model's folder.
+
+    Args:
+        folder: The model's folder.
+        device: The device of the network.
+
+    Raises:
+        ValueError: One of the two files is missing or damaged, or does not match the other.
+    """
     info = read_info(folder)
     try:
         weights = (folder / WEIGHTS_FILE).read_bytes()
@@ -49,7 +63,16 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> LoadedModel:
 
 
 def network_from_weights(weights: bytes, info: ModelInfo, device: str | torch.device = "cpu") -> VAE:
-    """The network of safetensors bytes. Raises ValueError unless names, shapes and types fit the architecture."""
+    """Builds a network from safetensors bytes.
+
+    Args:
+        weights: The safetensors bytes.
+        info: The model's description, which names the architecture.
+        device: The device of the network.
+
+    Raises:
+        ValueError: Names, shapes or types do not match the architecture, or a value is not finite.
+    """
     try:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""model.json: what a trained model says of itself; free of torch."""
+"""model.json, the description of a trained model; free of torch."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 INFO_FILE = "model.json"
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""Folder of the small trained models that ship, one folder an id."""
+"""Folder of the small trained models that ship with the package, one folder per id."""
 
 ACTIVE_KL_NATS = 0.05
 """A latent dimension is active when its mean KL to the prior is above this many nats."""
@@ -28,7 +28,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}")
 
 
 def validate_name(name: str) -> str:
-    """The name, stripped. Raises ConfigError when it is empty, long, or holds unusual characters."""
+    """Returns the name without surrounding spaces.
+
+    Raises:
+        ConfigError: The name is empty, too long, or contains unusual characters.
+    """
     name = name.strip()
     if not _NAME.fullmatch(name):
         raise ConfigError(
@@ -38,13 +42,13 @@ def validate_name(name: str) -> str:
 
 
 class PreprocessingRequest(Config):
-    """Preprocessing as it is asked for: the number of channels may be left to the pictures."""
+    """Preprocessing as requested; the number of channels may be left to the pictures."""
 
     image_size: int = Field(
         64, description="Height and width after resizing.", ge=8, le=1024, json_schema_extra=unit("px")
     )
     num_channels: NumChannels | None = Field(
-        None, description="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours."
+        None, description="1 for grey images, 3 for RGB; empty: 3 if the pictures have colours, else 1."
     )
     crop: Crop = Field(
         "center",
@@ -53,7 +57,7 @@ class PreprocessingRequest(Config):
     )
     crop_size: int | None = Field(
         None,
-        description="Side of a centred square to cut first (K13 and AX cut CelebA so).",
+        description="Side of a centred square that is cut out first, as K13 and AX do with CelebA.",
         ge=8,
         json_schema_extra=unit("px"),
     )
@@ -64,7 +68,7 @@ class PreprocessingRequest(Config):
 
 
 class Preprocessing(PreprocessingRequest):
-    """How a picture of any size becomes a network's input; kept in the model, so that pictures are fed rightly."""
+    """How a picture of any size becomes a network's input; stored in the model, so that later pictures match."""
 
     num_channels: NumChannels = Field(1, description="1 for grey images, 3 for RGB.")
 
@@ -78,26 +82,26 @@ class ModelInfo:
     preprocessing: Preprocessing
     likelihood: str = "bernoulli"
     dataset: dict[str, Any] = field(default_factory=dict)
-    """id, name, digest (sha256 of the packed images and factors), num_images."""
+    """The training set: id, name, digest (sha256 of the packed images and factors) and num_images."""
     training: dict[str, Any] = field(default_factory=dict)
     """The resolved TrainingConfig; empty for an imported model."""
     step: int = 0
     kl_per_dimension: list[float] = field(default_factory=list)
     """Mean KL to the prior per latent dimension, (D,) nats, over a sample of the data set."""
     reconstruction_loss: float | None = None
-    """Nats per image, decoding the posterior mean."""
+    """Reconstruction loss when decoding the posterior mean, in nats per image."""
     steered_beta: float | None = None
     """β of the last step, where the objective steers it."""
     bernoulli_floor: float | None = None
-    """The part of it that no network can avoid: the images' own entropy. None where the likelihood has no such floor,
-    or it was not measured."""
+    """Part of the reconstruction loss that no network can avoid: the entropy of the images, in nats per image. None
+    where the likelihood has no such floor, or where it was not measured."""
     metrics: dict[str, Any] = field(default_factory=dict)
     aggregate_mean: list[float] = field(default_factory=list)
     aggregate_std: list[float] = field(default_factory=list)
     """Mean and standard deviation of the posterior means over a sample of the data set, each (D,)."""
     dimension_labels: list[str] = field(default_factory=list)
     dimension_effects: list[dict[str, Any]] = field(default_factory=list)
-    """What moving each dimension changes (worker.rendering.labels), D entries or none."""
+    """Effect of moving each dimension (worker.rendering.labels); D entries or none."""
     licence: str = ""
     source: str = ""
     created_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -109,7 +113,7 @@ class ModelInfo:
         return active_dimensions(self.kl_per_dimension)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what model.json holds."""
+        """Returns the content of model.json."""
         return {"format_version": FORMAT_VERSION, **self.described()}
 
     def described(self) -> dict[str, Any]:
@@ -119,7 +123,11 @@ class ModelInfo:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "ModelInfo":
-        """Reads what to_json wrote. Raises ValueError for a missing or wrong part; unknown keys are ignored."""
+        """Returns the description in the output of to_json; unknown keys are ignored.
+
+        Raises:
+            ValueError: A part is missing or invalid.
+        """
         if data.get("format_version") != FORMAT_VERSION:
             raise ValueError(f"format_version: expected {FORMAT_VERSION}, found {data.get('format_version')!r}")
         try:
@@ -139,12 +147,16 @@ class ModelInfo:
 
 
 def active_dimensions(kl_per_dimension: list[float]) -> list[int]:
-    """Indices of the dimensions whose KL is above ACTIVE_KL_NATS."""
+    """Returns the indices of the dimensions whose KL is above ACTIVE_KL_NATS."""
     return [k for k, kl in enumerate(kl_per_dimension) if kl > ACTIVE_KL_NATS]
 
 
 def read_info(folder: Path) -> ModelInfo:
-    """The description in a model's folder. Raises ValueError when it is missing or damaged."""
+    """Reads the description in a model's folder.
+
+    Raises:
+        ValueError: The description is missing or damaged.
+    """
     try:
         data = json.loads((folder / INFO_FILE).read_text("utf-8"))
     except (OSError, json.JSONDecodeError) as error:
@@ -153,5 +165,5 @@ def read_info(folder: Path) -> ModelInfo:
 
 
 def write_info(folder: Path, info: ModelInfo) -> None:
-    """Writes model.json whole or not at all."""
+    """Writes model.json, completely or not at all."""
     write_bytes(folder / INFO_FILE, (json.dumps(info.to_json(), indent=2) + "\n").encode())

@@ -13,12 +13,12 @@ _HIDDEN = 256
 
 
 def _relu() -> nn.ReLU:
-    """In place: no fresh 8 MB for each layer and step."""
+    """Returns a ReLU that works in place, so that no layer needs another 8 MB in every step."""
     return nn.ReLU(inplace=True)
 
 
 def _layer_channels(config: NetworkConfig) -> list[int]:
-    """Output channels of the encoder's convolutions; each halves the picture, down to 4×4."""
+    """Returns the output channels of the encoder's convolutions, each of which halves the picture, down to 4×4."""
     num_layers = int(math.log2(config.image_size // 4))
     if config.architecture == "burgess":
         return [32] * num_layers
@@ -26,7 +26,7 @@ def _layer_channels(config: NetworkConfig) -> list[int]:
 
 
 class Encoder(nn.Module):
-    """Images → parameters of q(z given x)."""
+    """Maps images (B, C, H, W) to the mean and log-variance of q(z given x), each (B, D)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -43,7 +43,8 @@ class Encoder(nn.Module):
         self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        layers = list(self.body)  # A slice of a Sequential is a new Sequential, made in every step.
+        """Returns mean and log-variance, each (B, D), of images (B, C, H, W)."""
+        layers = list(self.body)  # Slicing an nn.Sequential would build a new nn.Sequential in every step.
         hidden = run_convolutions(images, layers[: self._num_convolutional])
         for layer in layers[self._num_convolutional :]:
             hidden = layer(hidden)
@@ -51,7 +52,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents → logits of the pixels; the encoder, transposed."""
+    """Maps latents (B, D) to pixel logits (B, C, H, W) with the encoder's layers in reverse order, transposed."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -73,6 +74,7 @@ class Decoder(nn.Module):
         return layer
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Returns pixel logits, (B, C, H, W), of latents (B, D)."""
         layers = list(self.body)
         hidden = latents
         for layer in layers[: self._num_linear]:
@@ -81,9 +83,9 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder, with D independent Gaussian latents and a N(0, I) prior.
+    """Encoder and decoder with D independent Gaussian latents and an N(0, I) prior.
 
-    Images are float32 in [0, 1], (B, C, H, W). The decoder gives logits; `decode` gives pixel means.
+    Images are float32 in [0, 1], (B, C, H, W). The decoder returns logits; `decode` returns pixel means.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -94,28 +96,36 @@ class VAE(nn.Module):
         _initialise(self)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Posterior mean and log-variance of images (B, C, H, W) in [0, 1]; each (B, D)."""
+        """Returns the posterior mean and log-variance, each (B, D), of images (B, C, H, W) in [0, 1]."""
         mean, log_variance = self.encoder(images)
         return mean, log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Pixel means in [0, 1], (B, C, H, W), of latents (B, D)."""
+        """Returns the pixel means in [0, 1], (B, C, H, W), of latents (B, D)."""
         return torch.sigmoid(self.decoder(latents))
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits, posterior mean and log-variance of images; noise (B, D) ~ N(0, I) draws z = mean + σ·noise."""
+        """Encodes images, draws latents z = mean + σ·noise, and decodes them.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            noise: (B, D), drawn from N(0, I).
+
+        Returns:
+            Pixel logits (B, C, H, W), posterior mean and log-variance, each (B, D).
+        """
         mean, log_variance = self.encode(images)
         latents = mean + torch.exp(0.5 * log_variance) * noise
         return self.decoder(latents), mean, log_variance
 
 
 def _initialise(network: VAE) -> None:
-    """He et al. 2015 for the decoder; the encoder keeps torch's default.
+    """Initialises the decoder after He et al. 2015; the encoder keeps torch's default.
 
-    torch's default shrinks the signal in every layer and lets the biases rule. In a decoder that costs the first
-    thousand steps (dSprites: 560 nats, the mean image, where this one is at 110). In an encoder it is what one wants:
-    the first latents grow out of an almost linear map, so that x and y each take a dimension of their own; with He's
-    weights their random folds of the picture plane stay for good. See docs/experiments.md.
+    torch's default shrinks the signal in every layer, so that the biases dominate. In a decoder this costs the first
+    thousand steps (dSprites: 560 nats, the loss of the mean image, where He's weights reach 110). In an encoder it
+    helps: the first latents grow out of an almost linear map, so that x and y each get a dimension; with He's weights
+    the latents keep the random folds of the picture plane that they start with. See docs/experiments.md.
     """
     _he_normal(network.decoder)
     with torch.no_grad():
@@ -123,9 +133,9 @@ def _initialise(network: VAE) -> None:
 
 
 def initialise_encoder_alive(encoder: Encoder) -> None:
-    """He et al. 2015 for an encoder whose latents shall all carry something from the first step on.
+    """Initialises an encoder after He et al. 2015, so that all latents carry information from the first step.
 
-    Their means have a spread of some tenths over the images, and their variances begin near 1.
+    The means spread over some tenths across the images, and the variances begin near 1.
     """
     _he_normal(encoder)
     with torch.no_grad():
@@ -134,7 +144,7 @@ def initialise_encoder_alive(encoder: Encoder) -> None:
 
 
 def _he_normal(module: nn.Module) -> None:
-    """Zero biases, and weights that keep the size of a signal through ReLU layers."""
+    """Sets biases to zero, and draws weights that preserve the size of a signal through ReLU layers."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             fan_in = layer.in_channels * KERNEL**2

@@ -1,7 +1,7 @@
-"""A model as two ONNX graphs, encoder and decoder, for every runtime that reads ONNX.
+"""Exports a model as two ONNX graphs, encoder and decoder, for every runtime that reads ONNX.
 
-The graphs are written out node by node: our networks are a handful of standard operators, so no tracer is needed, and
-the same model gives the same bytes.
+The graphs are written node by node: the networks consist of a few standard operators, so no tracer is needed, and the
+same model gives the same bytes.
 """
 
 import json
@@ -17,16 +17,19 @@ from models.info import ModelInfo
 from models.networks import VAE
 
 OPSET = 17
-"""Read by onnxruntime 1.12 (2022) and later."""
+"""Version of the operators, which onnxruntime 1.12 (2022) and later read."""
 _IR_VERSION = 8
 ENCODER_FILE, DECODER_FILE = "encoder.onnx", "decoder.onnx"
 
 
 def export_onnx(model: LoadedModel) -> dict[str, bytes]:
-    """The two graphs as files: encoder.onnx (images → mean, log_variance) and decoder.onnx (latents → images).
+    """Returns the two graphs as files: encoder.onnx (images → mean, log_variance) and decoder.onnx (latents → images).
 
-    `images` are float32 (batch, C, H, W) in [0, 1], `mean`, `log_variance` and `latents` (batch, D); the decoder gives
-    pixel means. What the pictures must look like (size, crop) is in the graphs' metadata under `preprocessing`.
+    `images` are float32 (batch, C, H, W) in [0, 1]; `mean`, `log_variance` and `latents` are (batch, D). The decoder
+    returns pixel means. The graphs' metadata describe the expected pictures (size, crop) under `preprocessing`.
+
+    Returns:
+        Contents by file name.
     """
     network, info = model.network, model.info
     return {
@@ -36,12 +39,16 @@ def export_onnx(model: LoadedModel) -> dict[str, bytes]:
 
 
 def export_onnx_folder(folder: Path) -> dict[str, bytes]:
-    """The two graphs of the model in a folder. Raises ValueError when it is damaged."""
+    """Returns the two graphs of the model in a folder, by file name.
+
+    Raises:
+        ValueError: The model is damaged.
+    """
     return export_onnx(load_model(folder))
 
 
 class _Graph:
-    """Nodes in a row, each reading what the one before gave."""
+    """A chain of nodes, each of which reads the output of the one before."""
 
     def __init__(self, start: str) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -59,7 +66,7 @@ class _Graph:
         return name
 
     def layer(self, name: str, layer: nn.Module) -> None:
-        """Adds one of the layers that our networks are made of."""
+        """Adds one layer of a network."""
         match layer:
             case nn.Linear():
                 self.add("Gemm", name, self._weights(name, layer), transB=1)
@@ -120,7 +127,15 @@ def _image_shape(info: ModelInfo) -> list[int]:
 def _model(
     graph: _Graph, name: str, inputs: dict[str, list[int]], outputs: dict[str, list[int]], info: ModelInfo
 ) -> onnx.ModelProto:
-    """Args: inputs and outputs, shapes without the batch, which may be of any size."""
+    """Returns a checked ONNX model.
+
+    Args:
+        graph: The nodes and weights.
+        name: The graph's name.
+        inputs: Shapes by name, without the batch, which may have any size.
+        outputs: Shapes by name, without the batch.
+        info: The model's description, for the metadata.
+    """
     proto = helper.make_graph(
         graph.nodes,
         name,

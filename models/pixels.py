@@ -1,4 +1,4 @@
-"""From pixels at rest to a network's input."""
+"""Converts stored pixels to a network's input."""
 
 import numpy as np
 import torch

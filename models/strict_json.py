@@ -1,4 +1,4 @@
-"""JSON as strangers may send it: finite numbers of a bounded size, bounded nesting, nothing else."""
+"""Parses untrusted JSON: numbers must be finite and of bounded size, and nesting is bounded."""
 
 import json
 from typing import Any
@@ -7,13 +7,14 @@ MAX_DEPTH = 32
 
 
 def loads(data: bytes | str) -> Any:
-    """The value of a JSON text.
+    """Returns the value of a JSON text.
 
     Args:
-        data: The text, as bytes in UTF-8, UTF-16 or UTF-32.
+        data: The text, or its bytes in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        ValueError: For what is no JSON, NaN, Infinity, numbers of 64 bits and more, and nesting over MAX_DEPTH.
+        ValueError: The text is not JSON, contains NaN, Infinity or a number of 64 bits and more, or nests deeper than
+            MAX_DEPTH.
     """
     try:
         value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
@@ -27,7 +28,11 @@ _TOO_DEEP = f"lists and objects are nested more than {MAX_DEPTH} deep"
 
 
 def _check_depth(value: Any) -> None:
-    """Raises ValueError where lists and objects are nested more than MAX_DEPTH deep."""
+    """Checks the nesting of a value.
+
+    Raises:
+        ValueError: Lists and objects are nested more than MAX_DEPTH deep.
+    """
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [node for node in level if isinstance(node, list | dict)]
@@ -38,7 +43,7 @@ def _check_depth(value: Any) -> None:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite_float(text: str) -> float:

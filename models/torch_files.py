@@ -1,8 +1,8 @@
-"""Opening other people's torch files without running what is in them, and without unbounded memory.
+"""Opens untrusted torch files without running their code and without unbounded memory.
 
-`torch.load(weights_only=True)` runs no code of the file's, but it calls constructors with the file's own numbers and
-builds one Python object an opcode: a 60 MB file can ask for gigabytes. So the pickle is read first without being
-carried out, and must be one that `torch.save` makes of tensors in dicts.
+`torch.load(weights_only=True)` runs no code from the file, but it calls constructors with the file's numbers and builds
+one Python object per opcode, so that a 60 MB file can request gigabytes. Therefore the pickle is first parsed without
+being executed, and must be one that `torch.save` writes for tensors in dicts.
 """
 
 import io
@@ -17,14 +17,14 @@ from models.bundles import MAX_WEIGHTS_BYTES, ImportRefused
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _MAX_OPCODES = 50_000
-"""A checkpoint with 30 tensors and its optimizer has about 3 000."""
+"""Maximum number of opcodes in a pickle. A checkpoint with 30 tensors and its optimizer has about 3 000."""
 _MAX_ENTRIES = 1_000
 _GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     "torch FloatStorage",
-    # The counters of an optimizer beside the network.
+    # An optimizer that is saved beside the network has counters of these types.
     "torch DoubleStorage",
     "torch LongStorage",
     "torch IntStorage",
@@ -34,14 +34,16 @@ _REFUSED_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1"
 
 
 def is_torch_file(data: bytes) -> bool:
-    """Whether the bytes begin like a file of `torch.save`, in either of its two formats."""
+    """Returns whether the bytes begin like a file of `torch.save`, in either of its two formats."""
     return data.startswith(_LEGACY_MAGIC) or (data.startswith(b"PK\x03\x04") and b"data.pkl" in data[:4096])
 
 
 def read_torch_file(data: bytes) -> Any:
-    """The object in a file of `torch.save`: dicts, lists, numbers, texts and CPU tensors.
+    """Returns the object in a file of `torch.save`: dicts, lists, numbers, texts and CPU tensors.
 
-    Raises: ImportRefused too_large, not_a_checkpoint (damaged or of another kind), unsafe_pickle.
+    Raises:
+        ImportRefused: The code is too_large, not_a_checkpoint (the file is damaged or of another kind) or
+            unsafe_pickle.
     """
     if len(data) > MAX_WEIGHTS_BYTES:
         raise ImportRefused("too_large", f"the file has {len(data)} bytes, the limit is {MAX_WEIGHTS_BYTES}")
@@ -54,7 +56,7 @@ def read_torch_file(data: bytes) -> Any:
 
 
 def _check_legacy(data: bytes) -> int:
-    """Reads the five pickles in front of the numbers. Returns how many storages the file fills."""
+    """Checks the five pickles in front of the tensor data, and returns how many storages the file fills."""
     file = io.BytesIO(data)
     for _ in range(4):
         _check_pickle(file)
@@ -63,17 +65,17 @@ def _check_legacy(data: bytes) -> int:
 
 
 def _check_zip(data: bytes) -> bytes:
-    """The same zip, written anew from entries that were checked: no second reader can find other ones in it."""
+    """Returns the zip, rewritten from its checked entries, so that no other reader can find different entries in it."""
     checked = io.BytesIO()
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(checked, "w") as copy:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if len(entries) > _MAX_ENTRIES or len(set(names)) != len(names):
-                raise ImportRefused("not_a_checkpoint", "the zip holds too many files, or two of one name")
+                raise ImportRefused("not_a_checkpoint", "the zip contains too many files, or two of the same name")
             pickles = [name for name in names if name.endswith("/data.pkl")]
             if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
-                raise ImportRefused("not_a_checkpoint", "the zip is not one that torch.save writes of a state dict")
+                raise ImportRefused("not_a_checkpoint", "the zip is not one that torch.save writes for a state dict")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
                     raise ImportRefused("not_a_checkpoint", "the zip holds compressed files, which torch never writes")
@@ -89,7 +91,7 @@ def _check_zip(data: bytes) -> bytes:
 
 
 def _check_pickle(file: io.BytesIO) -> list[str]:
-    """Reads one pickle up to its end, without carrying it out. Returns the texts in it."""
+    """Parses one pickle to its end without executing it, and returns the texts in it."""
     texts: list[str] = []
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -104,7 +106,7 @@ def _check_pickle(file: io.BytesIO) -> list[str]:
                 texts.append(str(argument))
     except ImportRefused:
         raise
-    except Exception as error:  # As above.
+    except Exception as error:  # Hostile bytes make pickletools raise a dozen kinds of errors as well.
         raise ImportRefused("not_a_checkpoint", f"the pickle cannot be read: {error}") from error
     return texts
 
@@ -130,9 +132,9 @@ def _load(data: bytes, num_stored: int | None) -> Any:
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0][:200]
         raise ImportRefused("not_a_checkpoint", f"torch cannot read the file: {first_line}") from error
-    # A storage that the file declares and does not fill would hold whatever was in our memory before.
-    # So would one that a tensor larger than its storage has made grow.
+    # A storage that the file declares but does not fill would expose earlier contents of our memory.
+    # So would a storage that grew because its tensor is larger than the storage.
     has_grown = any(storage.nbytes() != num_bytes for storage, num_bytes in storages)
     if has_grown or (num_stored is not None and num_stored != len(storages)):
-        raise ImportRefused("not_a_checkpoint", "the file does not hold the numbers of every tensor in it")
+        raise ImportRefused("not_a_checkpoint", "the file does not contain the data of all its tensors")
     return loaded

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs the Docker drills where an engine can be had, and says plainly when it could not.
+# Runs the Docker drills where an engine is available, and otherwise states why they were not run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 started=0
@@ -9,8 +9,8 @@ not_run() {
 }
 
 if ! { docker info && docker compose version; } >/dev/null 2>&1; then
-    [ "$(id -u)" = 0 ] || not_run "no engine answers, and only root could start one"
-    [ -x ../shared/docker-engine/engine-up ] || not_run "no engine answers, and there is none to start"
+    [ "$(id -u)" = 0 ] || not_run "no engine responds, and only root could start one"
+    [ -x ../shared/docker-engine/engine-up ] || not_run "no engine responds, and there is none to start"
     timeout "${CI_ENGINE_SECONDS:-420}" ../shared/docker-engine/engine-up || not_run "the engine did not start"
     started=1
 fi

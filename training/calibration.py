@@ -1,4 +1,4 @@
-"""The speed of this machine for a run, measured by a few of its steps on noise."""
+"""Measures the speed of this machine for a run, with a few of the run's steps on noise."""
 
 import time
 from pathlib import Path
@@ -16,12 +16,15 @@ _IMAGES = 256
 
 
 def measure_speed(config: TrainingConfig, device: str | torch.device = "cpu", *, seconds: float = 1.0) -> float:
-    """Returns the images a second that steps of a run take, without validation and previews.
+    """Measures how many images per second the steps of a run process, without validation and previews.
 
     Args:
         config: The run's settings; an open number of channels counts as 3.
-        device: Where the network computes.
-        seconds: Time to measure for, after three steps that warm up.
+        device: The device of the network.
+        seconds: Duration of the measurement, after three warm-up steps.
+
+    Returns:
+        Images per second.
     """
     config = with_channels(config, 3)
     shape = (max(_IMAGES, config.batch_size), config.image_size, config.image_size, config.num_channels or 3)

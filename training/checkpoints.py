@@ -1,8 +1,8 @@
-"""Saved training state: tensors in safetensors, the rest in JSON beside it; no pickle.
+"""Saves training state as tensors in safetensors and the rest in JSON beside them; no pickle.
 
-A checkpoint is named <step>-<fence>: a job's fence grows with every worker that takes the job over, so files of a
-worker that was replaced are told apart. The .json is written last and holds the digest of the tensors: without it,
-or with another digest, a checkpoint does not count.
+A checkpoint is named <step>-<fence>. A job's fence grows with every worker that takes over the job, which distinguishes
+the files of a replaced worker. The .json is written last and holds the digest of the tensors: a checkpoint without a
+.json, or with a different digest, is ignored.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from models.atomic import write_bytes
 
 _NAME = re.compile(r"(\d+)-(\d+)\.json")
 KEPT = 2
+"""Number of checkpoints that a folder keeps."""
 
 
 class CheckpointError(ValueError):
@@ -32,20 +33,28 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, Tensor]
-    """network.<parameter>, optimizer.<parameter index>.<state name>, and after a restart those of Teacher.tensors()."""
+    """Tensors by name: network.<parameter>, optimizer.<parameter index>.<state name>, those of the objective's own
+    networks and optimizers, and after a restart those of Teacher.tensors()."""
     state: dict[str, Any] = field(default_factory=dict)
-    """JSON-able: config, data set digest, learning-rate state, best validation loss."""
+    """Values that JSON can hold: config, data set digest, learning-rate state, best validation loss and others."""
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with the prefix, by the rest of their names."""
+    """Returns the tensors whose names begin with the prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, keep: int = KEPT) -> Path:
-    """Writes <step>-<fence>.safetensors and .json, and removes all others but the newest `keep` − 1; with keep 0, none.
+    """Writes <step>-<fence>.safetensors and .json, and removes older checkpoints.
 
-    Returns: the .json's path.
+    Args:
+        folder: The folder of the checkpoints.
+        checkpoint: The state to write.
+        fence: The fence of the job's worker.
+        keep: Number of checkpoints that remain, with the new one; 0 removes none.
+
+    Returns:
+        Path of the .json.
     """
     data = safetensors.torch.save({name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()})
     stem = folder / f"{checkpoint.step:08d}-{fence}"
@@ -60,7 +69,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, ke
     path = stem.with_suffix(".json")
     write_bytes(path, json.dumps(description).encode())
     if keep:
-        # Those of later steps too, which a run that goes on from an earlier one has abandoned.
+        # Checkpoints of later steps are removed as well: a run that resumed from an earlier step abandoned them.
         others = [other for other in list_checkpoints(folder) if other != path]
         for old in others[: max(0, len(others) - keep + 1)]:
             old.unlink(missing_ok=True)
@@ -69,7 +78,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint, fence: int = 0, *, ke
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The .json files of a folder's checkpoints, oldest first: by fence, then by step."""
+    """Returns the .json files of a folder's checkpoints, oldest first, sorted by fence and then by step."""
     found = []
     for path in folder.glob("*.json"):
         match = _NAME.fullmatch(path.name)
@@ -79,7 +88,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads a checkpoint by its .json. Raises CheckpointError when it is damaged."""
+    """Reads a checkpoint, given its .json.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
     try:
         description = json.loads(path.read_text("utf-8"))
         data = path.with_suffix(".safetensors").read_bytes()
@@ -91,7 +104,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint of a folder that is whole; damaged ones are passed over. None where there is none."""
+    """Returns the newest intact checkpoint of a folder, or None; damaged ones are skipped."""
     for path in reversed(list_checkpoints(folder)):
         try:
             return read_checkpoint(path)
@@ -101,7 +114,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors; numbers become 0-dimensional float64 tensors."""
+    """Returns the optimizer's state as named tensors; numbers become 0-dimensional tensors."""
     tensors = {}
     for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
@@ -112,14 +125,14 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Puts back what optimizer_tensors gave; the optimizer's own groups (rates and so on) stay."""
+    """Restores the output of optimizer_tensors; the optimizer's parameter groups (with the rates) stay as they are."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in below("optimizer.", tensors).items():
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
         if tensor.shape == parameter.shape:
-            # Fused kernels walk parameter and state as flat memory: both must have the same (channels-last) order.
+            # Fused kernels read parameter and state as flat memory, so both need the same (channels-last) order.
             tensor = torch.empty_like(parameter).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

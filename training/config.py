@@ -1,7 +1,7 @@
-"""Hyperparameters of a training run: one definition for the HTTP schema, the command line and the loop; no torch.
+"""Hyperparameters of a training run, defined once for the HTTP schema, the command line and the loop; free of torch.
 
-The settings of the objective live with it (training.objectives); here they are read and written flat, beside the
-others: `{"objective": "capacity", "gamma": 100, "num_steps": 20000}`.
+The settings of the objective are defined in training.objectives; here they are read and written flat, beside the other
+settings: `{"objective": "capacity", "gamma": 100, "num_steps": 20000}`.
 """
 
 import copy
@@ -26,29 +26,29 @@ from training.objectives.base import Objective
 from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
 LEAST_PREVIEWS = 10
-"""Minimum number of previews a run."""
+"""Minimum number of previews per run."""
 MOST_VALIDATIONS = 200
-"""Maximum number of validations a run by default: an epoch of few images would take less time than its validation."""
+"""Maximum number of validations per run by default, since an epoch of few images takes less time than a validation."""
 
 
 class TrainingConfig(Config):
-    """Everything that decides what a training run does; two runs with equal configs and data give equal models."""
+    """All settings that determine the result of a training run; equal configs and data give equal models."""
 
     # Network and input
     architecture: Architecture = Field("burgess", description="Convolutional network.")
     image_size: ImageSize = Field(64, description="Height and width of the images.", json_schema_extra=unit("px"))
     num_channels: NumChannels | None = Field(
-        None, description="1 for grey images, 3 for RGB; empty: 3 where the pictures have colours."
+        None, description="1 for grey images, 3 for RGB; empty: 3 if the pictures have colours, else 1."
     )
     latent_dim: int = Field(10, description="Number D of latent dimensions.", ge=1, le=256)
     crop: Crop = Field(
         "center",
-        description="Part of a picture that is kept before it is resized: the largest centred square, or all "
-        "(squashed).",
+        description="Part of a picture that is kept before resizing: center (the largest centred square) or none (the "
+        "whole picture, squashed).",
     )
     crop_size: int | None = Field(
         None,
-        description="Side of a centred square to cut first, instead of crop.",
+        description="Side of a centred square that is cut out first, instead of crop.",
         json_schema_extra=unit("px"),
         ge=8,
         le=4096,
@@ -56,16 +56,16 @@ class TrainingConfig(Config):
 
     # Objective
     objective: SerializeAsAny[Objective] = Field(
-        default_factory=OBJECTIVES[DEFAULT], description="What a run minimises, with the settings that it alone reads."
+        default_factory=OBJECTIVES[DEFAULT], description="Loss that a run minimises, with its own settings."
     )
     likelihood: Literal["bernoulli", "gaussian"] = Field("bernoulli", description="Likelihood of a pixel.")
 
     encoder_start: Literal["quiet", "alive"] = Field(
         "quiet",
         description=(
-            "Weights that the encoder begins with. quiet: latents carry next to nothing and grow out of the prior one "
-            "by one; alive: all carry something from the first step on, which leaves the mean image early. "
-            "Without effect where a run starts from another model."
+            "Initial weights of the encoder. quiet: latents carry almost no information at first and leave the prior "
+            "one by one; alive: all latents carry information from the first step, so that the decoder leaves the mean "
+            "image early. The setting has no effect where a run starts from another model."
         ),
     )
 
@@ -80,49 +80,49 @@ class TrainingConfig(Config):
         gt=0,
         le=100_000,
     )
-    batch_size: int = Field(64, description="Images a step.", ge=1, le=8192)
+    batch_size: int = Field(64, description="Images per step.", ge=1, le=8192)
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "adagrad", "adadelta"] = Field(
         "adam", description="Optimizer."
     )
-    learning_rate: float = Field(5e-4, description="Learning rate at its highest.", gt=0, le=10)
+    learning_rate: float = Field(5e-4, description="Highest learning rate of the run.", gt=0, le=10)
     learning_rate_schedule: Literal["cooldown", "constant", "cosine", "plateau"] = Field(
         "cooldown",
         description=(
-            "cooldown: constant, then falling to 0 over the last fifth of the run; constant; cosine: falls to a "
-            "hundredth over the second two thirds of the run; plateau: times plateau_factor after plateau_patience "
-            "validations without a better loss."
+            "Schedule of the learning rate. cooldown: constant, then falls to 0 over the last fifth of the run; "
+            "constant; cosine: falls to a hundredth over the last two thirds of the run; plateau: is multiplied by "
+            "plateau_factor after plateau_patience validations without a better loss."
         ),
     )
     plateau_factor: float = Field(0.1, description="Factor of the plateau schedule.", gt=0, le=1)
     plateau_patience: int = Field(
-        5, description="Validations without progress before the rate falls; 0 is as 1.", ge=0, le=1000
+        5, description="Validations without a better loss before the rate falls; 0 acts as 1.", ge=0, le=1000
     )
     weight_decay: float = Field(0.0, description="Weight decay (L2, or decoupled for adamw).", ge=0, le=1)
-    seed: int = Field(0, description="Decides weights, data order and noise.", ge=0, le=2**31 - 1)
+    seed: int = Field(0, description="Seed of weights, data order and noise.", ge=0, le=2**31 - 1)
 
     # Validation and records
     validation_fraction: float = Field(
         0.05,
-        description="Share of the images kept for validation, where the set has no split of its own.",
+        description="Share of the images that is kept for validation, where the set has no split of its own.",
         ge=0,
         le=0.5,
     )
     validation_steps: int | None = Field(
         None,
-        description="Steps between validations; empty: once an epoch, but at most 200 times, and at the end.",
+        description="Steps between validations; empty: once per epoch, but at most 200 times, and at the end.",
         json_schema_extra=unit("steps"),
         ge=1,
     )
     log_steps: int = Field(
         50,
-        description="Steps between records; each holds the means since the last.",
+        description="Steps between records; each record holds the means since the last one.",
         json_schema_extra=unit("steps"),
         ge=1,
         le=100_000,
     )
     preview_steps: int = Field(
         2_000,
-        description="Steps between previews, of which a run makes ten at least; 0: none.",
+        description="Steps between previews; a run makes at least ten; 0: none.",
         json_schema_extra=unit("steps"),
         ge=0,
     )
@@ -133,7 +133,7 @@ class TrainingConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _gather_objective(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Turns the flat form into one with an objective of its own settings."""
+        """Moves the objective's settings from the flat form into an objective."""
         objective = values.get("objective", DEFAULT)
         if isinstance(objective, str):
             if objective not in OBJECTIVES:
@@ -150,7 +150,7 @@ class TrainingConfig(Config):
                         del common[name]
                         continue
                     raise ConfigError(name, f"is not read by the objective {objective.name}, but by {_all(readers)}")
-                raise unknown_setting(name, all_settings(), "is no setting of a training run")
+                raise unknown_setting(name, all_settings(), "is not a setting of a training run")
         return {**common, "objective": objective.replace(**own) if own else objective}
 
     @model_validator(mode="after")
@@ -159,10 +159,13 @@ class TrainingConfig(Config):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with some settings changed, given flat.
+        """Returns a copy with some settings changed.
 
-        Where the objective changes, it keeps those settings of the old one that it reads as well and that were not at
+        Where the objective changes, the new one keeps the settings of the old one that both read and that differ from
         their defaults.
+
+        Args:
+            changes: The changed settings in the flat form.
         """
         flat = config_to_json(self)
         objective = changes.get("objective", self.objective.name)
@@ -175,6 +178,7 @@ class TrainingConfig(Config):
 
     @property
     def network(self) -> NetworkConfig:
+        """The settings of the run's network; the number of channels must be known."""
         return NetworkConfig(
             architecture=self.architecture,
             image_size=self.image_size,
@@ -184,20 +188,21 @@ class TrainingConfig(Config):
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """The preprocessing of the run's pictures; the number of channels must be known."""
         return Preprocessing(
             image_size=self.image_size, num_channels=self._num_channels(), crop=self.crop, crop_size=self.crop_size
         )
 
     def _num_channels(self) -> int:
         if self.num_channels is None:
-            raise ValueError("num_channels is open until the pictures are known: see with_channels")
+            raise ValueError("num_channels is unset until the pictures are known (see with_channels)")
         return self.num_channels
 
 
 def all_settings() -> dict[str, FieldInfo]:
-    """Returns every setting of every objective, as the flat form has them, by name.
+    """Returns all settings of all objectives in the flat form, by name.
 
-    The text of an objective's setting ends with the objectives that read it.
+    The description of an objective's setting ends with the names of the objectives that read it.
     """
     settings: dict[str, FieldInfo] = {}
     for name, field in TrainingConfig.model_fields.items():
@@ -216,13 +221,13 @@ def _objective_field() -> FieldInfo:
     return FieldInfo(
         annotation=names,
         default=DEFAULT,
-        description=f"{text}. Where gamma or beta is given and no objective, capacity or beta is meant, unless the "
-        f"preset has another than {DEFAULT}.",
+        description=f"{text}. A request with gamma or beta but no objective selects capacity or beta, unless the "
+        f"preset's objective is not {DEFAULT}.",
     )
 
 
 def _merged(name: str) -> FieldInfo:
-    """Returns one setting of several objectives, with what differs between them in its text."""
+    """Merges one setting of several objectives; its description states the differences between them."""
     readers = readers_of(name)
     fields = {reader: OBJECTIVES[reader].model_fields[name] for reader in readers}
     merged = copy.copy(fields[readers[0]])
@@ -243,16 +248,16 @@ def _all(names: list[str]) -> str:
 
 
 def with_channels(config: TrainingConfig, num_channels: int) -> TrainingConfig:
-    """Returns the config with this number of channels where it was left open."""
+    """Returns the config with this number of channels if the number was unset."""
     return config if config.num_channels is not None else config.replace(num_channels=num_channels)
 
 
 def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> TrainingConfig:
-    """Returns the config with every length that was left open, or given in epochs, in steps.
+    """Returns the config with all lengths in steps, including those that were unset or given in epochs.
 
     Args:
         config: The config.
-        steps_per_epoch: The batches in one pass over the training split.
+        steps_per_epoch: Number of batches in one pass over the training split.
     """
     num_steps = config.num_steps
     if config.num_epochs is not None:
@@ -267,15 +272,21 @@ def with_lengths_in_steps(config: TrainingConfig, steps_per_epoch: int) -> Train
 
 
 def for_pictures(config: TrainingConfig) -> TrainingConfig:
-    """Returns the config, its lengths and channels known, with what the objective decides by the pictures."""
+    """Returns the config with the settings that the objective derives from the pictures.
+
+    Args:
+        config: The config, with known lengths in steps and a known number of channels.
+    """
     assert config.num_channels is not None
     return config.replace(objective=config.objective.for_pictures(config.num_channels, config.latent_dim))
 
 
 def as_it_began(config: TrainingConfig, began: TrainingConfig) -> TrainingConfig:
-    """Returns the config with unset options from the run's checkpoint.
+    """Returns the config with unset options from the run's checkpoint, so that a changed default cannot alter the run.
 
-    A changed default cannot alter a resumed run.
+    Args:
+        config: The config of a resumed run.
+        began: The config that the run began with, from its checkpoint.
     """
     own, earlier = config_to_json(config), config_to_json(began)
     names = ("validation_steps", *config.objective.settled_by_run)
@@ -290,7 +301,7 @@ def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> Non
         network: The model's network.
 
     Raises:
-        ConfigError: The networks differ; it names what in.
+        ConfigError: The networks differ; the message names the differing settings.
     """
     own = config.network
     differing = [
@@ -311,7 +322,7 @@ def config_to_json(config: TrainingConfig) -> dict[str, Any]:
 
 
 def config_from_json(data: Mapping[str, Any]) -> TrainingConfig:
-    """Reads a stored config. Earlier versions also stored what other objectives would have read; it is passed over.
+    """Reads a stored config, and ignores the settings of other objectives, which earlier versions stored as well.
 
     Raises:
         ConfigError: A setting is unknown, or its value is outside its limits.

@@ -1,22 +1,28 @@
-"""Choosing the device that networks run on."""
+"""Chooses the device that networks run on."""
 
 import torch
 
 
 class DeviceError(ValueError):
-    """The device that was asked for is not there."""
+    """The requested device is not available."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a tensor found too little memory: on a GPU, or in the machine, of which torch has no error of its own."""
+    """Returns whether a tensor did not fit into memory, on a GPU or in the machine.
+
+    For the machine's memory torch has no error class, so the message is searched for the allocator's name.
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The torch device of a setting.
+    """Returns the torch device of a setting.
 
-    Args: name, auto (the first GPU, or the CPU where there is none), cpu, cuda, or cuda:N.
-    Raises: DeviceError, one line, for a GPU that is not there or a name that is none.
+    Args:
+        name: auto (the first GPU, or the CPU where there is no GPU), cpu, cuda, or cuda:N.
+
+    Raises:
+        DeviceError: The GPU is not available or the name is invalid; the message is one line.
     """
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

@@ -1,12 +1,13 @@
-"""The angle at which latents are independent.
+"""Finds the rotation of the latents at which they are most independent.
 
-Two latents that carry equally much may stand at any angle: turned against each other they cost the same KL and
-reconstruct the same images. So the angle at which x and y of a sprite settle is luck, and so is, early in a run, much
-of what other latents mix (docs/experiments.md, The angle of latents). At one angle each is x or y alone, and there the
-two are independent; at any other each is a mixture, which is closer to a Gaussian. Comon 1994, "Independent component
-analysis, a new concept?", therefore turns pair after pair to the angle at which their squared fourth cumulants have the
-largest sum. Here only negative ones count. What pictures vary in (places, sizes, angles) has bounds and is flatter than
-a Gaussian; a turn to heavier tails collected the unusual images of a set in one latent, and mixed factors.
+Two latents that carry equal information may stand at any angle: rotated within their plane, they cost the same KL and
+reconstruct the same images. So the angle at which x and y of a sprite settle is arbitrary, and early in a run so is
+much of the mixture in other latents (docs/experiments.md, The angle of latents). At one angle one latent is x and the
+other is y, and there the two are independent; at any other angle each is a mixture, which is closer to a Gaussian.
+Comon 1994, "Independent component analysis, a new concept?", therefore rotates pair after pair to the angle at which
+the sum of their squared fourth cumulants is largest. Here only negative cumulants count. The factors that pictures vary
+in (places, sizes, angles) are bounded and flatter than a Gaussian; rotations towards heavier tails collected the
+unusual images of a set in one latent, and mixed factors.
 """
 
 import itertools
@@ -15,29 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALIKE = 0.4
-"""Least ratio of the KLs of two latents that are turned against each other: mixed with a weaker one, what a latent says
-costs more nats (docs/experiments.md)."""
+"""Least ratio of the KLs of two latents that are rotated together. Mixing a latent with a much weaker one makes the
+same information cost more nats (docs/experiments.md)."""
 _ANGLES = np.deg2rad(np.arange(-44.5, 45.1, 0.5))
-"""A turn by 90° only exchanges two latents."""
+"""Angles that are tried, in radians. They span 90°, since a rotation by 90° only exchanges two latents."""
 _LEAST_IMAGES = 2000
-"""With fewer the fourth moments of Gaussians say at times that there is something to turn."""
+"""Least number of images. With fewer, the fourth moments of Gaussian latents sometimes suggest a rotation by chance."""
 _LEAST_GAIN = 0.1
-"""Of a turn, in the sum of two squared kurtoses, which for two uniform latents is 2.88, and .72 at 45°."""
+"""Least gain of a rotation in the sum of two squared kurtoses. For two uniform latents the sum is 2.88, and .72 when
+they are rotated by 45°."""
 _NOISE = 480.0
-"""Over the number of images, added to the least gain: twenty times the variance of a Gaussian sample's kurtosis."""
+"""This value divided by the number of images is added to the least gain. It is twenty times the variance of the
+kurtosis of a Gaussian sample."""
 _FOLLOWING = 0.1
-"""Share of the least gain that is enough for a latent that was turned already."""
+"""Share of the least gain that suffices for a latent that was already rotated."""
 _SWEEPS = 20
 
 Floats = NDArray[np.float64]
 
 
 def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floating]) -> Floats:
-    """The rotation after which latents are as independent of each other as turns of two that carry alike make them.
+    """Returns the rotation that makes latents as independent of each other as pairwise rotations can.
 
-    Args: codes (N, K), posterior means of N images; kl (K,), each latent's mean KL, nats.
-    Returns: orthogonal (K, K), for codes @ rotation.T; the identity where no turn gains more than chance could, and for
-        fewer than 2 000 images.
+    Only pairs of latents with similar KLs are rotated.
+
+    Args:
+        codes: Posterior means of N images, (N, K).
+        kl: Mean KL of each latent, (K,), nats.
+
+    Returns:
+        Orthogonal matrix (K, K), to be applied as codes @ rotation.T. It is the identity where no rotation gains more
+        than chance could, and for fewer than 2 000 images.
     """
     num_images, num_latents = codes.shape
     rotation = np.eye(num_latents)
@@ -54,7 +63,7 @@ def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floatin
         before, moved = moved, np.zeros(num_latents, dtype=bool)
         for pair in pairs:
             if not (before[pair].any() or moved[pair].any()):
-                continue  # As it was when its turn was looked for last.
+                continue  # Neither latent has changed since the best angle of this pair was last computed.
             angle, gain = _best_turn(*rows[pair])
             if gain > least[pair].min():
                 turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -68,10 +77,17 @@ def rotation_to_independence(codes: NDArray[np.floating], kl: NDArray[np.floatin
 
 
 def _best_turn(a: Floats, b: Floats) -> tuple[float, float]:
-    """The angle at which two centred latents (N,) are flattest, and what it gains in their squared negative kurtoses.
+    """Returns the angle at which two centred latents are flattest, and the gain of this angle.
 
-    The kurtosis is the fourth cumulant over a variance² that is the same at every angle: each latent's own would favour
-    the angles at which both are copies of the wider one.
+    The kurtosis is the fourth cumulant divided by a squared variance that is the same at every angle. Dividing by each
+    latent's own variance would favour the angles at which both are copies of the wider one.
+
+    Args:
+        a: First latent, (N,).
+        b: Second latent, (N,).
+
+    Returns:
+        The angle in radians, and the gain in the sum of the squared negative kurtoses.
     """
     aa, ab, bb = a * a, a * b, b * b
     count = len(a)
@@ -82,7 +98,7 @@ def _best_turn(a: Floats, b: Floats) -> tuple[float, float]:
         return 0.0, 0.0
 
     def flatness(c: Floats, s: Floats) -> Floats:
-        """Negative kurtosis of c·a + s·b."""
+        """Returns the kurtosis of c·a + s·b where it is negative, else 0."""
         moment = _polynomial((1, 4, 6, 4, 1), fourth, c, s)
         variance = _polynomial((1, 2, 1), second, c, s)
         return np.minimum((moment - 3 * variance**2) / scale, 0)
@@ -97,7 +113,7 @@ def _best_turn(a: Floats, b: Floats) -> tuple[float, float]:
 
 
 def _polynomial(binomials: tuple[int, ...], moments: list[float], c: Floats, s: Floats) -> Floats:
-    """The mean of (c·a + s·b)ⁿ, by the mixed moments of a and b."""
+    """Returns the mean of (c·a + s·b)ⁿ, given the mixed moments of a and b."""
     degree = len(moments) - 1
     terms = [n * m * c ** (degree - k) * s**k for k, (n, m) in enumerate(zip(binomials, moments, strict=True))]
     return np.asarray(np.sum(terms, axis=0))

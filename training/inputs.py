@@ -1,4 +1,4 @@
-"""From packed images to a network's input: splits, batches and noise, each a function of seed and step alone."""
+"""Turns packed images into a network's input; splits, batches and noise depend on seed and step alone."""
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ TRAIN_SPLIT, VALIDATION_SPLIT = 0, 1
 
 
 class Batches:
-    """The training images in an order that is a function of seed and step alone: a new permutation each epoch.
+    """Batches of training images in an order that depends on seed and step alone, with a new permutation per epoch.
 
-    The last images of an epoch that fill no whole batch are left out of it; a set smaller than a batch is one batch.
+    The last images of an epoch that do not fill a batch are omitted; a set smaller than a batch is one batch.
     """
 
     def __init__(self, images: NDArray[np.uint8], indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
@@ -26,26 +26,43 @@ class Batches:
         self._order = indices
 
     def at(self, step: int) -> NDArray[np.uint8]:
-        """The images of the given step, (B, H, W, C) uint8."""
+        """Returns the images of the given step, (B, H, W, C) uint8."""
         return self._images[self.indices_at(step)]
 
     def indices_at(self, step: int) -> NDArray[np.int64]:
-        """Which images those are, (B,)."""
+        """Returns the sorted indices of the images of the given step, (B,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(self._indices)
             self._epoch = epoch
-        # In storage order, a mapped file is read forwards; within a batch the order changes nothing but the noise.
+        # Sorted indices read a mapped file forwards; within a batch the order changes only which noise an image gets.
         return np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
 
 
 def sample_input(images: NDArray[np.uint8], device: torch.device, count: int = 512) -> Tensor:
-    """Returns at most `count` images from all over a set, (N, C, H, W), as a network's input."""
+    """Returns evenly spaced images of a set as a network's input.
+
+    Args:
+        images: All images, (N, H, W, C) uint8.
+        device: The device of the result.
+        count: Maximum number of images.
+
+    Returns:
+        (M, C, H, W) float32 in [0, 1].
+    """
     return to_input(images[evenly_spaced(np.arange(len(images)), count)], device)
 
 
 def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices for training and for validation: the set's own split, or a random share decided by the seed."""
+    """Splits a set into training and validation.
+
+    Args:
+        pack: The set, whose own split is used where it has one.
+        config: The config, whose seed and validation_fraction otherwise determine a random split.
+
+    Returns:
+        Sorted indices for training, and sorted indices for validation.
+    """
     if pack.split is not None:
         return np.flatnonzero(pack.split == TRAIN_SPLIT), np.flatnonzero(pack.split == VALIDATION_SPLIT)
     count = len(pack.images)
@@ -55,16 +72,18 @@ def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64]
 
 
 def evenly_spaced(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """At most `count` of sorted indices, from all over a set: the first ones of dSprites are squares alone."""
+    """Returns at most `count` evenly spaced items of sorted indices; the first images of a set are often all alike."""
     return indices[np.linspace(0, len(indices) - 1, min(len(indices), count)).astype(np.int64)]
 
 
 def typical_image(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> int:
-    """Returns which of the images is nearest to their mean, seen coarsely: a picture in which everything can move.
+    """Returns the index of the image that is nearest to the mean image at low resolution.
+
+    In such a picture every factor can move in both directions.
 
     Args:
         images: All images, (N, H, W, C) uint8.
-        indices: Those to choose among, (M,).
+        indices: Indices of the candidates, (M,).
     """
     side = 8
     chosen = images[indices]
@@ -77,7 +96,14 @@ def typical_image(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> int:
 
 
 def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """N(0, 1) noise of a step, a function of seed and step alone, equal on every device."""
-    # Not torch's generator: on a CPU it takes only the low 32 bits of a seed, so that seed and step would run together.
+    """Returns N(0, 1) noise for a step, which depends on seed and step alone and is equal on every device.
+
+    Args:
+        step: The step, counted from 0.
+        seed: The run's seed.
+        shape: Shape of the noise, (B, D).
+        device: The device of the result.
+    """
+    # torch's generator uses only the low 32 bits of a seed on a CPU, so that seed and step would overlap.
     values = np.random.default_rng([seed, step]).standard_normal(shape, dtype=np.float32)
     return torch.from_numpy(values).to(device)

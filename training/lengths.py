@@ -1,28 +1,30 @@
-"""How long a run should be, and how long it takes: from the size of the set and the speed of the machine. No torch."""
+"""Chooses a run's length and estimates its duration, from the set's size and the machine's speed; free of torch."""
 
 from dataclasses import dataclass
 
 from models.config import ConfigError
 
 PASSES = 250
-"""Passes over the set that a run of unstated length makes, within the bounds below. With 3 000 faces skin, hair, shirt
-and background each had a latent after 125 passes, with soft edges; more passes sharpen them (docs/experiments.md)."""
+"""Number of passes over the set in a run without a stated length, within the bounds below. With 3 000 faces, skin,
+hair, shirt and background each had a latent after 125 passes, with soft edges; more passes sharpen them
+(docs/experiments.md)."""
 LEAST_STEPS, MOST_STEPS = 6_000, 20_000
 LONGEST_SECONDS = 15 * 60
-"""A run of unstated length is shorter on a slow machine, but has half of LEAST_STEPS at least."""
+"""Longest duration of a run without a stated length. On a slow machine such a run is shorter, but has at least half of
+LEAST_STEPS."""
 _OVERHEAD_SECONDS = 15.0
-"""Validation, previews, labels and the sheet of a short run, beside its steps."""
+"""Time that a short run takes beside its steps, for validation, previews, labels and the sheet."""
 _ROUND = 500
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run comes to, said before it starts.
+    """The expected length and duration of a run.
 
     Attributes:
-        num_steps: Its steps.
-        seconds: Its duration on this machine; None where the machine's speed is unknown.
-        passes: How often it sees each training image.
+        num_steps: Number of steps.
+        seconds: Duration on this machine; None where the machine's speed is unknown.
+        passes: Number of times that each training image is used.
     """
 
     num_steps: int
@@ -38,12 +40,12 @@ class Estimate:
 
 
 def suitable_steps(num_images: int, batch_size: int, images_per_second: float | None) -> int:
-    """Returns a length for a run that states none.
+    """Returns the number of steps for a run without a stated length.
 
     Args:
-        num_images: Training images.
-        batch_size: Images a step.
-        images_per_second: The machine's speed, where it is known.
+        num_images: Number of training images.
+        batch_size: Images per step.
+        images_per_second: The machine's speed, or None where it is unknown.
     """
     steps = min(max(PASSES * num_images // batch_size, LEAST_STEPS), MOST_STEPS)
     if images_per_second is not None:
@@ -53,13 +55,13 @@ def suitable_steps(num_images: int, batch_size: int, images_per_second: float | 
 
 
 def steps_within(seconds: float, batch_size: int, images_per_second: float, least: int) -> int:
-    """Returns how many steps fit into a budget of time.
+    """Returns the number of steps that fit into a time budget.
 
     Args:
-        seconds: The budget, all of the run.
-        batch_size: Images a step.
+        seconds: The budget for the whole run.
+        batch_size: Images per step.
         images_per_second: The machine's speed.
-        least: Steps that a run needs for one validation.
+        least: Number of steps that a run needs for one validation.
 
     Raises:
         ConfigError: Fewer than `least` steps fit.
@@ -72,13 +74,13 @@ def steps_within(seconds: float, batch_size: int, images_per_second: float, leas
 
 
 def estimate(num_steps: int, batch_size: int, num_images: int, images_per_second: float | None) -> Estimate:
-    """Returns what a run of a known length comes to.
+    """Estimates a run of known length.
 
     Args:
-        num_steps: Its steps.
-        batch_size: Images a step.
-        num_images: Training images.
-        images_per_second: The machine's speed, where it is known.
+        num_steps: Number of steps.
+        batch_size: Images per step.
+        num_images: Number of training images.
+        images_per_second: The machine's speed, or None where it is unknown.
     """
     seconds = None
     if images_per_second is not None:

@@ -1,4 +1,4 @@
-"""The one training loop. It knows packed images, a config and a folder; it knows no job, no queue, no HTTP."""
+"""The training loop. It works on packed images, a config and a folder, and knows no job, no queue and no HTTP."""
 
 import math
 import time
@@ -23,12 +23,22 @@ from training.recorder import Recorder, clear_run
 from training.run import Run
 
 FINISH = "finish"
-"""What should_stop returns for a run that is to cool down from here and end as a completed one."""
+"""Value that should_stop returns when the run should cool down from here and end as completed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How a run ended: `completed`, `stopped` (should_stop gave stop_reason) or `diverged` (message says how)."""
+    """The end of a run.
+
+    Attributes:
+        outcome: `completed`, `stopped` (should_stop returned stop_reason) or `diverged` (described in message).
+        step: Number of steps that are done.
+        resumed_from_step: Step of the checkpoint that the run resumed from, or None.
+        network: The trained network.
+        info: Description of the saved model; None unless the run completed.
+        stop_reason: Reason that should_stop returned, or None.
+        message: Description of a divergence.
+    """
 
     outcome: str
     step: int
@@ -41,12 +51,15 @@ class TrainingResult:
 
 @contextmanager
 def _denormals_flushed() -> Iterator[None]:
-    """Treats numbers under 1e-38 as 0. Enter before a thread's first parallel work: OpenMP's threads copy its state."""
+    """Treats numbers below 1e-38 as 0.
+
+    The context must be entered before a thread's first parallel work, since OpenMP's threads copy this state.
+    """
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        # This is a state of the processor, which other code of this thread may not expect.
+        # The flag belongs to the processor's state, and other code in this thread may rely on denormals.
         torch.set_flush_denormal(False)
 
 
@@ -66,36 +79,37 @@ def train(
     should_stop: Callable[[], str | None] | None = None,
     save_checkpoint: Callable[[Checkpoint], None] | None = None,
 ) -> TrainingResult:
-    """Trains a β-VAE, or goes on with a run that was stopped.
+    """Trains a β-VAE, or resumes a run that was stopped.
 
-    On a CPU the result is a function of config and pack alone: stopping and resuming changes no bit of it, with the
-    same number of threads and the same convolutions (torch's or the compiled ones, models.convolutions.loader).
+    On a CPU the result depends on config and pack alone: stopping and resuming changes no bit of it, given the same
+    number of threads and the same convolutions (torch's or the compiled ones, models.convolutions.loader).
 
     Args:
-        config: Settings; lengths in epochs are turned into steps here, and an open number of channels is the pack's.
-        pack: The images; only mapped, never copied whole.
-        run_folder: Gets checkpoints/, best/, metrics.jsonl, tensorboard/, previews/; at the end training.gif,
-            capacity.png and model/.
-        name: The name of the trained model.
-        device: Where the network computes.
+        config: The settings; lengths in epochs are converted to steps, and an unset number of channels is the pack's.
+        pack: The images, which are mapped and never copied as a whole.
+        run_folder: Folder that receives checkpoints/, best/, metrics.jsonl, tensorboard/ and previews/, and at the end
+            training.gif, capacity.png and model/.
+        name: Name of the trained model.
+        device: The device of the network.
         fence: Part of the checkpoints' names; see training.checkpoints.
-        resume: Go on from the newest whole checkpoint in run_folder. Without it, or where there is none, what an
-            earlier run left in the folder is removed.
-        initial_weights: A model's folder whose weights a new run starts from; its optimizer, step and C start afresh,
-            so this is no resume. C starts at the KL that the model has, or the run would press it to 0 first.
+        resume: Whether to resume from the newest intact checkpoint in run_folder. Otherwise, or where there is no
+            checkpoint, the files of an earlier run in the folder are removed.
+        initial_weights: Folder of a model whose weights a new run starts from. This is not a resume: optimizer and step
+            start anew. C starts at the model's KL, since the run would otherwise press the KL to 0 first.
         checkpoint_seconds: Time between checkpoints.
-        on_progress: Called with every record.
-        should_stop: Called before every step, and at times while lessons are computed; a reason ends the run after a
-            checkpoint. The reason FINISH ends it later: after a cooldown from here, as a completed run.
-        save_checkpoint: Replaces the writing of checkpoints into run_folder.
+        on_progress: Function that is called with every record.
+        should_stop: Function that is called before every step, and sometimes while a restart's lessons are computed. A
+            reason ends the run after a checkpoint. The reason FINISH starts a cooldown, after which the run ends as
+            completed.
+        save_checkpoint: Function that replaces the writing of checkpoints into run_folder.
 
     Returns:
         The result; cancelling and divergence are results, not exceptions.
 
     Raises:
         CheckpointError: The checkpoint belongs to other settings or images.
-        ConfigError: The set leaves no images to train on, or too few for the objective.
-        ValueError: The pack or the initial weights do not fit the network, or the weights lie in the run's folder,
+        ConfigError: The set has no training images, or too few for the objective.
+        ValueError: The pack or the initial weights do not match the network, or the weights lie in the run's folder,
             which is cleared.
     """
     keep_freed_memory()
@@ -122,7 +136,7 @@ def train(
             validates, shows, restarts = _due(run)
             reason = None if last else asked()
             saves = last or bool(reason) or saver.is_due()
-            # Nothing is kept of a network that its last update broke, which only the next loss tells.
+            # The last update may have broken the network, which only the next loss shows; it is checked before saving.
             if validates or shows or saves or restarts:
                 with monitor.paused():
                     loss = run.next_loss(parts)
@@ -176,7 +190,7 @@ def train(
 
 
 def _stop_reason(run: Run, should_stop: Callable[[], str | None] | None) -> str | None:
-    """Returns why the run is to stop now, or None. A request to finish brings its end nearer instead."""
+    """Returns the reason to stop the run now, or None. A request to finish brings the run's end nearer instead."""
     reason = None if should_stop is None else should_stop()
     if reason == FINISH:
         run.finish()
@@ -185,12 +199,12 @@ def _stop_reason(run: Run, should_stop: Callable[[], str | None] | None) -> str 
 
 
 def _due(run: Run) -> tuple[bool, bool, bool]:
-    """Returns whether the run is to validate, to show a preview, and to restart before its next step."""
+    """Returns whether the run should validate, show a preview, and restart the network before its next step."""
     config, step, last = run.config, run.step, run.is_done
     assert config.validation_steps is not None
     due = step > run.validated_step and (last or step % config.validation_steps == 0)
     shows = config.preview_steps > 0 and (last or step % config.preview_steps == 0)
-    # A run that was stopped after its restart, while lessons were computed, has shown the preview of this step.
+    # A run that was stopped after its restart, while lessons were computed, has already shown this step's preview.
     shows = shows and not run.teaching.was_prepared(step)
     restarts = run.teaching.is_due(step) and run.finishing is None
     return due and len(run.validation_indices) > 0, shows, restarts
@@ -198,7 +212,7 @@ def _due(run: Run) -> tuple[bool, bool, bool]:
 
 def _clear(run_folder: Path, initial_weights: Path | None) -> None:
     if initial_weights is not None and initial_weights.resolve().is_relative_to(run_folder.resolve()):
-        raise ValueError("initial weights: they lie in the folder of the run, which is cleared for a new one")
+        raise ValueError("initial weights: they lie in the run's folder, which is cleared for a new run")
     clear_run(run_folder)
 
 
@@ -232,7 +246,7 @@ class _Saver:
         self._saved_at = time.monotonic()
 
     def divergence(self, loss: float) -> str:
-        """Returns in words how the run ended, and what is left of it."""
+        """Describes the divergence, and the checkpoint that remains."""
         saved = self._saved_step
         left = "there is no checkpoint yet" if saved is None else f"the checkpoint of step {saved} is intact"
         return f"the loss became {loss} at step {self._run.step}; {left}"

@@ -1,4 +1,4 @@
-"""Means, speed and warnings of a running training, and the reports that carry them."""
+"""Computes means, speed and warnings of a running training, and reports them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,16 @@ from training.summary import SUMMARY_IMAGES, floor_of
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands; losses in `metrics` are means over the steps since the last report, weights the newest."""
+    """The state of a run.
+
+    Attributes:
+        step: Number of steps that are done.
+        num_steps: Length of the run, in steps.
+        images_per_second: Speed without validation, previews and checkpoints.
+        eta_seconds: Time to the end of the run.
+        metrics: Losses as means over the steps since the last record, and the newest weights (β, C, learning rate).
+        warnings: New warnings.
+    """
 
     step: int
     num_steps: int
@@ -32,7 +41,7 @@ class Progress:
 
 
 class Window:
-    """Means since the last record, and the time that the steps took without validation and checkpoints."""
+    """Means since the last record, and the duration of the steps without validation and checkpoints."""
 
     def __init__(self) -> None:
         self._losses: list[float] = []
@@ -44,20 +53,27 @@ class Window:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the time of a block out of the speed."""
+        """Excludes the duration of a block from the speed."""
         started = time.perf_counter()
         yield
         self._pauses += time.perf_counter() - started
 
     def add(self, loss: float, reconstruction: float, kls: Tensor, num_images: int) -> None:
-        """Takes one step's losses (nats) and KL per dimension (D,) into the means."""
+        """Adds one step to the means.
+
+        Args:
+            loss: The step's loss, nats per image.
+            reconstruction: The step's reconstruction loss, nats per image.
+            kls: KL per dimension, (D,), nats.
+            num_images: Number of images in the step.
+        """
         self._losses.append(loss)
         self._reconstruction_losses.append(reconstruction)
         self._kls.append(kls)
         self._num_images += num_images
 
     def metrics(self) -> dict[str, Any]:
-        """The means since the window was opened, and images/s."""
+        """Returns the means since the window was opened, and the speed in images per second."""
         kls = torch.stack(self._kls).mean(0).tolist()
         seconds = time.perf_counter() - self._started - self._pauses
         return {
@@ -70,32 +86,39 @@ class Window:
 
 
 class Watch:
-    """Says in words, once each, what is wrong with a run."""
+    """Writes each warning about a run once."""
 
     def __init__(
         self, config: TrainingConfig, *, num_validation_images: int, final_capacity: float | None = None
     ) -> None:
-        """Args:
-        config: The run's config, its lengths in steps.
-        num_validation_images: Images in the validation split.
-        final_capacity: C of the last step, nats, where the objective has one.
+        """Prepares the warnings of one run.
+
+        Args:
+            config: The run's config, with lengths in steps.
+            num_validation_images: Number of images in the validation split.
+            final_capacity: C of the last step, nats, where the objective has one.
         """
         self._config, self._num_validation_images = config, num_validation_images
         self._final_capacity = final_capacity
         self._said: set[str] = set()
 
     def look(self, step: int, metrics: dict[str, Any]) -> list[str]:
-        """Returns new warnings about a record's metrics."""
+        """Returns the warnings about a record that were not returned before.
+
+        Args:
+            step: Number of steps that are done.
+            metrics: The record's numbers, with those of the last validation.
+        """
         config = self._config
         record = Record(step=step, num_steps=config.num_steps, metrics=metrics, final_capacity=self._final_capacity)
         found = config.objective.warnings(record)
         if config.optimizer == "adadelta" and config.learning_rate < 0.05:
             found["slow"] = (
-                f"adadelta sets its steps itself, times learning_rate: at {config.learning_rate:g} it hardly learns; "
-                "usual is 1"
+                f"adadelta scales its own step sizes by learning_rate: at {config.learning_rate:g} it hardly learns; "
+                "the usual value is 1"
             )
         if config.learning_rate_schedule == "plateau" and not self._num_validation_images:
-            found["no plateau"] = "without images for validation the learning rate's plateau schedule does nothing"
+            found["no plateau"] = "the plateau schedule of the learning rate has no effect without validation images"
         target = metrics.get("capacity", 1.0)
         if (
             step > min(2_000, config.num_steps // 2)
@@ -109,7 +132,7 @@ class Watch:
 
 
 class Monitor:
-    """Records the steps of a run, and reports them with its validations."""
+    """Records the steps of a run, and reports them together with its validations."""
 
     def __init__(self, run: Run, recorder: Recorder, on_progress: Callable[[Progress], None] | None) -> None:
         self._run, self._recorder, self._on_progress = run, recorder, on_progress
@@ -126,31 +149,31 @@ class Monitor:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves the time of a block out of the speed."""
+        """Excludes the duration of a block from the speed."""
         with self._window.paused():
             yield
 
     def stepped(self, step: Step) -> None:
-        """Takes a step into the means, and records and reports them where a record is due."""
+        """Adds a step to the means, and records and reports them when a record is due."""
         run = self._run
         self._window.add(step.loss, step.reconstruction, step.kl_per_dimension, step.num_images)
         if run.step % run.config.log_steps and not run.is_done:
             return
         self._metrics = self._window.metrics() | self._settings()
         self._recorder.record(run.step, self._metrics)
-        # The last record is reported with its validation.
+        # The last record is reported together with its validation.
         if not run.is_done or not len(run.validation_indices):
             self._report()
         self._window = Window()
 
     def validated(self, validation: dict[str, float]) -> None:
-        """Takes a validation into the reports to come; the last one is reported at once."""
+        """Adds a validation to the following reports; the last validation is reported at once."""
         self._validation = validation
         if self._run.is_done and self._metrics:
             self._report()
 
     def _settings(self) -> dict[str, float]:
-        """Returns what a record says of the last step beside its losses."""
+        """Returns the values of the last step that a record holds beside the losses."""
         run = self._run
         values = run.penalty.metrics(run.step - 1)
         if "beta" in values:

@@ -1,4 +1,4 @@
-"""Optimizers and learning rates by the names of the config."""
+"""Makes the optimizer and the learning rate that a config names."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from training.schedules import Finishing, cooldown, cosine_decay
 
 
 def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that the config names; fused where torch has it."""
+    """Returns the optimizer that the config names, in torch's fused implementation for Adam and AdamW."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
@@ -27,14 +27,14 @@ def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -
 
 
 class LearningRate:
-    """Sets the optimizer's rate before every step: the config's schedule, times what plateaus have taken off it."""
+    """Sets the optimizer's rate before every step: the config's schedule, times the factor of past plateaus."""
 
     def __init__(self, config: TrainingConfig, optimizer: torch.optim.Optimizer) -> None:
         self._config, self.optimizer = config, optimizer
         self._factor, self._best, self._waited = 1.0, float("inf"), 0
         self.current = config.learning_rate
         self.finishing: Finishing | None = None
-        """The cooldown of a run that ends early."""
+        """The cooldown of a run that ends early, or None."""
 
     def apply(self, step: int) -> None:
         """Sets the rate for the given step."""
@@ -54,7 +54,11 @@ class LearningRate:
         return rate
 
     def validated(self, loss: float) -> None:
-        """Takes a validation loss into account; lowers the rate after too many without a better one."""
+        """Lowers the rate of the plateau schedule after too many validations without a better loss.
+
+        Args:
+            loss: The validation loss, nats per image.
+        """
         if self._config.learning_rate_schedule != "plateau":
             return
         if loss < self._best:
@@ -66,11 +70,11 @@ class LearningRate:
             self._waited = 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Returns the state that a checkpoint stores."""
         best = self._best if self._best < float("inf") else None
         return {"factor": self._factor, "best": best, "waited": self._waited}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Restores the output of `state`."""
         self._factor, self._waited = state["factor"], state["waited"]
         self._best = float("inf") if state["best"] is None else state["best"]

@@ -1,7 +1,7 @@
-"""A step's passes over a batch, in parts: each thread takes its share of the images through the whole network.
+"""Splits a step's passes over a batch into parts: each thread takes its share of the images through the whole network.
 
-With the threads inside every operation instead, as torch has them, they meet some two hundred times a step and wait for
-the slowest each time (docs/experiments.md, Speed). Here they meet two or three times.
+torch's own threads divide every operation instead, so that they synchronise about two hundred times per step and wait
+for the slowest thread each time (docs/experiments.md, Speed). Here they synchronise two or three times.
 """
 
 import time
@@ -24,26 +24,26 @@ from models.pixels import to_input
 from training.objectives.losses import reconstruction_loss
 
 _LEAST_IMAGES = 8
-"""Of a part: with fewer, to call an operation takes longer than its arithmetic."""
+"""Minimum number of images per part. With fewer, calling an operation takes longer than its arithmetic."""
 
 _WITHIN = 0.8
-"""n threads inside the operations of one part do the work of n to this power; n parts do that of n."""
+"""Exponent of the speed-up of threads inside one part: n threads do the work of n to this power, n parts that of n."""
 
 _POLL_SECONDS = 0.01
-"""How long a thread looks for work, or for another part's result, before it sleeps: longer than what lies between two
-passes of a step. A virtual processor that sleeps is put anywhere by its host, often beside another busy one."""
+"""Time that a thread polls for work, or for another part's result, before it sleeps. It is longer than the gap between
+two passes of a step: the host may move a sleeping virtual processor anywhere, often beside another busy one."""
 
 _Result = TypeVar("_Result")
 _Losses = tuple[Tensor, Tensor, Tensor]
 
 
 class Parts:
-    """Passes of a network over batches. A context, in which the calling thread's own operations use one thread.
+    """Passes of a network over batches; a context in which the calling thread's own operations use one thread.
 
-    The calling thread takes the first part, unless a part has several threads: those of the calling thread may be from
-    before denormals were flushed. On a GPU, with one thread or for a small batch there is one part, passed as ever.
-    A GPU takes its pass as one recorded graph, of batches of `batch_size` alone; the network's parameters must then
-    stay where they are in memory.
+    The calling thread takes the first part, unless a part has several threads, since those of the calling thread may
+    have started before denormals were flushed. On a GPU, with one thread, or for a small batch, there is one part,
+    which the calling thread takes. A GPU runs its pass as one recorded graph, for batches of exactly `batch_size`; the
+    network's parameters must then stay where they are in memory.
     """
 
     def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
@@ -54,14 +54,14 @@ class Parts:
         self._num_threads = torch.get_num_threads()
         self.num_parts = num_parts(self._num_threads, batch_size) if device.type == "cpu" else 1
         within = self._num_threads // self.num_parts
-        # A part's forward and backward pass are the same thread's, whose caches know it.
+        # One thread runs both the forward and the backward pass of a part, whose data are in its caches.
         num_others = self.num_parts - 1 if self.num_parts == 1 or within == 1 else self.num_parts
         self._others = [_Other(within) for _ in range(num_others)]
 
     def __enter__(self) -> Self:
         for other in self._others:
             other.start()
-            _take(other.begin(int))  # It has changed the number for all threads to come.
+            _take(other.begin(int))  # By then the thread has set its number, which also affects later threads.
         torch.set_num_threads(1 if self._others else self._num_threads)
         return self
 
@@ -72,16 +72,20 @@ class Parts:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """All threads for the calling thread's operations, while no part has work."""
+        """Lets the calling thread's operations use all threads in a block, while no part has work."""
         torch.set_num_threads(self._num_threads)
         yield
         torch.set_num_threads(1 if self._others else self._num_threads)
 
     def losses(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
-        """Takes a batch through the network; gradients flow back to its parameters.
+        """Runs a batch through the network; gradients flow back to its parameters.
 
-        Args: images, (B, H, W, C) uint8; noise, (B, D), that draws the latents.
-        Returns: the reconstruction loss, scalar, nats an image; posterior mean and log-variance, each (B, D).
+        Args:
+            images: (B, H, W, C) uint8.
+            noise: N(0, 1) noise that draws the latents, (B, D).
+
+        Returns:
+            The reconstruction loss (scalar, nats per image), and posterior mean and log-variance, each (B, D).
         """
         if not self._others:
             return self._forward(images, noise)
@@ -90,17 +94,30 @@ class Parts:
         return losses
 
     def apply(self, function: Callable[[Tensor], Tensor], images: NDArray[np.uint8]) -> Tensor:
-        """`function` of images as a network takes them: (B, …) of (B, H, W, C) uint8. No gradients flow through it."""
+        """Applies a function to images in parts, without gradients.
+
+        Args:
+            function: Maps a network's input (N, C, H, W) to (N, …).
+            images: (B, H, W, C) uint8.
+
+        Returns:
+            The function's values, (B, …).
+        """
         if not self._others:
             return function(to_input(images, self._device))
         return torch.cat(self.each(lambda part: function(to_input(part, self._device)), self.split(images))).detach()
 
     def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """The parts' shares of a batch, in order; they differ by one image at most, as those of Tensor.tensor_split."""
+        """Returns the parts' shares of a batch, in order; sizes differ by at most 1, like those of tensor_split."""
         return np.array_split(images, self.num_parts)
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:
-        """Calls a function in each part's thread; each column holds one argument, a value for each part."""
+        """Calls a function in each part's thread, and returns the results in order.
+
+        Args:
+            function: The function.
+            columns: One column per argument, each with one value per part.
+        """
         calls = [partial(function, *row) for row in zip(*columns, strict=True)]
         num_own = self.num_parts - len(self._others)
         pending = [other.begin(call) for other, call in zip(self._others, calls[num_own:], strict=True)]
@@ -116,7 +133,7 @@ class Parts:
 
 
 class _Pass(nn.Module):
-    """A network and its loss: images (B, C, H, W) and noise (B, D) → what Parts.losses gives."""
+    """A network with its loss; it maps images (B, C, H, W) and noise (B, D) to the output of Parts.losses."""
 
     def __init__(self, network: VAE, likelihood: str) -> None:
         super().__init__()
@@ -128,8 +145,13 @@ class _Pass(nn.Module):
 
 
 def _recorded(losses: _Pass, example: tuple[Tensor, Tensor]) -> _Pass:
-    """The pass with its kernels recorded, forward and backward: to launch one takes longer than to run it."""
-    # The recording is made on a stream of its own, and keeps the nodes that gather the gradients there.
+    """Returns the pass with recorded kernels, forward and backward, since launching a kernel takes longer than its run.
+
+    Args:
+        losses: The pass.
+        example: Images (B, C, H, W) and noise (B, D) of the batch size to record.
+    """
+    # The recording uses a separate stream, and the nodes that accumulate gradients stay on it.
     warnings.filterwarnings("ignore", "The AccumulateGrad node's stream", UserWarning)
     recorded = torch.cuda.make_graphed_callables(losses, example)
     assert isinstance(recorded, _Pass)
@@ -137,25 +159,30 @@ def _recorded(losses: _Pass, example: tuple[Tensor, Tensor]) -> _Pass:
 
 
 def _example(network: VAE, batch_size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Some input of a pass, laid out in memory as those to come."""
+    """Returns an example input of a pass, with the memory layout of the later inputs."""
     config = network.config
     images = np.zeros((batch_size, config.image_size, config.image_size, config.num_channels), np.uint8)
     return to_input(images, device), torch.zeros(batch_size, config.latent_dim, device=device)
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
-    """In how many parts to take a batch, each with equally many threads: many parts, but few threads idle."""
+    """Returns the number of parts of a batch, each with equally many threads, so that few threads are idle.
+
+    Args:
+        num_threads: Number of threads in all.
+        batch_size: Images per batch.
+    """
     most = max(1, min(num_threads, batch_size // _LEAST_IMAGES))
     return max(range(1, most + 1), key=lambda count: (count * (num_threads // count) ** _WITHIN, count))
 
 
 class _InParts(torch.autograd.Function):
-    """Parts._forward of a whole batch. Each part's graph ends here and is its thread's to go back through."""
+    """Parts._forward of a whole batch. Each part's graph ends here, and its own thread runs the backward pass of it."""
 
     @staticmethod
     def forward(ctx: Any, parts: Parts, images: NDArray[np.uint8], noise: Tensor, *parameters: Tensor) -> _Losses:
         ctx.parts, ctx.parameters = parts, parameters
-        # No function of autograd records gradients on its own.
+        # Gradients are not recorded inside an autograd function unless they are enabled.
         recorded = torch.enable_grad()(parts._forward)
         ctx.graphs = parts.each(recorded, parts.split(images), noise.tensor_split(parts.num_parts))
         reconstructions, means, log_variances = zip(*ctx.graphs, strict=True)
@@ -179,18 +206,18 @@ class _InParts(torch.autograd.Function):
             mean.tensor_split(count),
             log_variance.tensor_split(count),
         )
-        for other in others:  # In the parts' order, whichever was ready first: the sum's bits depend on it.
+        for other in others:  # The parts' order is fixed, whichever was ready first, since the sum's bits depend on it.
             for total, term in zip(first, other, strict=True):
                 total.add_(term)
         return None, None, None, *first
 
 
 _Outcome = tuple[Any, BaseException | None]
-"""Of a call: its result, or the exception that it raised."""
+"""Outcome of a call: its result, or the exception that it raised."""
 
 
 class _Other(Thread):
-    """A part's thread that is not the calling one. Takes one call after the other."""
+    """A part's thread other than the calling one, which runs one call after the other."""
 
     def __init__(self, num_threads: int) -> None:
         super().__init__(name="part", daemon=True)
@@ -198,27 +225,37 @@ class _Other(Thread):
         self._calls: SimpleQueue[tuple[Callable[[], Any], SimpleQueue[_Outcome]] | None] = SimpleQueue()
 
     def begin(self, call: Callable[[], Any]) -> SimpleQueue[_Outcome]:
-        """Begins with a call; its outcome will be in the queue returned. Raises RuntimeError where nobody takes it."""
+        """Queues a call.
+
+        Args:
+            call: The call to run in this thread.
+
+        Returns:
+            A queue that receives the call's outcome.
+
+        Raises:
+            RuntimeError: The thread is not running.
+        """
         if not self.is_alive():
-            raise RuntimeError("parts: outside of their context no thread takes a part")
+            raise RuntimeError("parts: no thread runs a part outside of their context")
         outcome: SimpleQueue[_Outcome] = SimpleQueue()
         self._calls.put((call, outcome))
         return outcome
 
     def end(self) -> None:
-        """Ends the thread, after the calls that it was given."""
+        """Ends the thread after its queued calls."""
         self._calls.put(None)
         self.join()
 
     def run(self) -> None:
-        # Both settings are a thread's own.
-        torch.get_num_threads()  # The first call in a thread takes over the number of the whole process.
+        # Both settings belong to a thread.
+        torch.get_num_threads()  # The first call in a thread adopts the number of the whole process.
         torch.set_num_threads(self._num_threads)
         torch.set_flush_denormal(True)
         while (given := _take(self._calls)) is not None:
             call, outcome = given
             outcome.put(_outcome(call))
-            del given, call, outcome  # Or the tensors would live until the next call.
+            del given, call, outcome  # Otherwise the tensors would stay alive until the next call.
 
 
 def _outcome(call: Callable[[], Any]) -> _Outcome:
@@ -229,8 +266,8 @@ def _outcome(call: Callable[[], Any]) -> _Outcome:
 
 
 def _take(queue: SimpleQueue[_Result]) -> _Result:
-    """The next item of a queue. Looks for it for a while before it sleeps."""
+    """Returns the next item of a queue, and polls for a while before sleeping."""
     end = time.perf_counter() + _POLL_SECONDS
     while queue.empty() and time.perf_counter() < end:
-        time.sleep(0)  # Some 55 µs, in which Python's lock and the processor are free for others.
+        time.sleep(0)  # This takes about 55 µs, in which other threads can use Python's lock and the processor.
     return queue.get()

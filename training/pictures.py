@@ -1,4 +1,4 @@
-"""The pictures of a run: previews with captions, their animation, and the figure of Burgess et al. 2018."""
+"""Draws the pictures of a run: previews with captions, their animation, and the figure of Burgess et al. 2018."""
 
 import io
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from training.objectives.losses import kl_per_dimension
 PREVIEW_IMAGES = 8
 PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
 _FRAME_MS, _LAST_FRAME_MS = 250, 3000
-"""How long an animation shows a preview, and its last one, which people want to read."""
+"""Duration of each preview in an animation, and of the last one, which stays longer so that people can read it."""
 _FONT_PX = 13
 _MARGIN_PX, _HEADER_PX = 84, 26
 _INK, _MUTED, _PAPER = (27, 27, 27), (98, 98, 98), (255, 255, 255)
 """All three are greys, so that the animation of a grey run keeps every pixel."""
 _LABELLED = 12
-"""Lines that the figure labels and colours: the dimensions of largest KL at the end. The others are grey."""
+"""Number of lines that the figure labels and colours, for the dimensions of largest final KL. The others are grey."""
 
 
 def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) -> NDArray[np.uint8]:
-    """Returns originals, reconstructions and a traversal from −3 to 3 for each dimension, with their names.
+    """Draws originals, reconstructions and a traversal from −3 to 3 for each dimension, with the rows' names.
 
     Args:
         network: The network.
-        images: At most 8 images, (N, C, H, W) in [0, 1], on its device; the first one is traversed.
-        step: Steps that are done.
-        num_steps: Steps of the run.
+        images: At most 8 images, (N, C, H, W) in [0, 1], on the network's device; the first one is traversed.
+        step: Number of steps that are done.
+        num_steps: Number of steps of the run.
 
     Returns:
         (H', W', 3) uint8.
@@ -46,7 +46,7 @@ def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) ->
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_FONT_PX)
     draw.text((8, 6), f"step {step:,} of {num_steps:,}".replace(",", " "), _INK, font)
-    ends = f"each row: from -{PREVIEW_SPAN:g} to {PREVIEW_SPAN:g}"  # Pillow's own font has neither − nor σ.
+    ends = f"each row: from -{PREVIEW_SPAN:g} to {PREVIEW_SPAN:g}"  # Pillow's built-in font has neither − nor σ.
     draw.text((sheet.width - font.getlength(ends) - 8, 6), ends, _MUTED, font)
     names = ["original", "decoded", *(f"z{k}" for k in range(len(kls)))]
     for r, (name, row) in enumerate(zip(names, rows, strict=True)):
@@ -65,7 +65,7 @@ def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) ->
 
 @torch.no_grad()
 def _rows(network: VAE, images: Tensor) -> tuple[NDArray[np.uint8], list[float]]:
-    """Returns the tiles (R, 8, H, W, 3) uint8 and the traversed image's KL of each dimension, nats."""
+    """Returns the tiles, (R, 8, H, W, 3) uint8, and the KL of each dimension in nats for the traversed image."""
     mean, log_variance = network.encode(images)
     kls = kl_per_dimension(mean, log_variance).tolist()
     latent_dim = mean.shape[1]
@@ -83,7 +83,7 @@ def _rows(network: VAE, images: Tensor) -> tuple[NDArray[np.uint8], list[float]]
 
 
 def animation(pictures: Sequence[Path]) -> bytes:
-    """Returns a GIF of the pictures; the last one stands longer. It holds one of them in memory at a time."""
+    """Returns a GIF of the pictures, of which the last one stays longer; only one is in memory at a time."""
     frames = (_paletted(Image.open(path).convert("RGB")) for path in pictures)
     durations = [_FRAME_MS] * (len(pictures) - 1) + [_LAST_FRAME_MS]
     buffer = io.BytesIO()
@@ -95,25 +95,28 @@ def _paletted(picture: Image.Image) -> Image.Image:
     """Returns the picture with at most 256 colours; greys stay as they are."""
     if not np.ptp(np.asarray(picture), axis=2).any():
         return picture.convert("L")
-    # An octree takes an eighth of the time of the usual median cut, and keeps small things' hues better.
+    # An octree takes an eighth of the time of the usual median cut, and preserves the hues of small things better.
     return picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
 
 
 def capacity_figure(records: list[dict[str, Any]], restart_step: int | None = None) -> bytes:
-    """Returns a PNG of KL per dimension against the step and, while C moves, against C (Burgess et al. 2018, Fig. 2).
+    """Draws KL per dimension against the step and, while C moves, against C (Burgess et al. 2018, Fig. 2).
 
     Args:
         records: The run's records, each with `step`, `kl_per_dimension` and, where there is one, `capacity`.
-        restart_step: The step from which on another network is trained, at the end of C.
+        restart_step: Step of the restart, from which a new network is trained with C at its end; None without one.
+
+    Returns:
+        The bytes of a PNG.
     """
-    # The object interface is used, since pyplot keeps global state and is not safe in a worker's thread.
+    # This uses matplotlib's object interface, since pyplot keeps global state and is not safe in a worker's thread.
     from matplotlib.figure import Figure
 
     steps = np.array([record["step"] for record in records])
     capacities = np.array([float(record.get("capacity", 0.0)) for record in records])
     kl = np.array([record["kl_per_dimension"] for record in records])
     moving = _while_capacity_moves(steps, capacities, restart_step)
-    # The step tells the whole story; C stays at its end after the ramp, or jumps to it at a restart.
+    # The panel over the step shows the whole run; C stays at its end after the ramp, or jumps to it at a restart.
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 0.97, 1), wspace=0.06)  # type: ignore[union-attr,call-arg]
     panels = figure.subplots(1, 2, sharey=True) if moving.sum() > 1 else [figure.subplots()]
@@ -148,7 +151,7 @@ def _while_capacity_moves(
 
 
 def _colours(kl: NDArray[np.float64]) -> dict[int, Any]:
-    """Returns a colour for each of the dimensions whose KL is largest at the end, no two alike."""
+    """Returns distinct colours for the dimensions whose final KL is largest, by dimension."""
     import matplotlib
 
     palette = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
@@ -157,7 +160,7 @@ def _colours(kl: NDArray[np.float64]) -> dict[int, Any]:
 
 
 def _draw_lines(axes: Any, x: NDArray[Any], kl: NDArray[np.float64], colours: dict[int, Any]) -> None:
-    """Draws one line a dimension; those with a colour of their own are labelled at their ends."""
+    """Draws one line per dimension; lines with a colour of their own are labelled at their ends."""
     for k in range(kl.shape[1]):
         own = colours.get(k)
         width, order = (1.3, 2) if own else (0.8, 1)
@@ -165,7 +168,7 @@ def _draw_lines(axes: Any, x: NDArray[Any], kl: NDArray[np.float64], colours: di
     gap = axes.get_ylim()[1] / 22
     height = float("inf")
     for k in sorted(colours, key=lambda k: -kl[-1, k]):
-        # From the top down, each label stands at its line's end, or under the label before it.
+        # Labels are placed from the top down, each at its line's end or below the previous label.
         height = min(float(kl[-1, k]), height - gap)
         if height < 0:
             break
@@ -180,6 +183,6 @@ def _draw_lines(axes: Any, x: NDArray[Any], kl: NDArray[np.float64], colours: di
             annotation_clip=False,
         )
         label.set_in_layout(False)
-    axes.locator_params(axis="x", nbins=5)  # With more, the steps of a long run write over each other.
+    axes.locator_params(axis="x", nbins=5)  # With more ticks, the labels of a long run would overlap.
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

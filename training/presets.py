@@ -1,4 +1,4 @@
-"""Named training settings. Each text says where it comes from, its command, what it costs and what to expect."""
+"""Named training settings. Each text states the preset's source, its command, its cost and the expected result."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """A named config, with the data set that it was made for."""
+    """A named config, with the data set that it is meant for."""
 
     config: TrainingConfig
     dataset: str | None
@@ -30,17 +30,17 @@ _K13 = TrainingConfig(
     learning_rate_schedule="plateau",
     validation_fraction=0.2,
 )
-"""The stated settings of Knight13/beta-VAE-disentanglement, which its two data sets share, except the objective: K13's
-is `capacity`, with a γ of 1000."""
+"""Published settings of Knight13/beta-VAE-disentanglement (K13) that its two data sets share. Only the objective
+differs: K13 uses `capacity` with γ = 1000."""
 
 PRESETS: dict[str, Preset] = {
     "dsprites": Preset(
         dataset="dsprites",
         text=(
-            "The shipped dsprites model. β falls from 150 to 1.2 in 3 000 steps, which sets x, y and scale apart; then "
-            "a restart, in which the other factors join (objective annealed). `betavae train --preset dsprites`: 45 "
-            "minutes on one core; 29.4 nats at a KL of 23.7, MIG .23, BetaVAE .88, FactorVAE .82. Seed 1 of three that "
-            "ran to step 3 000: the one whose latents follow the picture's axes best."
+            "The shipped dsprites model. β falls from 150 to 1.2 in 3 000 steps, which separates x, y and scale; after "
+            "a restart the other factors join (objective annealed). `betavae train --preset dsprites` takes 45 minutes "
+            "on one core and reaches 29.4 nats at a KL of 23.7, MIG .23, BetaVAE .88, FactorVAE .82. Three seeds ran "
+            "to step 3 000; the latents of seed 1 follow the picture's axes best."
         ),
         config=TrainingConfig(
             objective="annealed",
@@ -59,10 +59,10 @@ PRESETS: dict[str, Preset] = {
     "box_chairs": Preset(
         dataset="chairs",
         text=(
-            "The shipped chairs model, on the built-in box chairs. β falls from 30 to 2; at the restart two latents "
-            "learn what the first network left of the images, which is the hue, and the others are turned against each "
-            "other. `betavae train --preset box_chairs`: 21 minutes on one core; 87 nats above the images' entropy at "
-            "a KL of 26.6, BetaVAE .99, FactorVAE .87, MIG .19."
+            "The shipped chairs model, trained on the built-in box chairs. β falls from 30 to 2; at the restart two "
+            "latents learn what the first network could not reproduce, which is the hue, and the others are rotated "
+            "towards independence. `betavae train --preset box_chairs` takes 21 minutes on one core and reaches 87 "
+            "nats above the images' entropy at a KL of 26.6, BetaVAE .99, FactorVAE .87, MIG .19."
         ),
         config=TrainingConfig(
             num_channels=3,
@@ -85,10 +85,11 @@ PRESETS: dict[str, Preset] = {
     "dsprites_burgess": Preset(
         dataset="dsprites",
         text=(
-            "Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64; here with a "
-            "rate that cools down at the end. `betavae train --preset dsprites_burgess`; 1.7 hours on two cores. It "
-            "ends at 568 nats, the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (see docs/experiments.md); the "
-            "best-known public model of this objective has 78.3 nats at 25.0 on 100 images of the original set."
+            "The settings of Burgess et al. 2018: γ 1000, C from 0 to 25 nats over 100 000 steps, Adam 5e-4, batch 64; "
+            "here the learning rate cools down at the end. `betavae train --preset dsprites_burgess` takes 1.7 hours "
+            "on two cores. It ends at 568 nats, the loss of the mean image, at a KL of 25.0, FactorVAE 0, MIG 0 (see "
+            "docs/experiments.md); the best-known public model of this objective has 78.3 nats at 25.0 on 100 images "
+            "of the original set."
         ),
         config=TrainingConfig(
             objective="capacity",
@@ -102,10 +103,10 @@ PRESETS: dict[str, Preset] = {
     "dsprites_higgins": Preset(
         dataset="dsprites",
         text=(
-            "Higgins et al. 2017's β 4 with the network of Locatello et al. 2019: Adam 1e-4, 300 000 steps. "
-            "`betavae train --preset dsprites_higgins`; 3 to 6 hours on two cores. Seed 0 (half of it on a GPU): 26 "
-            "nats at a KL of 15.0, FactorVAE .54, BetaVAE .70, DCI .13, MIG .04, x and y turned into four latents; "
-            "published for β-VAEs on dSprites: FactorVAE .63, DCI .41, MIG .21."
+            "β = 4 of Higgins et al. 2017 with the network of Locatello et al. 2019: Adam 1e-4, 300 000 steps. "
+            "`betavae train --preset dsprites_higgins` takes 3 to 6 hours on two cores. Seed 0 (half of it on a GPU) "
+            "reached 26 nats at a KL of 15.0, FactorVAE .54, BetaVAE .70, DCI .13, MIG .04, with x and y mixed into "
+            "four latents. Published scores of β-VAEs on dSprites are FactorVAE .63, DCI .41, MIG .21."
         ),
         config=TrainingConfig(
             architecture="higgins",
@@ -121,23 +122,24 @@ PRESETS: dict[str, Preset] = {
         dataset=None,
         text=(
             "K13's CelebA run: C from 0 to 50 nats over 150 of 200 epochs, 32 latents, Adam 5e-4, batch 64, rate × 0.1 "
-            "after 5 validations without progress; CelebA's own partition, or without its list a fifth of the images "
-            "for validation. The KL is led along C by `controlled`, with its restart after 50 epochs, from which C is "
-            "at 50; K13's own objective is `--objective capacity`, with its γ of 1000. `betavae train celeba --preset "
-            "celeba`, celeba being the folder in which img_align_celeba and its lists lie; 508 600 steps, 6 to 10 "
-            "hours on two cores. Not run by us: the images cannot be had here. 5 000 of its steps on 8 000 drawn "
-            "faces: 232 nats above the images' entropy at a KL of 45.3."
+            "after 5 validations without progress. It uses CelebA's own partition, or without the partition's list a "
+            "fifth of the images for validation. The objective `controlled` makes the KL follow C, with a restart "
+            "after 50 epochs, from which C is at 50; K13's own objective is `--objective capacity`, with γ = 1000. "
+            "`betavae train celeba --preset celeba` expects img_align_celeba and its lists in the folder celeba; "
+            "508 600 steps take 6 to 10 hours on two cores. We have not run this preset, since we do not have the "
+            "images. 5 000 of its steps on 8 000 drawn faces reached 232 nats above the images' entropy at a KL of "
+            "45.3."
         ),
-        # Lessons in components, as pictures in colour have by default, gain nothing on faces (docs/experiments.md).
+        # A restart's components, which colour pictures have by default, gain nothing on faces (docs/experiments.md).
         config=_K13.replace(latent_dim=32, crop="none", restart_components=0),
     ),
     "chairs": Preset(
         dataset=None,
         text=(
-            "K13's 3D Chairs run: as celeba, with 16 latents, on the central 400 px. "
-            "`betavae train rendered_chairs --preset chairs`; 216 000 steps, 3 to 4 hours on two cores. Not run by us: "
-            "the images cannot be had here. 5 000 of its steps on the box chairs: 177 nats above the images' entropy "
-            "at a KL of 34.2."
+            "K13's 3D Chairs run: the settings of celeba, but with 16 latents, on the central 400 px. "
+            "`betavae train rendered_chairs --preset chairs` makes 216 000 steps in 3 to 4 hours on two cores. We have "
+            "not run this preset, since we do not have the images. 5 000 of its steps on the box chairs reached 177 "
+            "nats above the images' entropy at a KL of 34.2."
         ),
         config=_K13.replace(latent_dim=16, crop_size=400),
     ),
@@ -148,13 +150,13 @@ _DEFAULTS = TrainingConfig()
 
 
 def resolve(preset: str | None, overrides: Mapping[str, Any], *, from_model: bool = False) -> TrainingConfig:
-    """Returns a preset's config, or the defaults, with `overrides` in their place.
+    """Returns a preset's config, or the defaults, with the settings in `overrides` replaced.
 
     Args:
         preset: A name in PRESETS, or None.
-        overrides: Settings by name, flat.
-        from_model: Whether the run starts from a model's weights, which a restart, or a β that begins high, would
-            throw away; then there is one only where overrides ask for it.
+        overrides: Settings by name in the flat form.
+        from_model: Whether the run starts from a model's weights. A restart, or a high initial β, would destroy them,
+            so the config has these only where overrides request them.
 
     Raises:
         ConfigError: The preset or a setting is unknown, a value is outside its limits, or the objective does not read
@@ -169,7 +171,7 @@ def resolve(preset: str | None, overrides: Mapping[str, Any], *, from_model: boo
         if overrides.get(epochs) is not None:
             if steps in config_to_json(base):
                 changes[steps] = default
-            # A job's config, which may be posted again, has the default beside it.
+            # The config of an earlier job, which may be posted again, contains the default as well.
             if overrides.get(steps) not in (None, default):
                 raise ConfigError(epochs, f"excludes {steps}; give one of the two")
         elif overrides.get(steps) is not None and epochs in config_to_json(base):
@@ -191,7 +193,7 @@ def _with_objective(
 
 
 def _with_ramp_of(base: TrainingConfig, config: TrainingConfig) -> TrainingConfig:
-    """Returns the config with a ramp of C that takes the same share of the run as the preset's."""
+    """Returns the config with a ramp of C that takes the same share of the run as the preset's ramp."""
     if (config.num_steps, config.num_epochs) == (base.num_steps, base.num_epochs):
         return config
     ramp = base.objective
@@ -207,10 +209,10 @@ def _with_ramp_of(base: TrainingConfig, config: TrainingConfig) -> TrainingConfi
 
 
 def _meant_objective(base: TrainingConfig, overrides: Mapping[str, Any]) -> str:
-    """Returns the objective whose weight is given, where none is named.
+    """Returns the objective that a request means which gives a weight but names no objective.
 
     Raises:
-        ConfigError: The weights that are given belong to different objectives.
+        ConfigError: The given weights belong to different objectives.
     """
     has_gamma, has_beta, has_capacity = (overrides.get(name) is not None for name in ("gamma", "beta", "capacity_max"))
     if base.objective.name != DEFAULT or not (has_gamma or has_beta):

@@ -1,4 +1,4 @@
-"""What a run leaves behind: JSON lines, TensorBoard events, previews, the figure of Burgess et al. 2018."""
+"""Writes a run's records: JSON lines, TensorBoard events, previews, and the figure of Burgess et al. 2018."""
 
 import io
 import json
@@ -33,17 +33,18 @@ LEFT_BY_A_RUN = (
     "model",
     METRICS_FILE,
 )
-"""In its folder, beside what others put there. The metrics last: while they are there, it is known to be a run's."""
+"""Names that a run writes into its folder. The metrics come last, since they mark the folder as one of a run while the
+others are removed."""
 _DRAWING_SECONDS = 10.0
 """Least time between two drawings of training.gif and capacity.png while a run goes on; each takes up to a second."""
 _GIF_FRAMES = 100
-"""Of training.gif: the previews of a long run would take minutes and gigabytes."""
+"""Maximum number of previews in training.gif. All previews of a long run would take minutes and gigabytes."""
 
 
 def clear_run(folder: Path) -> None:
-    """Removes what an earlier run left in a folder, so that a new one cannot be mixed with it.
+    """Removes an earlier run's files from a folder, so that they cannot mix with those of a new run.
 
-    Where neither metrics nor checkpoints tell that it is the folder of a run, nothing is removed.
+    Nothing is removed where neither metrics nor checkpoints identify the folder as one of a run.
     """
     if not (folder / METRICS_FILE).exists() and not list_checkpoints(folder / "checkpoints"):
         return
@@ -56,9 +57,9 @@ def clear_run(folder: Path) -> None:
 
 
 class Recorder:
-    """Writes a run's records below one folder; a resumed run goes on in the same files.
+    """Writes a run's records below one folder; a resumed run continues the same files.
 
-    Records and previews of steps after `step`, made by a worker that died before its next checkpoint, are dropped.
+    Records and previews of steps after `step`, made by a worker that died before its next checkpoint, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -77,21 +78,26 @@ class Recorder:
         self._events = _Events(folder / "tensorboard", step)
 
     def record(self, step: int, values: dict[str, Any]) -> None:
-        """Appends one line and the same numbers as TensorBoard scalars; kl_per_dimension becomes one curve each."""
+        """Appends one line, and writes the same numbers as TensorBoard scalars.
+
+        Args:
+            step: Number of steps that are done.
+            values: Values by name. kl_per_dimension, a list of D numbers, becomes one curve per dimension.
+        """
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
         scalars |= {f"kl_per_dimension/{k:02d}": kl for k, kl in enumerate(values.get("kl_per_dimension", ()))}
         self._events.add(step, *(summary.scalar(name, value) for name, value in scalars.items()))
 
     def preview(self, step: int, num_steps: int, network: VAE, images: Tensor, restart_step: int | None) -> None:
-        """Saves previews/<step>.png, and now and then draws training.gif and capacity.png anew.
+        """Saves previews/<step>.png, and redraws training.gif and capacity.png every ten seconds or so.
 
         Args:
-            step: Steps that are done.
-            num_steps: Steps of the run.
+            step: Number of steps that are done.
+            num_steps: Number of steps of the run.
             network: The network.
-            images: (N, C, H, W) in [0, 1], on its device; the first one is traversed.
-            restart_step: The step from which on another network is trained, if there is one.
+            images: (N, C, H, W) in [0, 1], on the network's device; the first one is traversed.
+            restart_step: Step of the restart, from which a new network is trained; None without one.
         """
         sheet = preview_sheet(network, images[:PREVIEW_IMAGES], step=step, num_steps=num_steps)
         buffer = io.BytesIO()
@@ -103,7 +109,7 @@ class Recorder:
             self._drawn_at = time.monotonic()
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         self._file.close()
         self._events.close()
 
@@ -111,7 +117,7 @@ class Recorder:
         """Draws training.gif and capacity.png of the whole run.
 
         Args:
-            restart_step: The step from which on another network is trained, at the end of C.
+            restart_step: Step of the restart, from which a new network is trained; None without one.
         """
         self._draw(restart_step)
 
@@ -126,38 +132,47 @@ class Recorder:
             write_bytes(self.folder / "capacity.png", capacity_figure(records, restart_step))
 
     def _previews(self) -> list[Path]:
-        """The run's own, oldest first."""
+        """Returns the run's own previews, oldest first."""
         return sorted(path for path in (self.folder / "previews").glob("*.png") if path.stem.isdigit())
 
 
 class _Events:
-    """TensorBoard's events of one stretch of a run, written by whoever calls.
+    """TensorBoard's events of one stretch of a run, written by the calling thread.
 
-    tensorboardX's own writer has a thread for it, for which a run waits forever once a full disk has ended it.
+    tensorboardX's own writer uses a separate thread. A run waits for that thread forever once a full disk has ended it.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        """Args: step, after which the stretch begins; TensorBoard forgets what it has seen of later ones."""
+        """Begins a stretch.
+
+        Args:
+            folder: Folder of the event files.
+            step: Step after which the stretch begins; TensorBoard discards events of later steps.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        # Two stretches may begin within a second, which is all that the file's name tells of the time.
+        # Two stretches may begin within the same second, which is the resolution of the time in a file's name.
         self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}.{step}")
         if step:
             self._writer.write_event(Event(step=step + 1, file_version="brain.Event:2"))
             self._writer.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, step: int, *summaries: Any) -> None:
-        """Writes them down to the system. Raises OSError."""
+        """Writes summaries, and flushes them to the operating system.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         for one in summaries:
             self._writer.write_event(Event(wall_time=time.time(), step=step, summary=one))
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._writer.close()
 
 
 def _step_of(line: str) -> float:
-    """The step of a record; a torn line counts as later than every step."""
+    """Returns the step of a record; an incomplete line counts as later than every step."""
     try:
         return float(json.loads(line)["step"])
     except (json.JSONDecodeError, KeyError, TypeError):

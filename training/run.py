@@ -1,4 +1,4 @@
-"""A training run in memory: its state, and what can be done with it."""
+"""A training run in memory: its state, and the operations on it."""
 
 import math
 from dataclasses import dataclass
@@ -43,12 +43,19 @@ from training.summary import SUMMARY_IMAGES, floor_of, summarise
 from training.teaching import Teaching
 
 _TYPICAL_AMONG = 512
-"""Images among which previews look for a typical one."""
+"""Number of images among which previews choose a typical one."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step came to: losses in nats an image, KL per dimension (D,), and the number of its images."""
+    """The result of a step.
+
+    Attributes:
+        loss: The loss, nats per image.
+        reconstruction: The reconstruction loss, nats per image.
+        kl_per_dimension: KL per dimension, (D,), nats.
+        num_images: Number of images in the batch.
+    """
 
     loss: float
     reconstruction: float
@@ -57,11 +64,11 @@ class Step:
 
 
 class Run:
-    """The state that a checkpoint holds, the images, and the steps that change it.
+    """The state that a checkpoint stores, the images, and the operations that change the state.
 
     Raises:
-        ConfigError: The set leaves no images to train on, or too few for the objective.
-        ValueError: The pack or the initial weights do not fit the network.
+        ConfigError: The set has no training images, or too few for the objective.
+        ValueError: The pack or the initial weights do not match the network.
         CheckpointError: The checkpoint belongs to other settings or images.
     """
 
@@ -74,15 +81,15 @@ class Run:
         checkpoint: Checkpoint | None = None,
         initial_weights: Path | None = None,
     ) -> None:
-        """Begins a run, or goes on with one from its checkpoint.
+        """Begins a run, or resumes one from its checkpoint.
 
         Args:
-            config: Settings as they were asked for; lengths in epochs are turned into steps here, and an open number
-                of channels is the pack's.
+            config: The requested settings; lengths in epochs are converted to steps, and an unset number of channels is
+                the pack's.
             pack: The images.
-            device: Where the network computes.
-            checkpoint: The state to go on from.
-            initial_weights: A model's folder whose weights a new run starts from.
+            device: The device of the network.
+            checkpoint: The state to resume from.
+            initial_weights: Folder of a model whose weights a new run starts from.
         """
         config = with_channels(config, pack.info.num_channels)
         expected = (config.image_size, config.image_size, config.num_channels)
@@ -92,7 +99,7 @@ class Run:
         self.train_indices, self.validation_indices = split_indices(pack, config)
         _check_split(config, len(self.train_indices), len(pack.images))
         self.batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed)
-        # Other batches than those of the steps, for objectives that compare two.
+        # These batches differ from those of the steps; objectives that compare two batches use them.
         self._other_batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed + 1)
         if checkpoint is not None:
             config = as_it_began(config, config_from_json(_began_with(checkpoint)))
@@ -100,7 +107,7 @@ class Run:
 
         self.network = _new_network(config, pack)
         self.origin = ""
-        """The model whose weights the run began with, in words."""
+        """Sentence about the model whose weights the run began with; empty without one."""
         if initial_weights is not None:
             self.origin = _load_initial_weights(self.network, initial_weights)
         self.network.to(device).to(memory_format=torch.channels_last).train()
@@ -108,7 +115,7 @@ class Run:
         self.validated_step = 0
         self.best_loss = float("inf")
         self.finishing: Finishing | None = None
-        """The cooldown of a run that was asked to finish before its end."""
+        """The cooldown of a run that was requested to finish early, or None."""
         self.penalty = config.objective.begin(
             RunFacts(
                 num_training_images=len(self.train_indices),
@@ -128,7 +135,7 @@ class Run:
 
     @property
     def num_steps(self) -> int:
-        """Steps after which the run ends: the config's, or fewer once it was asked to finish."""
+        """Number of steps after which the run ends: the config's, or fewer after a request to finish."""
         return self.config.num_steps if self.finishing is None else self.finishing.end
 
     @property
@@ -138,30 +145,30 @@ class Run:
 
     @property
     def shown_indices(self) -> NDArray[np.int64]:
-        """The split that previews and the model's description look at: validation, or training without one."""
+        """Indices of the split that previews and the model's description use: validation, or training without one."""
         return self.validation_indices if len(self.validation_indices) else self.train_indices
 
     def preview_indices(self, count: int) -> NDArray[np.int64]:
-        """Returns the images of the previews, (count,): a typical one first, then others from all over the split."""
+        """Returns the indices of the preview images, (count,): a typical one, then evenly spaced ones of the split."""
         indices = self.shown_indices
         typical = typical_image(self.pack.images, evenly_spaced(indices, _TYPICAL_AMONG))
         others = evenly_spaced(indices, count)
         return np.concatenate([[typical], others[others != typical]])[:count]
 
     def finish(self) -> None:
-        """Brings the run's end nearer: a cooldown from here, over a share of the steps that are done.
+        """Brings the run's end nearer, by a cooldown from here over a share of the steps that are done.
 
-        A restart that has not come yet does not come any more. Asking again changes nothing.
+        A restart that has not happened yet is cancelled. A second request changes nothing.
         """
         if self.finishing is None:
             self._finish(Finishing.after(self.step, self.config.num_steps))
 
     def parts(self) -> Parts:
-        """Returns the passes of the network over batches, a context that steps need."""
+        """Returns the passes of the network over batches, a context in which steps are taken."""
         return Parts(self.network, self.config.likelihood, self.device, self.batches.batch_size)
 
     def take_step(self, parts: Parts) -> Step:
-        """Takes one optimizer step; none where the loss is not finite, which the result tells."""
+        """Takes one optimizer step; where the loss is not finite, returns it without changing any state."""
         step = self.step
         self.learning_rate.apply(step)
         chosen = self.batches.indices_at(step)
@@ -171,7 +178,7 @@ class Run:
         lesson = self.teaching.loss(step, images, chosen, parts, (losses.mean, losses.log_variance))
         if lesson is not None:
             loss = loss + lesson
-        # This is the step's one wait for the device.
+        # Only this line of a step waits for the device.
         loss_value, reconstruction, kl = torch.stack([loss, losses.reconstruction, losses.kl]).tolist()
         if math.isfinite(loss_value):
             self.optimizer.zero_grad(set_to_none=True)
@@ -182,13 +189,13 @@ class Run:
         return Step(loss_value, reconstruction, losses.kl_per_dimension.detach(), len(images))
 
     def next_loss(self, parts: Parts) -> float:
-        """Returns reconstruction and KL of the batch that comes next, nats; no weight moves."""
+        """Returns reconstruction loss plus KL of the next batch, nats per image; no weight changes."""
         with torch.no_grad():
             losses = self._losses(parts, self.batches.at(self.step))
             return (losses.reconstruction + losses.kl).item()
 
     def validate(self) -> dict[str, float]:
-        """Returns losses over the whole validation split, decoding the posterior mean, with C and β at their last."""
+        """Returns the losses over the validation split, decoding the posterior mean, with the final C and β."""
         self.network.eval()
         summary = summarise(
             self.network, self.pack.images, self.validation_indices, self.config.likelihood, self.device
@@ -200,7 +207,13 @@ class Run:
         return {"validation_loss": loss, "validation_reconstruction_loss": reconstruction, "validation_kl": kl}
 
     def keep_if_best(self, validation: dict[str, float], folder: Path, fence: int) -> None:
-        """Keeps the weights of the best validation, and tells the learning rate of it."""
+        """Keeps the weights of the best validation, and passes the validation loss to the learning rate.
+
+        Args:
+            validation: The output of `validate`.
+            folder: Folder of the best weights.
+            fence: The fence of the job's worker.
+        """
         loss = validation["validation_loss"]
         if loss < self.best_loss:
             self.best_loss = loss
@@ -210,7 +223,7 @@ class Run:
             self.learning_rate.validated(loss)
 
     def restart(self, parts: Parts) -> None:
-        """Draws the network anew, with an optimizer that begins anew as well."""
+        """Draws the network's weights anew, and resets the optimizer."""
         self.teaching.restart(self.network, parts, self.device)
         self._new_optimizer()
 
@@ -240,7 +253,15 @@ class Run:
         return Checkpoint(self.step, {name: tensor.clone() for name, tensor in tensors.items()}, state)
 
     def save_model(self, folder: Path, name: str) -> ModelInfo:
-        """Writes the trained model, with what it does on a sample of the images."""
+        """Writes the trained model.
+
+        Args:
+            folder: The model's folder.
+            name: The model's name.
+
+        Returns:
+            The model's description, with its losses on a sample of the images.
+        """
         config, images = self.config, self.pack.images
         indices = evenly_spaced(self.shown_indices, SUMMARY_IMAGES)
         self.network.eval()
@@ -267,7 +288,7 @@ class Run:
     def _restore(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
         own, began = config_to_json(self.config), config_to_json(config_from_json(_began_with(checkpoint)))
-        # Previews and records decide nothing.
+        # The settings of previews and records do not affect the model.
         names = [name for name in began | own if name not in ("preview_steps", "log_steps")]
         if differing := [name for name in names if began.get(name) != own.get(name)]:
             named = ", ".join(f"{name} {began.get(name)} (now {own.get(name)})" for name in differing)
@@ -330,22 +351,26 @@ class Run:
 
 
 def _began_with(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Returns the checkpoint's settings; those missing from an old one get today's default, one excepted."""
+    """Returns the checkpoint's settings; missing ones get today's default, except restart_components, which was 0."""
     config: dict[str, Any] = checkpoint.state["config"]
     return {"restart_components": 0} | config
 
 
 def _check_split(config: TrainingConfig, num_training: int, num_images: int) -> None:
-    """Raises ConfigError where the images leave nothing to train on."""
+    """Checks that the split has enough training images.
+
+    Raises:
+        ConfigError: The split has no training images, or too few for the objective.
+    """
     if num_training == 0:
         raise ConfigError(
-            "dataset", f"its own split leaves none of its {num_images} images for training; register it with split none"
+            "dataset", f"its split has none of its {num_images} images for training; register it with split none"
         )
     config.objective.check_images(num_training)
 
 
 def _new_network(config: TrainingConfig, pack: Pack) -> VAE:
-    """Returns weights drawn on the CPU from the config's seed, with a decoder that begins at the mean colour."""
+    """Returns a network with weights drawn on the CPU from the config's seed, and an output at the mean colour."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = VAE(config.network)
@@ -357,7 +382,11 @@ def _new_network(config: TrainingConfig, pack: Pack) -> VAE:
 
 
 def _load_initial_weights(network: VAE, folder: Path) -> str:
-    """Loads a model's weights into the network. Returns where they come from, in words."""
+    """Loads a model's weights into the network, and returns a sentence about their origin.
+
+    Raises:
+        ValueError: The model has another network.
+    """
     source = load_model(folder)
     if source.info.network != network.config:
         raise ValueError(f"initial weights: {source.info.network} is not the network of this run")

@@ -1,4 +1,4 @@
-"""What a network does with a set of images, in a few numbers."""
+"""Summarises a network's encodings and losses on a set of images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +13,9 @@ from training.objectives.losses import kl_per_dimension, pixel_entropy, reconstr
 
 _BATCH = 256
 _ENTROPY = pixel_entropy(torch.arange(256, dtype=torch.float64) / 255).numpy()
-"""Of a pixel of each value, nats."""
+"""Entropy of a pixel by its value 0 to 255, nats."""
 SUMMARY_IMAGES = 10_000
+"""Maximum number of images of which a model's description states the losses."""
 _ENCODING_BATCH = 512
 
 Progress = Callable[[str, int, int], None]
@@ -29,11 +30,19 @@ def summarise(
     device: torch.device,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Losses and the aggregate posterior over the given images, decoding the posterior mean.
+    """Returns losses and the aggregate posterior over the given images, decoding the posterior mean.
 
-    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use; on_progress,
-        called with the number done and M.
-    Returns: kl_per_dimension, aggregate_mean, aggregate_std, lists of D floats; reconstruction_loss, nats an image.
+    Args:
+        network: The network.
+        images: All images, (N, H, W, C) uint8.
+        indices: Indices of the images to use, (M,).
+        likelihood: `bernoulli` or `gaussian`.
+        device: The device of the network.
+        on_progress: Function that is called with the number of images done and M.
+
+    Returns:
+        kl_per_dimension, aggregate_mean and aggregate_std as lists of D floats, and reconstruction_loss in nats per
+        image.
     """
     total, loss = 0, 0.0
     kl, means = torch.zeros(network.config.latent_dim), []
@@ -64,7 +73,18 @@ def encode(
     device: torch.device,
     on_progress: Progress | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Posterior means (N, D) of images, or of those at `indices`, and the mean KL of each dimension (D,), nats."""
+    """Encodes images.
+
+    Args:
+        network: The network.
+        images: All images, (N, H, W, C) uint8.
+        indices: Indices of the images to encode, (M,); None encodes all.
+        device: The device of the network.
+        on_progress: Function that is called with "encoding", the number of images done and M.
+
+    Returns:
+        Posterior means, (M, D), and the mean KL of each dimension, (D,), nats.
+    """
     count = len(images) if indices is None else len(indices)
     codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
     kl = np.zeros(network.config.latent_dim)
@@ -80,11 +100,17 @@ def encode(
 
 
 def floor_of(images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str) -> float | None:
-    """The lowest reconstruction loss that any network can have on the given images (objectives.bernoulli_floor).
+    """Returns the lowest reconstruction loss that any network can have on the given images (losses.bernoulli_floor).
 
-    A pixel's entropy depends on its value alone, so counting values is enough: a second for 100 million pixels.
-    Args: images, (N, H, W, C) uint8; indices, (M,), which of them to use.
-    Returns: nats an image; None for the Gaussian likelihood, whose floor is 0.
+    A pixel's entropy depends on its value alone, so counting values suffices: 100 million pixels take a second.
+
+    Args:
+        images: All images, (N, H, W, C) uint8.
+        indices: Indices of the images to use, (M,).
+        likelihood: `bernoulli` or `gaussian`.
+
+    Returns:
+        Nats per image; None for the Gaussian likelihood, whose floor is 0.
     """
     if likelihood != "bernoulli":
         return None

@@ -1,4 +1,8 @@
-"""A restart within a run: the network drawn anew, and the lessons that the old one gives it for a while."""
+"""The restart within a run, after which the old network teaches the new one for some steps.
+
+The old network is called the teacher, and the targets that it sets for posterior means of the new network are the
+lessons (training.restart).
+"""
 
 import math
 from collections.abc import Callable
@@ -18,20 +22,22 @@ from training.parts import Parts
 from training.restart import Teacher, restart
 
 _TURNING_SAMPLE = 8192
-"""Images by which a restart turns its latents: fourth moments ask for many."""
+"""Number of images by which a restart rotates its latents; fourth moments need many."""
 _STOPPABLE = 32
-"""Batches of lessons, computed outside of steps, before a run asks whether it should stop: a second or less."""
+"""Number of batches of lessons that are computed between two checks for a reason to stop, which is at most a second."""
 
 
 class Teaching:
-    """The restart of one run. Before it, and once the teacher's weight has fallen to 0, `teacher` is None."""
+    """The restart of one run. `teacher` is None before the restart, and once the teacher's weight has fallen to 0."""
 
     def __init__(self, config: TrainingConfig, pack: Pack, indices: NDArray[np.int64], batches: Batches) -> None:
-        """Args:
-        config: The run's config, its lengths in steps.
-        pack: All images.
-        indices: The training split.
-        batches: The run's batches.
+        """Prepares the restart of one run.
+
+        Args:
+            config: The run's config, with lengths in steps.
+            pack: All images.
+            indices: Indices of the training split.
+            batches: The run's batches.
         """
         self._config, self._pack, self._indices, self._batches = config, pack, indices, batches
         self._settings = config.objective if isinstance(config.objective, Restarting) else None
@@ -39,18 +45,24 @@ class Teaching:
         self._lessons: Tensor | None = None
 
     def is_due(self, step: int) -> bool:
-        """Returns whether the network is to be drawn anew before this step.
+        """Returns whether the network must be drawn anew before this step.
 
-        It is not where the run was stopped after the restart, while the lessons were computed.
+        A run that was stopped while the lessons were computed already has its restart behind it.
         """
         return self._settings is not None and step == self._settings.restart_step and self.teacher is None
 
     def was_prepared(self, step: int) -> bool:
-        """Returns whether the restart of this step is already behind the run, which then has shown its preview."""
+        """Returns whether the restart of this step has already happened; the step's preview was then already shown."""
         return self._settings is not None and step == self._settings.restart_step and self.teacher is not None
 
     def restart(self, network: VAE, parts: Parts, device: torch.device) -> None:
-        """Draws all weights of the network anew, in place; what it was becomes the teacher."""
+        """Draws all weights of the network anew, in place; the old network becomes the teacher.
+
+        Args:
+            network: The run's network.
+            parts: The run's parts.
+            device: The device of the network.
+        """
         settings = self._settings
         assert settings is not None
         assert settings.restart_components is not None
@@ -61,10 +73,14 @@ class Teaching:
                 self.teacher.turn(self._pack.images, _turning_sample(self._indices, self._config.seed))
 
     def prepare(self, parts: Parts, should_stop: Callable[[], str | None]) -> bool:
-        """Computes the lessons of all training images once, where the steps with a teacher see each twice or more.
+        """Computes the lessons of all training images once, where the steps with a teacher use each image repeatedly.
+
+        Args:
+            parts: The run's parts.
+            should_stop: Function that returns a reason to stop, or None.
 
         Returns:
-            False if there was a reason to stop meanwhile.
+            False if a reason to stop interrupted the computation.
         """
         if self.teacher is None or self._lessons is not None or not self._keeps_lessons(self.teacher):
             return True
@@ -79,14 +95,17 @@ class Teaching:
         parts: Parts,
         codes: tuple[Tensor, Tensor],
     ) -> Tensor | None:
-        """Returns what the teacher adds to the loss of a step, or None without one. Forgets a teacher that is done.
+        """Returns the teacher's addition to the loss of a step, and discards the teacher once its weight is 0.
 
         Args:
             step: The step.
-            images: Its images, (B, H, W, C) uint8.
-            chosen: Their places in the set, (B,).
+            images: The step's images, (B, H, W, C) uint8.
+            chosen: Indices of these images in the set, (B,).
             parts: The run's parts.
             codes: Posterior mean and log-variance, each (B, D).
+
+        Returns:
+            Scalar, nats per image; None without a teacher.
         """
         if self.teacher is None:
             return None
@@ -102,13 +121,16 @@ class Teaching:
         return self.teacher.loss(targets, *codes, strength)
 
     def _keeps_lessons(self, teacher: Teacher) -> bool:
-        """Returns whether lessons are worth keeping; a function of the settings, since the bits depend on it."""
+        """Returns whether the lessons are computed once and kept.
+
+        The answer depends on the settings alone, since the bits of the result depend on the answer.
+        """
         begin, num_steps = self._lesson_steps()
         num_steps = min(num_steps, self._config.num_steps - begin)
         return teacher.num_targets > 0 and num_steps >= 2 * self._batches.steps_per_epoch
 
     def _lesson_steps(self) -> tuple[int, int]:
-        """Returns the step of the restart, and over how many steps the teacher's weight falls to 0."""
+        """Returns the step of the restart, and the number of steps over which the teacher's weight falls to 0."""
         settings = self._settings
         assert settings is not None
         assert settings.restart_step is not None
@@ -116,7 +138,7 @@ class Teaching:
         return settings.restart_step, settings.restart_steps
 
     def _compute(self, teacher: Teacher, parts: Parts, should_stop: Callable[[], str | None]) -> Tensor | None:
-        """Returns targets (N, K) by an image's place in the set, filled for the training images; None if stopped."""
+        """Returns targets (N, K) by image index, filled in for the training images; None if the run should stop."""
         images, batch_size = self._pack.images, self._batches.batch_size
         lessons = torch.zeros(len(images), teacher.num_targets, device=teacher.dimensions.device)
         chunks = np.array_split(self._indices, math.ceil(len(self._indices) / batch_size))
@@ -128,6 +150,6 @@ class Teaching:
 
 
 def _turning_sample(indices: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Returns a random sample: even steps through a grid of factors can pass over some of their values."""
+    """Returns a random sample, since even steps through a grid of factors can skip some of their values."""
     rng = np.random.default_rng([seed, 0x7E_A0_1E])
     return np.sort(rng.choice(indices, min(_TURNING_SAMPLE, len(indices)), replace=False))

@@ -1,4 +1,4 @@
-"""Reconstruction + β(t)·KL, with a β that falls, and a restart that brings pruned latents back."""
+"""The annealed objective: reconstruction + β(t)·KL with a falling β, and a restart that revives pruned latents."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -33,20 +33,20 @@ class Annealed(Restarting):
         return self
 
     def beta_at(self, step: int) -> float:
-        """Returns β of a step."""
+        """Returns β at a step."""
         return geometric_decay(step, self.beta_start, self.beta, self.anneal_steps)
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns reconstruction + β·KL with β at its end, in nats an image."""
+        """Returns reconstruction + β·KL with the final β, in nats per image."""
         return reconstruction + self.beta * kl
 
     def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
-        """Returns the objective without a restart, and with β at its end from the start, unless asked otherwise."""
+        """Returns the objective without a restart and with the final β from step 0, unless `given` sets these."""
         inherited = super().for_trained_weights(given)
         return inherited if given.get("beta_start") is not None else inherited.replace(beta_start=self.beta)
 
     def warnings(self, record: Record) -> dict[str, str]:
-        """Returns warnings of the restart, and of a β that the run does not see the end of."""
+        """Returns warnings about the restart, and about a run that ends before β has fallen."""
         found = super().warnings(record)
         if self.beta_start != self.beta and record.num_steps < self.anneal_steps:
             found["short"] = f"the run ends before β has fallen to {self.beta:g}: anneal_steps is {self.anneal_steps}"

@@ -1,8 +1,8 @@
-"""What every objective shares: its settings' base class, and the penalty that it becomes in a run.
+"""Base classes of all objectives: the settings, and the penalty that computes the loss during a run.
 
-An objective is one file in this folder: a frozen group of settings (`Objective`) whose methods are pure functions of
-them, and, where it keeps state during a run, a `Penalty`. The training loop knows no objective by name. This module
-and the settings are free of torch; only a penalty at work needs it.
+Each objective is one file in this folder: a frozen group of settings (`Objective`) whose methods are pure functions of
+the settings, and, where it keeps state during a run, a `Penalty`. The training loop names no objective. This module and
+the settings are free of torch; only the methods of a penalty import it.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What an objective may know of the run that it works in.
+    """Facts about a run that its objective may use.
 
     Attributes:
-        num_training_images: Images in the training split.
-        batch_size: Images a step.
+        num_training_images: Number of images in the training split.
+        batch_size: Images per step.
         latent_dim: Number D of latent dimensions.
-        num_steps: Length of the run.
+        num_steps: Length of the run, in steps.
         seed: The run's seed.
         device: The torch device of the network.
     """
@@ -39,16 +39,16 @@ class RunFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLosses:
-    """What a step's forward pass gives; gradients flow through all of it but `noise`.
+    """The results of a step's forward pass; gradients flow through all of them except `noise`.
 
     Attributes:
         step: The step, counted from 0.
-        reconstruction: Reconstruction loss, scalar, nats an image.
+        reconstruction: Reconstruction loss, scalar, nats per image.
         mean: Posterior means, (B, D).
         log_variance: Posterior log-variances, (B, D).
         noise: The N(0, 1) noise that drew the latents, (B, D).
         kl_per_dimension: KL to the prior per dimension, (D,), nats.
-        kl: Its sum, scalar, nats.
+        kl: Sum of the KL over the dimensions, scalar, nats.
     """
 
     step: int
@@ -61,145 +61,182 @@ class StepLosses:
 
     @property
     def latents(self) -> "Tensor":
-        """The latents that the decoder got, (B, D)."""
+        """The latents that the decoder received, (B, D)."""
         latents: Tensor = self.mean + (0.5 * self.log_variance).exp() * self.noise
         return latents
 
 
 class Penalty:
-    """An objective at work in one run: what it adds to the reconstruction loss, and the state that it keeps."""
+    """An objective in one run: its addition to the reconstruction loss, and its state."""
 
     steered_beta: float | None = None
-    """β of the next step, where the objective steers it."""
+    """β of the next step, where the objective steers β; else None."""
 
     def __init__(self, objective: "Objective", facts: RunFacts) -> None:
         self.objective, self.facts = objective, facts
 
     def loss(self, losses: StepLosses) -> "Tensor":
-        """Returns what is added to the reconstruction loss: β·KL unless an objective says otherwise; scalar, nats."""
+        """Returns the addition to the reconstruction loss, which is β·KL unless an objective overrides this method.
+
+        Args:
+            losses: The step's losses.
+
+        Returns:
+            Scalar, nats per image.
+        """
         beta = self.objective.beta_at(losses.step)
         assert beta is not None
         return beta * losses.kl
 
     def after_step(self, losses: StepLosses, kl: float, other_latents: Callable[[], "Tensor"]) -> None:
-        """Updates the penalty's own state after the optimizer's update.
+        """Updates the penalty's state after the optimizer's update.
 
         Args:
             losses: The step's losses.
             kl: The step's KL, nats.
-            other_latents: Draws the latents of another batch, (B, D), with the updated encoder and no gradient.
+            other_latents: Function that draws the latents of another batch, (B, D), with the updated encoder and
+                without gradients.
         """
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Returns what a record says of the given step beside the losses: `beta`, `capacity` and the like."""
+        """Returns the values at a step that a record holds beside the losses, such as `beta` and `capacity`."""
         beta = self.objective.beta_at(step)
         return {} if beta is None else {"beta": beta}
 
     def begin_from_model(self, kl: float) -> None:
-        """Adapts to the weights of a trained model, whose KL is given in nats."""
+        """Adapts the state to a run that starts from a trained model's weights.
+
+        Args:
+            kl: The model's KL, nats.
+        """
 
     def is_final(self, step: int) -> bool:
-        """Returns whether the validation loss of the given step tells what the network learns.
+        """Returns whether the validation loss at a step measures the network's progress.
 
-        While C moves, a loss at its end tells how far C is.
+        While C moves, a validation loss with the final C mainly measures the distance from C.
         """
         return True
 
     def capacity_at(self, step: int) -> float | None:
-        """Returns C of a step in nats; None for an objective without a capacity."""
+        """Returns C at a step in nats; None for an objective without a capacity."""
         return None
 
     def state(self) -> dict[str, Any]:
-        """Returns the numbers that a checkpoint keeps."""
+        """Returns the numbers that a checkpoint stores."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `state` gave. Checkpoints of earlier versions may lack parts of it."""
+        """Restores the output of `state`; checkpoints of earlier versions may lack parts of it."""
 
     def networks(self) -> "dict[str, nn.Module]":
-        """Returns networks of the penalty's own, whose weights a checkpoint keeps, by name."""
+        """Returns the penalty's own networks by name; a checkpoint stores their weights."""
         return {}
 
     def optimizers(self) -> "dict[str, torch.optim.Optimizer]":
-        """Returns the optimizers of those networks, by name."""
+        """Returns the optimizers of the penalty's own networks, by name."""
         return {}
 
 
 class Objective(Config):
-    """Base of all objectives: the settings that one reads, and pure functions of them."""
+    """Base of all objectives: the settings of one objective, and pure functions of them."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    """The loss and its source, as the documentation of `objective` lists it."""
+    """The loss and its source, as in the description of the setting `objective`."""
     penalty_class: ClassVar[type[Penalty]] = Penalty
     settled_by_run: ClassVar[tuple[str, ...]] = ()
-    """Settings that, left open, keep for the whole run the value that its beginning gave them."""
+    """Settings that keep, if unset, the value that they had when the run began, even where the default changes."""
 
     def begin(self, facts: RunFacts) -> Penalty:
         """Returns the penalty of a run at step 0."""
         return self.penalty_class(self, facts)
 
     def beta_at(self, step: int) -> float | None:
-        """Returns β of a step, where it is a function of the step."""
+        """Returns β at a step; None where β is not a function of the step."""
         return None
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns the loss of a whole split, with β and C at their last values, in nats an image."""
+        """Returns the loss of a whole split with the final β and C, in nats per image.
+
+        Args:
+            reconstruction: Mean reconstruction loss, nats per image.
+            kl: Mean KL, nats.
+        """
         raise NotImplementedError
 
     def in_steps(self, num_steps: int, steps_per_epoch: int) -> Self:
-        """Returns the objective with every length that was left open, or given in epochs, in steps."""
+        """Returns the objective with all lengths in steps, including those that were unset or given in epochs.
+
+        Args:
+            num_steps: Length of the run, in steps.
+            steps_per_epoch: Number of batches in one pass over the training split.
+        """
         return self
 
     def for_pictures(self, num_channels: int, latent_dim: int) -> Self:
-        """Returns the objective, its lengths known, with what was left open until the pictures are known."""
+        """Returns the objective with the settings that depend on the pictures; lengths must already be in steps.
+
+        Args:
+            num_channels: 1 for grey images, 3 for RGB.
+            latent_dim: Number D of latent dimensions.
+        """
         return self
 
     def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
-        """Returns the objective for a run that starts from a model's weights, which it must not throw away.
+        """Returns the objective for a run that starts from a model's weights and must not destroy them.
 
         Args:
-            given: The settings that the run's request names, which stay.
+            given: The settings that the run's request names; these are kept.
         """
         return self
 
     def with_ramp_of(self, share: float, num_steps: int, num_epochs: float | None) -> Self:
-        """Returns the objective with a ramp of C over a share of the run; itself where there is no ramp."""
+        """Returns the objective with a ramp of C over a share of the run; itself where it has no ramp.
+
+        Args:
+            share: Share of the run.
+            num_steps: Length of the run, in steps.
+            num_epochs: Length of the run in epochs, where it is given so; else None.
+        """
         return self
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
         """Checks the settings against those of the run.
 
+        Args:
+            batch_size: Images per step.
+            latent_dim: Number D of latent dimensions.
+
         Raises:
-            ConfigError: The two contradict each other; it names the setting.
+            ConfigError: The settings contradict each other; the error names the setting.
         """
 
     def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split suffices.
+        """Checks that the training split has enough images for the objective.
 
         Raises:
-            ConfigError: It does not.
+            ConfigError: The split has too few images.
         """
 
     @property
     def restart_at(self) -> int | None:
-        """Step at which the network is drawn anew, once lengths are in steps; None: never."""
+        """Step at which the network is drawn anew, or None; lengths must already be in steps."""
         return None
 
     def warnings(self, record: "Record") -> dict[str, str]:
-        """Returns what is wrong with a run, by a key for each kind of warning."""
+        """Returns warnings about a run, by a key for each kind of warning."""
         return {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A record of a run, as an objective looks at it for warnings.
+    """A record of a run, from which an objective derives warnings.
 
     Attributes:
-        step: Steps that are done.
-        num_steps: Length of the run.
+        step: Number of steps that are done.
+        num_steps: Length of the run, in steps.
         metrics: The record's numbers: loss, reconstruction_loss, kl, and those of `Penalty.metrics`.
-        final_capacity: C of the last step, nats, where there is one.
+        final_capacity: C at the last step, nats; None without a capacity.
     """
 
     step: int

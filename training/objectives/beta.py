@@ -14,7 +14,7 @@ class Beta(Objective):
     summary: ClassVar[str] = "reconstruction + β·KL (Higgins et al. 2017)"
 
     beta: float = Field(
-        4.0, description="Weight β of the KL; where beta is given and no objective, beta is meant.", ge=0, le=1e6
+        4.0, description="Weight β of the KL; a request with beta but no objective selects beta.", ge=0, le=1e6
     )
 
     def beta_at(self, step: int) -> float:
@@ -22,5 +22,5 @@ class Beta(Objective):
         return self.beta
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns reconstruction + β·KL in nats an image."""
+        """Returns reconstruction + β·KL in nats per image."""
         return reconstruction + self.beta * kl

@@ -15,7 +15,7 @@ class _Penalty(Penalty):
     objective: "BetaTCVAE"
 
     def loss(self, losses: StepLosses) -> "Tensor":
-        """Returns the KL of Chen et al. 2018, Eq. 4, with β on its total correlation; scalar, nats an image."""
+        """Returns the KL of Chen et al. 2018, Eq. 4, with β on its total correlation; scalar, nats per image."""
         from training.objectives.losses import total_correlation_terms
 
         terms = total_correlation_terms(
@@ -39,19 +39,19 @@ class BetaTCVAE(Objective):
         return self.beta
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns reconstruction + β·KL in nats an image.
+        """Returns reconstruction + β·KL in nats per image.
 
-        The total correlation is no function of one image; for β ≥ 1 this is an upper bound.
+        The total correlation is not a function of one image; for β ≥ 1 the returned loss is an upper bound.
         """
         return reconstruction + self.beta * kl
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch holds images to compare."""
+        """Checks that a batch has at least two images."""
         super().check_run(batch_size, latent_dim)
         if batch_size < 2:
             raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
 
     def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split holds images to compare."""
+        """Checks that the training split has at least two images."""
         if num_training_images < 2:
             raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")

@@ -1,4 +1,4 @@
-"""The objective of Burgess et al. 2018: γ·|KL − C|, with a capacity C that rises."""
+"""The objective of Burgess et al. 2018: reconstruction + γ·|KL − C|, with a rising capacity C."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,7 +15,7 @@ class _Penalty(CapacityPenalty):
     objective: "Capacity"
 
     def loss(self, losses: StepLosses) -> "Tensor":
-        """Returns γ·|KL − C| of Burgess et al. 2018, Eq. 8; the KL is the batch mean, in nats."""
+        """Returns γ·|KL − C| of Burgess et al. 2018, Eq. 8, with the batch mean of the KL; scalar, nats."""
         return self.objective.gamma * (losses.kl - self.capacity_at(losses.step)).abs()
 
 
@@ -28,19 +28,19 @@ class Capacity(CapacityRamp):
 
     gamma: float = Field(
         1000.0,
-        description="Weight γ of |KL − C|; where gamma is given and no objective, capacity is meant.",
+        description="Weight γ of |KL − C|; a request with gamma but no objective selects capacity.",
         ge=0,
         le=1e6,
     )
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns the loss with C at capacity_max, in nats an image."""
+        """Returns the loss with C at capacity_max, in nats per image."""
         return reconstruction + self.gamma * abs(kl - self.capacity_max)
 
     def warnings(self, record: Record) -> dict[str, str]:
-        """Returns warnings of C, and of a γ that dwarfs the reconstruction loss."""
+        """Returns warnings about C, and about a γ that outweighs the reconstruction loss."""
         found = super().warnings(record)
-        # The mean of the penalties is used, since the KL's swings about C do not cancel out of it.
+        # The mean of the penalties is used, since the KL's oscillations about C do not cancel in it.
         reconstruction = record.metrics["reconstruction_loss"]
         penalty = record.metrics["loss"] - reconstruction
         error = reconstruction - record.metrics.get("bernoulli_floor", 0.0)

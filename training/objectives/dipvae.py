@@ -1,4 +1,4 @@
-"""DIP-VAE I and II (Kumar et al. 2018): the covariance of the latents is pulled towards the identity."""
+"""The objectives DIP-VAE I and II of Kumar et al. 2018, which pull the covariance of the latents to the identity."""
 
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def covariance_of_means(mean: "Tensor") -> "Tensor":
-    """Returns Cov(μ) over a batch, (D, D), with 1/B, as the paper's minibatch estimate has it.
+    """Returns Cov(μ) over a batch, (D, D), normalised by 1/B like the paper's minibatch estimate.
 
     Args:
         mean: Posterior means, (B, D).
@@ -72,17 +72,17 @@ class DIPVAE1(Objective):
         return self.lambda_off_diagonal, diagonal
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns the negative ELBO in nats an image; the penalty compares the images of a batch and is left out."""
+        """Returns the negative ELBO in nats per image; the penalty is omitted, since it compares a batch's images."""
         return reconstruction + kl
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch has a covariance."""
+        """Checks that a batch has at least two images, so that it has a covariance."""
         super().check_run(batch_size, latent_dim)
         if batch_size < 2:
             raise ConfigError("batch_size", f"must be at least 2 for {self.name}, which compares the images of a batch")
 
     def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split has a covariance."""
+        """Checks that the training split has at least two images, so that it has a covariance."""
         if num_training_images < 2:
             raise ConfigError(
                 "objective", f"{self.name} compares the images of a batch, and there is one image for training"

@@ -1,4 +1,4 @@
-"""FactorVAE (Kim and Mnih 2018): a discriminator estimates the total correlation of the latents."""
+"""The objective FactorVAE of Kim and Mnih 2018, in which a discriminator estimates the latents' total correlation."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _BETAS = (0.5, 0.9)
-"""Adam's for the discriminator, in the paper."""
+"""Adam's β₁ and β₂ for the discriminator, from the paper."""
 _SLOPE = 0.2
-"""Slope of the leaky ReLU for negative inputs, in the paper."""
+"""Slope of the leaky ReLU for negative inputs, from the paper."""
 
 
 class _Penalty(Penalty):
@@ -35,13 +35,13 @@ class _Penalty(Penalty):
         self._correlation: Tensor = torch.zeros(())
 
     def loss(self, losses: StepLosses) -> "Tensor":
-        """Returns KL + γ·mean(D₀(z) − D₁(z)); the discriminator's weights get no gradient of it."""
+        """Returns KL + γ·mean(D₀(z) − D₁(z)), of which the discriminator's weights receive no gradient."""
         correlation = total_correlation(self.discriminator, losses.latents)
         self._correlation = correlation.detach()
         return losses.kl + self.objective.gamma * correlation
 
     def after_step(self, losses: StepLosses, kl: float, other_latents: Callable[[], "Tensor"]) -> None:
-        """Moves the discriminator: latents of this batch against another batch's, permuted by dimension."""
+        """Trains the discriminator on this batch's latents against those of another batch, permuted per dimension."""
         permuted = permute_dimensions(other_latents(), self.facts.seed, losses.step)
         loss = discriminator_loss(self.discriminator, losses.latents.detach(), permuted)
         self.optimizer.zero_grad(set_to_none=True)
@@ -59,7 +59,13 @@ class _Penalty(Penalty):
 
 
 def make_discriminator(latent_dim: int, width: int, num_layers: int) -> "nn.Sequential":
-    """Returns a network from latents (B, D) to two logits (B, 2): of the joint, and of permuted dimensions."""
+    """Returns a network that maps latents (B, D) to two logits (B, 2), for joint latents and for permuted ones.
+
+    Args:
+        latent_dim: Number D of latent dimensions.
+        width: Units per hidden layer.
+        num_layers: Number of hidden layers.
+    """
     from torch import nn
 
     layers: list[nn.Module] = []
@@ -72,8 +78,8 @@ def total_correlation(discriminator: "nn.Module", latents: "Tensor") -> "Tensor"
     """Returns mean(D₀(z) − D₁(z)), the estimate of the total correlation; scalar, nats.
 
     Args:
-        discriminator: From (B, D) to (B, 2).
-        latents: (B, D); gradients flow through them alone, not to the discriminator's weights.
+        discriminator: Network from (B, D) to (B, 2).
+        latents: (B, D). Gradients flow only to them, not to the discriminator's weights.
     """
     from torch.func import functional_call
 
@@ -87,7 +93,7 @@ def discriminator_loss(discriminator: "nn.Module", latents: "Tensor", permuted: 
     """Returns ½·CE(D(z), 0) + ½·CE(D(perm z′), 1); scalar.
 
     Args:
-        discriminator: From (B, D) to (B, 2).
+        discriminator: Network from (B, D) to (B, 2).
         latents: Latents of one batch, (B, D).
         permuted: Latents of another batch, each dimension permuted over the batch, (B, D).
     """
@@ -101,7 +107,7 @@ def discriminator_loss(discriminator: "nn.Module", latents: "Tensor", permuted: 
 
 
 def permute_dimensions(latents: "Tensor", seed: int, step: int) -> "Tensor":
-    """Returns latents (B, D) with each dimension permuted alone over the batch, a function of seed and step."""
+    """Permutes each dimension of latents (B, D) separately over the batch; seed and step alone determine the order."""
     import numpy as np
     import torch
 
@@ -111,34 +117,34 @@ def permute_dimensions(latents: "Tensor", seed: int, step: int) -> "Tensor":
 
 
 class FactorVAE(Objective):
-    """Reconstruction + KL + γ·the total correlation that a discriminator estimates."""
+    """Reconstruction + KL + γ · total correlation, which a discriminator estimates."""
 
     name: ClassVar[str] = "factorvae"
     summary: ClassVar[str] = (
-        "reconstruction + KL + γ·mean(D₀(z) − D₁(z)), D a discriminator that tells latents from permuted ones (Kim "
-        "and Mnih 2018)"
+        "reconstruction + KL + γ·mean(D₀(z) − D₁(z)), where the discriminator D distinguishes latents from permuted "
+        "ones (Kim and Mnih 2018)"
     )
     penalty_class: ClassVar[type[Penalty]] = _Penalty
 
-    gamma: float = Field(40.0, description="Weight γ of the total correlation; the paper has 10 to 100.", ge=0, le=1e6)
-    discriminator_width: int = Field(1000, description="Units a layer of the discriminator.", ge=1, le=4096)
+    gamma: float = Field(40.0, description="Weight γ of the total correlation; the paper uses 10 to 100.", ge=0, le=1e6)
+    discriminator_width: int = Field(1000, description="Units per layer of the discriminator.", ge=1, le=4096)
     discriminator_layers: int = Field(6, description="Hidden layers of the discriminator.", ge=1, le=12)
     discriminator_learning_rate: float = Field(
-        1e-4, description="Adam's learning rate of the discriminator.", gt=0, le=1
+        1e-4, description="Learning rate of the discriminator's Adam.", gt=0, le=1
     )
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
-        """Returns the negative ELBO in nats an image; the total correlation is no function of one image."""
+        """Returns the negative ELBO in nats per image; the total correlation is not a function of one image."""
         return reconstruction + kl
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch can be permuted."""
+        """Checks that a batch has at least two images, so that it can be permuted."""
         super().check_run(batch_size, latent_dim)
         if batch_size < 2:
             raise ConfigError("batch_size", "must be at least 2 for factorvae, which permutes the latents of a batch")
 
     def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split can be permuted."""
+        """Checks that the training split has at least two images, so that it can be permuted."""
         if num_training_images < 2:
             raise ConfigError(
                 "objective", "factorvae permutes the latents of a batch, and there is one image for training"

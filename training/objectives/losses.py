@@ -1,6 +1,6 @@
-"""Losses in nats per image: sums over pixels and latents, means over the batch, never a mean over pixels.
+"""Losses in nats per image, which are summed over pixels and latents and averaged over the batch, never over pixels.
 
-A mean over pixels would rescale β, γ and C by C·H·W without a word; most public implementations do that.
+A mean over pixels would silently rescale β, γ and C by C·H·W, as most public implementations do.
 """
 
 import math
@@ -13,12 +13,16 @@ from torch.autograd.function import once_differentiable
 
 
 def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
-    """−log p(x given z), summed over C, H, W and averaged over the batch.
+    """Returns −log p(x given z), summed over C, H, W and averaged over the batch.
 
-    Args: logits and images, (B, C, H, W), images in [0, 1]; likelihood, `bernoulli` (cross entropy; on grey pixels it
-    cannot fall below `bernoulli_floor`) or `gaussian` (mean sigmoid(logits), σ² = 1/2 and no constant: the summed
-    squared error).
-    Returns: scalar, nats.
+    Args:
+        logits: (B, C, H, W).
+        images: (B, C, H, W) in [0, 1].
+        likelihood: `bernoulli` is the cross entropy, which on grey pixels cannot fall below `bernoulli_floor`;
+            `gaussian` is the summed squared error, from mean sigmoid(logits) and σ² = 1/2 without the constant.
+
+    Returns:
+        Scalar, nats per image.
     """
     if likelihood == "bernoulli":
         loss: Tensor = _BernoulliLoss.apply(logits, images)
@@ -27,10 +31,11 @@ def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tens
 
 
 class _BernoulliLoss(torch.autograd.Function):
-    """Cross entropy in fewer passes over the pixels: log(1 + eˡ) − l·x, whose gradient is sigmoid(l) − x.
+    """Cross entropy log(1 + eˡ) − l·x, whose gradient is sigmoid(l) − x, in fewer passes over the pixels than torch's.
 
-    Of first order, and for the logits alone. The logarithm is max(l, 0) − log sigmoid(|l|), to 1.3e-7 nats a
-    pixel: torch's softplus and log1p take five times as long on some processors.
+    Only first-order gradients are supported, and only for the logits. The logarithm is computed as max(l, 0) −
+    log sigmoid(|l|), with an error of 1.3e-7 nats per pixel, since torch's softplus and log1p take five times as long
+    on some processors.
     """
 
     @staticmethod
@@ -47,7 +52,16 @@ class _BernoulliLoss(torch.autograd.Function):
 
 
 def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
-    """As reconstruction_loss, for each image: (B,) nats."""
+    """Returns the reconstruction loss of each image, (B,), nats.
+
+    Args:
+        logits: (B, C, H, W).
+        images: (B, C, H, W) in [0, 1].
+        likelihood: `bernoulli` or `gaussian`, as in reconstruction_loss.
+
+    Raises:
+        ValueError: The likelihood is unknown.
+    """
     if likelihood == "bernoulli":
         per_pixel = F.binary_cross_entropy_with_logits(logits, images, reduction="none")
     elif likelihood == "gaussian":
@@ -58,35 +72,49 @@ def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: st
 
 
 def bernoulli_floor(images: Tensor) -> Tensor:
-    """The lowest Bernoulli loss that any reconstruction of these images can have: their own entropy, mean nats.
+    """Returns the lowest Bernoulli loss that any reconstruction of these images can have, which is their entropy.
 
-    0 for black and white pictures; for grey ones it can be most of the loss. images (B, C, H, W) in [0, 1].
+    The floor is 0 for black and white pictures; for grey ones it can be most of the loss.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+
+    Returns:
+        Scalar, nats per image.
     """
     floor: Tensor = pixel_entropy(images).flatten(1).sum(1).mean()
     return floor
 
 
 def pixel_entropy(values: Tensor) -> Tensor:
-    """Entropy of a Bernoulli variable with each of these means in [0, 1], elementwise, nats."""
+    """Returns the entropies of Bernoulli variables with these means in [0, 1], elementwise, nats."""
     entropy: Tensor = -(torch.special.xlogy(values, values) + torch.special.xlogy(1 - values, 1 - values))
     return entropy
 
 
 def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL divergence of q(z|x) from N(0, I) for each latent dimension, averaged over the batch.
+    """Returns the KL divergence of q(z|x) from N(0, I) for each latent dimension, averaged over the batch.
 
-    Args: mean, log_variance, each (B, D).   Returns: (D,) in nats; the sum is the KL term of Higgins et al. 2017.
+    Args:
+        mean: Posterior means, (B, D).
+        log_variance: Posterior log-variances, (B, D).
+
+    Returns:
+        (D,) in nats; the sum is the KL term of Higgins et al. 2017.
     """
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
 
 
 def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-    """log N(latents; mean, exp(log_variance)), elementwise with broadcasting, nats."""
+    """Returns log N(latents; mean, exp(log_variance)) in nats.
+
+    The three arguments are broadcast against each other, and the density is computed elementwise.
+    """
     return -0.5 * (math.log(2 * math.pi) + log_variance + (latents - mean).square() * torch.exp(-log_variance))
 
 
 def _stratified_log_weights(batch_size: int, dataset_size: int) -> Tensor:
-    """log importance weights (B, B) of minibatch stratified sampling (Chen et al. 2018, appendix C)."""
+    """Returns the log importance weights (B, B) of minibatch stratified sampling (Chen et al. 2018, appendix C)."""
     n, m = dataset_size, batch_size - 1
     weights = torch.full((batch_size, batch_size), 1 / m)
     stratum = (n - m) / (n * m)
@@ -99,11 +127,19 @@ def _stratified_log_weights(batch_size: int, dataset_size: int) -> Tensor:
 def total_correlation_terms(
     latents: Tensor, mean: Tensor, log_variance: Tensor, dataset_size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The three parts of the KL of Chen et al. 2018, Eq. 2, by minibatch stratified sampling.
+    """Estimates the three parts of the KL of Chen et al. 2018, Eq. 2, by minibatch stratified sampling.
 
-    The weights join *after* the sum over latents for the joint density; adding them before counts them D times.
-    Args: latents, mean, log_variance, (B, D), B ≥ 2; dataset_size, images in the training split.
-    Returns: mutual information, total correlation, dimension-wise KL; scalars, nats. Their sum estimates the KL.
+    The weights of the joint density are added *after* the sum over latents; adding them before would count them D
+    times.
+
+    Args:
+        latents: (B, D), B ≥ 2.
+        mean: Posterior means, (B, D).
+        log_variance: Posterior log-variances, (B, D).
+        dataset_size: Number of images in the training split.
+
+    Returns:
+        Mutual information, total correlation and dimension-wise KL; scalars, nats. Their sum estimates the KL.
     """
     zeros = torch.zeros_like(latents)
     log_q_given_x = gaussian_log_density(latents, mean, log_variance).sum(1)

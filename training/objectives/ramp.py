@@ -1,4 +1,4 @@
-"""The capacity C that rises over a run (Burgess et al. 2018), for the objectives that follow it."""
+"""The capacity C of Burgess et al. 2018, which rises over a run, for the objectives that follow it."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -14,19 +14,19 @@ PAPER_CAPACITY_STEPS = 100_000
 
 
 class CapacityRamp(Objective):
-    """Settings of a capacity C that moves linearly from its start to its end, and then stays."""
+    """Settings of a capacity C that changes linearly from its start to its end, and then stays constant."""
 
     capacity_start: float = Field(0.0, description="C at step 0.", ge=0, le=10_000, json_schema_extra=unit("nats"))
     capacity_max: float = Field(
         25.0,
-        description="C at the end of its ramp; lower than capacity_start, C falls.",
+        description="C at the end of its ramp; C falls if this is below capacity_start.",
         ge=0,
         le=10_000,
         json_schema_extra=unit("nats"),
     )
     capacity_steps: int | None = Field(
         None,
-        description="Length of the ramp; empty: half of num_steps, at most the paper's 100 000.",
+        description="Length of the ramp; empty: half of num_steps, but at most the paper's 100 000.",
         ge=0,
         le=100_000_000,
         json_schema_extra=unit("steps"),
@@ -40,7 +40,7 @@ class CapacityRamp(Objective):
     )
 
     def capacity_at(self, step: int, least: float = 0.0) -> float:
-        """Returns C of a step in nats: its ramp, but at least `least`. Lengths must be in steps."""
+        """Returns C at a step in nats, but at least `least`; lengths must already be in steps."""
         assert self.capacity_steps is not None
         return max(linear_ramp(step, self.capacity_start, self.capacity_max, self.capacity_steps), least)
 
@@ -61,7 +61,7 @@ class CapacityRamp(Objective):
         return self.replace(capacity_steps=round(share * num_steps), capacity_epochs=None)
 
     def warnings(self, record: Record) -> dict[str, str]:
-        """Returns warnings of a KL far from C, and of a ramp that the run does not reach the end of."""
+        """Returns warnings about a KL far from C, and about a run that ends before the ramp."""
         found = super().warnings(record)
         assert record.final_capacity is not None
         if "capacity" in record.metrics and self._is_settled(record):
@@ -72,45 +72,45 @@ class CapacityRamp(Objective):
         short_of = record.final_capacity - self.capacity_max
         if short_of * (self.capacity_start - self.capacity_max) > 0:
             found["short ramp"] = (
-                f"the run ends before C has come to {self.capacity_max:g} nats: capacity_steps is {self.capacity_steps}"
+                f"the run ends before C has reached {self.capacity_max:g} nats: capacity_steps is {self.capacity_steps}"
             )
         return found
 
     def _is_settled(self, record: Record) -> bool:
-        """Returns whether the KL should have come to rest at C."""
+        """Returns whether the KL should have settled at C."""
         return record.step >= record.num_steps or record.metrics["capacity"] == record.final_capacity
 
     def _why_far(self, record: Record, distance: float) -> str:
-        """Returns the reason why the KL is far from C, where it is known, as the end of the warning."""
+        """Returns the known reason why the KL is far from C, as the end of the warning; empty where none is known."""
         return ""
 
 
 class CapacityPenalty(Penalty):
-    """A penalty that follows C, and remembers the least C that the weights it began with allow."""
+    """A penalty that follows C, and stores the least C that the initial weights allow."""
 
     objective: CapacityRamp
 
     def __init__(self, objective: CapacityRamp, facts: RunFacts) -> None:
         super().__init__(objective, facts)
         self.least_capacity = 0.0
-        """C never falls below this: the KL of the model that the run began with would be pressed to 0."""
+        """Lower bound of C, in nats. Without it, C = 0 would press the KL of an initial model to 0."""
 
     def capacity_at(self, step: int) -> float:
-        """Returns C of a step in nats."""
+        """Returns C at a step in nats."""
         return self.objective.capacity_at(step, self.least_capacity)
 
     def metrics(self, step: int) -> dict[str, float]:
-        """Returns C and, where there is one, β."""
+        """Returns C, and β where it is a function of the step."""
         return {"capacity": self.capacity_at(step)} | super().metrics(step)
 
     def begin_from_model(self, kl: float) -> None:
-        """Lets C begin at the model's KL."""
+        """Makes C begin at the model's KL, in nats."""
         self.least_capacity = min(kl, self.objective.capacity_max)
 
     def state(self) -> dict[str, Any]:
-        """Returns the numbers that a checkpoint keeps."""
+        """Returns the numbers that a checkpoint stores."""
         return {"least_capacity": self.least_capacity}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `state` gave."""
+        """Restores the output of `state`."""
         self.least_capacity = state.get("least_capacity", 0.0)

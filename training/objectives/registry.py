@@ -1,4 +1,4 @@
-"""All objectives by name: the one line that a new objective adds beside its own file. Free of torch."""
+"""Lists all objectives by name; a new objective adds one line here beside its own file. Free of torch."""
 
 from training.objectives.annealed import Annealed
 from training.objectives.base import Objective
@@ -24,5 +24,5 @@ DEFAULT = Controlled.name
 
 
 def readers_of(setting: str) -> list[str]:
-    """Returns the names of the objectives that read a setting; none for a setting of every run, or of none."""
+    """Returns the names of the objectives that read a setting; empty for a common or an unknown setting."""
     return [name for name, objective in OBJECTIVES.items() if setting in objective.model_fields]

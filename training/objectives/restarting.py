@@ -1,4 +1,4 @@
-"""The restart that brings pruned latents back, for the objectives whose early pressure prunes them."""
+"""Settings of the restart, which revives pruned latents, for the objectives whose high initial β prunes them."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
@@ -17,9 +17,10 @@ class Restarting(Objective):
     restart_step: int | None = Field(
         None,
         description=(
-            "Step at which the network is drawn anew, with every latent alive, and for restart_steps learns from the "
-            "old encoder where the active dimensions lie: latents that early pressure pruned come back. C is at its "
-            "end from then on. Empty: by restart_fraction (controlled), none (annealed)."
+            "Step at which the network is drawn anew, with all latents alive. For restart_steps it learns the "
+            "positions of the active dimensions from the old encoder, so that latents which a high β pruned come back. "
+            "C is at its end from then on. Empty: restart_fraction decides (controlled), or there is no restart "
+            "(annealed)."
         ),
         ge=1,
         json_schema_extra=unit("steps"),
@@ -33,10 +34,10 @@ class Restarting(Objective):
     restart_components: int | None = Field(
         None,
         description=(
-            "How many latents, those that carried least, learn principal components of what the old network could not "
-            "reproduce, for restart_steps: small things and colours, which training otherwise passes over. Fewer than "
-            "latent_dim. Empty: 3, but at most a third of the latents, for pictures in colour where β is steered; else "
-            "none. Without a restart it has no effect."
+            "Number of latents that learn principal components of the old network's residual for restart_steps, namely "
+            "those that carried least. The residual shows small things and colours, which training otherwise misses. "
+            "It must be below latent_dim. Empty: 3, but at most a third of the latents, for pictures in colour with "
+            "the objective controlled; else none. The setting has no effect without a restart."
         ),
         ge=0,
         le=64,
@@ -44,9 +45,10 @@ class Restarting(Objective):
     restart_axes: Literal["found", "independent"] = Field(
         "found",
         description=(
-            "At which angle the old encoder shows its latents at a restart. found: its own, which is luck in part; "
-            "independent: turned to where they are as independent as can be, which sets x and y of a sprite apart "
-            "(experimental); with fewer than 2 000 images they stay as found. Without a restart it has no effect."
+            "Angle of the latents that the new network learns from the old encoder at a restart. found: as they "
+            "settled, which is partly arbitrary; independent: rotated until they are as independent as possible, which "
+            "separates x and y of a sprite (experimental); with fewer than 2 000 images they stay as found. The "
+            "setting has no effect without a restart."
         ),
     )
 
@@ -61,13 +63,13 @@ class Restarting(Objective):
         return inherited.replace(restart_steps=self.restart_steps or max(1, num_steps // 2))
 
     def for_pictures(self, num_channels: int, latent_dim: int) -> Self:
-        """Returns the objective with its number of restart_components, none where it was left open."""
+        """Returns the objective with a value for restart_components, which is 0 if unset."""
         if self.restart_components is not None:
             return self
         return self.replace(restart_components=0)
 
     def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
-        """Returns the objective without a restart, which would throw the weights away, unless one is asked for."""
+        """Returns the objective without a restart, which would destroy the weights, unless `given` requests one."""
         return (
             super()
             .for_trained_weights(given)
@@ -79,13 +81,13 @@ class Restarting(Objective):
         )
 
     def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that components leave a latent for something else."""
+        """Checks that at least one latent does not learn a component."""
         super().check_run(batch_size, latent_dim)
         if (self.restart_components or 0) >= latent_dim:
             raise ConfigError("restart_components", f"must be fewer than the {latent_dim} latents")
 
     def warnings(self, record: Record) -> dict[str, str]:
-        """Returns warnings of a restart that never comes, and of settings that only a restart reads."""
+        """Returns warnings about a restart after the end of the run, and about settings that only a restart reads."""
         found = super().warnings(record)
         if (self.restart_step or 0) >= record.num_steps:
             found["no restart"] = f"the run ends before its restart: restart_step is {self.restart_step}"

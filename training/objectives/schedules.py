@@ -1,32 +1,54 @@
-"""Schedules: pure functions of the step."""
+"""Schedules of objectives, as pure functions of the step."""
 
 import math
 
 LEAST_BETA = 1e-4
-"""Of a β that is steered: nothing to a network, and yet not far from where β matters again."""
+"""Least value of an adjusted β. It has no effect on a network, but is close enough to values that do."""
 
 
 def linear_ramp(step: int, start: float, end: float, num_steps: int) -> float:
-    """`start` at step 0, `end` from step `num_steps` on, a straight line between. The capacity C of Burgess, Eq. 8."""
+    """Returns `start` at step 0, `end` from step `num_steps` on, and a straight line between them.
+
+    The capacity C of Burgess et al. 2018, Eq. 8, follows this ramp.
+
+    Args:
+        step: The step, counted from 0.
+        start: The first value.
+        end: The last value.
+        num_steps: Length of the ramp, in steps.
+    """
     if step >= num_steps:
         return end
     return start + (end - start) * step / num_steps
 
 
 def geometric_decay(step: int, start: float, end: float, num_steps: int) -> float:
-    """`start` at step 0, `end` from step `num_steps` on, the same factor every step between."""
+    """Returns `start` at step 0, `end` from step `num_steps` on, and a constant factor per step between them.
+
+    Args:
+        step: The step, counted from 0.
+        start: The first value, above 0.
+        end: The last value, above 0.
+        num_steps: Length of the decay, in steps.
+    """
     if step >= num_steps:
         return end
     return float(start * (end / start) ** (step / num_steps))
 
 
 def steered_beta(beta: float, kl: float, capacity: float, *, gain: float, least: float) -> float:
-    """β of the next step: higher while the KL is above C, lower while it is below, at least `least`.
+    """Returns β of the next step, which rises while the KL is above C and falls while it is below.
 
-    Integral control of log β, after ControlVAE (Shao et al. 2020) and GECO (Rezende and Viola 2018). The distance
-    counts relative to 1 + C: the first nats, which come fast, are met as well as the last.
-    Args: beta, of this step; kl, its batch mean, and capacity, nats; gain, change of log β for a distance of 1 + C.
+    This is integral control of log β, after ControlVAE (Shao et al. 2020) and GECO (Rezende and Viola 2018). The
+    distance is relative to 1 + C, so that the KL follows the first nats, which come fast, as well as the last.
+
+    Args:
+        beta: β of this step.
+        kl: Batch mean of the KL, nats.
+        capacity: C, nats.
+        gain: Change of log β for a distance of 1 + C.
+        least: Least β.
     """
     change = gain * (kl - capacity) / (1 + capacity)
-    # A KL that runs away must not overflow β in one step; 0 would be a β that never comes back.
+    # The bounds keep a diverging KL from overflowing β in one step, and β from reaching 0, where it would stay.
     return min(max(beta * math.exp(min(max(change, -1.0), 1.0)), least, LEAST_BETA), 1e6)

@@ -354,8 +354,8 @@ def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service)
     # Two objectives read gamma, each with a default of its own.
     assert schema["properties"]["gamma"] == {
         "type": "number",
-        "description": "capacity: Weight γ of |KL − C|; where gamma is given and no objective, capacity is meant "
-        "(default 1000); factorvae: Weight γ of the total correlation; the paper has 10 to 100 (default 40).",
+        "description": "capacity: Weight γ of |KL − C|; a request with gamma but no objective selects capacity "
+        "(default 1000); factorvae: Weight γ of the total correlation; the paper uses 10 to 100 (default 40).",
         "minimum": 0,
         "maximum": 1e6,
         "x-objectives": ["capacity", "factorvae"],

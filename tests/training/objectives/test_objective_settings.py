@@ -85,7 +85,7 @@ def test_an_unknown_setting_suggests_the_nearest(name: str, wrong: str, meant: s
         TrainingConfig(objective=name, **{wrong: 1})
     assert caught.value.field == wrong
     if meant is not None:
-        assert caught.value.message == f"is no setting of a training run; did you mean {meant}?"
+        assert caught.value.message == f"is not a setting of a training run; did you mean {meant}?"
 
 
 @pytest.mark.parametrize("name", OWN)

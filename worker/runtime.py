@@ -1,4 +1,4 @@
-"""What a worker process works with, opened once. This module loads no torch."""
+"""The stores and the state of a worker process, opened once. This module loads no torch."""
 
 import functools
 import os

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Flags:
-    """What was requested of a job while a worker holds it."""
+    """The requests to a job that a worker holds."""
 
     cancel: bool = False
     pause: bool = False
@@ -183,7 +183,7 @@ class ClaimKeeper:
         self._thread.join()
 
     def look(self) -> Flags:
-        """Returns what was requested of the holder.
+        """Returns the requests to the holder.
 
         Redis is asked only when the lease may have run out, which happens when this process was frozen.
         """

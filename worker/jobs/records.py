@@ -1,4 +1,4 @@
-"""What a job is: its states, the table of transitions, its record, its events and its errors.
+"""Jobs: their states, the table of transitions, their records, events and errors.
 
 This module loads no torch.
 """

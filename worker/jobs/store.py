@@ -1,4 +1,4 @@
-"""The job store: everything that changes jobs. This module loads no torch.
+"""The job store, which makes, changes and deletes jobs. This module loads no torch.
 
 The record is the truth. A queue message is a wake-up that carries only an id, and may come twice, late or never.
 """

@@ -1,4 +1,4 @@
-"""The sweeper: repairs what a died worker or a wiped Redis left behind. This module loads no torch.
+"""The sweeper, which repairs what a dead worker or a wiped Redis left behind. This module loads no torch.
 
 Every worker runs it in a thread; a lock lets one sweep at a time. Each pass takes jobs from workers whose lease ran
 out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. If Redis was wiped

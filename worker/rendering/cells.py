@@ -92,7 +92,7 @@ def panels(rendered: Rendered) -> tuple[Panel, Panel]:
 
 
 def draw_edge(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int) -> None:
-    """Draws a fine line around a picture, whose edge could not be seen where it is as light as the paper.
+    """Draws a fine line around a picture, whose edge would otherwise be invisible where it is as light as the paper.
 
     Args:
         draw: Draws on the sheet.

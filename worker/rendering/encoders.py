@@ -1,4 +1,4 @@
-"""Frames → files: PNG, animated WebP, MP4 and zip; GIF is in gif.py. Equal frames give equal bytes; no torch.
+"""Encoding of frames as PNG, animated WebP, MP4 and zip; gif.py encodes GIF. Equal frames give equal bytes; no torch.
 
 Frames are uint8, (T, H, W, C) with C 1 (grey) or 3 (RGB), in the order in which they were decoded; the encoders play
 them forward or back and forth.

@@ -1,4 +1,4 @@
-"""Visual features of decoded frames, as numbers; free of torch.
+"""Visual features of decoded frames, as numbers; no torch.
 
 Frames are float (N, T, H, W, C) in [0, 1]: N starts, T steps along one dimension. Every feature is (N, T).
 """

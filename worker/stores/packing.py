@@ -1,7 +1,7 @@
 """Packing in a child process, so that a worker's interpreter lock stays free for its other threads.
 
-Packed by threads of the render worker, dSprites left so little of the lock that a traversal of 2 s took 18 s, and those
-behind it waited for minutes.
+When threads of the render worker packed dSprites, they left so little of the lock that a traversal of 2 s took 18 s,
+and the next ones waited for minutes.
 
 The two processes exchange lines of JSON. The child reports its progress and goes on when the parent answers, so it does
 no further work for a parent that was frozen, has died, or no longer needs the pack. This module loads no torch.

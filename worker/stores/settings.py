@@ -127,12 +127,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
-        """allowed_hosts, one by one."""
+        """The host names in allowed_hosts."""
         return _listed(self.allowed_hosts)
 
     @property
     def allowed_origin_names(self) -> tuple[str, ...]:
-        """allowed_origins, one by one, as browsers write them."""
+        """The origins in allowed_origins, as browsers write them."""
         return tuple(_DEFAULT_PORT.sub(r"\1", origin) for origin in _listed(self.allowed_origins))
 
     @property
@@ -218,7 +218,7 @@ def socket_url(socket: Path) -> str:
 
 
 def _listed(value: str | None) -> tuple[str, ...]:
-    """The entries of a list separated by commas, in lower case."""
+    """Returns the entries of a list separated by commas, in lower case."""
     return tuple(entry for part in (value or "").split(",") if (entry := part.strip().lower()))
 
 

@@ -39,9 +39,9 @@ class MethodsMiddleware:
         """Returns the methods of the routes at a request's path."""
         found = []
         for method in _METHODS:
-            asked = {**scope, "method": method}
+            with_method = {**scope, "method": method}
             for route in self.router.routes:
-                if route.matches(asked)[0] is Match.FULL and (method == "GET" or not isinstance(route, Mount)):
+                if route.matches(with_method)[0] is Match.FULL and (method == "GET" or not isinstance(route, Mount)):
                     found.append(method)
                     break
         return found
@@ -54,25 +54,25 @@ class MethodsMiddleware:
         return ", ".join([*methods, "OPTIONS"]) if methods else ""
 
     def _completing(self, scope: Scope, send: Send) -> Send:
-        asked = dict(scope)  # A mount changes path and root_path.
+        request_scope = dict(scope)  # A mount changes path and root_path.
 
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 405:
                 headers = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
-                message = {**message, "headers": [*headers, (b"allow", self._allow(asked).encode())]}
+                message = {**message, "headers": [*headers, (b"allow", self._allow(request_scope).encode())]}
             await send(message)
 
         return send_completed
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs GET and sends only its headers; the server then ends a stream as if its client had disconnected."""
-        asked = {**scope, "method": "GET"}
+        get_scope = {**scope, "method": "GET"}
 
         async def send_start(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if "route" in asked:
-                    scope["route"] = asked["route"]
+                if "route" in get_scope:
+                    scope["route"] = get_scope["route"]
                 await send(message)
                 await send({"type": "http.response.body", "body": b""})
 
-        await self.app(asked, receive, send_start)
+        await self.app(get_scope, receive, send_start)

@@ -22,7 +22,7 @@ BAR_WIDTH = 10
 
 
 class CliError(RuntimeError):
-    """A command cannot do what the user asked for; the message is a sentence."""
+    """A command cannot be carried out; the message is a sentence."""
 
 
 def fail(message: str) -> None:

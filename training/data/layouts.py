@@ -1,4 +1,4 @@
-"""Published folder layouts: labels of pictures, from their names and from the lists beside them; free of torch."""
+"""Published folder layouts: labels of pictures from their names and from the lists beside them; free of torch."""
 
 import csv
 import hashlib
@@ -65,8 +65,8 @@ def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout
     Args:
         names: Relative POSIX paths of all files.
         read_text: Returns the text of one of them.
-        layout: As ImageFolder.layout.
-        split: As ImageFolder.split.
+        layout: See ImageFolder.layout.
+        split: See ImageFolder.split.
 
     Raises:
         DatasetError: wrong_layout or bad_labels.

@@ -1,4 +1,4 @@
-"""Packed data sets: every image decoded once, into one uint8 array that training maps into memory.
+"""Packed data sets, whose images are decoded once into one uint8 array that training maps into memory.
 
 A pack is a folder of dataset.json, images.npy (N, H, W, C), rejected.jsonl and, if they are known, factors.npy (N, F),
 split.npy (N,) and identities.npy (N,). pack_writer.py writes it.
@@ -28,10 +28,10 @@ IMAGES_FILE = "images.npy"
 REJECTED_FILE = "rejected.jsonl"
 STAMP_FILE = ".verified.json"
 KEPT_FOLDER = ".pack"
-"""Name, in a run's folder, of the pack that the run began with."""
+"""Name of the folder, in a run's folder, with the pack that the run began with."""
 SPLITS = ("train", "validation", "test")
 LABELS = ("factors", "split", "identities")
-"""Names of the arrays that a pack may hold beside its images."""
+"""Names of the arrays that a pack may have beside its images."""
 
 
 class PackError(ValueError):
@@ -40,7 +40,7 @@ class PackError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PackInfo:
-    """The description of a pack, as dataset.json holds it."""
+    """The description of a pack, which is the content of dataset.json."""
 
     id: str
     name: str
@@ -67,12 +67,12 @@ class PackInfo:
 
     @property
     def image_size(self) -> int:
-        """Height and width, px."""
+        """The height and width of the images, px."""
         return self.preprocessing.image_size
 
     @property
     def num_channels(self) -> int:
-        """1 or 3."""
+        """The number of channels, 1 or 3."""
         return self.preprocessing.num_channels
 
     def to_json(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def read_pack_info(folder: Path) -> PackInfo:
 
 
 def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:
-    """Reads which files were left out; only the first `limit` of them if it is given."""
+    """Returns the files that were left out, or the first `limit` of them."""
     with (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape") as lines:
         return [Rejected(**json.loads(line)) for line in itertools.islice(lines, limit)]
 

@@ -18,10 +18,10 @@ UDR_MIN_KL_NATS = 0.01
 
 @dataclass(frozen=True)
 class UdrScores:
-    """How much models agree with each other."""
+    """The agreement of models with each other."""
 
     model_scores: Matrix
-    """(M,), one a model; a higher score means more agreement with the others."""
+    """(M,), the score of each model; a higher one means more agreement with the others."""
     pairwise: Matrix
     """(M, M), zeros on the diagonal."""
 

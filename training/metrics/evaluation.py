@@ -1,7 +1,7 @@
 """Evaluation of a trained network on a packed set: losses, active dimensions and disentanglement scores.
 
-Every score is computed from codes, and no image is encoded twice for it. If no score that draws groups (factor_vae,
-beta_vae) is asked for, only the images that the others draw are encoded: 15 000 of the 737 280 of dSprites.
+Every score is computed from codes, and no image is encoded twice for it. Without the scores that draw groups
+(factor_vae, beta_vae), only the images that the others draw are encoded, which are 15 000 of the 737 280 of dSprites.
 """
 
 import os
@@ -55,9 +55,9 @@ class Evaluation:
     """grid (factors uniform and independent, as in the papers), rows (as the set has them), or None (no factors)."""
     factor_names: list[str]
     factor_entropies: list[float]
-    """(F,) nats, the entropy of each factor in the sample: the most that a dimension can know of it."""
+    """(F,) nats, the entropy of each factor in the sample, which bounds the information about it."""
     correlation: list[list[float]]
-    """(D, F), |Pearson's r| of each dimension with each factor; of little meaning for a factor without order."""
+    """(D, F), |Pearson's r| of each dimension with each factor; it says little about a factor without an order."""
     mutual_information: list[list[float]]
     """(D, F) nats, of each dimension with each factor."""
     reconstruction_loss: float
@@ -84,7 +84,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a scorer needs beside the points."""
+    """The arguments of a scorer beside the points."""
 
     rng: np.random.Generator
     seed: int
@@ -106,8 +106,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Computes losses and disentanglement scores of a network on a packed set.
 
-    The value of a score depends on the network, the set and the seed alone. Which other scores are asked for changes
-    only the batches of the encoder, and with them the rounding of codes.
+    The value of a score depends only on the network, the set and the seed. The other requested scores change the
+    batches of the encoder, and with them only the rounding of codes.
 
     Args:
         network: The network, on `device`.
@@ -259,7 +259,7 @@ def _encoded_points(
 
 
 def _scores(points: Points, metrics: Sequence[str], seed: int, num_threads: int, report: Progress) -> dict[str, Score]:
-    """Computes the scores that are asked for, the cheap ones first."""
+    """Computes the requested scores, the cheap ones first."""
     scores: dict[str, Score] = {}
     for metric in (name for name in METRICS if name in metrics):
         report(metric, 0, 1)

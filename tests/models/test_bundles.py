@@ -137,13 +137,13 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
         b'{"metrics": {"mig": 1' + b"0" * 400 + b"}}",
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_is_refused(text: bytes) -> None:
+def test_anything_but_a_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": text, "model.safetensors": b""}))
     assert refused.value.code == "invalid_description"
 
 
-def test_a_card_tells_what_the_description_knows() -> None:
+def test_a_card_has_the_facts_of_the_description() -> None:
     info = replace(INFO, training={"objective": "beta", "beta": 4.0})
     card = model_card(info)
     expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)

@@ -231,7 +231,7 @@ def _odd_head(state: State) -> None:
 
 
 @pytest.mark.parametrize("change", [_without, _extra, _misshapen, _double, _infinite, _odd_head])
-def test_tensors_that_are_not_the_architectures_are_refused(tmp_path: Path, change: Callable[[State], None]) -> None:
+def test_tensors_of_another_architecture_are_refused(tmp_path: Path, change: Callable[[State], None]) -> None:
     state = published_disentangling_vae(64, 1, 5)
     change(state)
     with pytest.raises(ImportRefused) as refused:
@@ -295,7 +295,7 @@ def test_a_storage_that_the_file_does_not_fill_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(1000)])
 @pytest.mark.parametrize("format", ["auto", "bundle", "safetensors", "disentangling-vae", "1konny"])
-def test_what_is_no_model_is_refused(tmp_path: Path, data: bytes, format: str) -> None:
+def test_a_file_without_a_model_is_refused(tmp_path: Path, data: bytes, format: str) -> None:
     with pytest.raises(ImportRefused):
         import_model(tmp_path / "m", data, format=format, spec=None)
     assert not (tmp_path / "m").exists()

@@ -57,7 +57,7 @@ def test_the_noise_decides_the_sample() -> None:
     ("field", "value"),
     [("image_size", 48), ("num_channels", 2), ("latent_dim", 0), ("latent_dim", 2.5), ("architecture", "resnet")],
 )
-def test_a_network_that_cannot_be_is_refused_by_its_field(field: str, value: object) -> None:
+def test_an_impossible_network_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         NetworkConfig(**{field: value})
     assert caught.value.field == field

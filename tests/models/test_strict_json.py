@@ -40,6 +40,6 @@ def test_deep_nesting_is_a_value_error(depth: int) -> None:
 @pytest.mark.parametrize(
     "text", ["NaN", "Infinity", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[1", "\ufeff1", ""]
 )
-def test_what_is_not_finite_bounded_json_is_refused(text: str) -> None:
+def test_json_that_is_not_finite_or_too_deep_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         loads(text)

@@ -93,14 +93,14 @@ def test_the_calling_thread_has_one_thread_inside_and_all_while_parts_pause(netw
         assert torch.get_num_threads() == 4, "a batch too small for parts is passed with all threads"
 
 
-def test_as_many_parts_as_leave_the_fewest_threads_idle() -> None:
+def test_the_number_of_parts_leaves_the_fewest_threads_idle() -> None:
     assert [num_parts(threads, 64) for threads in (1, 2, 3, 4, 5, 6, 7, 8, 16)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
     assert [num_parts(threads, 64) for threads in (11, 13, 32)] == [5, 6, 8]
     assert num_parts(6, 32) == 3, "of at least 8 images: three of two threads rather than four of one"
     assert num_parts(5, 7) == 1
 
 
-def test_an_error_in_a_part_is_the_callers_and_the_next_batch_is_passed(network: VAE) -> None:
+def test_an_error_in_a_part_is_raised_and_the_next_batch_passes(network: VAE) -> None:
     torch.set_num_threads(2)
     images, noise = batch_of(64)
     with Parts(network, "bernoulli", CPU, 64) as parts:

@@ -73,9 +73,7 @@ def test_a_record_is_in_tensorboards_file_before_it_is_reported(pack: Pack, tmp_
     assert steps == [[4, 8, 12, 16], [20, 24]]
 
 
-def test_a_full_disk_ends_a_run_and_does_not_hang_it(
-    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_a_run_without_hanging(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -125,7 +125,7 @@ def test_a_model_that_ships_keeps_its_description(api: Service, worker: Runtime)
     assert api.client.get(f"/models/{shipped}").json()["metrics"] == before
 
 
-def test_a_name_that_was_given_meanwhile_stays(api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rename_during_an_evaluation_is_kept(api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a model that is renamed while it is evaluated, then it keeps the name and gets the scores."""
     asked = ask(api, dataset="squares", metrics=["mig"])
 
@@ -141,7 +141,7 @@ def test_a_name_that_was_given_meanwhile_stays(api: Service, worker: Runtime, mo
 
 
 @pytest.mark.parametrize("wish", ["cancel", "stop the worker"])
-def test_an_evaluation_ends_when_it_is_told_to(
+def test_an_evaluation_stops_when_a_stop_is_requested(
     api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch, wish: str
 ) -> None:
     """Given an evaluation that would never end, then a wish ends it, and the model stays as it was."""
@@ -177,7 +177,7 @@ def test_an_evaluation_ends_when_it_is_told_to(
         assert_problem(api.client.get(asked["links"]["self"]), 404, "unknown_job")
 
 
-def test_what_cannot_be_evaluated_fails_with_a_code(api: Service, worker: Runtime) -> None:
+def test_an_impossible_evaluation_fails_with_a_code(api: Service, worker: Runtime) -> None:
     damaged = api.settings.home / "models" / "tiny" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-8])
     asked = ask(api, dataset="squares")

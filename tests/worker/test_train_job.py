@@ -152,7 +152,9 @@ def test_a_job_says_its_length_before_it_begins_and_its_phase_as_it_works(
     assert (done["step"], done["phase"], done["phase_fraction"]) == (6, None, None)
 
 
-def test_an_open_number_of_channels_is_the_pictures(services: Runtime, create: Create, tmp_path: Path) -> None:
+def test_a_job_without_a_number_of_channels_takes_the_pictures(
+    services: Runtime, create: Create, tmp_path: Path
+) -> None:
     assert services.jobs.get(create().id).request["config"]["num_channels"] is None
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     np.save(tmp_path / "colours.npy", pixels)
@@ -213,7 +215,7 @@ def test_cancelling_stops_a_training(services: Runtime, create: Create) -> None:
 
 
 @pytest.mark.parametrize("interruption", ["pause", "stop the worker", "wipe Redis and stop the worker"])
-def test_an_interrupted_training_ends_as_if_nothing_had_been(
+def test_an_interrupted_training_ends_with_the_same_model(
     services: Runtime, settings: Settings, create: Create, interruption: str
 ) -> None:
     num_steps = 120
@@ -327,7 +329,7 @@ def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: 
         ({"batch_size": 4, "learning_rate": 10.0, "objective": "beta", "num_steps": 2000}, "diverged"),
     ],
 )
-def test_what_cannot_be_done_fails_with_a_code(
+def test_an_impossible_training_fails_with_a_code(
     services: Runtime, create: Create, tmp_path: Path, options: dict[str, Any], code: str
 ) -> None:
     zipfile.ZipFile(tmp_path / "broken.zip", "w").close()
@@ -356,7 +358,7 @@ def test_a_bug_fails_the_job_and_not_the_worker(
     assert error["code"] == "internal_error"
 
 
-def test_too_little_memory_is_said_and_no_bug(
+def test_too_little_memory_is_reported_and_not_logged_as_a_bug(
     services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object, **__: object) -> None:
@@ -420,9 +422,7 @@ def labelled(services: Runtime, tmp_path: Path) -> str:
     return services.datasets.add_path("labelled", tmp_path / "labelled.npz").id
 
 
-def test_scores_that_are_asked_for_land_in_the_job_and_in_the_model(
-    services: Runtime, create: Create, labelled: str
-) -> None:
+def test_requested_scores_are_in_the_job_and_in_the_model(services: Runtime, create: Create, labelled: str) -> None:
     job = create(labelled, evaluate=("mig", "modularity"))
     work_on(services, job.id)
     done = services.jobs.get(job.id)
@@ -482,7 +482,7 @@ def test_a_training_whose_evaluation_is_stopped_has_made_its_model(
 # Packing
 
 
-def test_a_set_is_packed_once_for_all_who_need_it(services: Runtime, create: Create) -> None:
+def test_a_set_is_packed_once_for_all_jobs_that_need_it(services: Runtime, create: Create) -> None:
     preprocessing = Preprocessing(image_size=32, num_channels=1)
     packing = request_pack(services.jobs, "squares", preprocessing)
     assert request_pack(services.jobs, "squares", preprocessing) == packing

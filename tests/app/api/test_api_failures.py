@@ -204,7 +204,7 @@ def test_every_failure_is_a_problem(
         ("/datasets/dsprites/packs", {"content": b" " * 2_000_000, "headers": JSON}, MAX_JSON_BYTES, ""),
     ],
 )
-def test_what_is_too_large_is_told_the_limit_and_its_setting(
+def test_the_refusal_of_a_large_body_names_the_limit_and_its_setting(
     api: Service, path: str, request_: dict[str, Any], limit: int, setting: str
 ) -> None:
     answer = api.client.post(path, **request_)
@@ -242,7 +242,7 @@ def test_every_kind_of_problem_has_a_description(api: Service) -> None:
         assert api.client.get(f"/problems/{code}").json() == {"code": code, "status": kind.status, "title": kind.title}
 
 
-def test_a_bug_is_a_500_that_tells_nothing(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_a_500_without_details(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
@@ -253,7 +253,7 @@ def test_a_bug_is_a_500_that_tells_nothing(api: Service, monkeypatch: pytest.Mon
     assert "secret" not in answer.text
 
 
-def test_405_names_the_methods_that_there_are(api: Service) -> None:
+def test_405_names_the_allowed_methods(api: Service) -> None:
     assert "GET" in api.client.put("/healthz").headers["allow"]
 
 
@@ -266,7 +266,7 @@ def test_a_full_queue_refuses_more(redis_process: str, tmp_path: Path) -> None:
         assert_problem(full.client.post("/traversals", data=form), 429, "too_many_jobs")
 
 
-def test_an_api_that_cannot_look_for_colours_asks(
+def test_an_api_that_cannot_look_for_colours_asks_for_the_number_of_channels(
     api: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image of the API has no h5py, nor does this one now."""
@@ -281,7 +281,7 @@ def test_an_api_that_cannot_look_for_colours_asks(
     assert [error["field"] for error in body["errors"]] == ["num_channels"]
 
 
-def test_without_redis_what_needs_it_says_so(redis_process: str, tmp_path: Path) -> None:
+def test_without_redis_work_is_refused_and_stored_results_are_served(redis_process: str, tmp_path: Path) -> None:
     """Given a Redis that is away, then work is refused with 503, and what lies in storage is served."""
     with service(tmp_path / "home", redis_process) as running:
         url = f"unix://{tmp_path}/nobody.sock"
@@ -303,7 +303,7 @@ def test_without_redis_what_needs_it_says_so(redis_process: str, tmp_path: Path)
             assert "betavae_redis_up 0.0" in client.get("/metrics").text
 
 
-def test_a_redis_that_is_frozen_is_told_while_the_client_still_waits(redis_process: str, tmp_path: Path) -> None:
+def test_a_frozen_redis_is_reported_while_the_client_still_waits(redis_process: str, tmp_path: Path) -> None:
     requests: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", "/readyz", {}),
         ("GET", "/train-jobs", {}),

@@ -66,7 +66,7 @@ schema = schemathesis.openapi.from_dict(create_app(Settings(home=Path("nowhere")
     derandomize=True,
     database=None,
 )
-def test_no_request_breaks_it(case: "Case[Any]", api: Service) -> None:
+def test_no_request_breaks_the_api(case: "Case[Any]", api: Service) -> None:
     answer = case.call(base_url=api.url, headers={"Prefer": "wait=0"}, timeout=30)
     body = answer.json() if answer.status_code >= 400 and answer.content else {}
     if answer.status_code >= 400:

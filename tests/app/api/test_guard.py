@@ -86,14 +86,14 @@ def _ask_without_host(api: Service, path: str, more: str = "") -> bytes:
         return connection.recv(4096).split(b"\r\n")[0]
 
 
-def test_a_request_without_a_host_gets_health_alone(api: Service) -> None:
+def test_a_request_without_a_host_gets_only_the_health_check(api: Service) -> None:
     assert b" 200 " in _ask_without_host(api, "/healthz")
     assert b" 421 " in _ask_without_host(api, "/models")
     assert b" 421 " in _ask_without_host(api, "/healthz", "Host: evil.example\r\n")
 
 
 @pytest.mark.parametrize(("host", "status"), [("10.1.2.3:8000", 200), ("10.1.2.4:8000", 421)])
-def test_the_address_that_a_connection_comes_in_on_is_a_name_of_the_service(host: str, status: int) -> None:
+def test_the_address_of_a_connection_is_an_allowed_host(host: str, status: int) -> None:
     """A server that listens on 0.0.0.0 learns its address from the connection."""
     guard = GuardMiddleware(PlainTextResponse("passed"), hosts=["localhost"], origins=[])
     scope = {
@@ -182,20 +182,20 @@ def test_a_foreign_form_makes_nothing(api: Service) -> None:
         {"Host": "[::1]:9", "Origin": "http://[::1]:9"},
     ],
 )
-def test_its_own_pages_and_clients_that_are_no_browsers_may(api: Service, headers: dict[str, str]) -> None:
+def test_requests_of_its_own_pages_and_of_other_clients_are_answered(api: Service, headers: dict[str, str]) -> None:
     sent = {name: value.replace("OWN", api.url) for name, value in headers.items()}
     answer = api.client.put("/models/default", json={"id": "tiny"}, headers=sent)
     assert answer.status_code == 200, answer.text
 
 
-def test_safe_requests_of_other_sites_are_answered_without_leave_to_read(api: Service) -> None:
+def test_safe_requests_of_other_sites_are_answered_without_cors_headers(api: Service) -> None:
     for method in ("GET", "HEAD", "OPTIONS"):
         answer = api.client.request(method, "/models", headers={"Origin": "https://evil.example"})
         assert answer.status_code in (200, 204)
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_setting_lets_other_origins_in(open_api: Service) -> None:
+def test_a_setting_allows_other_origins(open_api: Service) -> None:
     preflight = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type, prefer"}
     for origin in ("https://lab.example", "http://lab.example:3000"):
         headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
@@ -220,7 +220,7 @@ def test_a_setting_lets_other_origins_in(open_api: Service) -> None:
 # What a browser is told.
 
 
-def test_no_answer_may_be_taken_for_another_type(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_sniffed_as_another_type(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError
 
@@ -252,7 +252,7 @@ def test_no_answer_may_be_taken_for_another_type(api: Service, monkeypatch: pyte
         assert answer.headers.get_list("referrer-policy") == ["no-referrer"], answer.request.url
 
 
-def test_pages_run_nothing_but_what_is_served_here(api: Service) -> None:
+def test_pages_run_only_files_of_this_service(api: Service) -> None:
     answer = api.client.get("/docs")
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     for name in ("default-src", "frame-ancestors", "base-uri", "form-action"):
@@ -263,7 +263,7 @@ def test_pages_run_nothing_but_what_is_served_here(api: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/", "/train-jobs/?limit=3", "/"])
-def test_redirects_name_no_host(api: Service, path: str) -> None:
+def test_redirects_are_relative(api: Service, path: str) -> None:
     answer = api.client.get(path, headers={"Host": "localhost:1"})
     assert answer.status_code == 307
     target = urlsplit(answer.headers["location"])

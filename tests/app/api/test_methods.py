@@ -54,7 +54,7 @@ def test_head_is_get_without_the_body(api: Service, path: str) -> None:
     assert left == right
 
 
-def test_options_and_head_of_nothing_are_404(api: Service) -> None:
+def test_options_and_head_of_an_unknown_path_are_404(api: Service) -> None:
     assert api.client.options("/nope").status_code == 404
     assert api.client.head("/nope").status_code == 404
 
@@ -68,7 +68,7 @@ def test_head_of_an_event_stream_ends(api: Service) -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_numbers_count_head_under_its_route(api: Service) -> None:
+def test_metrics_count_head_under_its_route(api: Service) -> None:
     api.client.head("/models/tiny")
     assert (
         'betavae_http_requests_total{method="HEAD",route="/models/{model_id}",status="200"}'

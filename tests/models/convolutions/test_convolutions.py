@@ -89,7 +89,9 @@ def assert_float32_of(found: Tensor, exact: Tensor) -> None:
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+def test_both_directions_and_the_gradient_of_the_weights_equal_torch(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
     fine, coarse, weight = (tensor.to(memory_format=memory_format) for tensor in maps_of(shape))
     assert convolutions.fits(fine, weight, transposed=False)
     assert convolutions.fits(coarse, weight, transposed=True)
@@ -109,7 +111,7 @@ def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memor
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("shape", [SHAPES[2], *SHAPES[-2:]])
-def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
+def test_a_bias_and_a_relu_equal_torch(shape: tuple[int, ...]) -> None:
     fine, coarse, weight = maps_of(shape)
     bias = torch.randn(2 * len(weight))[::2]
     down = convolutions.convolution(fine, weight, bias, rectify=True)
@@ -120,7 +122,7 @@ def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.usefixtures("level")
-def test_what_is_no_number_stays_none() -> None:
+def test_nan_stays_nan() -> None:
     """A ReLU that made it 0 would hide that a run has diverged."""
     fine, coarse, weight = maps_of(SHAPES[1])
     fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
@@ -136,7 +138,7 @@ def test_an_image_comes_out_the_same_in_every_batch() -> None:
 
 
 @pytest.mark.usefixtures("level")
-def test_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fine, _, weight = maps_of(SHAPES[1])
     assert convolutions.fits(fine, weight, transposed=False)
     for images, kernel in (
@@ -229,7 +231,7 @@ def test_the_log_line_says_which_convolutions_train_and_what_is_missing(monkeypa
 @pytest.mark.parametrize(
     "content", ["", "int unrelated(void) { return 1; }", "int convolutions_interface(void) { return 0; }"]
 )
-def test_a_library_that_is_none_of_ours_is_not_used(
+def test_a_foreign_library_is_not_used(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = tmp_path / "library.so"
@@ -247,5 +249,5 @@ def test_a_library_that_is_none_of_ours_is_not_used(
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C compiler")
-def test_they_are_compiled_where_there_is_a_compiler() -> None:
+def test_they_are_compiled_if_there_is_a_compiler() -> None:
     assert find_spec(convolutions.MODULE) is not None

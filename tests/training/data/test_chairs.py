@@ -75,7 +75,7 @@ def test_faces_are_shaded_differently() -> None:
     assert bright - dark > 40
 
 
-def test_turning_half_round_swaps_front_and_back() -> None:
+def test_half_a_turn_swaps_front_and_back() -> None:
     front, back = chair(azimuth=0), chair(azimuth=16)
     assert np.abs(front - front[:, ::-1]).max(axis=2).mean() < np.abs(front - back).max(axis=2).mean()
 

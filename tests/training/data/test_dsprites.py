@@ -110,7 +110,7 @@ def test_wrong_classes_are_refused(classes: list[list[int]]) -> None:
         dsprites.render(np.array(classes))
 
 
-def test_real_pictures_differ_in_one_pixel_of_eleven_thousand() -> None:
+def test_published_pictures_differ_in_one_pixel_of_eleven_thousand() -> None:
     folder = os.environ.get("TEST_DATA")
     if not folder or not (Path(folder) / "dsprites100.npz").is_file():
         pytest.skip("TEST_DATA names no folder with dsprites100.npz")

@@ -40,7 +40,7 @@ def age(store: JobStore, job_id: str, status: str, seconds: float = 1e6) -> None
     store.redis.zincrby(f"betavae:status:{status}", -seconds * 1000, job_id)
 
 
-def test_a_dead_workers_job_goes_back_with_a_message(store: JobStore, sent: list[str]) -> None:
+def test_a_dead_workers_job_is_requeued_with_a_message(store: JobStore, sent: list[str]) -> None:
     job_id = store.create("train", {}).id
     store.claim(job_id, "worker")
     sent.clear()
@@ -139,7 +139,7 @@ def test_a_state_that_could_not_be_stored_is_stored_later(
     assert store.get(job_id).status == "cancelled"
 
 
-def test_old_traversal_jobs_and_orphaned_files_go(store: JobStore, storage: LocalStorage) -> None:
+def test_old_traversal_jobs_and_orphaned_files_are_removed(store: JobStore, storage: LocalStorage) -> None:
     ids = {kind: store.create(kind, {}).id for kind in ("train", "traversal")}
     fresh = store.create("traversal", {}).id
     for job_id in (*ids.values(), fresh):

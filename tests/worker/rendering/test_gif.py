@@ -54,7 +54,7 @@ def test_colour_gifs_are_as_good_as_median_cut_on_every_frame(noise: int) -> Non
     assert ours > psnr(np.stack(each), frames)
 
 
-def test_reserved_colours_do_not_fade() -> None:
+def test_reserved_colours_are_exact() -> None:
     frames = smooth_frames(4)
     frames[:, 5:7, 5:7] = 214, 68, 44
     shown, _ = read_frames(encode_gif(frames, 10, "forward", [(214, 68, 44)]))

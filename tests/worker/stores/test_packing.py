@@ -83,7 +83,7 @@ def test_the_limits_reach_the_child(pictures: Path, tmp_path: Path) -> None:
         )
 
 
-def test_what_fails_in_the_child_fails_as_it_does_here(tmp_path: Path) -> None:
+def test_a_failure_in_the_child_is_raised_in_the_parent(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DatasetError) as here:
@@ -100,7 +100,7 @@ def test_what_fails_in_the_child_fails_as_it_does_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["progress", "check"])
-def test_whatever_is_raised_stops_the_child_and_leaves_nothing(
+def test_any_exception_stops_the_child_and_leaves_nothing(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     children = record_children(monkeypatch)
@@ -134,9 +134,7 @@ def record_children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[by
     return children
 
 
-def test_a_child_that_is_killed_is_told_apart_from_a_bad_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_child_is_distinguished_from_a_bad_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     children = record_children(monkeypatch)
     with pytest.raises(PackingDied, match="killed by SIGKILL: out of memory"):
         pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=lambda *_: children[0].kill(), check=nothing)
@@ -224,7 +222,7 @@ def test_a_worker_that_stops_hands_a_packing_back(services: Runtime) -> None:
     assert (job.status, job.error) == ("queued", None)
 
 
-def test_a_packing_says_what_it_does(services: Runtime) -> None:
+def test_a_packing_reports_its_progress(services: Runtime) -> None:
     seen = []
 
     def look(job_id: str) -> None:

@@ -41,7 +41,7 @@ def models(storage: LocalStorage, tmp_path: Path, make_model: Callable[..., Path
     return ModelRegistry(storage, pretrained=tmp_path / "pretrained")
 
 
-def test_shipped_and_stored_models_stand_side_by_side(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+def test_shipped_and_stored_models_are_listed_together(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
     model_id = models.add(make_model("My Faces"))
     assert model_id == "my-faces"
     assert [(r.id, r.shipped) for r in models.records()] == [("dsprites", True), ("my-faces", False)]
@@ -87,12 +87,12 @@ def test_renaming_keeps_the_id(models: ModelRegistry, make_model: Callable[..., 
 
 
 @pytest.mark.parametrize("model_id", ["none", "", "../x", "a/b", "default.json"])
-def test_an_unknown_model_is_unknown(models: ModelRegistry, model_id: str) -> None:
+def test_an_unknown_model_is_refused(models: ModelRegistry, model_id: str) -> None:
     with pytest.raises(UnknownModel):
         models.get(model_id)
 
 
-def test_a_damaged_model_costs_only_itself(models: ModelRegistry, storage: LocalStorage) -> None:
+def test_a_damaged_model_is_left_out_alone(models: ModelRegistry, storage: LocalStorage) -> None:
     storage.write_bytes("models/broken/model.json", b"{}")
     assert [r.id for r in models.records()] == ["dsprites"]
     with pytest.raises(UnknownModel):
@@ -125,7 +125,7 @@ def test_built_in_sets_are_always_there(datasets: DatasetRegistry) -> None:
     assert datasets.get("dsprites").status == "unpacked"
 
 
-def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: DatasetRegistry, pictures: Path) -> None:
+def test_a_changed_folder_is_noticed_when_a_training_begins(datasets: DatasetRegistry, pictures: Path) -> None:
     record = datasets.add_path("changing", pictures)
     datasets.pack(record.id, GREY)
     assert datasets.open(record.id, GREY, check_source=True) is not None
@@ -134,7 +134,7 @@ def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: Data
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
-def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRegistry, tmp_path: Path) -> None:
+def test_a_changed_archive_is_noticed_too(datasets: DatasetRegistry, tmp_path: Path) -> None:
     path = tmp_path / "pictures.npy"
     np.save(path, np.zeros((3, 32, 32), np.uint8))
     record = datasets.add_path("array", path)
@@ -144,7 +144,7 @@ def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRe
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
-def test_of_a_source_that_is_gone_the_pack_is_used(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
+def test_the_pack_of_a_missing_source_is_used(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
     array = tmp_path / "pictures.npy"
     np.save(array, np.zeros((3, 32, 32), np.uint8))
     for path in (pictures, array):
@@ -224,7 +224,7 @@ def test_a_set_has_as_many_channels_as_its_pictures_need(
         datasets.num_channels("nobody")
 
 
-def test_without_h5py_nobody_guesses_at_colours(
+def test_without_h5py_the_number_of_channels_is_not_guessed(
     datasets: DatasetRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The image of the API has none."""
@@ -258,7 +258,7 @@ def test_a_set_that_cannot_be_packed_says_why(datasets: DatasetRegistry, tmp_pat
     assert record.error == {"code": error.value.code, "message": error.value.message}
 
 
-def test_what_is_no_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
+def test_a_path_without_a_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "garbage.zip").write_bytes(b"no zip")
@@ -277,6 +277,6 @@ def test_equal_data_set_names_get_ids_of_their_own(datasets: DatasetRegistry, pi
 
 
 @pytest.mark.parametrize("dataset_id", ["none", "", "../x", "A B"])
-def test_an_unknown_data_set_is_unknown(datasets: DatasetRegistry, dataset_id: str) -> None:
+def test_an_unknown_data_set_is_refused(datasets: DatasetRegistry, dataset_id: str) -> None:
     with pytest.raises(UnknownDataset):
         datasets.get(dataset_id)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds the stack of docker-compose.yml, runs it, and breaks it on purpose; needs Docker, and Python alone.
+"""Builds the stack of docker-compose.yml, runs it, and breaks it on purpose; it needs only Docker and Python.
 
     python3 tests/docker_drills.py [--keep] [DRILL …]
 
@@ -45,11 +45,11 @@ CONFIG = {"image_size": 32, "latent_dim": 4, "batch_size": 32, "capacity_max": 8
 
 
 class DrillError(AssertionError):
-    """Something did not hold."""
+    """An expectation of a drill was not met."""
 
 
 def say(text: str) -> None:
-    """One line, with the time since the start."""
+    """Prints a line with the time since the start."""
     print(f"drills {time.monotonic() - STARTED:6.1f} s  {text}", flush=True)
 
 
@@ -57,13 +57,13 @@ STARTED = time.monotonic()
 
 
 def expect(condition: object, text: str) -> None:
-    """Raises DrillError unless the condition holds."""
+    """Raises DrillError unless a condition is true."""
     if not condition:
         raise DrillError(text)
 
 
 def run(*command: str, check: bool = True, env: dict[str, str] | None = None, timeout: float = 900) -> str:
-    """Runs a command; returns what it printed."""
+    """Runs a command and returns its output."""
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -80,12 +80,12 @@ def run(*command: str, check: bool = True, env: dict[str, str] | None = None, ti
 
 
 def compose(*arguments: str, **options: Any) -> str:
-    """docker compose in the drills' project."""
+    """Runs docker compose in the drills' project, and returns its output."""
     return run("docker", "compose", "-p", PROJECT, *arguments, **options)
 
 
 def eventually(condition: Callable[[], Any], text: str) -> Any:
-    """The condition's first true value. Raises DrillError when there is none in time."""
+    """Returns the condition's first true value, and raises DrillError if there is none in time."""
     deadline = time.monotonic() + float(PATIENCE)
     while time.monotonic() < deadline:
         if value := condition():
@@ -95,7 +95,7 @@ def eventually(condition: Callable[[], Any], text: str) -> Any:
 
 
 def ask(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    """One HTTP request; (0, why) when nobody answers."""
+    """Sends an HTTP request; returns status and body, or 0 and the reason if there is no answer."""
     request = urllib.request.Request(
         URL + path, data=body, method=method, headers={k.replace("_", "-"): v for k, v in headers.items()}
     )
@@ -109,20 +109,20 @@ def ask(method: str, path: str, body: bytes | None = None, **headers: str) -> tu
 
 
 def get(path: str) -> Any:
-    """The JSON of a GET; None when it is not answered with 200."""
+    """Returns the JSON of a GET, or None if the status is not 200."""
     status, body = ask("GET", path)
     return json.loads(body) if status == 200 else None
 
 
 def post_json(path: str, value: object) -> Any:
-    """The JSON that a POST is answered with."""
+    """Sends JSON and returns the JSON of the answer."""
     status, body = ask("POST", path, json.dumps(value).encode(), Content_Type="application/json")
     expect(200 <= status < 300, f"POST {path}: {status} {body[:500]!r}")
     return json.loads(body)
 
 
 def post_form(path: str, accept: str = "application/json", **fields: str | bytes) -> tuple[int, bytes]:
-    """A multipart POST; bytes are sent as files."""
+    """Sends a multipart form, with bytes as files, and returns the answer."""
     boundary = "betavaedrills"
     parts = []
     for name, value in fields.items():
@@ -138,7 +138,7 @@ def post_form(path: str, accept: str = "application/json", **fields: str | bytes
 
 
 def png(x: int, y: int) -> bytes:
-    """A white square of 8 px on black, 32 px, as PNG."""
+    """Returns a PNG of 32 px with a white square of 8 px on black."""
     rows = b"".join(
         b"\0" + bytes(255 if x <= i < x + 8 and y <= j < y + 8 else 0 for i in range(32)) for j in range(32)
     )
@@ -151,7 +151,7 @@ def png(x: int, y: int) -> bytes:
 
 
 def squares() -> bytes:
-    """A zip of 400 pictures."""
+    """Returns a zip of 400 pictures."""
     stream, draw = io.BytesIO(), random.Random(0)
     with zipfile.ZipFile(stream, "w") as archive:
         for number in range(400):
@@ -160,22 +160,22 @@ def squares() -> bytes:
 
 
 def containers(service: str) -> list[str]:
-    """Ids of a service's containers."""
+    """Returns the ids of a service's containers."""
     return compose("ps", "-q", service).split()
 
 
 def inspect(container: str, template: str) -> str:
-    """One fact about a container."""
+    """Returns one property of a container."""
     return run("docker", "inspect", "-f", template, container).strip()
 
 
 def crash(container: str) -> None:
-    """Kills a container's main process from outside, which the restart policy takes for a crash."""
+    """Kills a container's main process from outside, which counts as a crash for the restart policy."""
     os.kill(int(inspect(container, "{{.State.Pid}}")), signal.SIGKILL)
 
 
 def start_job(num_steps: int) -> str:
-    """A training job that has begun and has a checkpoint."""
+    """Starts a training job, and returns its id when it has a checkpoint."""
     job = post_json(
         "/train-jobs", {"name": "drill", "dataset": "squares", "config": {**CONFIG, "num_steps": num_steps}}
     )
@@ -187,13 +187,13 @@ def start_job(num_steps: int) -> str:
 
 
 def is_past(job_id: str, step: int) -> Any:
-    """The job, once it has made that many steps."""
+    """Returns a job if it has reached this step, else None."""
     job = get(f"/train-jobs/{job_id}")
     return job if job and job["progress"]["step"] >= step else None
 
 
 def finished(job_id: str) -> Any:
-    """The job when it has succeeded."""
+    """Waits until a job has succeeded, and returns it."""
 
     def ended() -> Any:
         job = get(f"/train-jobs/{job_id}")
@@ -205,7 +205,7 @@ def finished(job_id: str) -> Any:
 
 
 def expect_resumed(job: Any) -> None:
-    """The job went on from a checkpoint and made a model."""
+    """Checks that a job resumed from a checkpoint and made a model."""
     expect(job["attempts"] >= 2, f"{job['attempts']} attempts")
     expect(job["resumed_from_step"], "it began anew instead of resuming")
     expect(get(f"/models/{job['model']}"), f"no model {job['model']}")
@@ -215,7 +215,7 @@ def expect_resumed(job: Any) -> None:
 
 
 def build_and_start() -> None:
-    """up --build --wait: healthy within a minute of the images being built."""
+    """Checks that `up --build --wait` is healthy within a minute after the images are built."""
     compose("build")
     began = time.monotonic()
     compose("up", "--wait", "--wait-timeout", PATIENCE)
@@ -235,7 +235,7 @@ def build_and_start() -> None:
 
 
 def containers_are_locked_down() -> None:
-    """Non-root, read-only, no capabilities, no new privileges, limits, an init, no published port but the API's."""
+    """Checks the users, file systems, privileges, limits, init and published ports of the containers."""
     for service in SERVICES:
         (container,) = containers(service)
         facts = json.loads(run("docker", "inspect", container))[0]
@@ -249,7 +249,7 @@ def containers_are_locked_down() -> None:
 
 
 def the_gpu_stays_in_its_overlay() -> None:
-    """docker/gpu.yml reserves a GPU for the workers, keeps their limits, and nothing else asks for one."""
+    """Checks that only docker/gpu.yml reserves a GPU, for the workers, whose limits stay."""
     plain = json.loads(compose("config", "--format", "json"))["services"]
     files = ("-f", "docker-compose.yml", "-f", "docker/gpu.yml")
     overlaid = json.loads(run("docker", "compose", *files, "config", "--format", "json"))["services"]
@@ -263,7 +263,7 @@ def the_gpu_stays_in_its_overlay() -> None:
 
 
 def upload_train_and_traverse() -> None:
-    """A data set goes up, a model is trained, a picture is traversed."""
+    """Uploads a data set, trains a model, and renders a traversal."""
     status, body = post_form("/datasets", name="squares", file=squares())
     expect(status in (200, 201, 202), f"POST /datasets: {status} {body[:500]!r}")
     job = post_json("/train-jobs", {"name": "first", "dataset": "squares", "config": {**CONFIG, "num_steps": 200}})
@@ -273,7 +273,7 @@ def upload_train_and_traverse() -> None:
 
 
 def kill_a_training_worker() -> None:
-    """kill -9 in mid-training: restarted, resumed, succeeded."""
+    """Kills a worker in mid-training; it restarts, and the job resumes and succeeds."""
     job_id = start_job(2500)
     (worker,) = containers("worker-train")
     crash(worker)
@@ -283,7 +283,7 @@ def kill_a_training_worker() -> None:
 
 
 def restart_redis() -> None:
-    """restart redis in mid-training: the job goes on and every job is still known."""
+    """Restarts Redis in mid-training; the job goes on, and every job is still known."""
     job_id = start_job(2500)
     before = {job["id"] for job in get("/train-jobs")["jobs"]}
     compose("restart", "redis")
@@ -292,7 +292,7 @@ def restart_redis() -> None:
 
 
 def down_and_up() -> None:
-    """down and up with the volumes kept, in mid-training: nothing is lost."""
+    """Takes the stack down and up in mid-training with its volumes; nothing is lost."""
     job_id = start_job(2500)
     jobs = {job["id"] for job in get("/train-jobs")["jobs"]}
     models = {model["id"] for model in get("/models")["models"]}
@@ -306,7 +306,7 @@ def down_and_up() -> None:
 
 
 def lose_redis() -> None:
-    """The volume of Redis is gone: jobs, models and the running training come back from storage."""
+    """Removes the volume of Redis; jobs, models and the running training are restored from the storage."""
     job_id = start_job(2500)
     jobs = {job["id"] for job in get("/train-jobs")["jobs"]}
     compose("down")
@@ -317,7 +317,7 @@ def lose_redis() -> None:
 
 
 def scale_rendering() -> None:
-    """--scale worker-render=3: the work spreads."""
+    """Runs three render workers, between which the work spreads."""
     compose("up", "-d", "--wait", "--wait-timeout", PATIENCE, "--no-recreate", "--scale", "worker-render=3")
     eventually(lambda: (get("/readyz") or {"workers": {"render": 0}})["workers"]["render"] == 3, "three workers")
     model = get("/train-jobs")["jobs"][-1]["model"]
@@ -337,7 +337,7 @@ def scale_rendering() -> None:
 
 
 def deploy_in_mid_training() -> None:
-    """New containers of an image built anew, in mid-training: the job goes on."""
+    """Replaces the containers by those of a new image in mid-training; the job goes on."""
     job_id = start_job(2500)
     compose("build")
     began = time.monotonic()
@@ -346,8 +346,8 @@ def deploy_in_mid_training() -> None:
     expect_resumed(finished(job_id))
 
 
-def wrong_settings_are_told() -> None:
-    """Each mistake is one clear line."""
+def wrong_settings_are_reported() -> None:
+    """Checks that each wrong setting is reported in one clear line."""
     cases = [
         ("worker-train", {"BETAVAE_DEVICE": "cuda:0"}, "was asked for"),
         ("worker-train", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
@@ -366,7 +366,7 @@ def wrong_settings_are_told() -> None:
 
 
 def an_unreachable_redis_is_waited_for() -> None:
-    """A wrong BETAVAE_REDIS_URL: the worker waits with one clear line."""
+    """Sets a wrong BETAVAE_REDIS_URL; the worker waits with one clear line."""
     name = f"{PROJECT}-lost"
     lost = "BETAVAE_REDIS_URL=redis://nowhere:6379/0"
     compose("run", "-d", "--name", name, "--no-deps", "-e", lost, "worker-render")
@@ -377,8 +377,8 @@ def an_unreachable_redis_is_waited_for() -> None:
         run("docker", "rm", "-f", name)
 
 
-def the_logs_read_like_a_story() -> None:
-    """No tracebacks, and every job's states."""
+def the_logs_show_every_state() -> None:
+    """Checks that the logs have no tracebacks and have every job's states."""
     logs = compose("logs", "--no-color", "api", "worker-train", "worker-render")
     expect("Traceback" not in logs, logs[-5000:])
     for job in get("/train-jobs")["jobs"]:
@@ -393,9 +393,9 @@ DRILLS = (
     kill_a_training_worker,
     restart_redis,
     scale_rendering,
-    the_logs_read_like_a_story,  # before new containers take the logs of the old ones with them
+    the_logs_show_every_state,  # before new containers take the logs of the old ones with them
     deploy_in_mid_training,
-    wrong_settings_are_told,
+    wrong_settings_are_reported,
     an_unreachable_redis_is_waited_for,
     down_and_up,
     lose_redis,
@@ -404,7 +404,7 @@ ALWAYS = (build_and_start, upload_train_and_traverse)
 
 
 def main() -> int:
-    """Runs all drills; the first that does not hold ends them."""
+    """Runs all drills, and stops at the first that fails."""
     try:
         compose("down", "-v", "--remove-orphans")
         wanted = {argument for argument in sys.argv[1:] if not argument.startswith("-")}

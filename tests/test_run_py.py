@@ -1,4 +1,4 @@
-"""run.py: what it needs, what it leaves behind, and when it installs."""
+"""run.py: its requirements, when it installs, and what a failure leaves behind."""
 
 import ast
 import importlib.util
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def run_py(tmp_path: Path) -> ModuleType:
-    """run.py, as a module that works on an empty folder with our pyproject.toml."""
+    """The module run.py, which works on an empty folder with our pyproject.toml."""
     shutil.copy(ROOT / "run.py", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     spec = importlib.util.spec_from_file_location("run_py", tmp_path / "run.py")
@@ -148,7 +148,7 @@ def test_a_failed_installation_leaves_no_stamp(
 
 
 class Became(Exception):
-    """The process would have become another one."""
+    """The process would have been replaced by another program."""
 
 
 @pytest.mark.parametrize(

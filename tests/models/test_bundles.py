@@ -1,4 +1,4 @@
-"""Bundles: what goes in comes out, the same bytes each time; hostile zips cost nothing and are refused."""
+"""Bundles are read as they were written, with the same bytes each time; hostile zips are refused at no cost."""
 
 import io
 import json
@@ -153,7 +153,7 @@ def test_a_card_has_the_facts_of_the_description() -> None:
     assert "| gamma |" not in model_card(steered)
     for text in ("32×32 grey", "dsprites (100 images)", "41.50 nats", "moves right", "0.31", "r 0.99", "not stated"):
         assert text in card
-    # The dimension that carries most comes first.
+    # The dimension with the largest KL comes first.
     assert card.index("| 1 | 3.50") < card.index("| 0 | 0.01")
 
 

@@ -1,4 +1,4 @@
-"""Foreign checkpoints: every value ends where the published network would use it, and nothing else gets in."""
+"""Foreign checkpoints: every value gets the place where the published network uses it, and nothing else is read."""
 
 import io
 import json
@@ -27,7 +27,7 @@ State = dict[str, Tensor]
 
 
 def published_disentangling_vae(size: int, channels: int, latent_dim: int, seed: int = 0) -> State:
-    """A state dict as YannDubs/disentangling-vae writes it, in its order."""
+    """Returns a state dict as YannDubs/disentangling-vae writes it, in its order."""
     g = torch.Generator().manual_seed(seed)
     at_64 = size == 64
 
@@ -58,7 +58,7 @@ def published_disentangling_vae(size: int, channels: int, latent_dim: int, seed:
 
 
 def run_disentangling_vae(state: State, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, log-variance and pixels, computed from the state dict as the published modules do."""
+    """Returns mean, log-variance and pixels, computed from the state dict as the published modules do."""
     functional, at_64 = nn.functional, "encoder.conv_64.weight" in state
 
     def layer(call: Callable[..., Tensor], x: Tensor, name: str, **settings: int) -> Tensor:
@@ -86,7 +86,7 @@ def run_disentangling_vae(state: State, images: Tensor, latents: Tensor) -> tupl
 
 
 class View(nn.Module):
-    """The reshaping module between the published layers; it counts in their numbering."""
+    """The reshaping module between the published layers, which has a number among them."""
 
     def __init__(self, *size: int) -> None:
         super().__init__()
@@ -241,7 +241,7 @@ def test_tensors_of_another_architecture_are_refused(tmp_path: Path, change: Cal
 
 
 class _Runs:
-    """Unpickled, it would make a folder."""
+    """An object that would make a folder if it were unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -261,7 +261,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
 
 
 def test_a_constructor_that_would_take_the_memory_is_refused(tmp_path: Path) -> None:
-    # weights_only itself allows bytearray, with a length of the file's choice.
+    # weights_only itself allows bytearray with a length from the file.
     pickled = b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R."
     with pytest.raises(ImportRefused) as refused:
         import_model(tmp_path / "m", _torch_zip(pickled))

@@ -1,4 +1,4 @@
-"""ONNX graphs give what torch gives, for any batch, and say how to feed them."""
+"""ONNX graphs equal torch for any batch, and describe their inputs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""JSON of strangers: nothing that is not finite, bounded JSON comes through."""
+"""JSON from clients: only finite values within bounds are accepted."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from models.strict_json import MAX_DEPTH, loads
 
 
 def _nested(depth: int, inner: str = "1") -> str:
-    """Lists and objects in turn, so many around `inner`."""
+    """Returns `inner` inside this many lists and objects in turn."""
     text = inner
     for i in range(depth):
         text = f"[{text}]" if i % 2 else f'{{"a": {text}}}'

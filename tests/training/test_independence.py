@@ -1,4 +1,4 @@
-"""Mixed latents are turned to independence, and nothing else is turned."""
+"""Mixed latents are rotated to independence, and other latents are not."""
 
 import numpy as np
 import pytest

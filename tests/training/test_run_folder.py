@@ -34,7 +34,7 @@ def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(
     with pytest.raises(KeyboardInterrupt):
         train(SMALL, pack, run_folder=tmp_path, on_progress=die)
     assert list((tmp_path / "previews").iterdir())
-    # Pictures of another size, which would not fit into one animation.
+    # Pictures of another size would not fit into one animation.
     result = train(SMALL.replace(latent_dim=6), pack, run_folder=tmp_path)
     assert result.outcome == "completed"
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
@@ -52,7 +52,7 @@ def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None
     (tmp_path / "run" / "model" / "mine.txt").write_text("mine")
     train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path / "run", resume=False)
     assert (tmp_path / "run" / "model" / "mine.txt").exists()
-    # A link is removed, what it leads to stays.
+    # A link is removed, but its target stays.
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "kept.txt").write_text("kept")
     (tmp_path / "linked").mkdir()

@@ -1,4 +1,4 @@
-"""The restart within a run: when it comes, and how its lessons are computed."""
+"""The restart within a run: its time, and the computation of its lessons."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def long_teaching() -> TrainingConfig:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of images whose targets a teacher computed, call by call."""
+    """The number of images whose targets a teacher computed in each call."""
     counts: list[int] = []
     targets = Teacher.targets
 
@@ -135,7 +135,7 @@ def test_lessons_that_are_needed_once_are_computed_batch_by_batch(
 
 
 def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path) -> None:
-    """Plateaus of the old network tell nothing about the one that is drawn anew."""
+    """Plateaus of the old network say nothing about the new one."""
     config = SMALL.replace(
         objective="annealed",
         learning_rate_schedule="plateau",

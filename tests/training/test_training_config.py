@@ -126,15 +126,15 @@ def test_a_changed_objective_keeps_settings_that_differ_from_their_default() -> 
     config = TrainingConfig(objective="capacity", capacity_max=7.0, gamma=10.0, learning_rate=1e-3)
     changed = config.replace(objective="controlled")
     assert changed == TrainingConfig(objective="controlled", capacity_max=7.0, learning_rate=1e-3)
-    # The default γ of capacity is not factorvae's.
+    # The default γ of factorvae differs from that of capacity.
     assert config.replace(gamma=1000.0, objective="factorvae").objective == FactorVAE(gamma=1000.0)
     assert config.replace(gamma=1000.0).replace(objective="factorvae").objective == FactorVAE(gamma=40.0)
-    # An objective that is given whole keeps nothing.
+    # A whole objective keeps nothing of the earlier one.
     assert config.replace(objective=Controlled()).objective == Controlled()
 
 
 def test_a_stored_config_may_hold_settings_of_other_objectives() -> None:
-    """Jobs and checkpoints of earlier versions hold all settings, flat."""
+    """Jobs and checkpoints of earlier versions have all settings at the top level."""
     others = {name: field.default for name, field in all_settings().items()}
     config = TrainingConfig(objective="annealed", beta=2.0, num_steps=7)
     assert config_from_json(others | config_to_json(config)) == config

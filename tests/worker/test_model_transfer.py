@@ -1,4 +1,4 @@
-"""Models come in and go out over HTTP: the API hands files on, a worker answers."""
+"""Import and export of models over HTTP: the API passes files on, and a worker answers."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from worker.stores.storage import LocalStorage
 
 @pytest.fixture
 def api(redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """The application over a data folder with one model; calls are answered by a thread, as a render worker would."""
+    """The application on a data folder with one model; a thread answers calls in the place of a render worker."""
     settings = Settings(home=tmp_path, redis_url=redis_server, device="cpu")
     add_model(LocalStorage(tmp_path), "tiny")
     runtime = open_runtime(settings)

@@ -1,4 +1,4 @@
-"""Training as a job: from the request to a model, and every way of being interrupted."""
+"""Training as a job, from the request to a model, with every kind of interruption."""
 
 import json
 import os
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Forty pictures of a square somewhere, and one file that is none."""
+    """Forty pictures of a square in different places, and one file that is not a picture."""
     folder, rng = tmp_path / "pictures", np.random.default_rng(0)
     folder.mkdir()
     for i in range(40):
@@ -112,7 +112,7 @@ def test_a_job_becomes_a_model(services: Runtime, create: Create) -> None:
 
 
 def test_a_job_of_an_earlier_version_becomes_a_model(services: Runtime, create: Create) -> None:
-    """Jobs of earlier versions hold the settings of every objective."""
+    """Jobs of earlier versions have the settings of every objective."""
     request = create(objective="beta", beta=2.0).request
     of_every_objective = {name: field.default for name, field in all_settings().items()} | {"beta": 4.0}
     config = of_every_objective | request["config"]
@@ -266,7 +266,7 @@ def test_a_training_that_goes_on_keeps_its_number_of_channels(
 def test_a_training_that_goes_on_keeps_its_images(
     services: Runtime, settings: Settings, create: Create, pictures: Path
 ) -> None:
-    """Though the folder has changed, and another job has packed it anew."""
+    """The folder has changed, and another job has packed it anew."""
     whole, job = create(num_steps=120), create(num_steps=120)
     work_on(services, whole.id)
     in_mid_training(services, job.id, services.stopping.set)
@@ -287,7 +287,7 @@ def test_a_training_that_goes_on_keeps_its_images(
 def test_another_machine_goes_on_with_a_runs_records(
     settings: Settings, pictures: Path, tmp_path: Path, create: Create
 ) -> None:
-    """The storage is remote, so that a machine has only what the one before it has brought there."""
+    """The storage is remote, so that a machine has only the files that the previous one uploaded."""
     remote = {"storage_url": f"local://{tmp_path / 'remote'}"}
     machines = [
         open_runtime(settings.model_copy(update=remote | {"home": tmp_path / name})) for name in ("first", "second")
@@ -385,7 +385,7 @@ def test_a_worker_that_is_stopping_begins_nothing(services: Runtime, create: Cre
     assert services.jobs.get(job.id).status == "queued"
 
 
-# Starting from a model, and evaluating what came out
+# Start from a model, and evaluation
 
 
 def test_a_training_that_starts_from_a_model_says_so_and_begins_at_step_0(services: Runtime, create: Create) -> None:
@@ -566,7 +566,7 @@ def test_a_real_worker_trains_stops_on_sigterm_and_goes_on(
         worker.send_signal(signal.SIGTERM)
         printed, log = worker.communicate(timeout=60)
         assert worker.returncode == 0
-        assert "MainProcess" not in f"{printed} {log}"  # Celery's own words.
+        assert "MainProcess" not in f"{printed} {log}"  # This is a text of Celery.
         assert services.jobs.get(job.id).status == "queued"
         assert workers_alive(services.jobs.redis)["train"] == 0
         story = [f"job {job.id}: running (train, attempt 1)", f"job {job.id}: queued (worker stopping)", "stopped"]

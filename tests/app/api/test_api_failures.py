@@ -1,4 +1,4 @@
-"""Every failure over HTTP has the same shape, and costs nothing else."""
+"""Every failure over HTTP has the same shape and leaves nothing behind."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def _bomb() -> bytes:
-    """A PNG that declares 60 000 × 60 000 pixels in 1 kB."""
+    """Returns a PNG of 1 kB that declares 60 000 × 60 000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
@@ -230,7 +230,7 @@ def test_a_zip_without_a_picture_is_refused_when_it_is_uploaded(api: Service, na
 
 
 def test_failures_leave_nothing_behind(api: Service) -> None:
-    """Given all the failures above, then there is no job, no data set and no temporary file of them."""
+    """After all failures above, there is no job, no data set and no temporary file of them."""
     assert api.client.get("/train-jobs").json()["jobs"] == []
     assert {d["kind"] for d in api.client.get("/datasets").json()["datasets"]} == {"builtin"}
     assert list((api.settings.home / "tmp").iterdir()) == []
@@ -247,7 +247,7 @@ def test_a_bug_is_a_500_without_details(api: Service, monkeypatch: pytest.Monkey
         raise RuntimeError("secret")
 
     monkeypatch.setattr("worker.stores.models.ModelRegistry.records", fail)
-    # uvicorn ends a connection on which an exception came up to it; the client must not take it for its next request.
+    # uvicorn closes a connection after an exception, so the client must not use it for its next request.
     answer = api.client.get("/models", headers={"Connection": "close"})
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text
@@ -269,7 +269,7 @@ def test_a_full_queue_refuses_more(redis_process: str, tmp_path: Path) -> None:
 def test_an_api_that_cannot_look_for_colours_asks_for_the_number_of_channels(
     api: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image of the API has no h5py, nor does this one now."""
+    """Here h5py cannot be imported, as in the image of the API."""
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["images"] = np.zeros((4, 32, 32, 3), np.uint8)
     upload = {"file": ("set.h5", (tmp_path / "set.h5").read_bytes())}
@@ -282,7 +282,7 @@ def test_an_api_that_cannot_look_for_colours_asks_for_the_number_of_channels(
 
 
 def test_without_redis_work_is_refused_and_stored_results_are_served(redis_process: str, tmp_path: Path) -> None:
-    """Given a Redis that is away, then work is refused with 503, and what lies in storage is served."""
+    """While Redis is away, work is refused with 503, and the content of the storage is served."""
     with service(tmp_path / "home", redis_process) as running:
         url = f"unix://{tmp_path}/nobody.sock"
         services = running.settings.model_copy(update={"redis_url": url, "home": tmp_path / "home"})
@@ -329,7 +329,7 @@ def test_a_frozen_redis_is_reported_while_the_client_still_waits(redis_process: 
         for answer in answers:
             body = assert_problem(answer, 503, "job_store_unavailable")
             assert "errors" not in body
-            # 4 s, and what a busy machine takes; it was 40 s.
+            # The limit is 4 s plus the delay of a busy machine; it was 40 s before.
             assert answer.elapsed.total_seconds() < 12, answer.request.url
         assert api.client.get("/train-jobs").status_code == 200
 
@@ -348,7 +348,7 @@ def test_the_description_lists_the_problems_of_every_route(api: Service) -> None
 
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
-    # Two objectives read gamma, each with a default of its own.
+    # Two objectives have a setting gamma, each with its own default.
     assert schema["properties"]["gamma"] == {
         "type": "number",
         "description": "capacity: Weight γ of |KL − C|; where gamma is given and no objective, capacity is meant "

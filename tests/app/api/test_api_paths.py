@@ -1,4 +1,4 @@
-"""The whole path over HTTP, against real workers: images in, a model, traversals and numbers out."""
+"""The whole path over HTTP with real workers, from images to a model, traversals and metrics."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def _traverse(api: Service, seed: int = 0, **fields: Any) -> httpx.Response:
 
 
 def _events(api: Service, job_id: str, **headers: str) -> list[dict[str, Any]]:
-    """All events of a job until the stream ends by itself."""
+    """Returns all events of a job until the stream ends by itself."""
     events: list[dict[str, Any]] = []
     event: dict[str, str] = {}
     with api.client.stream("GET", f"/train-jobs/{job_id}/events", headers=headers) as stream:
@@ -65,7 +65,7 @@ def _train(api: Service, **body: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dataset(api: Service) -> dict[str, Any]:
-    """An uploaded set of 40 pictures and two files that are none."""
+    """An uploaded set of 40 pictures and two files that are not pictures."""
     answer = api.client.post("/datasets", data={"name": "Shapes"}, files={"file": ("a.zip", zip_of_pictures(broken=2))})
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == "/datasets/shapes"

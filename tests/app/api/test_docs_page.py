@@ -1,4 +1,4 @@
-"""/docs shows the whole API, with nothing that comes from elsewhere."""
+"""/docs shows the whole API without any file from another host."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""No web page but the service's own can drive it: hosts, origins, and what a browser is told with every answer."""
+"""The guard against other sites' web pages: hosts, origins, and the security headers of every answer."""
 
 import http.server
 import os
@@ -26,14 +26,14 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 @pytest.fixture(scope="module")
 def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The HTTP process without workers, with the settings that it has by default."""
+    """The HTTP process without workers, with its default settings."""
     with service(tmp_path_factory.mktemp("guard"), redis_process) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def open_api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One that other names lead to, and that pages of another origin may use."""
+    """The HTTP process with further host names and with an origin whose pages may use it."""
     origins = "https://lab.example:443, http://lab.example:3000"
     home = tmp_path_factory.mktemp("open")
     settings: dict[str, Any] = {"allowed_hosts": "vae.example", "allowed_origins": origins, "max_upload_bytes": 1000}
@@ -203,7 +203,7 @@ def test_a_setting_allows_other_origins(open_api: Service) -> None:
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
         asked = open_api.client.options("/models/default", headers={"Origin": origin, **preflight})
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
-        # The first is refused by our limits, the second by the framework's, whose answers are replaced.
+        # Our limits refuse the first one, and the framework, whose answers are replaced, refuses the second.
         for body in ({"content": b" " * 2_000_000}, {"files": {"image": ("a.png", b" " * 2_000_000)}}):
             large = open_api.client.post("/traversals", headers={"Origin": origin}, **body)
             assert_problem(large, 413, "upload_too_large")
@@ -217,7 +217,7 @@ def test_a_setting_allows_other_origins(open_api: Service) -> None:
         assert "access-control-allow-origin" not in asked.headers
 
 
-# What a browser is told.
+# Security headers.
 
 
 def test_no_answer_is_sniffed_as_another_type(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +283,7 @@ def test_every_operation_says_that_it_may_be_refused() -> None:
 
 @contextmanager
 def _foreign_page(html: str) -> Iterator[str]:
-    """A page on another origin of this machine; gives its address."""
+    """Serves a page on another origin of this machine, and yields its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -293,7 +293,7 @@ def _foreign_page(html: str) -> Iterator[str]:
             self.wfile.write(html.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -322,9 +322,9 @@ async function attack(base, cancel) {
 
 @pytest.mark.browser
 def test_a_page_of_another_origin_can_change_nothing(api: Service) -> None:
-    """Given a page on localhost and on 127.0.0.1 at another port, then its posts make nothing and stop nothing.
+    """The posts of a page on localhost and on 127.0.0.1 at another port make nothing and stop nothing.
 
-    The same post of the service's own page is done.
+    The same post from the service's own page succeeds.
     """
     if not CHROMIUM.exists():
         if os.environ.get("CI"):

@@ -1,4 +1,4 @@
-"""The embedded broker, with the real server."""
+"""The embedded broker with a real server."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ Start = Callable[[Path], tuple[subprocess.Popen[bytes], str]]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server on a folder and waits until it answers; returns its process and URL."""
+    """Starts a server on a folder, waits until it answers, and returns its process and URL."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:

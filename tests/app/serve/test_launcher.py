@@ -51,7 +51,7 @@ print("stopped cleanly", flush=True)
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The condition's first true value; fails when there is none in time."""
+    """Returns the condition's first true value, and fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -74,7 +74,7 @@ class Run:
         return [line.split(" ", 1)[1] for line in self.log.read_text().splitlines() if line.startswith(word)]
 
     def pids(self) -> dict[str, int]:
-        """The newest process of each child."""
+        """Returns the newest process of each child."""
         return {name: int(pid) for name, pid in (line.split() for line in self.lines("started"))}
 
     def finish(self) -> str:
@@ -187,7 +187,7 @@ def test_a_bound_socket_listens_before_the_service_answers() -> None:
 
 
 def test_a_data_folder_is_locked_once(tmp_path: Path) -> None:
-    """The lock belongs to the open file, so a second one in this process is refused as another process would be."""
+    """The lock belongs to the open file, so a second one in this process is refused like one in another process."""
     descriptor = launcher._lock(tmp_path)
     with pytest.raises(launcher.LaunchError, match=f"process {os.getpid()}.*already serves.*BETAVAE_HOME"):
         launcher._lock(tmp_path)

@@ -1,4 +1,4 @@
-"""The compiled convolutions equal torch's up to float32's rounding, at every level, and exist where they can."""
+"""The compiled convolutions equal torch's up to float32's rounding at every level."""
 
 import ctypes
 import logging
@@ -39,7 +39,7 @@ SHAPES = [
 
 @pytest.fixture(scope="session")
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Every level, compiled for this processor: the compiler makes several short vectors of a long one."""
+    """Every level, compiled for this processor, where the compiler makes several short vectors of a long one."""
     if not COMPILER:
         pytest.skip("no C compiler")
     if "avx2" not in LEVELS and platform.machine() not in ("aarch64", "arm64"):
@@ -59,7 +59,7 @@ def use_lowered(level: str, library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(params=[f"{level}{kind}" for level in convolutions.LEVELS for kind in ("", "-lowered")])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each level in turn: with its own instructions, and lowered to those of this processor."""
+    """Each level in turn, with its own instructions and lowered to those of this processor."""
     name, _, lowered = request.param.partition("-")
     if lowered:
         use_lowered(name, request.getfixturevalue("lowered"), monkeypatch)
@@ -72,7 +72,7 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def maps_of(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """A fine map, a coarse one, and weights between them."""
+    """Returns a fine map, a coarse map, and weights between them."""
     torch.manual_seed(0)
     num, fine, height, width, coarse = shape
     weight = torch.randn(coarse, fine, 4, 4) / (4 * fine**0.5)
@@ -123,7 +123,7 @@ def test_a_bias_and_a_relu_equal_torch(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.usefixtures("level")
 def test_nan_stays_nan() -> None:
-    """A ReLU that made it 0 would hide that a run has diverged."""
+    """A ReLU that turned NaN into 0 would hide that a run has diverged."""
     fine, coarse, weight = maps_of(SHAPES[1])
     fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
     assert convolutions.convolution(fine, weight, rectify=True)[1].isnan().any()
@@ -147,7 +147,7 @@ def test_unsupported_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
         (fine[:, :, :6], weight),
         (fine[:, :3], weight[:, :3]),
         (fine, weight[:16]),
-        # What no convolution takes: torch says so, and nobody reads behind the end of something.
+        # torch refuses arguments that no convolution takes, and nothing is read out of bounds.
         (fine[:, :1].expand(-1, 64, -1, -1), weight),
         (fine[:, :1], weight[:, :3]),
         (fine, weight.double()),

@@ -1,4 +1,4 @@
-"""Arrays as people save them: what values count to, what colours are seen, and what packing costs."""
+"""Arrays as people save them: the range of their values, their colours, and the cost of packing."""
 
 import tracemalloc
 from collections.abc import Callable

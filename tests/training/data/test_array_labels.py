@@ -1,4 +1,4 @@
-"""Labels of arrays as people save them: what is taken for a published set, for factors, or for neither."""
+"""Labels of arrays as people save them: published sets, other factors, and unusable labels."""
 
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def test_a_grid_of_seven_factors_is_mpi3d_or_keeps_its_own_names(
 @pytest.mark.parametrize("sizes", [(6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40)])
 @pytest.mark.parametrize("folded", [False, True])
 def test_mpi3d_as_published_is_recognised_by_its_shape(sizes: tuple[int, ...], size: int, folded: bool) -> None:
-    # The real file has 12 GB: only its header is needed to tell what it is.
+    # The real file has 12 GB, but its header is enough to recognise it.
     shape = (int(np.prod(sizes)), size, size, 3)
     pictures = StoredArray(
         shape=shape, dtype=np.dtype(np.uint8), read=lambda ranges: iter(()), grid=() if folded else sizes

@@ -1,4 +1,4 @@
-"""Readers find the pictures of a file, and read them in parts that fit into memory."""
+"""Readers find the pictures of a file and read them in parts that fit into memory."""
 
 from dataclasses import replace
 from pathlib import Path

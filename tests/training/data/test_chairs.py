@@ -1,4 +1,4 @@
-"""The built-in chairs: each factor shows, each image is a chair on white, the grid is in its order."""
+"""The built-in chairs: each factor is visible, each image is a chair on white, and the grid has its order."""
 
 import numpy as np
 import pytest

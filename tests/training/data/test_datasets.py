@@ -1,4 +1,4 @@
-"""Any set of images becomes a pack; a source says what it is, whether it has colours, and when it has changed."""
+"""Any set of images becomes a pack; a source has a kind, a number of channels and a fingerprint."""
 
 import io
 import json

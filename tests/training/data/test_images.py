@@ -1,4 +1,4 @@
-"""One picture, many files: what decoding must give, and what it must refuse."""
+"""Decoding of picture files of many formats, and refusal of damaged or hostile ones."""
 
 import io
 import struct
@@ -275,7 +275,7 @@ def test_a_picture_of_every_format_is_recognised_by_its_first_bytes() -> None:
 
 
 def test_the_callers_limit_on_pixels_replaces_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow itself refuses twice its own limit."""
+    """Pillow itself refuses pictures of more than twice its own limit."""
     data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
     for max_pixels in (2000, 4095):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)

@@ -1,4 +1,4 @@
-"""Folders as people keep them: what lies beside a published set, and what odd zips and folders cost."""
+"""Folders as people keep them: files beside a published set, and odd zips and folders."""
 
 import io
 import os
@@ -133,7 +133,7 @@ def test_an_identity_that_is_too_large_is_refused(tmp_path: Path, identity: int)
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Holds the names of folders that nobody may list, not even root."""
+    """The names of folders that nobody may list, not even root."""
     names: set[str] = set()
     scandir = os.scandir
 

@@ -1,4 +1,4 @@
-"""A pack is whole or absent, and says so when it is no longer what was written."""
+"""A pack is whole or absent, and a changed one is noticed."""
 
 import errno
 import json
@@ -209,7 +209,7 @@ def test_packing_again_replaces_the_pack_under_an_open_map(tmp_path: Path) -> No
 def test_a_full_disk_leaves_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = PackWriter(tmp_path / "set", SMALL)
     full = OSError(errno.ENOSPC, "No space left on device")
-    # What is buffered cannot be written at the close either.
+    # Closing the file cannot write the buffer either.
     monkeypatch.setattr(writer, "_file", Mock(write=Mock(side_effect=full), close=Mock(side_effect=full)))
     with pytest.raises(OSError, match="No space left"), writer:
         writer.add(pixels())

@@ -1,4 +1,4 @@
-"""Pictures in folders and zips become a pack; what cannot be read is named, and costs itself alone."""
+"""Pictures in folders and zips become a pack; a file that cannot be read is named and left out."""
 
 import io
 import json
@@ -196,7 +196,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
         archive.writestr("a.png", picture(1))
         archive.writestr("zeros.bmp", bytes(2**22))
         for entry in archive.infolist()[1:]:
-            entry.file_size = 2**31  # What the directory declares is what is judged.
+            entry.file_size = 2**31  # The check uses the sizes that the directory declares.
     assert code_of(ZipFile(path), tmp_path) == "zip_bomb"
 
 
@@ -217,7 +217,7 @@ def test_a_zip_of_too_many_entries_is_refused_by_its_directory(tmp_path: Path) -
 
 @pytest.mark.parametrize("place", [0, 150, 199, None])
 def test_a_zip_that_may_contain_a_picture_passes(tmp_path: Path, place: int | None) -> None:
-    """Of two hundred files with a picture's suffix, one or none is a picture; only some are looked at."""
+    """One or none of two hundred files with a picture's suffix is a picture, and only some of them are read."""
     path, buffer = tmp_path / "a.zip", io.BytesIO()
     Image.new("L", (9, 8)).save(buffer, "PNG")
     with zipfile.ZipFile(path, "w") as archive:

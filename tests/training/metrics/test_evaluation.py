@@ -34,7 +34,7 @@ SCORES = {
 
 
 class FakeNetwork(VAE):
-    """A network that takes its code from the first pixels of a picture, and decodes to an even grey."""
+    """A network whose code is the first pixels of a picture, and which decodes to an even grey."""
 
     def __init__(self, latent_dim: int, log_variances: list[float]) -> None:
         nn.Module.__init__(self)
@@ -128,7 +128,7 @@ def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
 def test_some_of_several_images_of_a_combination_are_reserved_for_the_test(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
+    """Labels that are independent of the codes are predicted at chance, however often each image is drawn."""
     monkeypatch.setattr(points, "NUM_TRAIN", 3_000)
     rng = np.random.default_rng(0)
     pack = make_pack(rng.integers(0, 2, (300, 1)))
@@ -170,7 +170,7 @@ def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack
     assert result.scores.keys() == SCORES
     for name, score in result.scores.items():
         assert score.value is not None, name
-        # A linear machine on one number cannot tell several ordered classes apart: SAP is below 1 by definition.
+        # A linear machine on one number cannot separate several ordered classes, so SAP is below 1 by definition.
         assert score.value > (0.3 if name == "sap" else 0.8), name
         if name not in ("dci_disentanglement", "dci_completeness"):
             assert score.interval is not None

@@ -26,7 +26,7 @@ def identity(factors: Factors) -> Codes:
 
 
 def mixed(factors: Factors, num_dimensions: int, seed: int = 0, dtype: type = np.float32) -> Codes:
-    """Returns noisy codes that know something of every factor."""
+    """Returns noisy codes that carry information about every factor."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(factors.shape[1], num_dimensions)) / factors.max(0)[:, None]
     codes: Codes = (factors @ weights + rng.normal(size=(len(factors), num_dimensions)) * 0.3).astype(dtype)
@@ -234,7 +234,7 @@ def test_factor_vae_score_without_an_active_dimension_is_zero() -> None:
 
 def test_factor_vae_score_ignores_dead_dimensions() -> None:
     def codes_of(factors: Factors, rng: np.random.Generator) -> Codes:
-        # The dead dimension has no variance left in any group: kept, it would win every vote.
+        # The inactive dimension has no variance in any group and would win every vote.
         return np.column_stack([np.full(len(factors), 0.3), identity(factors)])
 
     samples = IndependentFactors(codes_of, [5, 5, 5])
@@ -364,7 +364,7 @@ def test_counting_every_point_twice_changes_nothing() -> None:
     assert metrics.sap_of_hits(hits, twice) == pytest.approx(metrics.sap_of_hits(hits))
 
 
-# What is refused
+# Refused points
 
 
 def test_points_that_cannot_be_scored_are_refused_with_a_reason() -> None:

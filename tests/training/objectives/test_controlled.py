@@ -1,4 +1,4 @@
-"""The controlled objective steers β so that the KL follows C."""
+"""The controlled objective adjusts β so that the KL follows C."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_the_controlled_beta_brings_the_kl_to_its_capacity(pack: Pack, tmp_path:
     assert seen[-1].metrics["normalised_beta"] == pytest.approx(seen[-1].metrics["beta"] * 4 / 32**2)
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.05)
-    # A least β makes C an upper bound; here the images pay for far less.
+    # A smallest β makes C an upper bound; these images reach far less.
     bounded = config.replace(beta_least=100.0)
     train(bounded, pack, run_folder=tmp_path / "bounded", on_progress=seen.append)
     assert seen[-1].metrics["beta"] == 100

@@ -46,7 +46,7 @@ def test_a_permutation_breaks_the_joint_of_the_dimensions() -> None:
     permuted = permute_dimensions(latents, seed=3, step=9)
     assert np.corrcoef(latents.numpy(), rowvar=False)[0, 1] > 0.85
     assert abs(np.corrcoef(permuted.numpy(), rowvar=False)[0, 1]) < 0.05
-    # Every dimension is permuted, and each by an order of its own.
+    # Every dimension is permuted in its own order.
     same = torch.arange(64.0)[:, None].expand(64, 3)
     orders = permute_dimensions(same, seed=0, step=0)
     assert not any(torch.equal(orders[:, k], same[:, k]) for k in range(3))
@@ -107,7 +107,7 @@ def test_total_correlation_has_a_gradient_only_for_the_latents() -> None:
     assert latents.grad is not None
     assert latents.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in discriminator.parameters())
-    # The gradient is that of the same weights, were they part of the graph.
+    # The gradient equals that of the same weights as part of the graph.
     again = latents.detach().clone().requires_grad_()
     logits = discriminator(again)
     (logits[:, 0] - logits[:, 1]).mean().backward()

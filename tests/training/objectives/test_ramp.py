@@ -43,7 +43,7 @@ def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_p
     result = train(config, pack, run_folder=tmp_path, on_progress=seen.append)
     assert seen[-1].metrics["capacity"] == 5.0
     assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.02)
-    # The weights have come to rest there, beside the mean over the last steps.
+    # Both the final weights and the mean over the last steps are there.
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.02)
 

@@ -1,4 +1,4 @@
-"""What survives a wiped Redis."""
+"""Jobs survive a wiped Redis."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_a_wiped_redis_loses_nothing_that_was_accepted(job_store: JobStore, stat
     assert {f: getattr(after, f) for f in same} == {f: getattr(before, f) for f in same}
     if status in HELD:
         assert claim is not None
-        claim.progress({"step": 7})  # Its holder goes on as if nothing had been.
+        claim.progress({"step": 7})  # Its holder goes on unchanged.
         assert job_store.get(job_id).progress["step"] == 7
     elif status == "queued":
         again = job_store.claim(job_id, "worker")
@@ -85,7 +85,7 @@ def test_the_fence_is_above_every_checkpoint_that_is_there(job_store: JobStore, 
 
 
 def test_a_redis_that_lost_its_last_second_catches_up(job_store: JobStore) -> None:
-    """The append-only file may lack the last second: here the claim, and what came after it."""
+    """The append-only file may lack the last second, which here is the claim and everything after it."""
     job_id, _ = bring_to(job_store, "queued")
     old = job_store.redis.hgetall(f"betavae:job:{job_id}")
     first = job_store.claim(job_id, "first")

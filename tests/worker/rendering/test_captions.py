@@ -1,4 +1,4 @@
-"""Captions: texts fit their places, and numbers tell values apart."""
+"""Captions: texts fit their places, and numbers distinguish values."""
 
 from hypothesis import given
 from hypothesis import strategies as st

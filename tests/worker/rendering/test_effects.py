@@ -1,4 +1,4 @@
-"""Effects say what is drawn: frames with a known change get the words for it."""
+"""Effects: frames with a known change get the label for it."""
 
 from collections.abc import Callable
 

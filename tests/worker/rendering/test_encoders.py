@@ -1,4 +1,4 @@
-"""Encoders: what is read back is what was put in, in the order and for the time that was asked for."""
+"""Encoders: animations have the given frames in the requested order and time."""
 
 import io
 import zipfile

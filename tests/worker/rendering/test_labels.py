@@ -1,4 +1,4 @@
-"""Dimensions get the names of what they change and of the factor that they know most of."""
+"""Dimensions are named after their visible effect and the factor that they inform about most."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""GIFs are made by Pillow's private encoder where it works as it does today, and by its public writer elsewhere."""
+"""GIFs are made by Pillow's private encoder as long as it works, and by its public writer otherwise."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def forget_the_encoder() -> Iterator[None]:
 
 
 def _without_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pillow's own modules keep theirs: its public writer needs it, under whatever name.
+    # Pillow's own modules keep their encoder, which its public writer needs.
     monkeypatch.setattr(lzw, "Image", SimpleNamespace(frombytes=Image.frombytes))
 
 

@@ -1,4 +1,4 @@
-"""Traversals: what a request may ask, where its frames lie, and that the same request gives the same bytes."""
+"""Traversals: valid requests, the positions of frames, and equal bytes for equal requests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ LATENT_DIM = 4
 
 
 def _model(num_channels: int = 1, **info: Any) -> LoadedModel:
-    """A small network of random weights, large enough that its latents move its pictures."""
+    """Returns a small network whose random weights are large enough that its latents move its pictures."""
     config = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=LATENT_DIM)
     network = VAE(config)
     generator = torch.Generator().manual_seed(7)
@@ -106,7 +106,7 @@ def test_only_the_named_dimension_moves_and_both_ends_are_there(form: dict[str, 
         latents = np.repeat(mean[None], form["steps"], 0)
         latents[:, k] = strip.values
         expected = FrameDecoder(model.network).frames(latents).astype(int)
-        # One level of 255: the decoder rounds differently in batches of another size.
+        # The decoder rounds differently in batches of another size, by at most one level of 255.
         assert np.abs(strip.frames.astype(int) - expected).max() <= 1
 
 
@@ -402,7 +402,7 @@ def test_a_job_leaves_its_files_and_uses_a_warm_model(tmp_path: Path) -> None:
     assert set(result["files"]) | {"result.json", "request.json", "input.png"} == stored
     assert [one["index"] for one in result["dimensions"]] == [0, 1, 2, 3]
 
-    # Another format of the same traversal: one file more, the others as they are.
+    # Another format of the same traversal adds one file and leaves the others unchanged.
     assert isinstance(storage, LocalStorage)
     sheet = storage.path(f"traversals/{'f' * 32}/sheet.gif")
     written = sheet.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""How processes ended, in words."""
+"""Descriptions of how processes ended."""
 
 from worker.stores.processes import exit_text
 

@@ -1,4 +1,4 @@
-"""Settings: every one documented, unknown ones named, bad ones refused in one line."""
+"""Settings: every one is documented, and unknown and bad ones are refused in one line."""
 
 import logging
 import re

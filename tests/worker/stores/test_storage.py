@@ -1,4 +1,4 @@
-"""Storage: one suite over the local folder and an object store; files are whole or not there."""
+"""Storage: one suite over the local folder and an object store; files are whole or absent."""
 
 import secrets
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stor
         root = f"memory://{secrets.token_hex(4)}"
         yield open_storage(f"{root}/base", cache_folder=tmp_path / "cache")
         fsspec.filesystem("memory").store.clear()
-    else:  # A remote that is no object store: local files by way of fsspec.
+    else:  # Local files through fsspec are a remote storage without an object store.
         yield RemoteStorage(f"local://{tmp_path / 'remote'}", tmp_path / "cache")
 
 

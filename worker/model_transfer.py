@@ -15,7 +15,7 @@ from worker.rendering.labels import label_model
 from worker.stores.models import ModelRegistry
 
 _registering = threading.Lock()
-"""Held while an import takes its id, so that two imports of one name get different ids."""
+"""The lock is held while an import takes its id, so that two imports of one name get different ids."""
 
 
 def take_in(

@@ -18,11 +18,11 @@ class Runtime(OpenStores):
 
     jobs: JobStore
     name: str
-    """The worker's name, from `worker_name`."""
+    """The name of the worker, which `worker_name` returns."""
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when this process begins to stop; whatever runs then hands its job back."""
+    """The event is set when this process begins to stop; running work then hands its job back."""
     packing: threading.Lock = field(default_factory=threading.Lock)
-    """Held while this process packs a data set; one at a time, so that rendering keeps a thread."""
+    """The lock is held while this process packs a data set, one at a time, so that rendering keeps a thread."""
 
 
 def worker_name() -> str:

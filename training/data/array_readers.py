@@ -43,16 +43,16 @@ class StoredArray:
     """One array of a file, which is read only on demand."""
 
     shape: tuple[int, ...]
-    """(N, …) as stored, after the leading axes of a factor grid are folded into N."""
+    """The shape (N, …) as stored, after the leading axes of a factor grid are folded into N."""
     dtype: np.dtype[Any]
     read: Callable[[Iterable[range]], Iterator[NDArray[Any]]]
     """Yields the rows of each of the given ranges, which must ascend."""
     grid: tuple[int, ...] = ()
-    """Sizes of the axes that were folded into N."""
+    """The sizes of the axes that were folded into N."""
     transposed: bool = False
     """True if the array was saved in Fortran order: it is the transpose of what `read` yields."""
     chunks: tuple[int, ...] = ()
-    """Shape of the pieces that are decompressed as a whole; empty if there are none."""
+    """The shape of the pieces that are decompressed as a whole; empty if there are none."""
     is_stream: bool = False
     """True if reading a row decompresses everything before it."""
 
@@ -77,7 +77,7 @@ class ArrayContents:
     """The arrays of a file that packing can use."""
 
     pictures: StoredArray
-    """(N, H, W[, C]) or (N, C, H, W)."""
+    """The pictures, (N, H, W[, C]) or (N, C, H, W)."""
     labels: Mapping[str, Callable[[], StoredArray]] = field(default_factory=dict)
     """The arrays that have a usual name for labels, by key."""
 

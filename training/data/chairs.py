@@ -52,9 +52,9 @@ class _Shaded:
     """A chair without its hue: image = tint · colour + rest, both in [0, 1]."""
 
     tint: NDArray[np.float32]
-    """(H, W)."""
+    """The share of the tint, (H, W)."""
     rest: NDArray[np.float32]
-    """(H, W, 3)."""
+    """The colours without the tint, (H, W, 3)."""
 
 
 def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uint8]:

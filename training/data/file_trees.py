@@ -31,7 +31,7 @@ class Files(Protocol):
     """The files of a folder or a zip."""
 
     refused: list[tuple[str, str, str]]
-    """Name, code and reason of each file that is not read."""
+    """The name, the code and the reason of each file that is not read."""
 
     def names(self) -> list[str]:
         """Returns the relative POSIX paths of the files."""

@@ -209,8 +209,8 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
         raise ImageError("image_too_large", f"the file has {len(data)} bytes, the limit is {max_bytes}")
     if not data:
         raise ImageError("not_an_image", "the file is empty")
-    # Pillow's own limit holds for the whole process and may refuse what our caller allows. It is only ever raised, so
-    # that it remains a second guard against files that declare one size and hold another.
+    # Pillow's own limit holds for the whole process and may be below that of our caller. It is only raised, so that it
+    # remains a second guard against files that have another size than they declare.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:

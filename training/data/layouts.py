@@ -39,11 +39,11 @@ class Layout:
     """A recognised folder."""
 
     kind: str
-    """images, chairs3d or celeba."""
+    """The layout, which is images, chairs3d or celeba."""
     names: list[str]
     """The pictures in the order in which they are packed."""
     unlabelled: list[str]
-    """Pictures for which the set has no label."""
+    """The pictures for which the set has no label."""
     label: Callable[[Sequence[str]], Labels]
     """Returns the labels of those pictures that could be decoded, given their names."""
 

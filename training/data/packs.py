@@ -45,7 +45,7 @@ class PackInfo:
     id: str
     name: str
     kind: str
-    """builtin, images, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
+    """The kind is builtin, images, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
     source: str
     num_images: int
     preprocessing: Preprocessing
@@ -54,15 +54,15 @@ class PackInfo:
     full_grid: bool = False
     """True if image i has the factors np.unravel_index(i, factor_sizes): all combinations, the last factor fastest."""
     split_sizes: dict[str, int] | None = None
-    """Number of images per split; None if the set brings no split and the training chooses one."""
+    """The number of images of each split; None if the set has no split, so that the training makes one."""
     num_identities: int | None = None
     num_rejected: int = 0
     digest: str = ""
-    """sha256 over the pixels, the factors, the split and the identities, in this order."""
+    """The sha256 over the pixels, the factors, the split and the identities, in this order."""
     source_fingerprint: str | None = None
-    """Fingerprint of the source when it was packed (files, sizes, times); None if it cannot change."""
+    """The fingerprint of the source when it was packed (files, sizes, times); None if it cannot change."""
     arrays: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-    """Type and shape of every array file, by its name without .npy."""
+    """The type and shape of every array file, by its name without .npy."""
     created_at: str = ""
 
     @property
@@ -112,13 +112,13 @@ class Pack:
     folder: Path
     info: PackInfo
     images: NDArray[np.uint8]
-    """(N, H, W, C), mapped read-only from the file."""
+    """The images, (N, H, W, C) uint8, mapped read-only from the file."""
     factors: NDArray[np.integer[Any]] | None
-    """(N, F) class indices."""
+    """The class indices of the factors, (N, F)."""
     split: NDArray[np.uint8] | None
-    """(N,), 0 train, 1 validation, 2 test."""
+    """The split of each image, (N,): 0 for train, 1 for validation and 2 for test."""
     identities: NDArray[np.int32] | None
-    """(N,), the number of the person or of the chair model."""
+    """The number of the person or of the chair model, (N,)."""
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Returns the indices of the images of a split (train, validation or test), or of all if there is no split."""

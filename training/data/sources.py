@@ -65,7 +65,7 @@ class BuiltIn:
     """A data set that our own code draws."""
 
     name: str
-    """dsprites, dsprites_color or chairs."""
+    """The name is dsprites, dsprites_color or chairs."""
     max_images: int | None = None
     """Number of images to draw, evenly spaced over the factor grid; None draws all."""
 
@@ -80,9 +80,9 @@ class ImageFolder:
 
     path: Path
     layout: str = "auto"
-    """auto (decided by the names), images (no labels), chairs3d or celeba."""
+    """The layout is auto (decided by the names), images (no labels), chairs3d or celeba."""
     split: str = "official"
-    """official (the set's own; by model for 3D Chairs), identity (no person or model in two splits) or none."""
+    """The split is official (the set's own; by model for 3D Chairs), identity (none of them in two splits) or none."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split)

@@ -21,9 +21,9 @@ class UdrScores:
     """The agreement of models with each other."""
 
     model_scores: Matrix
-    """(M,), the score of each model; a higher one means more agreement with the others."""
+    """The score of each model, (M,); a higher one means more agreement with the others."""
     pairwise: Matrix
-    """(M, M), zeros on the diagonal."""
+    """The agreement of each two models, (M, M), with zeros on the diagonal."""
 
 
 def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarity: str = "lasso") -> UdrScores:

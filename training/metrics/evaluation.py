@@ -37,11 +37,11 @@ class Score:
     """A score in [0, 1] with its 95 % bootstrap interval over the evaluation points."""
 
     value: float | None
-    """None if the score is not defined."""
+    """The score; None if it is not defined."""
     interval: tuple[float, float] | None = None
-    """None if resampling points would mean training a classifier anew for each resample."""
+    """The interval; None if each resample would need a newly trained classifier."""
     note: str = ""
-    """Why the score is not defined."""
+    """The reason why the score is not defined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,19 @@ class Evaluation:
     """The result of evaluate_model."""
 
     scores: dict[str, Score]
-    """mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness, dci_informativeness; empty
-    for a set without factors."""
+    """The scores mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness and
+    dci_informativeness by name; empty for a set without factors."""
     sampling: str | None
-    """grid (factors uniform and independent, as in the papers), rows (as the set has them), or None (no factors)."""
+    """The sampling: grid (uniform, independent factors as in the papers), rows (as in the set) or None (no factors)."""
     factor_names: list[str]
     factor_entropies: list[float]
-    """(F,) nats, the entropy of each factor in the sample, which bounds the information about it."""
+    """The entropy of each factor in the sample, (F,) nats, which bounds the information about it."""
     correlation: list[list[float]]
-    """(D, F), |Pearson's r| of each dimension with each factor; it says little about a factor without an order."""
+    """|Pearson's r| of each dimension with each factor, (D, F), which says little about a factor without an order."""
     mutual_information: list[list[float]]
-    """(D, F) nats, of each dimension with each factor."""
+    """The mutual information of each dimension with each factor, (D, F) nats."""
     reconstruction_loss: float
-    """Nats per image, decoding the posterior mean."""
+    """The loss of decoding the posterior mean, in nats per image."""
     bernoulli_floor: float | None
     """The lowest reconstruction_loss that these images allow; None for a Gaussian likelihood."""
     kl: float
@@ -70,7 +70,7 @@ class Evaluation:
     aggregate_mean: list[float]
     aggregate_std: list[float]
     loss_images: str
-    """Images that the losses were computed on: validation (the set's own split), given, or sample."""
+    """The images that the losses were computed on: validation (the set's own split), given or sample."""
     num_loss_images: int
     num_images: int
     seed: int

@@ -23,7 +23,7 @@ _REPEATED = 0.05
 """Share of test images that may also be used for training without a note."""
 
 Encode = Callable[[NDArray[np.int64] | None], Codes]
-"""Returns the codes of the images at some indices, or of all images."""
+"""A function that returns the codes of the images at some indices, or of all images."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class VaryingFactors:
     """The factors of a set that scores can be computed for."""
 
     values: NDArray[np.int64]
-    """(N, F), renumbered without gaps."""
+    """The values, (N, F), renumbered without gaps."""
     names: list[str]
     is_grid: bool
     """True if every combination of values occurs, so that factors can be drawn as in the papers."""
@@ -47,15 +47,15 @@ class Points:
     """Points to score, and the source of groups that share a factor."""
 
     sampling: str
-    """grid or rows."""
+    """The sampling, which is grid or rows."""
     codes: Codes
     factors: Factors
     test_codes: Codes
     test_factors: Factors
     groups: FactorSamples | None
-    """None if no score needs groups, or if there is an obstacle."""
+    """The source of groups; None if no score needs groups, or if there is an obstacle."""
     obstacle: str
-    """Why no groups can be drawn; empty if they can."""
+    """The reason why no groups can be drawn; empty if they can be drawn."""
     notes: list[str]
 
 

@@ -135,9 +135,9 @@ class DciScores:
     completeness: float
     informativeness: float
     importance: Matrix
-    """(D, F), sums to 1 over dimensions."""
+    """The importance of each dimension for each factor, (D, F), which sums to 1 over dimensions."""
     hits: Flags
-    """(N, F), True for test points that were classified correctly."""
+    """Whether each test point was classified correctly for each factor, (N, F)."""
 
 
 def dci(

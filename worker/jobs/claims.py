@@ -50,7 +50,7 @@ class Claim:
     worker: str
     fence: int
     ended: bool = False
-    """True once the holder has ended the claim or begins to."""
+    """The value is True once the holder has begun to end the claim."""
 
     @property
     def log_prefix(self) -> str:
@@ -207,7 +207,7 @@ class ClaimKeeper:
         return "shutdown" if stopping.is_set() else None
 
     def _run(self) -> None:
-        # Twice a second, so that a cancellation is seen within a second.
+        # The claim is renewed twice a second, so that a cancellation is seen within a second.
         every_seconds = min(0.5, self._lease_seconds / 4)
         while not self.lost and not self._stop.wait(every_seconds):
             self._renew()

@@ -156,7 +156,7 @@ def clean(store: JobStore) -> None:
         try:
             store.get(job_id)
         except UnknownJob:
-            # Checked again, because a job that is just being accepted may have written its description meanwhile.
+            # A job that is being accepted may have written its description since the first check.
             if not store.storage.exists(f"{folder(job_id)}/job.json"):
                 log.info("job %s: removing files without a job.json", job_id)
                 store.storage.delete(folder(job_id))

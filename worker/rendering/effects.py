@@ -23,14 +23,14 @@ _UNITS = {
     "hue": 0.35,
     "saturation": 0.06,
 }
-"""Change of each feature that an eye just notices between two pictures; scores are multiples of it."""
+"""Just noticeable change of each feature between two pictures; scores are multiples of it."""
 _STEADY = 0.5
 """A feature has a direction if its net change, averaged over the starts, is at least this share of its range."""
 _VISIBLE_HEAT = 0.03
 _HALF_STRENGTH = 3.0
 _MIN_CHROMA = 0.06
 _AGREEING = 0.8
-"""Length of the mean of hues, as unit vectors, from which on they count as one colour."""
+"""Smallest length of the mean of hues, as unit vectors, at which they count as one colour."""
 _SMALL_OBJECT = 0.3
 _HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "sky blue", "blue", "violet", "magenta", "pink")
 _WINDOWS = {
@@ -52,7 +52,7 @@ class DimensionEffect:
     changes: dict[str, float]
     """Net change of each feature, averaged over the starts, in the unit of the feature."""
     heat_map: list[list[float]]
-    """(8, 8), mean absolute change of the pixels, first row on top."""
+    """The mean absolute change of the pixels, (8, 8), with the first row on top."""
     factor: dict[str, Any] | None = None
     """The factor that the dimension carries most information about: name, correlation (|r|), mutual_information (nats)
     and share (of the factor's entropy, corrected for chance). None without factors and for a collapsed dimension."""

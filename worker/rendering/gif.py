@@ -117,7 +117,7 @@ def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[
             tops = changed.argmax(1).tolist()
             bottoms = (height - changed[:, ::-1].argmax(1)).tolist()
             indices[same] = _TRANSPARENT
-            # Frames are compressed out of one picture of all of them, which costs less than a picture for each.
+            # Frames are compressed from one picture of all of them, which takes less time than one picture for each.
             film = Image.fromarray(indices.reshape(-1, width))
             for k, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
                 if not changed[k, top]:  # Nothing changed; one transparent row prolongs the frame before.

@@ -250,7 +250,7 @@ def load_settings() -> Settings:
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(PREFIX)
         if variable.upper().startswith(PREFIX) and name not in known:
-            # Compared without their common prefix, which would make any two of them near.
+            # The names are compared without their common prefix, which would make any two of them similar.
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
             raise SettingsError(f"{variable} is no setting{hint}")

@@ -12,7 +12,7 @@ from worker.rendering.rendered import Vector
 from worker.rendering.request import Pixels
 
 BATCH = 32
-"""Number of latents in a call of the decoder. Larger batches get fresh pages for each layer and are a quarter slower."""
+"""Number of latents in a call of the decoder. Larger ones get fresh pages for each layer and are a quarter slower."""
 
 
 class FrameDecoder:

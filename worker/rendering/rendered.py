@@ -45,8 +45,8 @@ class Rendered:
     image_kl: Vector | None
     """The KL of the image's own posterior, (D,) nats; None without an image."""
     kl: list[float] | None
-    """The KL that captions show and that decides the order, (D,) nats. It is that of the model over its data set, or else
-    that of the image."""
+    """The KL that captions show and that decides the order, (D,) nats. It belongs to the model over its data set, or
+    else to the image."""
     labels: list[str]
     """The names of the dimensions in words."""
     rows: list[Strip] | None = None

@@ -113,4 +113,4 @@ def check_points(
     if not np.isfinite(codes).all():
         raise ValueError("codes: values that are not finite")
     if vary and (factors.max(0) == factors.min(0)).any():
-        raise ValueError("factors: every factor needs two values or more")
+        raise ValueError("factors: one has a single value; every factor needs two or more")

@@ -244,7 +244,7 @@ def test_no_answer_is_sniffed_as_another_type(api: Service, monkeypatch: pytest.
             ("POST", "/train-jobs", {}, b" " * 2_000_000),
         ]
     ]
-    monkeypatch.setattr("worker.stores.models.ModelRegistry.list", fail)
+    monkeypatch.setattr("worker.stores.models.ModelRegistry.records", fail)
     answers.append(api.client.get("/models", headers={"Connection": "close"}))
     assert answers[-1].status_code == 500
     for answer in answers:

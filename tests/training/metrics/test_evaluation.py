@@ -110,7 +110,7 @@ def test_a_factor_that_only_the_test_images_show_is_left_out(
     result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
     assert result.factor_names == ["shape", "y"]
     assert all(score.value is not None for score in result.scores.values())
-    assert any("the images drawn to train on: x" in note for note in result.notes)
+    assert any("only one value in the training images: x" in note for note in result.notes)
 
 
 def test_a_set_whose_factors_are_all_too_rare_has_no_scores(

@@ -1,4 +1,4 @@
-"""Limits on request bodies by their media type, whatever the route: only uploads may be large."""
+"""Limits on request bodies by their media type on every route; only uploads may be large."""
 
 from collections.abc import Mapping
 
@@ -19,9 +19,9 @@ class MediaTypeLimitMiddleware:
         """Wraps an application.
 
         Args:
-            app: The application behind.
-            limits: Bytes for media types; None for an upload, which only the route's own limit bounds.
-            default: Bytes for every other media type, and for a body without one.
+            app: The wrapped application.
+            limits: Largest body of each media type, in bytes; None for an upload, which only the route's limit bounds.
+            default: Largest body of every other media type and of a body without one, in bytes.
         """
         self.app = app
         self.limits = limits
@@ -55,11 +55,11 @@ class MediaTypeLimitMiddleware:
 
 
 def media_type(headers: Headers) -> str:
-    """A body's media type, in lower case, without parameters."""
+    """Returns a body's media type in lower case, without parameters."""
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
 def _declared_length(headers: Headers) -> int:
-    """Bytes of Content-Length, 0 where there is none."""
+    """Returns the number of bytes in Content-Length; 0 without that header."""
     text = headers.get("content-length", "")
     return int(text[:20]) if text.isascii() and text.isdigit() else 0

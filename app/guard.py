@@ -1,8 +1,8 @@
-"""Who may send requests: a foreign `Host` and requests that other sites' pages send are refused.
+"""A guard that refuses requests to a foreign `Host` and requests that other sites' pages send.
 
-The service asks for no password, so two things keep web pages from driving it through a visitor's browser. The list of
-hosts stops DNS rebinding, where a page's own host name is made to point at this machine. The check of `Origin` and
-`Sec-Fetch-Site` stops forms and scripts that post here from elsewhere; a client that is no browser sends neither.
+The service has no password, so two checks keep web pages from using it through a visitor's browser. The list of hosts
+stops DNS rebinding, in which a page's own host name is made to point at this machine. The check of `Origin` and
+`Sec-Fetch-Site` stops forms and scripts on other sites that post here; clients other than browsers send neither header.
 """
 
 import re
@@ -20,7 +20,7 @@ from worker.stores.settings import PREFIX, Settings
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOSTLESS_PATHS = ("/healthz",)
-"""Answered without a Host header, as HTTP/1.0 probes of load balancers ask; no browser leaves the header out."""
+"""Paths that need no Host header, since HTTP/1.0 probes of load balancers send none; every browser sends one."""
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_REQUEST_HEADERS = ("Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range")
 CORS_ANSWER_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
@@ -33,13 +33,13 @@ Origin = tuple[str, str, int | None]
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str]:
-    """The names under which the service answers.
+    """Returns the host names that the service answers to.
 
     Args:
-        settings: Of the service; their host and their allowed hosts are added to this machine's own names.
+        settings: The settings, whose host and allowed hosts are added to this machine's own names.
 
     Returns:
-        Names in lower case, IPv6 addresses without brackets; `*` among them stands for every name.
+        The names in lower case, IPv6 addresses without brackets; `*` stands for every name.
     """
     names = (*LOOPBACK_HOSTS, settings.host, socket.gethostname(), *settings.allowed_host_names)
     return frozenset(name.strip("[]").lower() for name in names if name)
@@ -52,8 +52,8 @@ class GuardMiddleware:
         """Wraps an application.
 
         Args:
-            app: The application behind.
-            hosts: Names as allowed_hosts gives them.
+            app: The wrapped application.
+            hosts: The names from `allowed_hosts`.
             origins: Origins of other sites that may send unsafe requests, as `scheme://host[:port]`.
         """
         self.app = app
@@ -79,7 +79,7 @@ class GuardMiddleware:
         return self._cross_site(headers, (scope["scheme"], host[0], host[1] or _DEFAULT_PORTS.get(scope["scheme"])))
 
     def _is_ours(self, host: str, scope: Scope) -> bool:
-        # The address that the connection came in on is safe: a rebound name is a name, not an address.
+        # The address that the connection came in on is safe, because DNS rebinding needs a name.
         server = scope.get("server") or ("",)
         return "*" in self.hosts or host in self.hosts or host == server[0]
 
@@ -95,13 +95,13 @@ class GuardMiddleware:
 
 
 def _split_host(authority: str) -> tuple[str, int | None] | None:
-    """Host in lower case without brackets, and port, of a Host header; None where it is not well-formed."""
+    """Returns the host, in lower case and without brackets, and the port of a Host header; None if it is malformed."""
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?", authority)
     return None if match is None else (match[1].strip("[]").lower(), int(match[2]) if match[2] else None)
 
 
 def _parse_origin(text: str) -> Origin | None:
-    """Scheme, host and port of an Origin header; None for `null` and for whatever is no origin."""
+    """Returns the scheme, host and port of an Origin header; None for `null` and for anything else but an origin."""
     try:
         parts = urlsplit(text)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
@@ -114,7 +114,7 @@ def _host_not_allowed(named: list[str]) -> Problem:
     host = f"to the host {', '.join(named)[:_MAX_SHOWN]!r}" if named else "without a Host header"
     return Problem(
         "host_not_allowed",
-        f"The service does not answer requests {host}; {PREFIX}ALLOWED_HOSTS lists the names that it has.",
+        f"The service does not answer requests {host}; {PREFIX}ALLOWED_HOSTS lists the host names that it answers to.",
     )
 
 
@@ -122,7 +122,7 @@ def _cross_site_refused(origins: list[str]) -> Problem:
     site = f"the origin {', '.join(origins)[:_MAX_SHOWN]!r}" if origins else "another site"
     return Problem(
         "cross_site_refused",
-        f"A page of {site} sent this request; {PREFIX}ALLOWED_ORIGINS lists the origins that may change something.",
+        f"A page of {site} sent this request; {PREFIX}ALLOWED_ORIGINS lists the origins that may send such requests.",
     )
 
 

@@ -1,4 +1,4 @@
-"""What every answer carries: no guessing of media types, no referrer, a policy for pages; redirects are relative."""
+"""Security headers of every answer, a content policy for pages, and relative redirects."""
 
 from urllib.parse import urlsplit
 
@@ -11,7 +11,7 @@ PAGE_POLICY = "; ".join(
         "default-src 'none'",
         "script-src 'self'",
         "style-src 'self'",
-        # data: for icons inside Swagger UI's style sheet, blob: for an answer that is a picture.
+        # Icons in Swagger UI's style sheet need data:, and an answer that is a picture needs blob:.
         "img-src 'self' data: blob:",
         "media-src 'self' blob:",
         "font-src 'self'",
@@ -21,7 +21,7 @@ PAGE_POLICY = "; ".join(
         "form-action 'none'",
     ]
 )
-"""Content-Security-Policy of HTML pages: nothing but what this service serves, no inline script, no frame around it."""
+"""Content-Security-Policy of HTML pages, which allows only files of this service, no inline script and no framing."""
 
 
 class SafeHeadersMiddleware:
@@ -49,10 +49,10 @@ def _make_safe(headers: MutableHeaders) -> None:
 
 
 def _relative(location: str) -> str:
-    """A redirect's target without the host, which the framework takes from the request's Host header."""
+    """Returns a redirect's target without the host, which the framework takes from the request's Host header."""
     parts = urlsplit(location)
     if not parts.netloc:
         return location
-    # One slash alone: a path that begins with two would name a host again.
+    # A path that begins with two slashes would name a host again.
     path = "/" + parts.path.lstrip("/")
     return f"{path}?{parts.query}" if parts.query else path

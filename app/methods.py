@@ -1,7 +1,7 @@
-"""HEAD wherever there is GET, OPTIONS everywhere, and an Allow header that names every method of a path.
+"""HEAD for every GET route, OPTIONS for every path, and an Allow header with every method of a path.
 
-Starlette asks one route at a time: its Allow names the methods of the first route at a path, and HEAD and OPTIONS are
-for each route to declare.
+Starlette matches one route at a time, so its Allow header has only the methods of the first route at a path, and each
+route would have to declare HEAD and OPTIONS.
 """
 
 from starlette.responses import Response
@@ -18,7 +18,7 @@ class MethodsMiddleware:
         """Wraps an application.
 
         Args:
-            app: The application behind.
+            app: The wrapped application.
             router: The application's routes.
         """
         self.app = app
@@ -36,43 +36,43 @@ class MethodsMiddleware:
             await self.app(scope, receive, self._completing(scope, send))
 
     def _methods(self, scope: Scope) -> list[str]:
-        """The methods of the routes at a request's path."""
+        """Returns the methods of the routes at a request's path."""
         found = []
         for method in _METHODS:
-            asked = {**scope, "method": method}
+            with_method = {**scope, "method": method}
             for route in self.router.routes:
-                if route.matches(asked)[0] is Match.FULL and (method == "GET" or not isinstance(route, Mount)):
+                if route.matches(with_method)[0] is Match.FULL and (method == "GET" or not isinstance(route, Mount)):
                     found.append(method)
                     break
         return found
 
     def _allow(self, scope: Scope) -> str:
-        """The Allow header of a path, empty where there is none."""
+        """Returns the Allow header of a path, or the empty string if no route has this path."""
         methods = self._methods(scope)
         if "GET" in methods:
             methods.insert(1, "HEAD")
         return ", ".join([*methods, "OPTIONS"]) if methods else ""
 
     def _completing(self, scope: Scope, send: Send) -> Send:
-        asked = dict(scope)  # A mount changes path and root_path.
+        request_scope = dict(scope)  # A mount changes path and root_path.
 
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 405:
                 headers = [(name, value) for name, value in message["headers"] if name.lower() != b"allow"]
-                message = {**message, "headers": [*headers, (b"allow", self._allow(asked).encode())]}
+                message = {**message, "headers": [*headers, (b"allow", self._allow(request_scope).encode())]}
             await send(message)
 
         return send_completed
 
     async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Runs GET and sends its headers alone; the server then tells a stream that its client is gone."""
-        asked = {**scope, "method": "GET"}
+        """Runs GET and sends only its headers; the server then ends a stream as if its client had disconnected."""
+        get_scope = {**scope, "method": "GET"}
 
         async def send_start(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if "route" in asked:
-                    scope["route"] = asked["route"]
+                if "route" in get_scope:
+                    scope["route"] = get_scope["route"]
                 await send(message)
                 await send({"type": "http.response.body", "body": b""})
 
-        await self.app(asked, receive, send_start)
+        await self.app(get_scope, receive, send_start)

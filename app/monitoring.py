@@ -46,7 +46,7 @@ class MonitoringMiddleware:
 
         async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                # The label is the route's template: with the path, each id would make a series of its own.
+                # The label is the route's template, because each path with an id would make its own series.
                 route = getattr(scope.get("route"), "path", "none")
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self.monitoring.requests.labels(method, route, message["status"]).inc()

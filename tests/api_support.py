@@ -1,4 +1,4 @@
-"""The service as clients meet it: a real HTTP server, real Redis, and workers in processes of their own."""
+"""A real service for tests: an HTTP server, Redis, and workers in processes of their own."""
 
 import io
 import os
@@ -36,7 +36,7 @@ READY_SECONDS = 240
 
 @contextmanager
 def http_server(settings: Settings) -> Iterator[str]:
-    """The application on a free port of this machine; gives its address."""
+    """Serves the application on a free port of this machine, and yields its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     config = uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=1)
@@ -53,7 +53,7 @@ def http_server(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def worker(queue: str, settings: Settings) -> Iterator[None]:
-    """A worker process on one queue."""
+    """Runs a worker process on one queue."""
     assert settings.redis_url is not None
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("BETAVAE_")},
@@ -76,7 +76,7 @@ def worker(queue: str, settings: Settings) -> Iterator[None]:
 
 @dataclass
 class Service:
-    """A running service: its client, and what it runs on."""
+    """A running service with its client and its parts."""
 
     client: httpx.Client
     url: str
@@ -85,7 +85,7 @@ class Service:
 
 @contextmanager
 def service(home: Path, redis_url: str, queues: tuple[str, ...] = (), **options: Any) -> Iterator[Service]:
-    """The service on a data folder with two small untrained models, once all its workers consume."""
+    """Runs the service on a data folder with two small untrained models, and yields it when all workers consume."""
     settings = Settings(home=home, redis_url=redis_url, **options)
     add_model(LocalStorage(home), "tiny")
     add_model(LocalStorage(home), "tiny-rgb", num_channels=3)
@@ -103,7 +103,7 @@ def service(home: Path, redis_url: str, queues: tuple[str, ...] = (), **options:
 
 
 def _wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
-    """Workers say when they consume; /readyz repeats it."""
+    """Waits until /readyz reports that every worker consumes."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         answer = api.get("/readyz")
@@ -115,7 +115,7 @@ def _wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
 
 
 def add_model(storage: LocalStorage, model_id: str, num_channels: int = 1) -> None:
-    """A small network with seeded weights."""
+    """Adds a small network with seeded weights to the registry."""
     network = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=LATENT_DIM)
     with torch.random.fork_rng():
         torch.manual_seed(7)
@@ -132,7 +132,7 @@ def add_model(storage: LocalStorage, model_id: str, num_channels: int = 1) -> No
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
-    """A PNG of a disc and a square."""
+    """Returns a PNG of a disc and a square."""
     generator = np.random.default_rng(seed)
     image = Image.new("RGB", size, "black")
     x, y = (int(v) for v in generator.integers(2, min(size) // 2, 2))
@@ -145,7 +145,7 @@ def picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> bytes:
 
 
 def zip_of_pictures(num: int = 40, *, broken: int = 0) -> bytes:
-    """A zip of pictures, some of which are not."""
+    """Returns a zip of pictures and of files that are not pictures."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i in range(num):
@@ -156,7 +156,7 @@ def zip_of_pictures(num: int = 40, *, broken: int = 0) -> bytes:
 
 
 def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """Checks the one shape of all failures; gives the body."""
+    """Checks that an answer is a problem, and returns its body."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()

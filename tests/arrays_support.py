@@ -1,4 +1,4 @@
-"""Array files for tests, and packing them."""
+"""Array files for tests, and their packing."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def packed(path: Path, preprocessing: Preprocessing = SMALL) -> Pack:
-    """Packs an array file into the folder `pack` beside it, and opens the pack."""
+    """Packs an array file into the folder `pack` beside it, and returns the open pack."""
     source = ArrayFile(path)
     pack_dataset(source, path.parent / "pack", preprocessing, num_workers=1)
     return open_pack(path.parent / "pack", source_fingerprint=fingerprint(source))
@@ -36,7 +36,7 @@ def npy_of(root: Path, array: NDArray[Any]) -> Path:
 
 
 def h5_of(root: Path, shape: tuple[int, ...], chunks: tuple[int, ...]) -> Path:
-    """Writes a file of some kB that declares any number of zeros: unwritten chunks take no room."""
+    """Writes a file of some kB that declares any number of zeros, since unwritten chunks take no space."""
     with h5py.File(root / "set.h5", "w") as file:
         file.create_dataset("images", shape, np.uint8, chunks=chunks, compression="gzip")
     return root / "set.h5"

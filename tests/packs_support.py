@@ -1,4 +1,4 @@
-"""Packs for tests, written in one call."""
+"""Packs for tests that are written in one call."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The four folders and their rooms import in one direction, and some modules never import torch."""
+"""The four folders and their sub-packages import in one direction, and some modules never import torch."""
 
 import ast
 import subprocess
@@ -54,7 +54,7 @@ def _name(path: Path) -> str:
 
 
 def _imports(path: Path, *, at_import_time: bool) -> Iterator[str]:
-    """Names of the modules that a file imports; with at_import_time, not those inside functions or TYPE_CHECKING."""
+    """Returns the modules that a file imports; with at_import_time, without those inside functions or TYPE_CHECKING."""
 
     def walk(node: ast.AST) -> Iterator[ast.AST]:
         for child in ast.iter_child_nodes(node):
@@ -84,7 +84,7 @@ def _file(module: str) -> Path | None:
 
 
 def _reached(module: str) -> dict[str, str]:
-    """All modules of ours, and foreign ones, that importing `module` imports; each with the module that asks for it."""
+    """Returns all modules that importing `module` imports, each with the module that imports it."""
     reached: dict[str, str] = {module: ""}
     waiting = [module]
     while waiting:
@@ -178,7 +178,7 @@ assert not [name for name in sys.modules if name.split(".")[0] in {HEAVY!r}]
 
 
 @pytest.mark.parametrize("path", [p for p in _sources() if p.name == "__init__.py"], ids=_name)
-def test_package_doors_are_empty(path: Path) -> None:
+def test_init_files_are_empty(path: Path) -> None:
     assert path.read_text() == ""
 
 
@@ -207,11 +207,11 @@ def test_no_function_is_longer_than_80_lines(path: Path) -> None:
 
 
 def _compared_texts(node: ast.AST) -> Iterator[str]:
-    """Returns the texts that a node compares something with, by ==, !=, a match, or as one of several by `in`."""
+    """Returns the texts that a node compares something with, by ==, !=, a match or `in`."""
     if isinstance(node, ast.MatchValue):
         sides: list[ast.expr] = [node.value]
     elif isinstance(node, ast.Compare):
-        # `"beta" in metrics` asks for a key, and compares no name.
+        # `"beta" in metrics` looks up a key and compares no name.
         sides = [*node.comparators] if isinstance(node.ops[0], ast.In | ast.NotIn) else [node.left, *node.comparators]
     else:
         return
@@ -222,7 +222,7 @@ def _compared_texts(node: ast.AST) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", _sources(), ids=_name)
-def test_only_objectives_and_presets_know_an_objective_by_name(path: Path) -> None:
+def test_only_objectives_and_presets_name_an_objective(path: Path) -> None:
     """A new objective is one file and one line in the registry."""
     if path.parent == ROOT / "training" / "objectives" or path == ROOT / "training" / "presets.py":
         return

@@ -33,24 +33,24 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 
 
 def page_text(name: str) -> str:
-    """The text of a page in docs/."""
+    """Returns the text of a page in docs/."""
     return (ROOT / "docs" / name).read_text("utf-8")
 
 
 def between(text: str, name: str) -> str:
-    """The lines between the two comments that mark a table."""
+    """Returns the lines between the two comments that mark a table."""
     match = re.search(rf"<!-- {name}: .*?-->\n(.*?)\n<!-- end of {name} -->", text, re.DOTALL)
     assert match is not None
     return match[1]
 
 
 def code_blocks(text: str) -> str:
-    """The content of all fenced blocks, with continued lines joined."""
+    """Returns the content of all fenced blocks, with continued lines joined."""
     return re.sub(r"\s*\\\n\s*", " ", "\n".join(re.findall(r"^```.*?\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))
 
 
 def code_spans(text: str) -> list[str]:
-    """Inline code of a page, without its fenced blocks; a span may go on in the next line."""
+    """Returns the inline code of a page without its fenced blocks; a span may go on in the next line."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return [re.sub(r"\s+", " ", span) for span in re.findall(r"`([^`]+)`", prose)]
 
@@ -70,7 +70,7 @@ def test_every_variable_on_a_page_is_a_setting(page: Path) -> None:
 
 
 def routes() -> set[tuple[str, str]]:
-    """(method, path) of every route in the OpenAPI document."""
+    """Returns the method and path of every route in the OpenAPI document."""
     return {(method.upper(), path) for path, methods in create_app().openapi()["paths"].items() for method in methods}
 
 
@@ -99,7 +99,7 @@ def test_every_option_of_a_traversal_is_named() -> None:
 
 
 def betavae_calls(text: str) -> Iterator[list[str]]:
-    """Arguments of every call of `betavae` on a page, in blocks and in inline code."""
+    """Returns the arguments of every call of `betavae` on a page, in blocks and in inline code."""
     for line in [*code_blocks(text).splitlines(), *code_spans(text)]:
         match = re.search(r"(?:^|\s)(?:\.venv/bin/)?betavae(?=\s|$)(.*)", line)
         if match is not None:
@@ -112,7 +112,7 @@ def test_every_command_and_option_on_a_page_exists(page: Path) -> None:
     for call in betavae_calls(page.read_text("utf-8")):
         command: Any = root
         words = list(call)
-        while words and hasattr(command, "commands"):
+        while words and hasattr(command, "commands") and not words[0].startswith("-"):
             assert words[0] in command.commands, f"betavae {' '.join(call)}"
             command = command.commands[words.pop(0)]
         known = {text for parameter in command.params for text in (*parameter.opts, *parameter.secondary_opts)}
@@ -122,7 +122,7 @@ def test_every_command_and_option_on_a_page_exists(page: Path) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """What a curl command sends."""
+    """The request of a curl command."""
 
     method: str
     path: str
@@ -130,7 +130,7 @@ class Request:
 
 
 def curl_requests(text: str) -> Iterator[Request]:
-    """Every curl command on a page: in its blocks, where one goes on until its quotes are closed, and inline."""
+    """Returns every curl command on a page, inline and in blocks, where one goes on until its quotes are closed."""
     commands = re.findall(r"^curl (?:'[^']*'|[^'\n])*", code_blocks(text), re.MULTILINE)
     for command in [*commands, *(span for span in code_spans(text) if span.startswith("curl -"))]:
         words = shlex.split(command, comments=True)
@@ -143,7 +143,7 @@ def curl_requests(text: str) -> Iterator[Request]:
 
 
 @every_page
-def test_every_curl_command_asks_for_a_route(page: Path) -> None:
+def test_every_curl_command_requests_a_route(page: Path) -> None:
     options = {*TraversalRequest().to_json(), "image", "image2", "model"}
     for request in curl_requests(page.read_text("utf-8")):
         matching = [
@@ -157,7 +157,7 @@ def test_every_curl_command_asks_for_a_route(page: Path) -> None:
 
 
 def test_commands_are_found() -> None:
-    """The tests above would pass where their patterns found no command."""
+    """Without this test, the tests above would pass if their patterns found no command."""
     assert Request("POST", "/traversals", frozenset({"image", "model", "format"})) in set(curl_requests(README))
     assert Request("POST", "/train-jobs", frozenset()) in set(curl_requests(README))
     assert ["train", "avatars", "--minutes", "10"] in list(betavae_calls(README))
@@ -165,7 +165,7 @@ def test_commands_are_found() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """Returns the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -213,22 +213,22 @@ def test_prose_fits_the_window(page: Path) -> None:
 
 
 def tree_folders() -> Iterator[str]:
-    """Folders in the README's file tree."""
+    """Returns the folders in the README's file tree."""
     parent = ""
     for indent, name in re.findall(r"^( *)(\w+)/ +\S", README, re.MULTILINE):
         parent = parent if indent else name
         yield f"{parent}/{name}" if indent else name
 
 
-def test_the_file_tree_is_that_of_the_repository() -> None:
+def test_the_file_tree_matches_the_repository() -> None:
     packages = {str(p.parent.relative_to(ROOT)) for folder in PACKAGES for p in (ROOT / folder).rglob("__init__.py")}
     shown = set(tree_folders())
     assert [folder for folder in shown if not (ROOT / folder).is_dir()] == []
     assert packages - shown == set()
 
 
-def test_the_pictures_are_what_the_command_makes(tmp_path: Path) -> None:
-    """Sizes and lengths are compared, since a processor may round a pixel otherwise; the sample has no network."""
+def test_the_pictures_are_those_that_the_command_makes(tmp_path: Path) -> None:
+    """Sizes and lengths are compared, since a processor may round a pixel differently; the sample needs no network."""
     for path in make_pictures(tmp_path):
         shipped = ROOT / "docs" / path.name
         with Image.open(path) as made, Image.open(shipped) as kept:

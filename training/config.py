@@ -321,12 +321,17 @@ def config_to_json(config: TrainingConfig) -> dict[str, Any]:
     return flat
 
 
+def settings_read(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a stored config without the settings of other objectives, which earlier versions stored too."""
+    objective = OBJECTIVES.get(stored.get("objective", DEFAULT))
+    own = objective.model_fields if objective else {}
+    return {name: value for name, value in stored.items() if name in own or not readers_of(name)}
+
+
 def config_from_json(data: Mapping[str, Any]) -> TrainingConfig:
     """Reads a stored config, and ignores the settings of other objectives, which earlier versions stored as well.
 
     Raises:
         ConfigError: A setting is unknown, or its value is outside its limits.
     """
-    objective = OBJECTIVES.get(data.get("objective", DEFAULT))
-    own = objective.model_fields if objective else {}
-    return TrainingConfig(**{name: value for name, value in data.items() if name in own or not readers_of(name)})
+    return TrainingConfig(**settings_read(data))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 60
 """Time that a request waits for a worker, and an answer for its caller."""
 MAX_PIXEL_VALUES = 2**20
-"""Largest N·H·W·C of one decode: 4 MiB of float32, a fraction of a second of work."""
+"""Largest N·H·W·C of one decode, which takes 4 MiB of float32 and a fraction of a second."""
 
 PREFIX = f"{KEY_PREFIX}call:"
 

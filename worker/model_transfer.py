@@ -6,16 +6,15 @@ import threading
 from pathlib import Path
 
 from models.bundles import write_zip
-from models.card import model_card
 from models.converters import import_model
 from models.files import load_model
 from models.info import write_info
 from models.onnx_export import export_onnx_folder
 from worker.rendering.labels import label_model
-from worker.stores.models import ModelRegistry
+from worker.stores.models import ModelRegistry, card_of
 
 _registering = threading.Lock()
-"""Held while an import takes its id, so that two imports of one name get different ids."""
+"""The lock is held while an import takes its id, so that two imports of one name get different ids."""
 
 
 def take_in(
@@ -64,5 +63,5 @@ def onnx_zip(registry: ModelRegistry, model_id: str) -> bytes:
     """
     info, folder = registry.get(model_id)
     buffer = io.BytesIO()
-    write_zip({**export_onnx_folder(folder), "README.md": model_card(info).encode()}, buffer)
+    write_zip({**export_onnx_folder(folder), "README.md": card_of(info).encode()}, buffer)
     return buffer.getvalue()

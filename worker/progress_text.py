@@ -1,11 +1,63 @@
-"""The progress of a training in words, for the log and the command line. This module loads no torch."""
+"""The progress of long work as a line of text, for the log and the command line. This module loads no torch."""
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+NUM_REPORTS = 8
+"""Number of reports over which the speed is averaged."""
 
-def progress_text(metrics: Mapping[str, Any], images_per_second: float | None) -> str:
-    """Returns the losses and the speed of a training as a line.
+
+class RemainingTime:
+    """The time that a piece of work still takes, estimated from its speed over the last reports."""
+
+    def __init__(self) -> None:
+        self._reports: deque[tuple[float, int]] = deque(maxlen=NUM_REPORTS)
+        self._total = 0
+
+    def seconds(self, done: int, total: int, now: float) -> float | None:
+        """Takes a report and returns the time left, in seconds, or None while the speed is not known.
+
+        Args:
+            done: Number of steps that are done.
+            total: Number of all steps.
+            now: Time of the report, in seconds.
+        """
+        if total != self._total or (self._reports and done < self._reports[-1][1]):  # Another piece of work begins.
+            self._reports.clear()
+        self._total = total
+        self._reports.append((now, done))
+        first_now, first_done = self._reports[0]
+        if done == first_done:
+            return None
+        return (total - done) * (now - first_now) / (done - first_done)
+
+
+def progress_line(done: int, total: int, seconds_left: float | None, details: str = "") -> str:
+    """Returns how far a piece of work is, as a line that begins with what matters most and may be cut at the right.
+
+    Args:
+        done: Number of steps that are done.
+        total: Number of all steps; 0 if it is not known.
+        seconds_left: Time left, in seconds; None if it is not known.
+        details: The end of the line.
+    """
+    parts = [f"{100 * done // total} % ({done}/{total})" if total else f"{done}"]
+    if seconds_left is not None and done < total:
+        parts.append(f"{duration_text(seconds_left)} left")
+    return ", ".join([*parts, *([details] if details else [])])
+
+
+def duration_text(seconds: float) -> str:
+    """Returns a duration in seconds, minutes or hours, such as "45 s", "12 min" and "3 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def losses_text(metrics: Mapping[str, Any], images_per_second: float | None) -> str:
+    """Returns the losses and the speed of a training in words.
 
     Args:
         metrics: The newest metrics: reconstruction_loss and kl in nats, and those of the objective.

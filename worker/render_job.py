@@ -25,7 +25,7 @@ from worker.stores.settings import Settings
 from worker.stores.storage import NotStored, Storage
 
 WARM_MODELS = 8
-"""Networks kept in memory, about 2 to 10 MB each."""
+"""Number of networks that are kept in memory; each takes about 2 to 10 MB."""
 THREADS = 2
 """Number of threads that decode and encode one request."""
 

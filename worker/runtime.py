@@ -1,4 +1,4 @@
-"""What a worker process works with, opened once. This module loads no torch."""
+"""The stores and the state of a worker process, opened once. This module loads no torch."""
 
 import functools
 import os
@@ -18,11 +18,11 @@ class Runtime(OpenStores):
 
     jobs: JobStore
     name: str
-    """The worker's name, from `worker_name`."""
+    """The name of the worker, which `worker_name` returns."""
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when this process begins to stop; whatever runs then hands its job back."""
+    """The event is set when this process begins to stop; running work then hands its job back."""
     packing: threading.Lock = field(default_factory=threading.Lock)
-    """Held while this process packs a data set; one at a time, so that rendering keeps a thread."""
+    """The lock is held while this process packs a data set, one at a time, so that rendering keeps a thread."""
 
 
 def worker_name() -> str:

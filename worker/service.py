@@ -24,7 +24,7 @@ _PRELOADED = {
     "render": ("worker.render_job",),
 }
 CONCURRENCY = {"train": 1, "render": 3}
-"""Jobs at once on each queue. Beside a packing, which runs in a child process, two traversals are rendered at once."""
+"""Number of jobs at once on each queue. Beside a packing in a child process, two traversals are rendered at once."""
 STILL_WAITING_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def run_worker(queue: str) -> int:
         if settings.redis_url is None:
             raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
         set_up_logging(settings)
-        settings.make_temporary_folder()  # Before the first temporary file, for which Python would choose /tmp.
+        settings.make_temporary_folder()  # Python would otherwise choose /tmp for its first temporary file.
         os.environ["TMPDIR"] = str(settings.temporary_folder)
         # The cache of fonts must last: a container's home may be read-only, and its /tmp is new each time.
         os.environ.setdefault("MPLCONFIGDIR", str(settings.cache_folder / "matplotlib"))

@@ -40,7 +40,7 @@ def work_on(services: Runtime, job_id: str) -> None:
         return  # The sweeper sends the wake-up again, for another worker.
     try:
         is_packing = services.jobs.get(job_id).kind == "dataset"
-        # One packing at a time: this job stays queued, and the sweeper sends its wake-up again.
+        # Only one data set is packed at a time. Another job stays queued, and the sweeper sends its wake-up again.
         if is_packing and not services.packing.acquire(blocking=False):
             return
         try:

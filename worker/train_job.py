@@ -21,7 +21,7 @@ from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
-from worker.progress_text import progress_text
+from worker.progress_text import RemainingTime, losses_text, progress_line
 from worker.rendering.labels import label_model
 from worker.run_folder import fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
@@ -50,6 +50,7 @@ class _Training:
         self.progress: dict[str, Any] = claim.job.progress
         self.reported = self.logged = float("-inf")
         self.packed = 0
+        self.remaining = RemainingTime()
 
     def run(self) -> None:
         """Trains, registers the model and ends the claim, whatever happens."""
@@ -178,9 +179,12 @@ class _Training:
             pass  # The keeper has logged this; training goes on.
         except StaleClaim:
             self.keeper.lost = True
+        seconds_left = self.remaining.seconds(progress.step, progress.num_steps, now)
         if last or now - self.logged >= LOG_SECONDS:
             self.logged = now
-            log.info("%s %s", self.claim.log_prefix, _line(progress))
+            details = losses_text(progress.metrics, progress.images_per_second)
+            line = progress_line(progress.step, progress.num_steps, seconds_left, details)
+            log.info("%s %s", self.claim.log_prefix, line)
 
     def _warn(self, text: str) -> None:
         """Records a warning once per job; a resumed run may repeat it with other numbers."""
@@ -348,9 +352,3 @@ def _place(step: int, num_steps: int) -> dict[str, Any]:
 def _without_numbers(text: str) -> str:
     """Returns a warning without its numbers, which differ between attempts."""
     return re.sub(r"\d[\d.]*", "", text)
-
-
-def _line(progress: Progress) -> str:
-    """Returns the progress as a log line."""
-    text = f"step {progress.step}/{progress.num_steps}, {progress_text(progress.metrics, progress.images_per_second)}"
-    return text if progress.eta_seconds is None else f"{text}, {progress.eta_seconds:.0f} s left"

@@ -8,8 +8,8 @@ import anyio
 from app.api.model_calls import run_call
 from app.dependencies import Services
 from models.bundles import write_bundle
-from models.card import model_card
 from models.info import ModelInfo
+from worker.stores.models import card_of
 
 EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
 """Formats, with their media types."""
@@ -33,11 +33,11 @@ async def export_bytes(services: Services, model_id: str, format: str, seconds: 
     if format == "onnx":
         return (await run_call(services, "onnx", model_id, seconds)).data
     if format == "card":
-        return model_card(info).encode()
+        return card_of(info).encode()
     return await anyio.to_thread.run_sync(_bundle, info, folder)
 
 
 def _bundle(info: ModelInfo, folder: Path) -> bytes:
     buffer = io.BytesIO()
-    write_bundle(folder, buffer, card=model_card(info))
+    write_bundle(folder, buffer, card=card_of(info))
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""`betavae evaluate`: what models have learnt of a data set, and how far models of several seeds agree."""
+"""`betavae evaluate`: measures a model on a data set, and how far models of several seeds agree."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.cli.options import DeviceOption
 from app.cli.output import CliError, note, progress
 from app.cli.stores import Stores, open_stores, pack_of
 from models.config import ConfigError
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 MetricsOption = Annotated[
     str | None,
-    typer.Option(help=f"Scores, separated by commas: {', '.join(METRICS)}; none: losses alone.", show_default="all"),
+    typer.Option(
+        help=f"Scores to compute, separated by commas: {', '.join(METRICS)}; none computes only the losses.",
+        show_default="all",
+    ),
 ]
 
 
@@ -31,34 +35,37 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="Model: an id, or a folder; several for --udr.", show_default="the default one"
+            metavar="[MODEL]...",
+            help="The id or the folder of a model; --udr takes several.",
+            show_default="the default model",
         ),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Data set (id, folder or archive).", show_default="the model's own")
+        str | None, typer.Option(help="A data set (id, folder or archive).", show_default="the model's own")
     ] = None,
     metrics: MetricsOption = None,
     udr: Annotated[
         bool,
         typer.Option(
             "--udr",
-            help="Compare two or more models, trained alike with different seeds: unsupervised disentanglement "
-            "ranking (Duan et al. 2020). Needs no factors; the models may differ in latent_dim, not in their images.",
+            help="Compare two or more models that were trained alike with different seeds, by unsupervised "
+            "disentanglement ranking (Duan et al. 2020). The data set needs no factors. The models may differ in "
+            "latent_dim, but not in the preprocessing of their images.",
         ),
     ] = False,
     similarity: Annotated[
-        Literal["lasso", "spearman"], typer.Option(help="How --udr compares two dimensions.")
+        Literal["lasso", "spearman"], typer.Option(help="The way in which --udr compares two dimensions.")
     ] = "lasso",
-    seed: Annotated[int, typer.Option(help="Of every draw.", min=0)] = 0,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="All numbers, as JSON.")] = False,
+    seed: Annotated[int, typer.Option(help="The seed of every random draw.", min=0)] = 0,
+    device: DeviceOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all numbers as JSON.")] = False,
     save: Annotated[bool, typer.Option("--save", help="Write the scores into the model's description.")] = False,
 ) -> None:
-    """Compute losses, active dimensions and disentanglement scores of a model on a data set; --udr compares models."""
+    """Compute the losses, active dimensions and disentanglement scores of a model on a data set, or compare models."""
     stores = open_stores(device)
     if udr:
         if save or metrics is not None:
-            raise ConfigError("--udr", "goes with neither --save nor --metrics: it is a score of a group of models")
+            raise ConfigError("--udr", "takes no --save and no --metrics, because it scores a group of models")
         _evaluate_agreement(stores, models or [], dataset, similarity, seed, as_json)
         return
     if models and len(models) > 1:
@@ -67,7 +74,11 @@ def evaluate(
 
 
 def parse_metrics(text: str | None) -> tuple[str, ...]:
-    """Scores as a user lists them. Raises ConfigError."""
+    """Returns the names of the scores in a list that is separated by commas; None means all scores.
+
+    Raises:
+        ConfigError: A name is unknown.
+    """
     if text is None or text.strip() == "all":
         return METRICS
     return check_metrics([part.strip() for part in text.split(",") if part.strip() not in ("", "none")], "--metrics")
@@ -82,10 +93,24 @@ def _evaluate_one(
     as_json: bool,
     save: bool,
 ) -> None:
+    """Evaluates one model, and prints the result.
+
+    Args:
+        stores: The stores.
+        name: Id of the model or path of its folder; None takes the default model.
+        dataset: The data set; None takes the one that the model was trained on.
+        metrics: Names of the scores.
+        seed: Seed of the scores.
+        as_json: True prints JSON.
+        save: True writes the scores into the model's description.
+
+    Raises:
+        CliError: The model cannot be evaluated, or its scores cannot be saved.
+    """
     info, folder = stores.model(name)
     model_id = None if name and (Path(name) / INFO_FILE).is_file() else name or stores.models.default_id()
     if save and model_id and stores.models.record(model_id).shipped:
-        raise CliError(str(ShippedModel(model_id)))  # now, not after minutes
+        raise CliError(str(ShippedModel(model_id)))  # The evaluation would take minutes.
     chosen = _dataset_of([info], dataset)
     pack = pack_of(stores, chosen, info.preprocessing, as_it_was=dataset is None)
     found = evaluate_pack(stores, _load(stores, folder), info, pack, metrics, seed)
@@ -93,17 +118,21 @@ def _evaluate_one(
         print(json.dumps(found.to_json(), indent=2))
     else:
         show_evaluation(found, print)
-    if save:  # after the scores are shown: they took minutes
+    if save:  # The scores, which took minutes, are shown even if this fails.
         from worker.evaluations import save_scores, with_scores
 
         if model_id is None:
             write_info(folder, with_scores(info, found, chosen))
         elif not save_scores(stores.models, model_id, found, chosen, info.weights_sha256):
-            raise CliError(f"the model {model_id} was removed or replaced meanwhile")
+            raise CliError(f"the model {model_id} was removed or replaced during the evaluation")
 
 
 def _dataset_of(infos: Sequence[ModelInfo], dataset: str | None) -> str:
-    """The set that was named, else the one that the models were trained on. Raises CliError."""
+    """Returns the data set that was named, or else the one that the models were trained on.
+
+    Raises:
+        CliError: No data set was named, and the models name none or several.
+    """
     own = {str(info.dataset.get("id") or "") for info in infos}
     if dataset:
         return dataset
@@ -115,6 +144,7 @@ def _dataset_of(infos: Sequence[ModelInfo], dataset: str | None) -> str:
 
 
 def _load(stores: Stores, folder: Path) -> "VAE":
+    """Returns the network of a model; raises CliError if the files are damaged."""
     from models.files import load_model
 
     try:
@@ -126,7 +156,7 @@ def _load(stores: Stores, folder: Path) -> "VAE":
 def evaluate_pack(
     stores: Stores, network: "VAE", info: ModelInfo, pack: Pack, metrics: tuple[str, ...], seed: int
 ) -> "Evaluation":
-    """evaluate_model with progress on standard error."""
+    """Returns the result of evaluate_model, whose progress is shown on standard error."""
     from training.metrics.evaluation import evaluate_model
 
     with progress("evaluating") as report:
@@ -142,8 +172,13 @@ def evaluate_pack(
 
 
 def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:
-    """Losses and scores, one a line; remarks go to standard error."""
-    say(f"images of the losses: {found.num_loss_images} ({found.loss_images})")
+    """Prints the losses and the scores, one on each line; remarks go to standard error.
+
+    Args:
+        found: The evaluation.
+        say: A function that prints a line.
+    """
+    say(f"losses over {found.num_loss_images} images ({found.loss_images})")
     floor = ""
     if found.bernoulli_floor is not None and found.bernoulli_floor >= 0.005:
         floor = f", {found.bernoulli_floor:.2f} of them the images' own entropy (bernoulli_floor)"
@@ -160,22 +195,24 @@ def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:
 def _evaluate_agreement(
     stores: Stores, names: Sequence[str], dataset: str | None, similarity: str, seed: int, as_json: bool
 ) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError("--udr", f"{twice[0]} is given twice; a model agrees with itself")
-    if len(names) < 2:
-        raise ConfigError("--udr", "compares two or more models: give their ids or folders")
-    found = [stores.model(name) for name in names]
-    infos = [info for info, _ in found]
-    for name, info in zip(names, infos, strict=True):
-        if info.preprocessing != infos[0].preprocessing:
-            raise CliError(
-                f"{name} takes other images than {names[0]} ({_images(info)}; {_images(infos[0])}): "
-                "UDR compares models on the same images"
-            )
+    """Compares models with UDR, and prints the result.
+
+    Args:
+        stores: The stores.
+        names: Ids of the models or paths of their folders.
+        dataset: The data set; None takes the one that the models were trained on.
+        similarity: lasso or spearman.
+        seed: Seed of the comparison.
+        as_json: True prints JSON.
+
+    Raises:
+        ConfigError: A model is given twice, or there are fewer than two.
+        CliError: The models cannot be compared on the same images.
+    """
+    infos, folders = _models_to_compare(stores, names)
     chosen = _dataset_of(infos, dataset)
     pack = pack_of(stores, chosen, infos[0].preprocessing, as_it_was=dataset is None)
-    networks = [_load(stores, folder) for _, folder in found]
+    networks = [_load(stores, folder) for folder in folders]
 
     from training.metrics.evaluation import NUM_TRAIN, evaluate_agreement
 
@@ -210,14 +247,38 @@ def _evaluate_agreement(
         _show_agreement(result)
 
 
+def _models_to_compare(stores: Stores, names: Sequence[str]) -> tuple[list[ModelInfo], list[Path]]:
+    """Returns the descriptions and the folders of models that can be compared.
+
+    Raises:
+        ConfigError: A model is given twice, or there are fewer than two.
+        CliError: There is no such model, or the models have different preprocessing.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError("--udr", f"{twice[0]} is given twice; a model always agrees with itself")
+    if len(names) < 2:
+        raise ConfigError("--udr", "needs two or more models: give their ids or folders")
+    found = [stores.model(name) for name in names]
+    infos = [info for info, _ in found]
+    for name, info in zip(names, infos, strict=True):
+        if info.preprocessing != infos[0].preprocessing:
+            raise CliError(
+                f"{name} takes other images than {names[0]} ({_images(info)}; {_images(infos[0])}): "
+                "UDR compares models on the same images"
+            )
+    return infos, [folder for _, folder in found]
+
+
 def _images(info: ModelInfo) -> str:
+    """Returns the size, the colours and the crop of a model's images in words."""
     p = info.preprocessing
     crop = f"{p.crop_size} px" if p.crop_size else p.crop
     return f"{p.image_size} px {'grey' if p.num_channels == 1 else 'RGB'}, crop {crop}"
 
 
 def _show_agreement(result: dict[str, Any]) -> None:
-    """A table, the model that agrees best with the others first."""
+    """Prints a table of the models, in which the one that agrees best with the others comes first."""
     rows = result["models"]
     table = Table("", "model", "seed", "dimensions", "UDR", *(f"with {i + 1}" for i in range(len(rows))), box=None)
     order = sorted(range(len(rows)), key=lambda i: -rows[i]["udr"])
@@ -234,5 +295,5 @@ def _show_agreement(result: dict[str, Any]) -> None:
             *agreement,
         )
     Console().print(table)
-    most = ", where models that are equal up to order and sign have .9" if result["similarity"] == "lasso" else ""
+    most = "; models that are equal up to order and sign have .9" if result["similarity"] == "lasso" else ""
     print(f"{result['num_images']} images of {result['dataset']}, {result['similarity']}{most}")

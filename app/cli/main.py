@@ -1,11 +1,12 @@
 """The command line: `betavae serve | train | traverse | evaluate | datasets | models`.
 
-Commands other than serve need no server: they call what the workers call. torch is loaded by those calls alone, so
+Only serve starts a server. The other commands call the same functions as the workers. Those functions load torch, so
 that --help is quick.
 """
 
 import os
 import sys
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -26,7 +27,6 @@ from worker.stores.settings import SettingsError, load_settings
 from worker.stores.storage import NotStored
 
 app = typer.Typer(
-    help="Train β-VAEs on image sets and render latent traversals.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -50,6 +50,21 @@ USER_ERRORS = (
 )
 
 
+def _print_version(requested: bool) -> None:
+    if requested:
+        print(f"betavae {metadata.version('betavae')}")
+        raise typer.Exit
+
+
+@app.callback()
+def betavae(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train β-VAEs on image sets and render latent traversals."""
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (BETAVAE_HOST).")] = None,
@@ -64,15 +79,15 @@ def serve(
 
 
 def _text(error: Exception) -> str:
-    """One line: Python's own errors about files say "[Errno 2] No such file or directory: 'a'"."""
+    """Returns the text of an error, without the "[Errno 2]" of Python's own errors about files."""
     if isinstance(error, OSError) and error.strerror:
-        said = f"{error.strerror[0].lower()}{error.strerror[1:]}"
-        return said if error.filename is None else f"{os.fsdecode(error.filename)}: {said}"
+        reason = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+        return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
     return str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    if "torch" not in sys.modules:  # It is not loaded to say so.
+    if "torch" not in sys.modules:  # Without torch, only Python itself can run out of memory.
         return isinstance(error, MemoryError)
     from training.device import is_out_of_memory
 
@@ -80,8 +95,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def main() -> None:
-    """Runs a command. What a user can cause ends in one line on standard error and exit code 1 or 2."""
-    # Threads of torch that wait for each other shall sleep: spinning, a step on a busy machine took 40 times as long.
+    """Runs a command. An error that a user can cause prints one line on standard error and exits with 1 or 2."""
+    # By default, threads of torch that wait for each other spin; on a busy machine, a step then took 40 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="betavae", standalone_mode=False)

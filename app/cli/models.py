@@ -1,4 +1,4 @@
-"""`betavae models`: trained networks, where they come from, and where they go."""
+"""`betavae models`: lists, shows, imports, exports and changes trained models."""
 
 import json
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from app.cli.output import CliError
 from app.cli.stores import open_stores, pack_of
 from models.atomic import write_bytes
 from models.bundles import write_zip
-from models.card import model_card
 from models.config import ConfigError
 from models.info import INFO_FILE, WEIGHTS_FILE, write_info
-from worker.stores.models import ShippedModel, UnknownModel
+from worker.stores.models import ShippedModel, UnknownModel, card_of
 
 app = typer.Typer(help="List, show, import and export models.", invoke_without_command=True)
 
-ModelArgument = Annotated[str, typer.Argument(help="The model's id.", metavar="MODEL")]
+ModelArgument = Annotated[str, typer.Argument(help="The id of the model.", metavar="MODEL")]
 
 
 @app.callback()
 def default(context: typer.Context) -> None:
+    """Lists the models if no command is given."""
     if context.invoked_subcommand is None:
         list_models()
 
 
 @app.command("list")
 def list_models(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array instead of a table.")] = False,
 ) -> None:
-    """List the models: those that ship and those of the data folder; * marks the default."""
+    """List the models that ship and those in the data folder; * marks the default model."""
     stores = open_stores()
     records, chosen = stores.models.records(), stores.models.default_id()
     if as_json:
@@ -61,7 +61,7 @@ def list_models(
 
 @app.command()
 def show(model: ModelArgument) -> None:
-    """Show all that is known of a model, as JSON."""
+    """Show the description of a model as JSON."""
     print(json.dumps(open_stores().model(model)[0].to_json(), indent=2))
 
 
@@ -71,21 +71,22 @@ def import_model(
         Path,
         typer.Argument(
             help=(
-                "Folder with model.safetensors and model.json, a bundle of both (zip), a .safetensors file, or a "
+                "A folder with model.safetensors and model.json, a bundle of both (zip), a .safetensors file, or a "
                 "checkpoint of disentangling-vae or 1Konny's Beta-VAE."
             )
         ),
     ],
     spec: Annotated[
-        Path | None, typer.Option(help="The description beside the file: model.json or specs.json.", show_default=False)
+        Path | None, typer.Option(help="The file's description: model.json or specs.json.", show_default=False)
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the model.", show_default="the file's own")] = "",
+    name: Annotated[str, typer.Option(help="The name of the model.", show_default="the file's own")] = "",
     id: Annotated[
-        str | None, typer.Option("--id", help="Id of the model; one that exists is replaced.", show_default=False)
+        str | None,
+        typer.Option("--id", help="The id of the model; a model with this id is replaced.", show_default=False),
     ] = None,
-    format: Annotated[str, typer.Option(help="What the file is, where it is not recognised.")] = "auto",
+    format: Annotated[str, typer.Option(help="The format of the file, in case it is not recognised.")] = "auto",
 ) -> None:
-    """Take a model into the data folder; prints its id."""
+    """Import a model into the data folder, and print its id."""
     from worker.model_transfer import take_in
 
     stores = open_stores()
@@ -105,11 +106,11 @@ def import_model(
 def export(
     model: ModelArgument,
     target: Annotated[
-        Path, typer.Argument(help="Folder for the files, or a .zip for the bundle that an import takes.")
+        Path, typer.Argument(help="A folder for the files, or a .zip file for a bundle, which can be imported.")
     ],
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx.")] = False,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Write encoder.onnx and decoder.onnx instead.")] = False,
 ) -> None:
-    """Copy a model out of the data folder: safetensors and JSON, or ONNX."""
+    """Export a model from the data folder as safetensors and JSON, or as ONNX."""
     info, folder = open_stores().model(model)
     files = {name: (folder / name).read_bytes() for name in (WEIGHTS_FILE, INFO_FILE)}
     if onnx:
@@ -120,7 +121,7 @@ def export(
         except ValueError as error:
             raise CliError(str(error)) from error
     if target.suffix.lower() == ".zip":
-        write_zip({**files, "README.md": model_card(info).encode()}, target)
+        write_zip({**files, "README.md": card_of(info).encode()}, target)
     else:
         for name, data in files.items():
             write_bytes(target / name, data)
@@ -133,13 +134,14 @@ def label(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Data set (id, folder or archive) to start from; its factors are named too.", show_default="none"
+            help="A data set (id, folder or archive) to measure on; its factors are named too.", show_default="none"
         ),
     ] = None,
 ) -> None:
-    """Measure what moving each dimension changes, and name it; with a data set, also losses and KL where unknown.
+    """Measure what each dimension changes, and name it. Names that a person gave are kept.
 
-    Names that a person gave stay."""
+    With a data set, the losses and the KL are measured too if they are unknown.
+    """
     from models.files import load_model
     from worker.rendering.labels import label_model, with_statistics
 
@@ -160,19 +162,19 @@ def label(
     for k, effect in enumerate(info.dimension_effects):
         factor = effect["factor"]
         known = f"; {factor['name']} (|r| {factor['correlation']:.2f})" if factor else ""
-        print(f"{k}: {info.dimension_labels[k] or 'nothing to see'} ({effect['strength']:.2f}){known}")
+        print(f"{k}: {info.dimension_labels[k] or 'no visible change'} ({effect['strength']:.2f}){known}")
 
 
 @app.command("default")
 def set_default(model: ModelArgument) -> None:
-    """Make a model the one that is used when none is named."""
+    """Set the model that is used when no model is named."""
     stores = open_stores()
     _change(lambda: stores.models.set_default(model))
 
 
 @app.command()
 def rename(model: ModelArgument, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
-    """Give a model another name; its id stays."""
+    """Change the name of a model; its id stays."""
     stores = open_stores()
     _change(lambda: stores.models.rename(model, name))
 
@@ -185,7 +187,11 @@ def delete(model: ModelArgument) -> None:
 
 
 def _change(action: Callable[[], object]) -> None:
-    """Runs a change of the registry; its refusals become one line."""
+    """Runs a change of the registry.
+
+    Raises:
+        CliError: The registry refused the change.
+    """
     try:
         action()
     except (UnknownModel, ShippedModel) as error:

@@ -11,6 +11,11 @@ from models.config import ConfigError, choices_of, number_text, value_type
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", help="The device: auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")
+]
+"""The option of the commands that run a network."""
+
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤"}
 
 
@@ -43,12 +48,14 @@ def _option(name: str, field: FieldInfo, panel: str) -> Any:
 def with_options_of(
     settings: Mapping[str, FieldInfo], panel: str, *, leave_out: Iterable[str] = ()
 ) -> Callable[[Command], Command]:
-    """Returns a decorator: the command takes one option a setting, and finds those that were given in `settings`.
+    """Returns a decorator that gives a command one option for each setting.
+
+    The command receives the options that were given in its argument `settings`.
 
     Args:
         settings: The settings by name.
-        panel: The heading in --help.
-        leave_out: Settings that the command takes in its own way.
+        panel: The heading of the options in --help.
+        leave_out: Names of settings that the command takes in its own way.
     """
     chosen = {name: field for name, field in settings.items() if name not in set(leave_out)}
 
@@ -75,7 +82,11 @@ def with_options_of(
 
 
 def parse_pairs(settings: Mapping[str, FieldInfo], pairs: Iterable[str]) -> Mapping[str, Any]:
-    """Returns KEY=VALUE texts as typed values; unknown keys are kept.
+    """Returns KEY=VALUE texts as typed values by key. An unknown key stays, with its text as the value.
+
+    Args:
+        settings: The settings by name.
+        pairs: The texts.
 
     Raises:
         ConfigError: A text has no "=", or its value has another type than the setting.
@@ -95,6 +106,7 @@ def parse_pairs(settings: Mapping[str, FieldInfo], pairs: Iterable[str]) -> Mapp
 
 
 def _parse(kind: type, text: str) -> Any:
+    """Returns the value of a text, or None for none and null; raises ValueError or KeyError."""
     if text.lower() in ("none", "null", ""):
         return None
     if kind is bool:

@@ -1,4 +1,4 @@
-"""What the commands work with: the settings, and the models and data sets of the data folder."""
+"""The settings, models and data sets that the commands work with."""
 
 import hashlib
 import logging

@@ -1,36 +1,63 @@
-"""`betavae train`: the training loop on this machine, without a server."""
+"""`betavae train`: trains a model on this machine, without a server."""
 
 import fcntl
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.evaluate import MetricsOption, evaluate_pack, parse_metrics, show_evaluation
-from app.cli.lengths import with_length
-from app.cli.options import parse_pairs, with_options_of
+from app.cli.evaluate import MetricsOption, parse_metrics
+from app.cli.finish import finish_run
+from app.cli.lengths import RequestedLength, requested_length, with_length
+from app.cli.options import DeviceOption, parse_pairs, with_options_of
 from app.cli.output import CliError, note, progress
 from app.cli.stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
 from models.config import ConfigError
-from models.info import ModelInfo, read_info, validate_name, write_info
+from models.info import validate_name
 from training.config import TrainingConfig, all_settings, check_initial_network, with_channels
 from training.data.datasets import DatasetError, ImageFolder
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.data.sources import OWN_FILE
 from training.presets import PRESETS, resolve
-from worker.progress_text import progress_text
+from worker.progress_text import losses_text
 
 if TYPE_CHECKING:
-    from models.networks import VAE
     from training.loop import TrainingResult
     from training.monitor import Progress
 
 PANEL = "Training settings"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """A run of the command.
+
+    Attributes:
+        dataset: Id of the data set, or path of the folder or archive of its pictures.
+        config: The training settings.
+        name: Name of the run and of its model.
+        folder: Folder of the run.
+        resume: False removes what an earlier run left in the folder.
+        is_resumed: True if the run goes on from a checkpoint in the folder.
+        initial_weights: Folder of the model whose weights a new run starts from; None starts from random weights.
+        length: The length that was requested.
+        finish: True cools a stopped run down from its checkpoint.
+    """
+
+    dataset: str
+    config: TrainingConfig
+    name: str
+    folder: Path
+    resume: bool
+    is_resumed: bool
+    initial_weights: Path | None
+    length: RequestedLength
+    finish: bool
 
 
 @with_options_of(all_settings(), PANEL)
@@ -38,22 +65,22 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Argument(
-            help="Data set: an id (see `betavae datasets`), or a folder or archive of images.",
+            help="The id of a data set (see `betavae datasets`), or a folder or archive of images.",
             show_default="the preset's",
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help=f"Settings to start from: {', '.join(PRESETS)}.", show_default=False)
+        str | None, typer.Option(help=f"The settings to start from: {', '.join(PRESETS)}.", show_default=False)
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the model and of the run.", show_default="preset or data set")
+        str | None, typer.Option(help="The name of the run and of its model.", show_default="preset or data set")
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Folder of the run: checkpoints, metrics, previews, model.",
+            help="The folder of the run, for checkpoints, metrics, previews and the model.",
             show_default="runs/NAME in the data folder",
         ),
     ] = None,
@@ -64,8 +91,8 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            help="Go on from the newest checkpoint in the folder of the run, or begin anew: what the run left there is "
-            "removed then, its model too."
+            help="Go on from the newest checkpoint in the folder of the run, or begin anew, which removes what an "
+            "earlier run left in the folder, including its model."
         ),
     ] = True,
     from_model: Annotated[
@@ -74,8 +101,9 @@ def train(
             "--from",
             "--initial-model",
             metavar="MODEL",
-            help="Start a new run from the weights of this model (an id or a folder) of the same network. Step "
-            "and optimizer begin anew, C at the model's KL: this is no resuming.",
+            help="Start a new run from the weights of this model (an id or a folder), which must have the same "
+            "network. The run does not resume the model's training: step and optimizer begin anew, and C begins at "
+            "the model's KL.",
             show_default=False,
         ),
     ] = None,
@@ -87,7 +115,7 @@ def train(
         float | None,
         typer.Option(
             min=0.1,
-            help="A budget of time for the whole run; its schedules are laid out for the steps that fit.",
+            help="A budget of time for the whole run, whose schedules are laid out for the steps that fit.",
             show_default="a length that suits the set and this machine",
         ),
     ] = None,
@@ -100,116 +128,160 @@ def train(
         ),
     ] = False,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
+    device: DeviceOption = None,
     *,
     settings: dict[str, Any],
 ) -> None:
-    """Train a β-VAE. Ctrl-C writes a checkpoint; the same command goes on from there."""
+    """Train a β-VAE. Ctrl-C writes a checkpoint, from which the same command goes on."""
     stores = open_stores(device)
-    overrides = {**parse_pairs(all_settings(), config or ()), **settings}
-    training_config = resolve(preset, overrides, from_model=from_model is not None)
-    chosen = dataset or (PRESETS[preset].dataset if preset else None)
-    if chosen is None:
+    given = {**parse_pairs(all_settings(), config or ()), **settings}
+    training_config = resolve(preset, given, from_model=from_model is not None)
+    length = requested_length(given, has_preset=preset is not None, minutes=minutes)
+    dataset = dataset or (PRESETS[preset].dataset if preset else None)
+    if dataset is None:
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
-    run_name = _run_name(name or preset, chosen)
+    run_name = _run_name(name or preset, dataset)
     folder = output or stores.settings.home / "runs" / run_name
-    _check_output(stores, folder, chosen)
-    wanted = parse_metrics(metrics) if evaluate or metrics is not None else None
-    resumed = folder if resume and any((folder / "checkpoints").glob("*.json")) else None
-    if finish and resumed is None:
+    _check_output(stores, folder, dataset)
+    scores = parse_metrics(metrics) if evaluate or metrics is not None else None
+    run = _prepare(stores, dataset, training_config, run_name, folder, resume, from_model, length, finish)
+    _train_and_finish(stores, run, register, scores)
+
+
+def _prepare(
+    stores: Stores,
+    dataset: str,
+    config: TrainingConfig,
+    name: str,
+    folder: Path,
+    resume: bool,
+    from_model: str | None,
+    length: RequestedLength,
+    finish: bool,
+) -> _Run:
+    """Returns the run, with the pictures' number of channels and the folder of the initial weights.
+
+    Raises:
+        CliError: There is no such data set or model.
+        ConfigError: The model of --from has another network.
+    """
+    is_resumed = resume and any((folder / "checkpoints").glob("*.json"))
+    if finish and not is_resumed:
         raise CliError(f"{folder}: there is no checkpoint of a run to finish")
-    if training_config.num_channels is None:
-        found = _num_channels(stores, chosen, from_model, resumed)
-        training_config = with_channels(training_config, found)
-    initial = _initial_weights(stores, from_model, training_config, resumed)
-    # A run that goes on keeps the images that it began with.
-    pack = kept_pack(folder, training_config.preprocessing) if resumed is not None else None
-    pack = pack or pack_of(stores, chosen, training_config.preprocessing, as_it_was=resumed is not None)
-    if resumed is not None and has_changed(stores, chosen, pack):
-        note(
-            f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
-            "that it began with (--no-resume begins anew, with those of now)"
-        )
-    with _sole_run_in(folder):
-        if resumed is None:
-            keep_pack(pack, folder)
-        note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {folder}")
-        training_config = with_length(
-            training_config,
-            pack,
-            given=overrides,
-            has_preset=preset is not None,
-            minutes=minutes,
-            resumed=resumed,
-            device=stores.device(),
-        )
-        result = _run(stores, training_config, pack, folder, run_name, resume, initial, finish=finish)
+    if config.num_channels is None:
+        config = with_channels(config, _num_channels(stores, dataset, from_model, folder if is_resumed else None))
+    return _Run(
+        dataset=dataset,
+        config=config,
+        name=name,
+        folder=folder,
+        resume=resume,
+        is_resumed=is_resumed,
+        initial_weights=_initial_weights(stores, from_model, config, folder if is_resumed else None),
+        length=length,
+        finish=finish,
+    )
+
+
+def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[str, ...] | None) -> None:
+    """Trains a run, and finishes its model.
+
+    Args:
+        stores: The stores.
+        run: The run.
+        register: True adds the model to the models of the data folder.
+        metrics: Names of the scores to compute of the model; None makes no evaluation.
+
+    Raises:
+        CliError: The run stopped, diverged or could not begin.
+    """
+    pack = _pack(stores, run)
+    with _sole_run_in(run.folder):
+        if not run.is_resumed:
+            keep_pack(pack, run.folder)
+        note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {run.folder}")
+        folder = run.folder if run.is_resumed else None
+        config = with_length(run.config, pack, run.length, resumed=folder, device=stores.device())
+        result = _train(stores, replace(run, config=config), pack)
         if result.outcome == "stopped":
             raise CliError(f"stopped at step {result.step}; the same command goes on from there")
         if result.outcome == "diverged":
             raise CliError(result.message)
-        _finish(stores, folder / "model", chosen, pack, register, wanted)
-        release_pack(folder)
+        finish_run(stores, run.folder / "model", run.dataset, pack, register, metrics)
+        release_pack(run.folder)
 
 
-def _run(
-    stores: Stores,
-    config: TrainingConfig,
-    pack: Pack,
-    folder: Path,
-    name: str,
-    resume: bool,
-    initial: Path | None,
-    *,
-    finish: bool,
-) -> "TrainingResult":
-    """Trains, from the newest checkpoint in the folder on or anew, and shows how far it is. Raises CliError."""
+def _pack(stores: Stores, run: _Run) -> Pack:
+    """Returns the images of a run; a resumed run keeps those that it began with."""
+    pack = kept_pack(run.folder, run.config.preprocessing) if run.is_resumed else None
+    pack = pack or pack_of(stores, run.dataset, run.config.preprocessing, as_it_was=run.is_resumed)
+    if run.is_resumed and has_changed(stores, run.dataset, pack):
+        note(
+            f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
+            "that it began with (--no-resume begins anew with the current ones)"
+        )
+    return pack
+
+
+def _train(stores: Stores, run: _Run, pack: Pack) -> "TrainingResult":
+    """Trains from the newest checkpoint in the folder or anew, and shows the progress.
+
+    Args:
+        stores: The stores.
+        run: The run.
+        pack: Its images.
+
+    Raises:
+        CliError: The checkpoint does not fit the settings, or there is too little memory.
+    """
     from training.checkpoints import CheckpointError, newest_checkpoint
     from training.device import is_out_of_memory
     from training.loop import FINISH
     from training.loop import train as run_loop
 
-    if resume and (checkpoint := newest_checkpoint(folder / "checkpoints")) is not None:
+    if run.resume and (checkpoint := newest_checkpoint(run.folder / "checkpoints")) is not None:
         note(f"going on from step {checkpoint.step}")
-        del checkpoint  # its tensors
-    with progress(name) as report, _stop_asked_by_ctrl_c() as should_stop:
+        del checkpoint  # It holds tensors.
+    with progress(run.name) as report, _stop_requests() as should_stop:
 
         def on_progress(state: "Progress") -> None:
-            report(state.step, state.num_steps, progress_text(state.metrics, state.images_per_second))
+            report(state.step, state.num_steps, losses_text(state.metrics, state.images_per_second))
             for warning in state.warnings:
                 note(f"warning: {warning}")
 
         try:
             return run_loop(
-                config,
+                run.config,
                 pack,
-                run_folder=folder,
-                name=name,
+                run_folder=run.folder,
+                name=run.name,
                 device=stores.device(),
-                resume=resume,
-                initial_weights=initial,
+                resume=run.resume,
+                initial_weights=run.initial_weights,
                 checkpoint_seconds=stores.settings.checkpoint_seconds,
                 on_progress=on_progress,
-                should_stop=(lambda: should_stop() or FINISH) if finish else should_stop,
+                should_stop=(lambda: should_stop() or FINISH) if run.finish else should_stop,
             )
         except CheckpointError as error:
             raise CliError(
-                f"{folder}: {error}; choose another --output, or --no-resume to begin anew, without what is there"
+                f"{run.folder}: {error}; choose another --output, or begin anew with --no-resume, which removes what "
+                "is there"
             ) from error
         except ValueError as error:
             raise CliError(str(error)) from error
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            few = f"too little memory for batches of {config.batch_size} images: {error}"
-            raise CliError(f"{few[:300]}; take a smaller batch_size") from error
+            reason = f"too little memory for batches of {run.config.batch_size} images: {error}"
+            raise CliError(f"{reason[:300]}; take a smaller batch_size") from error
 
 
 @contextmanager
 def _sole_run_in(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of a folder, which is made; two would remove each other's records and model.
+    """Makes a folder, and keeps other runs out of it: two runs would remove each other's records and model.
 
-    Raises: CliError where another run writes there.
+    Raises:
+        CliError: Another run writes there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / OWN_FILE).open("ab") as mark:
@@ -223,19 +295,26 @@ def _sole_run_in(folder: Path) -> Iterator[None]:
 
 
 def _check_output(stores: Stores, output: Path, dataset: str) -> None:
-    """Raises ConfigError where a run's folder would be the pictures' own or lie around it.
+    """Checks that a run's folder is not the folder of the pictures, and does not contain it.
 
-    What a run leaves would be taken for pictures, and its mark (training.data.sources.OWN_FILE) would hide
-    the pictures.
+    In such a folder, the run's files would be taken for pictures, and its mark (training.data.sources.OWN_FILE) would
+    hide the pictures.
+
+    Raises:
+        ConfigError: The folder contains the pictures.
     """
     with suppress(DatasetError):
         source = source_of(stores, dataset)
         if isinstance(source, ImageFolder) and source.path.resolve().is_relative_to(output.resolve()):
-            raise ConfigError("--output", f"holds the pictures ({source.path}): choose a folder of the run's own")
+            raise ConfigError("--output", f"holds the pictures ({source.path}): choose another folder for the run")
 
 
 def _run_name(given: str | None, dataset: str) -> str:
-    """A run's name: what was given, or the data set's. Raises ConfigError."""
+    """Returns the name of a run, which is the given one or the name of the data set.
+
+    Raises:
+        ConfigError: The name is not allowed.
+    """
     try:
         return validate_name(given or Path(dataset).resolve().stem)
     except ConfigError as error:
@@ -243,8 +322,13 @@ def _run_name(given: str | None, dataset: str) -> str:
 
 
 def _num_channels(stores: Stores, dataset: str, from_model: str | None, resumed: Path | None) -> int:
-    """Of a run that leaves them open: those of the run that goes on or of the model that it starts from, or the
-    pictures'.
+    """Returns the number of channels of a run whose settings have none.
+
+    Args:
+        stores: The stores.
+        dataset: The data set, whose pictures decide for a new run.
+        from_model: The model whose weights the run starts from, which decides before the pictures; None for no model.
+        resumed: Folder of a resumed run, whose checkpoint decides before all others; None for a new run.
     """
     from training.checkpoints import newest_checkpoint
 
@@ -257,100 +341,42 @@ def _num_channels(stores: Stores, dataset: str, from_model: str | None, resumed:
 
 
 def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None) -> Path | None:
-    """The folder of the model that a run starts from.
+    """Returns the folder of the model whose weights a run starts from, or None.
 
-    Args: resumed, the folder of a run that goes on; None: a new one.
-    Raises: ConfigError where the model has another network.
+    Args:
+        stores: The stores.
+        name: Id of the model or path of its folder; None for no model.
+        config: The training settings.
+        resumed: Folder of a resumed run, which needs no model; None for a new run.
+
+    Raises:
+        CliError: There is no such model.
+        ConfigError: The model has another network.
     """
     if name is None:
         return None
     if resumed is not None:
-        note(f"the run in {resumed} goes on from its checkpoint; --from counts only where a run begins (--no-resume)")
+        note(f"the run in {resumed} goes on from its checkpoint; --from counts only for a new run (--no-resume)")
         return None
     info, folder = stores.model(name)
     check_initial_network(config, info.network)
-    note(f"starting from the weights of {info.name} at step 0, with a fresh optimizer: this is no resuming")
+    note(f"starting from the weights of {info.name} at step 0 with a new optimizer; this does not resume its training")
     return folder
 
 
-def _finish(
-    stores: Stores,
-    folder: Path,
-    dataset: str,
-    pack: Pack,
-    register: bool,
-    metrics: tuple[str, ...] | None,
-) -> None:
-    """Names the model's dimensions and says where it is; the last line on standard output is its id, or its folder.
-
-    Args: metrics, the scores to compute, None: no evaluation.
-    """
-    from models.files import load_model
-    from training.device import is_out_of_memory
-    from worker.rendering.labels import label_model
-
-    info = read_info(folder)
-    # the pack knows its folder's name alone
-    info = replace(info, dataset={**info.dataset, "id": dataset})
-    device = stores.device()
-    network = load_model(folder, device).network
-    info = label_model(network, info, pack, device=device)
-    write_info(folder, info)
-    floor = f" (floor {info.bernoulli_floor:.2f})" if (info.bernoulli_floor or 0) >= 0.005 else ""
-    note(
-        f"step {info.step}: reconstruction {info.reconstruction_loss:.2f} nats{floor}, "
-        f"KL {sum(info.kl_per_dimension):.2f} nats, "
-        f"{len(info.active_dimensions)} of {info.network.latent_dim} dimensions active"
-    )
-    model_id = (_registered(stores, info) or stores.models.add(folder)) if register else None
-    try:
-        if metrics is not None:
-            _evaluate(stores, network, folder, model_id, info, pack, metrics)
-    except (KeyboardInterrupt, ValueError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-            raise
-        why = "stopped" if isinstance(error, KeyboardInterrupt) else f"failed: {error or 'out of memory'}"
-        note(f"warning: the evaluation {why}; `betavae evaluate {model_id or folder} --save` does it anew")
-    print(model_id or folder)
-
-
-def _registered(stores: Stores, info: ModelInfo) -> str | None:
-    """The id of this very model, where the same command has finished before."""
-    for record in stores.models.records():
-        if record.info.weights_sha256 == info.weights_sha256 and record.info.name == info.name and not record.shipped:
-            return record.id
-    return None
-
-
-def _evaluate(
-    stores: Stores,
-    network: "VAE",
-    folder: Path,
-    model_id: str | None,
-    info: ModelInfo,
-    pack: Pack,
-    metrics: tuple[str, ...],
-) -> None:
-    """Scores of a finished run, on standard error and in model.json, the run's and the registered model's."""
-    from worker.evaluations import save_scores, with_scores
-
-    found = evaluate_pack(stores, network, info, pack, metrics, seed=0)
-    show_evaluation(found, note)
-    write_info(folder, with_scores(info, found, info.dataset["id"]))
-    if model_id is not None:
-        save_scores(stores.models, model_id, found, info.dataset["id"], info.weights_sha256)
-
-
 @contextmanager
-def _stop_asked_by_ctrl_c() -> Iterator[Callable[[], str | None]]:
-    """Makes Ctrl-C and SIGTERM a reason to stop; a second Ctrl-C interrupts at once."""
+def _stop_requests() -> Iterator[Callable[[], str | None]]:
+    """Yields a function that returns the name of the signal, SIGINT or SIGTERM, that asks to stop, or None.
+
+    A second Ctrl-C interrupts at once.
+    """
     reasons: list[str] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         reasons.append(signal.Signals(number).name)
         signal.signal(signal.SIGINT, previous[signal.SIGINT])
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: reasons[0] if reasons else None
     finally:

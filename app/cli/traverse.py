@@ -1,12 +1,13 @@
-"""`betavae traverse`: latent traversals on this machine, without a server."""
+"""`betavae traverse`: renders latent traversals on this machine, without a server."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.options import with_options_of
+from app.cli.options import DeviceOption, with_options_of
 from app.cli.output import CliError, note
 from app.cli.stores import open_stores
 from models.atomic import write_bytes
@@ -18,20 +19,21 @@ from worker.rendering.request import FORMATS, Pixels, TraversalRequest, parse_re
 
 EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
-"""Suffix of --output → the file of a traversal that it means."""
+"""Maps each suffix of --output to the file of a traversal that it selects."""
 SUFFIXES = (*SHEETS, ".zip")
 
 
 @with_options_of(TraversalRequest.model_fields, "Traversal", leave_out=("format",))
 def traverse(
     image: Annotated[
-        Path | None, typer.Argument(help="Picture to start from; none with --z or --seed.", show_default=False)
+        Path | None, typer.Argument(help="The picture to start from; --z and --seed need none.", show_default=False)
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(help="Second picture: interpolate to it instead.", show_default=False)
+        Path | None, typer.Option(help="A second picture, to which to interpolate instead.", show_default=False)
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model (an id or a folder).", show_default="the default one")
+        str | None,
+        typer.Option("--model", "-m", help="The id or the folder of a model.", show_default="the default model"),
     ] = None,
     output: Annotated[
         Path,
@@ -39,19 +41,18 @@ def traverse(
             "--output",
             "-o",
             help=(
-                "Folder for one animation a dimension (z_01.gif …), the sheet of all (sheet.gif, sheet.png) and "
-                f"result.json; or one file by its suffix: the sheet ({', '.join(SHEETS)}), or all animations (.zip)."
+                "A folder for an animation of each dimension (z_01.gif …), sheets of all dimensions (sheet.gif, "
+                "sheet.png) and result.json; or a single file whose suffix selects the sheet "
+                f"({', '.join(SHEETS)}) or all animations (.zip)."
             ),
         ),
     ] = Path("traversal"),
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:N.", show_default="BETAVAE_DEVICE")] = None,
+    device: DeviceOption = None,
     *,
     settings: dict[str, Any],
 ) -> None:
     """Render what each latent dimension of a model does to a picture."""
-    suffix = output.suffix.lower()
-    if suffix and suffix not in SUFFIXES:
-        raise CliError(f"{output}: expected a folder, or a file with one of the suffixes {', '.join(SUFFIXES)}")
+    suffix = _suffix_of(output)
     if to is not None and image is None:
         raise CliError("--to needs a picture to start from")
     request = parse_request({**settings, "format": suffix[1:] if suffix in EXTRA_FORMATS else None})
@@ -63,10 +64,46 @@ def traverse(
         if path is not None
     ]
     request = resolve_request(request, info, len(pictures))
+    numbers = _render(folder, stores.device, pictures, request, output)
+    _note_dimensions(numbers)
+    print(output)
 
+
+def _suffix_of(output: Path) -> str:
+    """Returns the suffix of --output in lower case; empty for a folder.
+
+    Raises:
+        CliError: No file of a traversal has this suffix.
+    """
+    suffix = output.suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise CliError(f"{output}: expected a folder, or a file with one of the suffixes {', '.join(SUFFIXES)}")
+    return suffix
+
+
+def _render(
+    folder: Path, device: Callable[[], str], pictures: Sequence[Pixels], request: TraversalRequest, output: Path
+) -> dict[str, Any]:
+    """Renders a traversal, and writes the files that --output selects.
+
+    Args:
+        folder: Folder of the model.
+        device: Returns the device, and loads torch.
+        pictures: The pictures, uint8 (H, W, C).
+        request: The request, resolved for the model.
+        output: A folder, or a file with one of the SUFFIXES.
+
+    Returns:
+        The numbers of the traversal, as in result.json.
+
+    Raises:
+        ConfigError: The request does not fit the model.
+        CliError: The model's files are damaged.
+    """
     from worker.render_job import load_for_rendering, make_traversal, use_one_thread
 
     use_one_thread()
+    suffix = output.suffix.lower()
     target = output.parent if suffix else output
     target.mkdir(parents=True, exist_ok=True)
     animations: dict[str, bytes] = {}
@@ -80,31 +117,40 @@ def traverse(
             animations[name] = data
 
     try:
-        loaded = load_for_rendering(folder, stores.device())
+        loaded = load_for_rendering(folder, device())
         names = [SHEETS[suffix]] if suffix in SHEETS else None
         numbers = make_traversal(loaded, pictures, request, put, names=names)
     except ConfigError:
         raise
-    except ValueError as error:  # a model whose files are damaged
+    except ValueError as error:  # The model's files are damaged.
         raise CliError(str(error)) from error
     if suffix == ".zip":
         write_bytes(output, zip_files({name: animations[name] for name in zipped_names(animations)}))
     elif not suffix:
         write_bytes(target / "result.json", (json.dumps(numbers, indent=2) + "\n").encode())
-    _tell(numbers)
-    print(output)
+    return numbers
 
 
 def _read_picture(path: Path, preprocessing: Preprocessing, max_pixels: int) -> Pixels:
-    """A picture as the model wants it. Raises OSError, and CliError that names the file."""
+    """Reads a picture, and returns it preprocessed for the model, as uint8 (H, W, C).
+
+    Args:
+        path: The file.
+        preprocessing: The model's preprocessing.
+        max_pixels: Largest number of pixels of the picture.
+
+    Raises:
+        OSError: The file cannot be read.
+        CliError: The file is not a picture; the message names it.
+    """
     try:
         return load_image(path.read_bytes(), preprocessing, max_pixels=max_pixels)
     except ImageError as error:
         raise CliError(f"{path}: {error.message}") from error
 
 
-def _tell(numbers: dict[str, Any]) -> None:
-    """One line a dimension, on standard error."""
+def _note_dimensions(numbers: dict[str, Any]) -> None:
+    """Prints a line for each dimension on standard error."""
     for dimension in numbers["dimensions"]:
         kl = "" if dimension["kl"] is None else f"KL {dimension['kl']:.2f} nats"
         state = "" if dimension["active"] else "inactive"

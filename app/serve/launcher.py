@@ -175,7 +175,7 @@ def _environment(settings: Settings, home: Path, port: int) -> dict[str, str]:
         "BETAVAE_PORT": str(port),
         "BETAVAE_DEVICE": settings.device,
         "BETAVAE_REDIS_URL": settings.redis_url or settings.embedded_redis_url,
-        "TMPDIR": str(home / "tmp"),  # The system's may be in memory, and uploads are large.
+        "TMPDIR": str(home / "tmp"),  # The system's folder may be in memory, and uploads are large.
         "PYTHONUNBUFFERED": "1",
     }
     if settings.storage_url is not None:

@@ -1,4 +1,4 @@
-"""The limits of an application: without a free place, a request is answered at once."""
+"""The limits on waiting requests and streams; without a free place, a request is answered at once."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ JOB = Job(id="j-1", kind="train", status="queued", request={})
 
 @pytest.fixture
 def services(tmp_path: Path) -> Services:
-    """Services with one place of each kind, whose Redis must not be asked."""
+    """Services with one place of each kind, whose Redis must not be used."""
     opened = open_services(Settings(home=tmp_path, redis_url="unix:///nowhere/r.sock"))
     return replace(opened, waiters=anyio.CapacityLimiter(1), streams=anyio.CapacityLimiter(1))
 

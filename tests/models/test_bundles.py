@@ -1,4 +1,4 @@
-"""Bundles: what goes in comes out, the same bytes each time; hostile zips cost nothing and are refused."""
+"""Bundles are read as they were written, with the same bytes each time; hostile zips are refused at no cost."""
 
 import io
 import json
@@ -15,6 +15,7 @@ from models.bundles import MAX_INFO_BYTES, ImportRefused, read_bundle, write_bun
 from models.card import model_card
 from models.config import NetworkConfig
 from models.info import ModelInfo, Preprocessing, write_info
+from worker.stores.models import card_of
 
 INFO = ModelInfo(
     name="two | <b>dims</b>",
@@ -138,23 +139,23 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
         b'{"metrics": {"mig": 1' + b"0" * 400 + b"}}",
     ],
 )  # fmt: skip
-def test_what_is_no_json_object_is_refused(text: bytes) -> None:
+def test_anything_but_a_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": text, "model.safetensors": b""}))
     assert refused.value.code == "invalid_description"
 
 
-def test_a_card_tells_what_the_description_knows() -> None:
+def test_a_card_has_the_facts_of_the_description() -> None:
     info = replace(INFO, training={"objective": "beta", "beta": 4.0})
     card = model_card(info)
     expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)
     assert f"normalised β (β·D/(C·H·W)) | {expected:g} |" in card
     steered = replace(INFO, training={"objective": "controlled", "beta": 4.0, "gamma": 7.0}, steered_beta=2.0)
-    assert f"normalised β (β·D/(C·H·W)) | {expected / 2:g} |" in model_card(steered)
-    assert "| gamma |" not in model_card(steered)
+    assert f"normalised β (β·D/(C·H·W)) | {expected / 2:g} |" in card_of(steered)
+    assert "| gamma |" not in card_of(steered)
     for text in ("32×32 grey", "dsprites (100 images)", "41.50 nats", "moves right", "0.31", "r 0.99", "not stated"):
         assert text in card
-    # The dimension that carries most comes first.
+    # The dimension with the largest KL comes first.
     assert card.index("| 1 | 3.50") < card.index("| 0 | 0.01")
 
 

@@ -1,4 +1,4 @@
-"""Foreign checkpoints: every value ends where the published network would use it, and nothing else gets in."""
+"""Foreign checkpoints: every value gets the place where the published network uses it, and nothing else is read."""
 
 import io
 import json
@@ -27,7 +27,7 @@ State = dict[str, Tensor]
 
 
 def published_disentangling_vae(size: int, channels: int, latent_dim: int, seed: int = 0) -> State:
-    """A state dict as YannDubs/disentangling-vae writes it, in its order."""
+    """Returns a state dict as YannDubs/disentangling-vae writes it, in its order."""
     g = torch.Generator().manual_seed(seed)
     at_64 = size == 64
 
@@ -58,7 +58,7 @@ def published_disentangling_vae(size: int, channels: int, latent_dim: int, seed:
 
 
 def run_disentangling_vae(state: State, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, log-variance and pixels, computed from the state dict as the published modules do."""
+    """Returns mean, log-variance and pixels, computed from the state dict as the published modules do."""
     functional, at_64 = nn.functional, "encoder.conv_64.weight" in state
 
     def layer(call: Callable[..., Tensor], x: Tensor, name: str, **settings: int) -> Tensor:
@@ -86,7 +86,7 @@ def run_disentangling_vae(state: State, images: Tensor, latents: Tensor) -> tupl
 
 
 class View(nn.Module):
-    """The reshaping module between the published layers; it counts in their numbering."""
+    """The reshaping module between the published layers, which has a number among them."""
 
     def __init__(self, *size: int) -> None:
         super().__init__()
@@ -231,7 +231,7 @@ def _odd_head(state: State) -> None:
 
 
 @pytest.mark.parametrize("change", [_without, _extra, _misshapen, _double, _infinite, _odd_head])
-def test_tensors_that_are_not_the_architectures_are_refused(tmp_path: Path, change: Callable[[State], None]) -> None:
+def test_tensors_of_another_architecture_are_refused(tmp_path: Path, change: Callable[[State], None]) -> None:
     state = published_disentangling_vae(64, 1, 5)
     change(state)
     with pytest.raises(ImportRefused) as refused:
@@ -241,7 +241,7 @@ def test_tensors_that_are_not_the_architectures_are_refused(tmp_path: Path, chan
 
 
 class _Runs:
-    """Unpickled, it would make a folder."""
+    """An object that would make a folder if it were unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -261,7 +261,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path
 
 
 def test_a_constructor_that_would_take_the_memory_is_refused(tmp_path: Path) -> None:
-    # weights_only itself allows bytearray, with a length of the file's choice.
+    # weights_only itself allows bytearray with a length from the file.
     pickled = b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\x00\x00\x00\x00\x10\x85R."
     with pytest.raises(ImportRefused) as refused:
         import_model(tmp_path / "m", _torch_zip(pickled))
@@ -295,7 +295,7 @@ def test_a_storage_that_the_file_does_not_fill_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n" + bytes(100), bytes(1000)])
 @pytest.mark.parametrize("format", ["auto", "bundle", "safetensors", "disentangling-vae", "1konny"])
-def test_what_is_no_model_is_refused(tmp_path: Path, data: bytes, format: str) -> None:
+def test_a_file_without_a_model_is_refused(tmp_path: Path, data: bytes, format: str) -> None:
     with pytest.raises(ImportRefused):
         import_model(tmp_path / "m", data, format=format, spec=None)
     assert not (tmp_path / "m").exists()

@@ -1,4 +1,4 @@
-"""Shapes of the networks, and model files that come back as they were."""
+"""Shapes of the networks, and model files that are read as they were written."""
 
 from collections import Counter
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_the_noise_decides_the_sample() -> None:
     ("field", "value"),
     [("image_size", 48), ("num_channels", 2), ("latent_dim", 0), ("latent_dim", 2.5), ("architecture", "resnet")],
 )
-def test_a_network_that_cannot_be_is_refused_by_its_field(field: str, value: object) -> None:
+def test_an_impossible_network_is_refused_by_its_field(field: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         NetworkConfig(**{field: value})
     assert caught.value.field == field
@@ -148,7 +148,7 @@ def test_a_step_has_the_losses_and_gradients_of_torchs_own_layers(
         losses.append(loss.detach())
         kinds.append(type(logits.grad_fn).__name__)
     assert kinds == ["_StackBackward", "ConvolutionBackward0"], "one of each"
-    # Three layers of each kind, forward and back, but for the gradient of the images, which nobody asks for.
+    # There are three layers of each kind, forward and backward, without the gradient of the images.
     once = {"coarser": 6, "finer": 5, "weight_gradient": 6}
     assert Counter(runs) == (once if level else {})
     torch.testing.assert_close(losses[0], losses[1])

@@ -1,4 +1,4 @@
-"""ONNX graphs give what torch gives, for any batch, and say how to feed them."""
+"""ONNX graphs equal torch for any batch, and describe their inputs."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_both_graphs_agree_with_torch(architecture: str, image_size: int, num_ch
         torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-4, rtol=0)
 
 
-def test_the_graphs_carry_licence_and_preprocessing() -> None:
+def test_the_graphs_have_licence_and_preprocessing() -> None:
     data = export_onnx(make_model("burgess", 32, 3))["encoder.onnx"]
     metadata = session(data).get_modelmeta().custom_metadata_map
     assert json.loads(metadata["preprocessing"])["crop"] == "none"

@@ -1,4 +1,4 @@
-"""Pixels become a network's input: the right numbers in the right order, whatever array they come from."""
+"""Pixels become a network's input with the right values and axes, from any array."""
 
 import numpy as np
 import pytest

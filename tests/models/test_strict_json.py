@@ -1,4 +1,4 @@
-"""JSON of strangers: nothing that is not finite, bounded JSON comes through."""
+"""JSON from clients: only finite values within bounds are accepted."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from models.strict_json import MAX_DEPTH, loads
 
 
 def _nested(depth: int, inner: str = "1") -> str:
-    """Lists and objects in turn, so many around `inner`."""
+    """Returns `inner` inside this many lists and objects in turn."""
     text = inner
     for i in range(depth):
         text = f"[{text}]" if i % 2 else f'{{"a": {text}}}'
@@ -40,6 +40,6 @@ def test_deep_nesting_is_a_value_error(depth: int) -> None:
 @pytest.mark.parametrize(
     "text", ["NaN", "Infinity", "-Infinity", "1e999", "9223372036854775808", "9" * 5000, "[1", "\ufeff1", ""]
 )
-def test_what_is_not_finite_bounded_json_is_refused(text: str) -> None:
+def test_json_that_is_not_finite_or_too_deep_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         loads(text)

@@ -15,7 +15,7 @@ from training.checkpoints import (
 )
 
 
-def test_damaged_checkpoints_are_passed_over(tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_ignored(tmp_path: Path) -> None:
     for step in (1, 2):
         write_checkpoint(tmp_path, Checkpoint(step, {"a": torch.full((3,), float(step))}), fence=1)
     newest = list_checkpoints(tmp_path)[-1]

@@ -1,4 +1,4 @@
-"""What runs on a GPU does as it does on the CPU. The code is the same; these tests are for machines that have one."""
+"""Runs on a GPU equal those on the CPU. The code is the same; these tests need a machine with a GPU."""
 
 import json
 from pathlib import Path
@@ -74,7 +74,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 def network(num_channels: int = 3) -> VAE:
-    """One whose latents move its pictures."""
+    """A network whose latents move its pictures."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         made = VAE(NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=6))
@@ -92,14 +92,14 @@ def run(folder: Path, pack: Pack, config: TrainingConfig, device: str, **argumen
 
 
 def losses_of(folder: Path) -> dict[int, float]:
-    """The losses that a run recorded, by step."""
+    """Returns the losses that a run recorded, by step."""
     records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return {record["step"]: record["loss"] for record in records if "loss" in record}
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_run_has_the_losses_of_the_cpu(objective: str, pack: Pack, tmp_path: Path) -> None:
-    """With a restart in it, components, a turn and lessons, where the objective has one."""
+    """The run has a restart with components, a rotation and lessons if the objective has one."""
     config = with_objective(SMALL, objective, gamma=10.0, **RESTART)
     for device in ("cpu", GPU):
         result = run(tmp_path / device, pack, config, device)
@@ -107,7 +107,7 @@ def test_a_run_has_the_losses_of_the_cpu(objective: str, pack: Pack, tmp_path: P
     assert next(result.network.parameters()).device == torch.device(GPU)
     expected, found = (losses_of(tmp_path / device) for device in ("cpu", GPU))
     assert found.keys() == expected.keys()
-    # Not closer: convolutions round to TF32, and each step builds on the one before.
+    # Convolutions round to TF32, and the differences grow with each step.
     assert list(found.values()) == pytest.approx(list(expected.values()), rel=2e-3)
     loaded = load_model(tmp_path / GPU / "model").network
     images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -122,7 +122,7 @@ def test_a_run_has_the_losses_of_the_cpu(objective: str, pack: Pack, tmp_path: P
 def test_a_run_goes_on_on_another_device(
     first: str, then: str, stop: int, optimizer: str, pack: Pack, tmp_path: Path
 ) -> None:
-    """Stopped before its restart, and with a teacher."""
+    """The run is stopped before its restart, and again while it has a teacher."""
     config = SMALL.replace(optimizer=optimizer, log_steps=1, **RESTART)
     run(tmp_path / "whole", pack, config, then)
     steps = iter(range(config.num_steps))

@@ -1,4 +1,4 @@
-"""Mixed latents are turned to independence, and nothing else is turned."""
+"""Mixed latents are rotated to independence, and other latents are not."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_a_latent_is_not_mixed_with_a_much_weaker_one() -> None:
 
 @pytest.mark.parametrize("kind", ["normal", "laplace", "sparse"])
 @pytest.mark.parametrize("deviation", [0.3, 0.5, 1.0])
-def test_independent_latents_of_any_width_are_left_alone(kind: str, deviation: float) -> None:
+def test_independent_latents_of_any_width_are_not_turned(kind: str, deviation: float) -> None:
     rng = np.random.default_rng(0)
     normal = rng.normal(size=8192)
     drawn = {
@@ -50,13 +50,13 @@ def test_independent_latents_of_any_width_are_left_alone(kind: str, deviation: f
     assert rotation_to_independence(codes, np.ones(2)) == pytest.approx(np.eye(2), abs=0.03)
 
 
-def test_heavy_tails_turn_nothing() -> None:
+def test_heavy_tails_cause_no_rotation() -> None:
     codes = np.random.default_rng(0).laplace(size=(8192, 2)) @ np.array([[0.8, 0.6], [-0.6, 0.8]])
     assert np.array_equal(rotation_to_independence(codes, np.ones(2)), np.eye(2))
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_of_two_latents_that_are_one_nothing_is_made_up(sign: int) -> None:
+def test_two_equal_latents_stay_as_they_are(sign: int) -> None:
     values = np.random.default_rng(0).uniform(-1, 1, 4000)
     rotation = rotation_to_independence(np.stack([values, sign * values], axis=1), np.ones(2))
     assert np.isfinite(rotation).all()
@@ -64,14 +64,14 @@ def test_of_two_latents_that_are_one_nothing_is_made_up(sign: int) -> None:
 
 
 @pytest.mark.parametrize("num_images", [1, 2, 1999])
-def test_few_images_turn_nothing(num_images: int) -> None:
+def test_few_images_cause_no_rotation(num_images: int) -> None:
     codes = np.random.default_rng(0).uniform(-1, 1, (num_images, 2)) @ np.array([[0.8, 0.6], [-0.6, 0.8]])
     assert np.array_equal(rotation_to_independence(codes, np.ones(2)), np.eye(2))
 
 
 @pytest.mark.parametrize("num_images", [2000, 3000, 8192])
 @pytest.mark.parametrize("num_latents", [0, 1, 2, 10])
-def test_chance_turns_nothing(num_images: int, num_latents: int) -> None:
+def test_chance_causes_no_rotation(num_images: int, num_latents: int) -> None:
     for seed in range(10):
         codes = np.random.default_rng(seed).normal(size=(num_images, num_latents))
         assert np.array_equal(rotation_to_independence(codes, np.ones(num_latents)), np.eye(num_latents))

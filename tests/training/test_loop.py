@@ -137,7 +137,7 @@ def test_images_of_another_size_are_refused(pack: Pack, tmp_path: Path) -> None:
         train(SMALL.replace(image_size=64), pack, run_folder=tmp_path)
 
 
-def test_an_open_number_of_channels_is_the_packs(pack: Pack, tmp_path: Path) -> None:
+def test_a_config_without_a_number_of_channels_takes_the_packs(pack: Pack, tmp_path: Path) -> None:
     assert SMALL.num_channels is None
     run = train(SMALL.replace(num_steps=1), pack, run_folder=tmp_path)
     assert run.info is not None

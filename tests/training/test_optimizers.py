@@ -10,7 +10,7 @@ from training.optimizers import LearningRate
 from training.schedules import cosine_decay
 
 
-def test_the_rate_falls_after_as_many_validations_as_said() -> None:
+def test_the_rate_falls_after_the_configured_number_of_validations() -> None:
     config = SMALL.replace(learning_rate_schedule="plateau", plateau_patience=3)
     rate = LearningRate(config, torch.optim.SGD([torch.zeros(1)], lr=1.0))
     rate.validated(1.0)

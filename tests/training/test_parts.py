@@ -53,7 +53,7 @@ def test_losses_and_gradients_are_those_of_the_whole_batch(
     with Parts(network, likelihood, CPU, count) as parts:
         rec, mean, log_variance = parts.losses(images, noise)
         gradients = gradients_of(network, rec, mean, log_variance)
-    torch.set_num_threads(1)  # As many as inside a part: by other convolutions a ReLU's input near 0 changes its sign.
+    torch.set_num_threads(1)  # With other convolutions, a ReLU's input near 0 changes its sign.
     inputs = to_input(images, CPU)
     logits, whole_mean, whole_log_variance = network(inputs, noise)
     whole_rec = reconstruction_loss(logits, inputs, likelihood)
@@ -93,14 +93,14 @@ def test_the_calling_thread_has_one_thread_inside_and_all_while_parts_pause(netw
         assert torch.get_num_threads() == 4, "a batch too small for parts is passed with all threads"
 
 
-def test_as_many_parts_as_leave_the_fewest_threads_idle() -> None:
+def test_the_number_of_parts_leaves_the_fewest_threads_idle() -> None:
     assert [num_parts(threads, 64) for threads in (1, 2, 3, 4, 5, 6, 7, 8, 16)] == [1, 2, 3, 4, 5, 6, 7, 8, 8]
     assert [num_parts(threads, 64) for threads in (11, 13, 32)] == [5, 6, 8]
     assert num_parts(6, 32) == 3, "of at least 8 images: three of two threads rather than four of one"
     assert num_parts(5, 7) == 1
 
 
-def test_an_error_in_a_part_is_the_callers_and_the_next_batch_is_passed(network: VAE) -> None:
+def test_an_error_in_a_part_is_raised_and_the_next_batch_passes(network: VAE) -> None:
     torch.set_num_threads(2)
     images, noise = batch_of(64)
     with Parts(network, "bernoulli", CPU, 64) as parts:
@@ -130,7 +130,7 @@ def test_outside_of_their_context_parts_refuse_a_batch(network: VAE) -> None:
 
 
 def test_every_thread_of_every_part_flushes_denormals() -> None:
-    # In a fresh process: OpenMP's threads keep the state that they were made with. Two of them in each of four parts.
+    # The process is new, since OpenMP's threads keep the state that they were made with. Each part has two threads.
     script = """
 import torch
 from models.config import NetworkConfig
@@ -138,8 +138,8 @@ from models.networks import VAE
 from training.parts import Parts
 
 torch.set_num_threads(8)
-torch.ones(1 << 22).exp()  # The calling thread's others are of before.
-torch.set_flush_denormal(True)  # As a run does.
+torch.ones(1 << 22).exp()  # These threads are made before the flag is set.
+torch.set_flush_denormal(True)  # A run does the same.
 with Parts(VAE(NetworkConfig()), "bernoulli", torch.device("cpu"), 32) as parts:
     left = parts.each(lambda _: int((torch.full((1 << 22,), 1e-30) * 1e-10).count_nonzero()), range(4))
     print(left, parts.each(lambda _: torch.get_num_threads(), range(4)))

@@ -36,7 +36,7 @@ def test_a_restart_holds_no_dimension_that_is_next_to_idle(pack: Pack) -> None:
     network = VAE(NetworkConfig(image_size=32, latent_dim=4))
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
     with torch.no_grad():
-        # KLs of 4.1, .1, .4 and 0: the second is active by its nats, and idle beside the first.
+        # KLs of 4.1, .1, .4 and 0: the second is active by its nats, and idle relative to the first.
         for layer in (network.encoder.mean, network.encoder.log_variance):
             layer.weight.zero_()
         network.encoder.log_variance.bias.zero_()
@@ -50,7 +50,7 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
     images = to_input(pack.images[np.arange(64)], torch.device("cpu"))
     with torch.no_grad():
         network.encoder.mean.weight[2] *= 1000
-        network.encoder.mean.weight[1] = -network.encoder.mean.weight[2]  # Both carry as much.
+        network.encoder.mean.weight[1] = -network.encoder.mean.weight[2]  # Both carry the same information.
         network.encoder.mean.weight[3] *= 10
         means, log_variance = network.encode(images)
         left = F.avg_pool2d(images - torch.sigmoid(network.decoder(means)), 4).flatten(1).numpy()
@@ -63,7 +63,7 @@ def test_after_a_restart_the_idlest_dimensions_learn_what_the_old_network_left(p
     heard[:, teacher.taught] = -3
     targets = teacher.targets(images)
     distances = []
-    for signs in itertools.product((-1.0, 1.0), repeat=2):  # A component's sign is nobody's choice.
+    for signs in itertools.product((-1.0, 1.0), repeat=2):  # The sign of a component is arbitrary.
         signed = means.clone()
         signed[:, teacher.taught] *= torch.tensor(signs)
         distances.append(teacher.loss(targets, signed, heard, 1.0).item())
@@ -85,7 +85,7 @@ def test_a_restart_teaches_no_more_components_than_its_images_have(pack: Pack) -
 
 
 def with_sprites_position_at_an_angle(network: VAE) -> None:
-    """An encoder whose latents 0 and 2 are the sprite's x and y, turned by 30° against each other; 1 and 3 are idle."""
+    """Returns a network whose latents 0 and 2 are the sprite's x and y, rotated by 30°; latents 1 and 3 are idle."""
 
     class Position(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Resuming a run equals never having stopped."""
+"""A resumed run equals a run that was never stopped."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def test_stopping_and_resuming_changes_no_bit(
     config = with_objective(
         SMALL,
         objective,
-        beta_start=0.01,  # It and an alive encoder leave latents that a restart can teach.
+        beta_start=0.01,  # With this β, the encoder keeps latents that a restart can teach.
         beta_least=0.0,
         optimizer=optimizer,
         learning_rate=rate,
@@ -70,7 +70,7 @@ def test_stopping_and_resuming_changes_no_bit(
             break
         assert result.stop_reason == "shutdown"
         stops.discard(result.step)
-        # A resumed run asks once more at the step at which it was stopped.
+        # A resumed run calls should_stop again at the step at which it was stopped.
         calls, resumed = result.step, 0
     assert parts >= 2
     for name, tensor in weights_of(whole).items():

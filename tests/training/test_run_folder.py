@@ -34,13 +34,13 @@ def test_a_run_that_died_before_its_first_checkpoint_leaves_nothing_to_the_next(
     with pytest.raises(KeyboardInterrupt):
         train(SMALL, pack, run_folder=tmp_path, on_progress=die)
     assert list((tmp_path / "previews").iterdir())
-    # Pictures of another size, which would not fit into one animation.
+    # Pictures of another size would not fit into one animation.
     result = train(SMALL.replace(latent_dim=6), pack, run_folder=tmp_path)
     assert result.outcome == "completed"
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
 
 
-def test_a_run_whose_records_are_gone_is_known_by_its_checkpoints(pack: Pack, tmp_path: Path) -> None:
+def test_a_run_without_records_is_recognised_by_its_checkpoints(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path)
     (tmp_path / "metrics.jsonl").unlink()
     train(SMALL, pack, run_folder=tmp_path, resume=False, should_stop=stop_at(10))
@@ -52,7 +52,7 @@ def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None
     (tmp_path / "run" / "model" / "mine.txt").write_text("mine")
     train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path / "run", resume=False)
     assert (tmp_path / "run" / "model" / "mine.txt").exists()
-    # A link is removed, what it leads to stays.
+    # A link is removed, but its target stays.
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "kept.txt").write_text("kept")
     (tmp_path / "linked").mkdir()
@@ -62,14 +62,14 @@ def test_only_the_folder_of_a_run_is_cleared(pack: Pack, tmp_path: Path) -> None
     assert (tmp_path / "elsewhere" / "kept.txt").exists()
 
 
-def test_a_model_in_the_folder_of_the_run_is_not_started_from(pack: Pack, tmp_path: Path) -> None:
+def test_a_run_does_not_start_from_a_model_in_its_own_folder(pack: Pack, tmp_path: Path) -> None:
     train(SMALL.replace(num_steps=4), pack, run_folder=tmp_path)
     with pytest.raises(ValueError, match="initial weights"):
         train(SMALL, pack, run_folder=tmp_path, resume=False, initial_weights=tmp_path / "model")
     assert (tmp_path / "model" / "model.json").exists()
 
 
-def test_a_run_that_begins_anew_leaves_nothing_of_the_one_before(pack: Pack, tmp_path: Path) -> None:
+def test_a_run_that_begins_anew_removes_the_earlier_one(pack: Pack, tmp_path: Path) -> None:
     train(SMALL, pack, run_folder=tmp_path / "run")
     (tmp_path / "run" / "notes.txt").write_text("mine")
     shorter = SMALL.replace(num_steps=10, seed=1)

@@ -1,4 +1,4 @@
-"""The restart within a run: when it comes, and how its lessons are computed."""
+"""The restart within a run: its time, and the computation of its lessons."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from training.restart import Teacher
 
 
 @pytest.mark.parametrize(("axes", "turns"), [("independent", True), ("found", False)])
-def test_a_restart_turns_the_latents_it_teaches_where_independent_axes_are_asked_for(
+def test_a_restart_with_independent_axes_turns_the_latents_that_it_teaches(
     axes: str, turns: bool, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.restart.rotation_to_independence", rotation_of_any_angle)
@@ -69,7 +69,7 @@ def long_teaching() -> TrainingConfig:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of images whose targets a teacher computed, call by call."""
+    """The number of images whose targets a teacher computed in each call."""
     counts: list[int] = []
     targets = Teacher.targets
 
@@ -135,7 +135,7 @@ def test_lessons_that_are_needed_once_are_computed_batch_by_batch(
 
 
 def test_a_restart_begins_with_a_fresh_learning_rate(pack: Pack, tmp_path: Path) -> None:
-    """Plateaus of the old network tell nothing about the one that is drawn anew."""
+    """Plateaus of the old network say nothing about the new one."""
     config = SMALL.replace(
         objective="annealed",
         learning_rate_schedule="plateau",
@@ -173,7 +173,7 @@ def test_plateaus_count_from_the_restart_that_ends_the_ramp(pack: Pack, tmp_path
 
 
 @pytest.mark.parametrize("num_channels", [1, 3])
-def test_by_default_a_restart_teaches_components_of_colour_pictures_alone(num_channels: int, tmp_path: Path) -> None:
+def test_by_default_a_restart_teaches_components_only_of_colour_pictures(num_channels: int, tmp_path: Path) -> None:
     pack = pack_of_noise(tmp_path / "pack", num_channels)
     reasons = iter([*[None] * 8, "shutdown"])  # These steps have a teacher.
     config = SMALL.replace(latent_dim=10)

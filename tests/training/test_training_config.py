@@ -52,7 +52,7 @@ def test_a_wrong_setting_is_refused_by_its_name(overrides: dict[str, object], fi
     assert caught.value.field == field
 
 
-def test_a_length_of_ones_own_replaces_the_presets() -> None:
+def test_a_given_length_replaces_the_presets() -> None:
     def lengths(preset: str, overrides: dict[str, object]) -> tuple[int, int | None]:
         config = with_lengths_in_steps(resolve(preset, overrides), 10)
         return config.num_steps, getattr(config.objective, "capacity_steps", None)
@@ -80,9 +80,7 @@ def test_a_length_of_ones_own_replaces_the_presets() -> None:
         ("dsprites_burgess", {"gamma": 100.0}, "capacity"),
     ],
 )
-def test_the_weight_that_is_given_says_which_objective_is_meant(
-    preset: str | None, overrides: dict[str, object], objective: str
-) -> None:
+def test_a_given_weight_selects_its_objective(preset: str | None, overrides: dict[str, object], objective: str) -> None:
     assert resolve(preset, overrides).objective.name == objective
 
 
@@ -113,7 +111,7 @@ def test_a_setting_that_the_objective_does_not_read_is_refused(
 
 
 @pytest.mark.parametrize("from_model", [False, True])
-def test_every_preset_and_objective_alone_is_a_run(from_model: bool) -> None:
+def test_every_preset_and_every_objective_makes_a_valid_config(from_model: bool) -> None:
     for preset in PRESETS:
         expected = PRESETS[preset].config.objective.name
         assert resolve(preset, {}, from_model=from_model).objective.name == expected
@@ -124,19 +122,19 @@ def test_every_preset_and_objective_alone_is_a_run(from_model: bool) -> None:
         )
 
 
-def test_a_changed_objective_keeps_what_was_not_at_its_default() -> None:
+def test_a_changed_objective_keeps_settings_that_differ_from_their_default() -> None:
     config = TrainingConfig(objective="capacity", capacity_max=7.0, gamma=10.0, learning_rate=1e-3)
     changed = config.replace(objective="controlled")
     assert changed == TrainingConfig(objective="controlled", capacity_max=7.0, learning_rate=1e-3)
-    # The default γ of capacity is not factorvae's.
+    # The default γ of factorvae differs from that of capacity.
     assert config.replace(gamma=1000.0, objective="factorvae").objective == FactorVAE(gamma=1000.0)
     assert config.replace(gamma=1000.0).replace(objective="factorvae").objective == FactorVAE(gamma=40.0)
-    # An objective that is given whole keeps nothing.
+    # A whole objective keeps nothing of the earlier one.
     assert config.replace(objective=Controlled()).objective == Controlled()
 
 
 def test_a_stored_config_may_hold_settings_of_other_objectives() -> None:
-    """Jobs and checkpoints of earlier versions hold all settings, flat."""
+    """Jobs and checkpoints of earlier versions have all settings at the top level."""
     others = {name: field.default for name, field in all_settings().items()}
     config = TrainingConfig(objective="annealed", beta=2.0, num_steps=7)
     assert config_from_json(others | config_to_json(config)) == config
@@ -195,7 +193,7 @@ def test_by_default_a_restart_teaches_components_where_pictures_have_colours(
         (None, {"restart_fraction": 0.5}, 50_000),
     ],
 )
-def test_a_run_from_a_models_weights_restarts_only_where_it_is_asked_to(
+def test_a_run_from_a_models_weights_restarts_only_if_requested(
     preset: str | None, overrides: dict[str, object], restart_at: int | None
 ) -> None:
     config = with_lengths_in_steps(resolve(preset, overrides, from_model=True), 10)

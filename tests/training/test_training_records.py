@@ -1,4 +1,4 @@
-"""What a run records: metrics, TensorBoard events, previews, the model, and its reports."""
+"""The records of a run: metrics, TensorBoard events, previews, the model and the reports."""
 
 import errno
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_run_leaves_records_previews_pictures_and_a_model(pack: Pack, tmp_path
     assert iio.improps(tmp_path / "training.gif", extension=".gif").n_images == 13
     for name in ("training.gif", "capacity.png"):
         Image.open(tmp_path / name).verify()
-    # TensorBoard's events say what the lines say.
+    # TensorBoard's events equal the lines.
     events = [event for path in (tmp_path / "tensorboard").iterdir() for event in events_of(path)]
     assert {name for _, name, _ in events} > {"loss", "validation_loss", "kl_per_dimension/03", "preview"}
     for name in ("loss", "capacity", "validation_kl"):
@@ -55,7 +55,7 @@ def test_a_run_leaves_records_previews_pictures_and_a_model(pack: Pack, tmp_path
 
 
 def test_a_record_is_in_tensorboards_file_before_it_is_reported(pack: Pack, tmp_path: Path) -> None:
-    """After kill -9 nobody writes what was held back."""
+    """A process that is killed with kill -9 cannot write its buffers."""
     config = SMALL.replace(preview_steps=0)
     found: list[int] = []
 
@@ -73,9 +73,7 @@ def test_a_record_is_in_tensorboards_file_before_it_is_reported(pack: Pack, tmp_
     assert steps == [[4, 8, 12, 16], [20, 24]]
 
 
-def test_a_full_disk_ends_a_run_and_does_not_hang_it(
-    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_ends_a_run_without_hanging(pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -104,7 +102,7 @@ def test_the_entropy_of_grey_images_stands_beside_a_bernoulli_loss(pack: Pack, t
     if likelihood == "gaussian":
         assert (logged, info.bernoulli_floor) == ([None], None)
         return
-    # The training split's stands beside the records, the validation split's in the model.
+    # The records have the floor of the training split, and the model has that of the validation split.
     training, validation = (
         bernoulli_floor(to_input(images[indices], torch.device("cpu"))).item()
         for indices in split_indices(grey, config)

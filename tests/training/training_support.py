@@ -1,4 +1,4 @@
-"""What the tests of training share: a small run, its images, and what a run has left."""
+"""Helpers of the training tests: a small run, its images, and readers of its files."""
 
 import json
 import struct
@@ -49,7 +49,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Lets torch compute in one thread, whatever a test sets meanwhile."""
+    """Lets torch compute in one thread, and restores the number of threads after each test."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -57,7 +57,7 @@ def one_thread() -> Iterator[None]:
 
 
 def with_objective(config: TrainingConfig, name: str, **settings: Any) -> TrainingConfig:
-    """Returns the config with an objective and those of the settings that it, or every run, reads."""
+    """Returns the config with an objective and with those settings that it or every run has."""
     others = {setting for objective in OBJECTIVES.values() for setting in objective.model_fields}
     others -= set(OBJECTIVES[name].model_fields)
     read = {setting: value for setting, value in settings.items() if setting not in others}
@@ -65,7 +65,7 @@ def with_objective(config: TrainingConfig, name: str, **settings: Any) -> Traini
 
 
 def run_facts(latent_dim: int, seed: int = 0) -> RunFacts:
-    """Returns what an objective knows of a run of 24 steps on 120 images."""
+    """Returns the facts that an objective gets about a run of 24 steps on 120 images."""
     return RunFacts(
         num_training_images=120,
         batch_size=8,
@@ -100,7 +100,7 @@ def pack_of_noise(folder: Path, num_channels: int) -> Pack:
 
 
 def rotation_of_any_angle(codes: NDArray[np.floating], kl: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Stands in for rotation_to_independence, which turns nothing by so few images as these tests have."""
+    """Replaces rotation_to_independence, which does not rotate with as few images as these tests have."""
     count = codes.shape[1]
     rotation, _ = np.linalg.qr(np.random.default_rng(count).normal(size=(count, count)))
     return np.asfortranarray(rotation)

@@ -1,4 +1,4 @@
-"""Evaluation of a model over HTTP: from the request to scores in the answer and in the model."""
+"""Evaluation of a model over HTTP, from the request to the scores in the answer and in the model."""
 
 import threading
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CHEAP = ["mig", "modularity"]
 
 @pytest.fixture(scope="module")
 def factors_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A square in six places across and five down, eight times each with other noise, with its factors."""
+    """A file of a square in a grid of 6 × 5 places, eight times each with other noise, and its factors."""
     rng = np.random.default_rng(0)
     grid = np.stack(np.meshgrid(np.arange(6), np.arange(5), indexing="ij"), -1).reshape(-1, 2).repeat(8, axis=0)
     images = rng.integers(0, 30, (len(grid), 32, 32), dtype=np.uint8)
@@ -46,7 +46,7 @@ def api(redis_process: str, tmp_path: Path, factors_file: Path) -> Iterator[Serv
 
 @pytest.fixture
 def worker(api: Service) -> Iterator[Runtime]:
-    """A worker of this process: `work_on` is its turn."""
+    """A worker in this process, which works when `work_on` is called."""
     runtime = open_runtime(api.settings)
     yield runtime
     runtime.jobs.redis.close()
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_scores(api: Service, worker: Runtime) -> N
 
 
 def test_a_set_without_factors_gives_losses_and_active_dimensions(api: Service, worker: Runtime) -> None:
-    """Given an RGB model and a set that was packed for nobody yet, then it is packed as the model wants it."""
+    """A set without a pack is packed with the preprocessing of the model, which takes RGB."""
     asked = ask(api, "tiny-rgb", dataset="plain")
     assert asked["metrics"] == list(METRICS)
     work_on(worker, asked["id"])
@@ -125,8 +125,8 @@ def test_a_model_that_ships_keeps_its_description(api: Service, worker: Runtime)
     assert api.client.get(f"/models/{shipped}").json()["metrics"] == before
 
 
-def test_a_name_that_was_given_meanwhile_stays(api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a model that is renamed while it is evaluated, then it keeps the name and gets the scores."""
+def test_a_rename_during_an_evaluation_is_kept(api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is renamed while it is evaluated keeps the new name and gets the scores."""
     asked = ask(api, dataset="squares", metrics=["mig"])
 
     def rename_then_evaluate(*arguments: Any, **options: Any) -> Any:
@@ -141,10 +141,10 @@ def test_a_name_that_was_given_meanwhile_stays(api: Service, worker: Runtime, mo
 
 
 @pytest.mark.parametrize("wish", ["cancel", "stop the worker"])
-def test_an_evaluation_ends_when_it_is_told_to(
+def test_an_evaluation_stops_when_a_stop_is_requested(
     api: Service, worker: Runtime, monkeypatch: pytest.MonkeyPatch, wish: str
 ) -> None:
-    """Given an evaluation that would never end, then a wish ends it, and the model stays as it was."""
+    """A request ends an evaluation that would go on for ever, and the model stays as it was."""
     asked = ask(api, dataset="squares")
     runs = threading.Event()
 
@@ -177,7 +177,7 @@ def test_an_evaluation_ends_when_it_is_told_to(
         assert_problem(api.client.get(asked["links"]["self"]), 404, "unknown_job")
 
 
-def test_what_cannot_be_evaluated_fails_with_a_code(api: Service, worker: Runtime) -> None:
+def test_an_impossible_evaluation_fails_with_a_code(api: Service, worker: Runtime) -> None:
     damaged = api.settings.home / "models" / "tiny" / "model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-8])
     asked = ask(api, dataset="squares")
@@ -220,7 +220,7 @@ def test_a_wrong_request_is_a_problem_and_makes_no_job(
     assert api.client.get("/models/tiny/evaluations").json()["evaluations"] == []
 
 
-# What a training job's body offers
+# The body of a training job
 
 
 def test_a_training_job_shows_what_it_starts_from_and_what_it_will_compute(api: Service) -> None:

@@ -1,4 +1,4 @@
-"""Models come in and go out over HTTP: the API hands files on, a worker answers."""
+"""Import and export of models over HTTP: the API passes files on, and a worker answers."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from worker.stores.storage import LocalStorage
 
 @pytest.fixture
 def api(redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """The application over a data folder with one model; calls are answered by a thread, as a render worker would."""
+    """The application on a data folder with one model; a thread answers calls in the place of a render worker."""
     settings = Settings(home=tmp_path, redis_url=redis_server, device="cpu")
     add_model(LocalStorage(tmp_path), "tiny")
     runtime = open_runtime(settings)
@@ -41,7 +41,7 @@ def post(api: httpx.Client, file: bytes, spec: bytes | None = None, **fields: st
     return api.post("/models", files=files, data=fields)
 
 
-def test_an_exported_bundle_comes_in_as_a_model_that_works(api: httpx.Client) -> None:
+def test_an_exported_bundle_is_imported_as_a_working_model(api: httpx.Client) -> None:
     bundle = api.get("/models/tiny/export").content
     answer = post(api, bundle, name="A copy")
     assert answer.status_code == 201, answer.text
@@ -59,7 +59,7 @@ def test_two_imports_of_one_name_are_two_models(api: httpx.Client) -> None:
     assert [post(api, bundle, name="x").json()["id"] for _ in range(2)] == ["x", "x-2"]
 
 
-def test_safetensors_come_in_with_their_description(api: httpx.Client) -> None:
+def test_safetensors_are_imported_with_their_description(api: httpx.Client) -> None:
     with zipfile.ZipFile(io.BytesIO(api.get("/models/tiny/export").content)) as archive:
         assert sorted(archive.namelist()) == ["README.md", "model.json", "model.safetensors"]
         weights, spec = archive.read("model.safetensors"), archive.read("model.json")
@@ -68,7 +68,7 @@ def test_safetensors_come_in_with_their_description(api: httpx.Client) -> None:
     assert "model.json" in body["detail"]
 
 
-def test_what_is_no_model_is_refused_with_a_reason(api: httpx.Client) -> None:
+def test_a_file_without_a_model_is_refused_with_a_reason(api: httpx.Client) -> None:
     before = api.get("/models").json()
     body = assert_problem(post(api, b"this is no model"), 422, "invalid_model")
     assert "neither" in body["detail"]
@@ -78,7 +78,7 @@ def test_what_is_no_model_is_refused_with_a_reason(api: httpx.Client) -> None:
     assert api.get("/models").json() == before
 
 
-def test_forms_that_are_wrong_are_refused_before_a_worker_is_asked(api: httpx.Client) -> None:
+def test_wrong_forms_are_refused_before_a_call_is_sent(api: httpx.Client) -> None:
     for answer, field in (
         (post(api, b"x", name="../up"), "name"),
         (post(api, b"x", format="keras"), "format"),
@@ -89,7 +89,7 @@ def test_forms_that_are_wrong_are_refused_before_a_worker_is_asked(api: httpx.Cl
     assert_problem(api.post("/models", data={"name": "x"}), 415, "unsupported_media_type")
 
 
-def test_onnx_and_card_go_out(api: httpx.Client) -> None:
+def test_onnx_and_card_are_exported(api: httpx.Client) -> None:
     answer = api.get("/models/tiny/export?format=onnx")
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -111,7 +111,7 @@ def test_the_same_export_has_the_same_bytes(api: httpx.Client) -> None:
         assert again.status_code == 304
 
 
-def test_a_persons_label_shows_in_the_card(api: httpx.Client) -> None:
+def test_a_label_of_a_person_is_in_the_card(api: httpx.Client) -> None:
     model = post(api, api.get("/models/tiny/export").content, name="z").json()
     labels = ["smile", *model["dimension_labels"][1:]]
     assert api.patch("/models/z", json={"dimension_labels": labels}).json()["dimension_labels"] == labels

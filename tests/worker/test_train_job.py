@@ -1,4 +1,4 @@
-"""Training as a job: from the request to a model, and every way of being interrupted."""
+"""Training as a job, from the request to a model, with every kind of interruption."""
 
 import json
 import os
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Forty pictures of a square somewhere, and one file that is none."""
+    """Forty pictures of a square in different places, and one file that is not a picture."""
     folder, rng = tmp_path / "pictures", np.random.default_rng(0)
     folder.mkdir()
     for i in range(40):
@@ -112,7 +112,7 @@ def test_a_job_becomes_a_model(services: Runtime, create: Create) -> None:
 
 
 def test_a_job_of_an_earlier_version_becomes_a_model(services: Runtime, create: Create) -> None:
-    """Jobs of earlier versions hold the settings of every objective."""
+    """Jobs of earlier versions have the settings of every objective."""
     request = create(objective="beta", beta=2.0).request
     of_every_objective = {name: field.default for name, field in all_settings().items()} | {"beta": 4.0}
     config = of_every_objective | request["config"]
@@ -152,7 +152,9 @@ def test_a_job_says_its_length_before_it_begins_and_its_phase_as_it_works(
     assert (done["step"], done["phase"], done["phase_fraction"]) == (6, None, None)
 
 
-def test_an_open_number_of_channels_is_the_pictures(services: Runtime, create: Create, tmp_path: Path) -> None:
+def test_a_job_without_a_number_of_channels_takes_the_pictures(
+    services: Runtime, create: Create, tmp_path: Path
+) -> None:
     assert services.jobs.get(create().id).request["config"]["num_channels"] is None
     pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     np.save(tmp_path / "colours.npy", pixels)
@@ -213,7 +215,7 @@ def test_cancelling_stops_a_training(services: Runtime, create: Create) -> None:
 
 
 @pytest.mark.parametrize("interruption", ["pause", "stop the worker", "wipe Redis and stop the worker"])
-def test_an_interrupted_training_ends_as_if_nothing_had_been(
+def test_an_interrupted_training_ends_with_the_same_model(
     services: Runtime, settings: Settings, create: Create, interruption: str
 ) -> None:
     num_steps = 120
@@ -264,7 +266,7 @@ def test_a_training_that_goes_on_keeps_its_number_of_channels(
 def test_a_training_that_goes_on_keeps_its_images(
     services: Runtime, settings: Settings, create: Create, pictures: Path
 ) -> None:
-    """Though the folder has changed, and another job has packed it anew."""
+    """The folder has changed, and another job has packed it anew."""
     whole, job = create(num_steps=120), create(num_steps=120)
     work_on(services, whole.id)
     in_mid_training(services, job.id, services.stopping.set)
@@ -285,7 +287,7 @@ def test_a_training_that_goes_on_keeps_its_images(
 def test_another_machine_goes_on_with_a_runs_records(
     settings: Settings, pictures: Path, tmp_path: Path, create: Create
 ) -> None:
-    """The storage is remote, so that a machine has only what the one before it has brought there."""
+    """The storage is remote, so that a machine has only the files that the previous one uploaded."""
     remote = {"storage_url": f"local://{tmp_path / 'remote'}"}
     machines = [
         open_runtime(settings.model_copy(update=remote | {"home": tmp_path / name})) for name in ("first", "second")
@@ -327,7 +329,7 @@ def test_a_holder_that_lost_its_claim_leaves_nothing(services: Runtime, create: 
         ({"batch_size": 4, "learning_rate": 10.0, "objective": "beta", "num_steps": 2000}, "diverged"),
     ],
 )
-def test_what_cannot_be_done_fails_with_a_code(
+def test_an_impossible_training_fails_with_a_code(
     services: Runtime, create: Create, tmp_path: Path, options: dict[str, Any], code: str
 ) -> None:
     zipfile.ZipFile(tmp_path / "broken.zip", "w").close()
@@ -356,7 +358,7 @@ def test_a_bug_fails_the_job_and_not_the_worker(
     assert error["code"] == "internal_error"
 
 
-def test_too_little_memory_is_said_and_no_bug(
+def test_too_little_memory_is_reported_and_not_logged_as_a_bug(
     services: Runtime, create: Create, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: object, **__: object) -> None:
@@ -383,7 +385,7 @@ def test_a_worker_that_is_stopping_begins_nothing(services: Runtime, create: Cre
     assert services.jobs.get(job.id).status == "queued"
 
 
-# Starting from a model, and evaluating what came out
+# Start from a model, and evaluation
 
 
 def test_a_training_that_starts_from_a_model_says_so_and_begins_at_step_0(services: Runtime, create: Create) -> None:
@@ -420,9 +422,7 @@ def labelled(services: Runtime, tmp_path: Path) -> str:
     return services.datasets.add_path("labelled", tmp_path / "labelled.npz").id
 
 
-def test_scores_that_are_asked_for_land_in_the_job_and_in_the_model(
-    services: Runtime, create: Create, labelled: str
-) -> None:
+def test_requested_scores_are_in_the_job_and_in_the_model(services: Runtime, create: Create, labelled: str) -> None:
     job = create(labelled, evaluate=("mig", "modularity"))
     work_on(services, job.id)
     done = services.jobs.get(job.id)
@@ -482,7 +482,7 @@ def test_a_training_whose_evaluation_is_stopped_has_made_its_model(
 # Packing
 
 
-def test_a_set_is_packed_once_for_all_who_need_it(services: Runtime, create: Create) -> None:
+def test_a_set_is_packed_once_for_all_jobs_that_need_it(services: Runtime, create: Create) -> None:
     preprocessing = Preprocessing(image_size=32, num_channels=1)
     packing = request_pack(services.jobs, "squares", preprocessing)
     assert request_pack(services.jobs, "squares", preprocessing) == packing
@@ -566,7 +566,7 @@ def test_a_real_worker_trains_stops_on_sigterm_and_goes_on(
         worker.send_signal(signal.SIGTERM)
         printed, log = worker.communicate(timeout=60)
         assert worker.returncode == 0
-        assert "MainProcess" not in f"{printed} {log}"  # Celery's own words.
+        assert "MainProcess" not in f"{printed} {log}"  # This is a text of Celery.
         assert services.jobs.get(job.id).status == "queued"
         assert workers_alive(services.jobs.redis)["train"] == 0
         story = [f"job {job.id}: running (train, attempt 1)", f"job {job.id}: queued (worker stopping)", "stopped"]

@@ -82,7 +82,7 @@ def pack_array_file(
 def has_colour(source: ArrayFile, limits: Limits) -> bool:
     """Returns True if any of at most 64 pictures that are spread over an array shows a colour.
 
-    Only the first GB of an archive is looked at.
+    Only the first GB of an archive is read.
 
     Args:
         source: The file.
@@ -109,7 +109,7 @@ def has_colour(source: ArrayFile, limits: Limits) -> bool:
 def _byte_scale(pictures: StoredArray) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
     """Returns the function that turns stored values into bytes.
 
-    If the type does not tell the range of the values, the whole array is read once to find it.
+    If the range of the values does not follow from the type, the whole array is read once to find it.
 
     Raises:
         DatasetError: unsupported_array if the values fit no known range.
@@ -152,7 +152,7 @@ def _channels_last(block: NDArray[Any]) -> NDArray[Any]:
 def _preprocess_block(
     block: NDArray[np.uint8], preprocessing: Preprocessing, pool: ThreadPoolExecutor
 ) -> NDArray[np.uint8]:
-    """Crops and resizes (n, H, W, C) pixels, without touching those that have the right size already."""
+    """Crops and resizes (n, H, W, C) pixels; pixels that already have the right size stay as they are."""
     size = preprocessing.image_size
     cut = preprocessing.crop_size is not None and preprocessing.crop_size < size
     if block.shape[1:3] == (size, size) and not cut:

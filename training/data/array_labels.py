@@ -1,4 +1,4 @@
-"""Labels of pixel arrays: which factors they stand for, and whether the set is a published one; free of torch."""
+"""Labels of pixel arrays, their factors, and recognition of published sets; free of torch."""
 
 import math
 import operator

@@ -26,7 +26,7 @@ MAX_ROW_BYTES = 2**28
 _BLOCK_BYTES = 2**24
 _MAX_CHUNKS = 2**14
 _CHUNK_BYTES = 2**13
-"""HDF5's overhead for each chunk that a read touches: 5 kB of memory, and 12 µs."""
+"""Assumed cost of a chunk that a read touches; HDF5 needs 5 kB of memory and 12 µs for each."""
 
 _NUM_SAMPLES = 64
 _SAMPLE_BYTES = 2**30
@@ -43,32 +43,32 @@ class StoredArray:
     """One array of a file, which is read only on demand."""
 
     shape: tuple[int, ...]
-    """(N, …) as stored, after the leading axes of a factor grid are folded into N."""
+    """The shape (N, …) as stored, after the leading axes of a factor grid are folded into N."""
     dtype: np.dtype[Any]
     read: Callable[[Iterable[range]], Iterator[NDArray[Any]]]
     """Yields the rows of each of the given ranges, which must ascend."""
     grid: tuple[int, ...] = ()
-    """Sizes of the axes that were folded into N."""
+    """The sizes of the axes that were folded into N."""
     transposed: bool = False
     """True if the array was saved in Fortran order: it is the transpose of what `read` yields."""
     chunks: tuple[int, ...] = ()
-    """Shape of the pieces that are decompressed as a whole; empty if there are none."""
+    """The shape of the pieces that are decompressed as a whole; empty if there are none."""
     is_stream: bool = False
     """True if reading a row decompresses everything before it."""
 
     @property
     def row_bytes(self) -> int:
-        """Size of one row in bytes."""
+        """The size of one row in bytes."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     @property
     def chunk_rows(self) -> int:
-        """Number of rows that one chunk spans."""
+        """The number of rows that one chunk spans."""
         return self.chunks[0] if self.chunks else 1
 
     @property
     def row_chunks(self) -> int:
-        """Number of chunks that one row touches."""
+        """The number of chunks that one row touches."""
         return math.prod(-(-n // part) for n, part in zip(self.shape[1:], self.chunks[1:], strict=False))
 
 
@@ -77,9 +77,9 @@ class ArrayContents:
     """The arrays of a file that packing can use."""
 
     pictures: StoredArray
-    """(N, H, W[, C]) or (N, C, H, W)."""
+    """The pictures, (N, H, W[, C]) or (N, C, H, W)."""
     labels: Mapping[str, Callable[[], StoredArray]] = field(default_factory=dict)
-    """By key, the arrays whose name is a usual one for labels."""
+    """The arrays that have a usual name for labels, by key."""
 
 
 def open_array_file(path: Path, stack: ExitStack, limits: Limits) -> ArrayContents:
@@ -151,7 +151,13 @@ def read_blocks(array: StoredArray, packed_bytes: int = 0) -> Iterator[NDArray[A
 
 
 def sample_rows(array: StoredArray) -> Sequence[int]:
-    """Indices of 64 rows that are spread over an array; fewer, but at least 4, if they cost more than 1 GB to read."""
+    """Returns the indices of 64 rows that are spread over an array, or of fewer if 64 cost more than 1 GB to read.
+
+    The indices of at least 4 rows are returned.
+
+    Args:
+        array: The array.
+    """
     reach = array.shape[0]
     if array.is_stream:
         reach = min(reach, max(1, _SAMPLE_BYTES // array.row_bytes))
@@ -215,7 +221,7 @@ def _open_npz(path: Path, stack: ExitStack) -> ArrayContents:
 
 def _open_hdf5(path: Path, stack: ExitStack) -> ArrayContents:
     try:
-        import h5py  # An optional dependency: the API's image does without it.
+        import h5py  # The dependency is optional, and the API's image does not have it.
     except ImportError as error:
         raise DatasetError("needs_h5py", "HDF5 files need the package h5py") from error
     file = stack.enter_context(h5py.File(path, "r"))
@@ -292,7 +298,7 @@ def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> Stored
 
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Reads the shape, whether the array is in Fortran order, and the type."""
+    """Returns the shape, whether the array is in Fortran order, and the type."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran_order, dtype = read(file)

@@ -14,7 +14,7 @@ from training.data.packs import PackInfo, factor_grid
 from training.data.sources import BuiltIn, OnProgress
 
 VERSIONS = {"dsprites": 1, "dsprites_color": 1, "chairs": 1}
-"""Version of each renderer. It is raised when other pixels are drawn than before, which makes older packs stale."""
+"""Version of each renderer. It is raised when the drawn pixels change, which makes older packs stale."""
 
 _RENDERERS: dict[str, ModuleType] = {"dsprites": dsprites, "dsprites_color": dsprites, "chairs": chairs}
 _COLOUR_SEED = 20181129
@@ -22,7 +22,7 @@ _BLOCK = 1024
 
 
 def builtin_fingerprint(source: BuiltIn) -> str:
-    """Returns name and version of the renderer, and how many images of the grid are drawn."""
+    """Returns the name and version of the renderer and the number of images, as one text."""
     return f"{source.name}-{VERSIONS[source.name]}-{source.max_images or 'all'}"
 
 
@@ -43,7 +43,7 @@ def pack_builtin(
     """Draws a built-in set into a pack.
 
     Args:
-        source: The set, and how many images of it are drawn.
+        source: The set and the number of its images that are drawn.
         target: Folder of the pack, which is replaced.
         preprocessing: Size and channels; images are drawn at this size, so that a crop changes nothing.
         name: Name of the pack, for people.

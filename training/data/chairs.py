@@ -1,7 +1,7 @@
 """A built-in set with colour and ground truth: chairs made of boxes, drawn by a small renderer in NumPy.
 
 The renderer has a perspective camera, a depth buffer, flat shading by two lights, a soft shadow on a white floor, and
-supersampling. The hue only tints, so that each geometry is drawn once and coloured several times.
+supersampling. Since the hue only tints, each geometry is drawn once and then coloured several times.
 """
 
 import colorsys
@@ -33,7 +33,7 @@ _POST = 0.11
 _WOOD = (0.42, 0.31, 0.24)
 _CAMERA_DISTANCE = 8.0
 _HALF_VIEW = 1.82
-"""Distance from the middle of the picture to its edge, so that every chair and its shadow fit."""
+"""Distance from the middle of the picture to its edge, at which every chair fits with its shadow."""
 _AIM_HEIGHT = 1.28
 _KEY_LIGHT = np.array([-0.36, 0.90, 0.55]) / np.linalg.norm([-0.36, 0.90, 0.55])
 _FILL_LIGHT = np.array([0.85, 0.15, 0.5]) / np.linalg.norm([0.85, 0.15, 0.5])
@@ -52,9 +52,9 @@ class _Shaded:
     """A chair without its hue: image = tint · colour + rest, both in [0, 1]."""
 
     tint: NDArray[np.float32]
-    """(H, W)."""
+    """The share of the tint, (H, W)."""
     rest: NDArray[np.float32]
-    """(H, W, 3)."""
+    """The colours without the tint, (H, W, 3)."""
 
 
 def render(classes: NDArray[np.integer], image_size: int = 64) -> NDArray[np.uint8]:
@@ -225,7 +225,7 @@ def _fill(quad: Quad, depth_buffer: Floats | None, ids: NDArray[np.int32], face_
         quad: Four corners: column, row and 1/distance.
         depth_buffer: (H, W) 1/distance of what was drawn, written to; None to draw regardless of depth.
         ids: (H, W) face at each sample, written to.
-        face_id: What to write.
+        face_id: The number of the face, which is written to `ids`.
     """
     (x0, y0, w0), (x1, y1, w1), (x2, y2, w2), _ = quad
     height, width = ids.shape

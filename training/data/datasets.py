@@ -99,7 +99,9 @@ def pack_dataset(
 
 
 def fingerprint(source: Source, limits: Limits | None = None) -> str:
-    """Returns a fingerprint of a source as it is now, which open_pack compares with that of the pack; reads no picture.
+    """Returns a fingerprint of a source as it is now, which open_pack compares with that of the pack.
+
+    No picture is read.
 
     Args:
         source: The data set.
@@ -141,12 +143,12 @@ def num_channels_of(source: Source, limits: Limits | None = None) -> int:
 
 
 def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> Source:
-    """Returns the source at a path, whose kind the suffix tells.
+    """Returns the source at a path, whose kind follows from the suffix.
 
     Args:
         path: A folder, or a file.
-        layout: As ImageFolder.layout.
-        split: As ImageFolder.split.
+        layout: See ImageFolder.layout.
+        split: See ImageFolder.split.
 
     Raises:
         DatasetError: not_found or not_an_archive.

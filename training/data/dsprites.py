@@ -24,8 +24,8 @@ _POSITIONS = 16 + 32 * np.arange(32) / 31
 _REACH = 13.7
 """Radius that holds every sprite at scale 1, in 64 px units (the corner of the square lies at 13.58)."""
 _MAX_SPRITE_ERROR = 0.002
-"""Share of pixels that may differ from our rendering: 1 in 11 000 of the published images does, far more of a resized
-copy."""
+"""Share of pixels that may differ from our rendering. In the published images, 1 pixel in 11 000 differs; in a resized
+copy, far more do."""
 
 
 def _centres(image_size: int) -> NDArray[np.float64]:
@@ -66,7 +66,7 @@ def _inside_heart(u: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.
 def _render_pixels(
     shape: int, scale: int, orientation: int, dx: NDArray[np.float64], dy: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Tells which points at (dx, dy) from the centre of a sprite it covers; dx and dy broadcast."""
+    """Returns whether a sprite covers the points at (dx, dy) from its centre; dx and dy broadcast."""
     theta = 2 * np.pi * orientation / 39
     size = 0.5 + 0.1 * scale
     cos, sin = np.cos(theta), np.sin(theta)
@@ -89,8 +89,8 @@ def are_classes(classes: NDArray[np.integer]) -> bool:
 def are_sprites(images: NDArray[Any], classes: NDArray[np.integer], *, labels_key: str) -> bool:
     """Returns True if images are those of dSprites.
 
-    They are if they are binary and either the key of the labels is dSprites' own or the pixels match our rendering of
-    the classes.
+    They must be binary, and either the key of the labels must be dSprites' own, or the pixels must match our rendering
+    of the classes.
 
     Args:
         images: (N, 64, 64) of any number type; 0 is black and the largest value is white.

@@ -1,4 +1,4 @@
-"""Files of a folder or of a zip, by name; a zip is read in place and never extracted. Free of torch."""
+"""Files of a folder or of a zip, by name; a zip is read in place and never extracted; free of torch."""
 
 import hashlib
 import os
@@ -18,11 +18,11 @@ _END_OF_ZIP = struct.Struct("<4s4H2LH")
 _MIN_ENTRY_BYTES = 46
 """Size of the heading of a zip entry, without its name."""
 _MEAN_NAME_BYTES = 300
-"""Bytes for the name of an entry; honest archives need less on average."""
+"""Allowed mean length of an entry's name, in bytes; ordinary archives need less."""
 _MAX_DEFLATE = 1032
-"""The most bytes that Deflate makes of one, for instance of a blank BMP."""
+"""Largest expansion by Deflate, which a blank BMP reaches, for instance."""
 _MODEST_BYTES = 16 * 2**30
-"""Size that is unpacked in half a minute, entry by entry and never to the disk."""
+"""Size that can be unpacked, entry by entry and never to the disk, in half a minute."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -31,7 +31,7 @@ class Files(Protocol):
     """The files of a folder or a zip."""
 
     refused: list[tuple[str, str, str]]
-    """Name, code and reason of each file that is not read."""
+    """The name, the code and the reason of each file that is not read."""
 
     def names(self) -> list[str]:
         """Returns the relative POSIX paths of the files."""
@@ -81,8 +81,10 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
 
 
 def folder_fingerprint(folder: Path) -> str:
-    """Returns the sha256 over name, size and time of every file, which changes when a file is added, removed or
-    changed."""
+    """Returns the sha256 over name, size and time of every file.
+
+    The result changes when a file is added, removed or changed.
+    """
     digest = hashlib.sha256()
     for name, entry in sorted(pair for pair in _walk(folder, lambda *_: None) if os.path.isfile(pair[1].path)):
         status = entry.stat()
@@ -102,7 +104,7 @@ class _FolderFiles:
             if os.path.isfile(entry.path):
                 self._paths[name] = entry.path
             else:
-                self.refused.append((name, "unreadable", "no file: a link to nothing, or a device"))
+                self.refused.append((name, "unreadable", "not a file, but a broken link or a device"))
             if len(self._paths) > limits.max_files:
                 raise DatasetError("too_many_files", f"{folder}: more than {limits.max_files} files")
 
@@ -220,12 +222,12 @@ def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tu
 
 
 def _is_ignored(name: PurePosixPath) -> bool:
-    """Returns True for hidden files and for what file managers leave behind."""
+    """Returns True for hidden files and for the files that file managers leave behind."""
     return any((part.startswith(".") and part != "..") or part in _IGNORED for part in name.parts)
 
 
 def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
-    """Returns code and reason if an entry of a zip is refused, which is done although nothing is ever extracted."""
+    """Returns code and reason if an entry of a zip is refused, although nothing is ever extracted; else None."""
     name = _slashed(entry)
     if not name:
         return "unreadable", "it has no name"

@@ -1,4 +1,4 @@
-"""Decoding of pictures into pixels, for uploads, packing and traversals alike; free of torch.
+"""Decoding of pictures into pixels for uploads, packing and traversals; free of torch.
 
 No file is trusted: its size, format and declared dimensions are checked before any pixel is decoded.
 """
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
-"""Formats that are opened. They are fewer than Pillow knows, because strangers can feed each decoder any bytes."""
+"""Formats that are opened. Pillow has more, but anyone can send any bytes to each decoder."""
 
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
 
 _GREY_SPREAD = 16
-"""Levels of 255 by which the channels of a grey picture may differ."""
+"""Number of levels, of 255, by which the channels of a grey picture may differ."""
 
 DEFAULT_MAX_BYTES = 64 * 2**20
 DEFAULT_MAX_PIXELS = 50_000_000
@@ -46,7 +46,7 @@ DEFAULT_MAX_PIXELS = 50_000_000
 _STRIP_PIXELS = 2**20
 
 DARKEST = 1 / 8
-"""Share of white that the brightest value must reach where white is guessed; else pictures would be nearly black."""
+"""Smallest share of white for the brightest value if white is guessed; below it, pictures would be nearly black."""
 
 _DAMAGED = (
     OSError,
@@ -176,13 +176,13 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
 
 
 def is_coloured(pixels: NDArray[np.uint8]) -> bool:
-    """Returns True if the channels of a pixel (..., C) uint8 differ by more than a codec makes of grey."""
+    """Returns True if the channels of a pixel (..., C) uint8 differ by more than a codec's error in a grey picture."""
     colours = pixels[..., :3].astype(np.int16)
     return bool(np.ptp(colours, axis=-1).max(initial=0) > _GREY_SPREAD)
 
 
 def preprocess_array(image: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """Crops and resizes pixels, as `preprocess` does a picture.
+    """Crops and resizes pixels like `preprocess`.
 
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) uint8; alpha is laid over white.
@@ -204,13 +204,13 @@ def preprocess_array(image: NDArray[np.uint8], preprocessing: Preprocessing) -> 
 
 
 def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
-    """Opens a picture by its header, and refuses what is too large before a pixel is decoded."""
+    """Opens a picture by its header, and refuses a large one before any pixel is decoded."""
     if len(data) > max_bytes:
         raise ImageError("image_too_large", f"the file has {len(data)} bytes, the limit is {max_bytes}")
     if not data:
         raise ImageError("not_an_image", "the file is empty")
-    # Pillow's own limit holds for the whole process and may refuse what our caller allows. It is only ever raised, so
-    # that it remains a second guard against files that declare one size and hold another.
+    # Pillow's own limit holds for the whole process and may be below that of our caller. It is only raised, so that it
+    # remains a second guard against files that have another size than they declare.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -230,14 +230,14 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
 
 
 def _shrink_while_decoding(image: Image.Image, preprocessing: Preprocessing) -> None:
-    """Lets the JPEG decoder skip detail that the resize would average away (2 to 8 times faster on photographs).
+    """Lets the JPEG decoder skip detail that the resize would average away; photographs take 2 to 8 times less time.
 
     Twice the final size is kept, so that the area average still has four samples a pixel. Nothing is skipped with
     crop_size, which counts pixels of the file.
     """
     if image.format in ("JPEG", "MPO") and preprocessing.crop_size is None:
         mode = "L" if preprocessing.num_channels == 1 and image.mode in ("L", "RGB") else None
-        # With None as mode, draft() keeps that of the file.
+        # If the mode is None, draft() keeps the mode of the file.
         image.draft(mode, (2 * preprocessing.image_size, 2 * preprocessing.image_size))
 
 
@@ -268,7 +268,7 @@ def _to_plain(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turns a picture as its EXIF orientation says.
+    """Turns a picture according to its EXIF orientation.
 
     ImageOps.exif_transpose would also rewrite the EXIF block, which fails on odd ones.
     """

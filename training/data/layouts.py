@@ -1,4 +1,4 @@
-"""Published folder layouts: labels of pictures, from their names and from the lists beside them; free of torch."""
+"""Published folder layouts: labels of pictures from their names and from the lists beside them; free of torch."""
 
 import csv
 import hashlib
@@ -39,11 +39,11 @@ class Layout:
     """A recognised folder."""
 
     kind: str
-    """images, chairs3d or celeba."""
+    """The layout, which is images, chairs3d or celeba."""
     names: list[str]
     """The pictures in the order in which they are packed."""
     unlabelled: list[str]
-    """Pictures for which the set has no label."""
+    """The pictures for which the set has no label."""
     label: Callable[[Sequence[str]], Labels]
     """Returns the labels of those pictures that could be decoded, given their names."""
 
@@ -65,8 +65,8 @@ def read_layout(names: Iterable[str], read_text: Callable[[str], str], *, layout
     Args:
         names: Relative POSIX paths of all files.
         read_text: Returns the text of one of them.
-        layout: As ImageFolder.layout.
-        split: As ImageFolder.split.
+        layout: See ImageFolder.layout.
+        split: See ImageFolder.split.
 
     Raises:
         DatasetError: wrong_layout or bad_labels.

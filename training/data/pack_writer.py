@@ -39,7 +39,7 @@ _LEFTOVER_SECONDS = 60
 class PackWriter:
     """Writes a pack block by block into a temporary folder, which `finish` moves into place.
 
-    If the `with` block ends before that, the temporary folder is removed:
+    If the `with` block ends before `finish`, the temporary folder is removed:
 
         with PackWriter(folder, preprocessing) as writer:
             writer.add(images)
@@ -69,7 +69,7 @@ class PackWriter:
         with suppress(OSError):  # On a full disk, closing fails once more.
             self._file.close()
         shutil.rmtree(self._work, ignore_errors=True)
-        # The leftovers of a packer that was killed just before this one began were too young then.
+        # Leftovers of a packer that was killed just before this one began were too recent at that time.
         _remove_leftovers(self.folder)
 
     def add(self, images: NDArray[np.uint8]) -> None:
@@ -118,15 +118,15 @@ class PackWriter:
 
         Args:
             name: Name of the set, for people.
-            kind: As PackInfo.kind.
+            kind: See PackInfo.kind.
             source: Where the images come from, for people.
             factors: (N, F) class indices.
             factor_names: F names.
             factor_sizes: Number of values of each factor.
-            full_grid: As PackInfo.full_grid.
+            full_grid: See PackInfo.full_grid.
             split: (N,), 0 train, 1 validation, 2 test.
             identities: (N,), the number of the person or of the chair model.
-            source_fingerprint: As PackInfo.source_fingerprint.
+            source_fingerprint: See PackInfo.source_fingerprint.
 
         Raises:
             PackError: There is no image, or labels have another number of rows.
@@ -232,7 +232,7 @@ def _move_into_place(work: Path, folder: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Removes what a killed packer left behind; a packer at work holds a lock on its images."""
+    """Removes the folders that killed packers left behind; a running packer holds a lock on its images."""
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.packing-*"):
         with suppress(OSError):
             newest = max(path.stat().st_mtime for path in (leftover, *leftover.iterdir()))

@@ -1,4 +1,4 @@
-"""Packed data sets: every image decoded once, into one uint8 array that training maps into memory.
+"""Packed data sets, whose images are decoded once into one uint8 array that training maps into memory.
 
 A pack is a folder of dataset.json, images.npy (N, H, W, C), rejected.jsonl and, if they are known, factors.npy (N, F),
 split.npy (N,) and identities.npy (N,). pack_writer.py writes it.
@@ -28,10 +28,10 @@ IMAGES_FILE = "images.npy"
 REJECTED_FILE = "rejected.jsonl"
 STAMP_FILE = ".verified.json"
 KEPT_FOLDER = ".pack"
-"""Name, in a run's folder, of the pack that the run began with."""
+"""Name of the folder, in a run's folder, with the pack that the run began with."""
 SPLITS = ("train", "validation", "test")
 LABELS = ("factors", "split", "identities")
-"""Names of the arrays that a pack may hold beside its images."""
+"""Names of the arrays that a pack may have beside its images."""
 
 
 class PackError(ValueError):
@@ -40,12 +40,12 @@ class PackError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PackInfo:
-    """The description of a pack, as dataset.json holds it."""
+    """The description of a pack, which is the content of dataset.json."""
 
     id: str
     name: str
     kind: str
-    """builtin, images, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
+    """The kind is builtin, images, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
     source: str
     num_images: int
     preprocessing: Preprocessing
@@ -54,25 +54,25 @@ class PackInfo:
     full_grid: bool = False
     """True if image i has the factors np.unravel_index(i, factor_sizes): all combinations, the last factor fastest."""
     split_sizes: dict[str, int] | None = None
-    """Number of images per split; None if the set brings no split and the training chooses one."""
+    """The number of images of each split; None if the set has no split, so that the training makes one."""
     num_identities: int | None = None
     num_rejected: int = 0
     digest: str = ""
-    """sha256 over the pixels, the factors, the split and the identities, in this order."""
+    """The sha256 over the pixels, the factors, the split and the identities, in this order."""
     source_fingerprint: str | None = None
-    """Fingerprint of the source when it was packed (files, sizes, times); None if it cannot change."""
+    """The fingerprint of the source when it was packed (files, sizes, times); None if it cannot change."""
     arrays: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
-    """Type and shape of every array file, by its name without .npy."""
+    """The type and shape of every array file, by its name without .npy."""
     created_at: str = ""
 
     @property
     def image_size(self) -> int:
-        """Height and width, px."""
+        """The height and width of the images, px."""
         return self.preprocessing.image_size
 
     @property
     def num_channels(self) -> int:
-        """1 or 3."""
+        """The number of channels, 1 or 3."""
         return self.preprocessing.num_channels
 
     def to_json(self) -> dict[str, Any]:
@@ -112,13 +112,13 @@ class Pack:
     folder: Path
     info: PackInfo
     images: NDArray[np.uint8]
-    """(N, H, W, C), mapped read-only from the file."""
+    """The images, (N, H, W, C) uint8, mapped read-only from the file."""
     factors: NDArray[np.integer[Any]] | None
-    """(N, F) class indices."""
+    """The class indices of the factors, (N, F)."""
     split: NDArray[np.uint8] | None
-    """(N,), 0 train, 1 validation, 2 test."""
+    """The split of each image, (N,): 0 for train, 1 for validation and 2 for test."""
     identities: NDArray[np.int32] | None
-    """(N,), the number of the person or of the chair model."""
+    """The number of the person or of the chair model, (N,)."""
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Returns the indices of the images of a split (train, validation or test), or of all if there is no split."""
@@ -159,7 +159,7 @@ def read_pack_info(folder: Path) -> PackInfo:
 
 
 def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:
-    """Reads which files were left out; only the first `limit` of them if it is given."""
+    """Returns the files that were left out, or the first `limit` of them."""
     with (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape") as lines:
         return [Rejected(**json.loads(line)) for line in itertools.islice(lines, limit)]
 

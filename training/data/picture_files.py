@@ -92,7 +92,7 @@ def _opened(source: ImageFolder | ZipFile, limits: Limits) -> AbstractContextMan
 
 
 def check_folder(folder: Path, limits: Limits) -> None:
-    """Refuses a folder without pictures, as check_zip does a zip.
+    """Refuses a folder without pictures, by the same check as check_zip.
 
     Raises:
         DatasetError: The folder cannot be opened, or no_images.
@@ -153,10 +153,10 @@ def _check_sample(files: Files, path: Path) -> None:
         raise DatasetError("no_images", f"{path.name}: no file can be read; {_shown(refused)}: {reason}")
     if not names:
         raise DatasetError("no_images", f"{path.name}: there are no files")
-    # If some were not looked at, they may be pictures.
+    # Files that were not read may be pictures.
     if len(sample) == len(candidates):
         first = _shown(sample[0])
-        raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture, {first} for one")
+        raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture; the first is {first}")
 
 
 def _read_text(files: Files, name: str) -> str:

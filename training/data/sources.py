@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OnProgress = Callable[[int, int], None]
-"""Called with (done, total) images. An exception that it raises ends the packing, which leaves nothing behind."""
+"""A function that is called with (done, total) images. If it raises, the packing ends and leaves nothing behind."""
 
 DAMAGED_ARCHIVE = (
     OSError,
@@ -29,8 +29,8 @@ SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
 OWN_FILE = ".betavae"
-"""Marks a folder that this software writes into (the data folder, or a run's). Images below it do not belong to a data
-set around it."""
+"""Name of the file that marks a folder of this software, such as the data folder or the folder of a run. Images below
+it do not belong to a data set around it."""
 
 
 def mark_as_own(folder: Path) -> None:
@@ -65,9 +65,9 @@ class BuiltIn:
     """A data set that our own code draws."""
 
     name: str
-    """dsprites, dsprites_color or chairs."""
+    """The name is dsprites, dsprites_color or chairs."""
     max_images: int | None = None
-    """Draw only this many images, evenly spaced over the factor grid."""
+    """Number of images to draw, evenly spaced over the factor grid; None draws all."""
 
     def __post_init__(self) -> None:
         if self.name not in BUILT_IN:
@@ -80,9 +80,9 @@ class ImageFolder:
 
     path: Path
     layout: str = "auto"
-    """auto (decided by the names), images (no labels), chairs3d or celeba."""
+    """The layout is auto (decided by the names), images (no labels), chairs3d or celeba."""
     split: str = "official"
-    """official (the set's own; by model for 3D Chairs), identity (no person or model in two splits) or none."""
+    """The split is official (the set's own; by model for 3D Chairs), identity (none of them in two splits) or none."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split)
@@ -94,9 +94,9 @@ class ZipFile:
 
     path: Path
     layout: str = "auto"
-    """As ImageFolder.layout."""
+    """See ImageFolder.layout."""
     split: str = "official"
-    """As ImageFolder.split."""
+    """See ImageFolder.split."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split)
@@ -114,13 +114,14 @@ Source = BuiltIn | ImageFolder | ZipFile | ArrayFile
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds on what a source may cost."""
+    """Bounds on the size of a source."""
 
     max_files: int = 2_000_000
     max_file_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
     max_expansion: int = 200
-    """A zip may declare this many times its own size and 1 GiB more, or 16 GiB if Deflate can make them of its size."""
+    """Largest ratio of a zip's declared content, less 1 GiB, to its size. A content of at most 16 GiB that Deflate can
+    make of this size is also accepted."""
 
 
 def usable_cpus() -> int:

@@ -18,12 +18,12 @@ UDR_MIN_KL_NATS = 0.01
 
 @dataclass(frozen=True)
 class UdrScores:
-    """How much models agree with each other."""
+    """The agreement of models with each other."""
 
     model_scores: Matrix
-    """(M,), one a model; a higher score means more agreement with the others."""
+    """The score of each model, (M,); a higher one means more agreement with the others."""
     pairwise: Matrix
-    """(M, M), zeros on the diagonal."""
+    """The agreement of each two models, (M, M), with zeros on the diagonal."""
 
 
 def udr(codes: Sequence[Codes], kl_per_dimension: Sequence[Matrix], *, similarity: str = "lasso") -> UdrScores:

@@ -1,7 +1,7 @@
 """Evaluation of a trained network on a packed set: losses, active dimensions and disentanglement scores.
 
-Every score is computed from codes, and no image is encoded twice for it. If no score that draws groups (factor_vae,
-beta_vae) is asked for, only the images that the others draw are encoded: 15 000 of the 737 280 of dSprites.
+Every score is computed from codes, and no image is encoded twice for it. Without the scores that draw groups
+(factor_vae, beta_vae), only the images that the others draw are encoded, which are 15 000 of the 737 280 of dSprites.
 """
 
 import os
@@ -37,11 +37,11 @@ class Score:
     """A score in [0, 1] with its 95 % bootstrap interval over the evaluation points."""
 
     value: float | None
-    """None if the score is not defined."""
+    """The score; None if it is not defined."""
     interval: tuple[float, float] | None = None
-    """None if resampling points would mean training a classifier anew for each resample."""
+    """The interval; None if each resample would need a newly trained classifier."""
     note: str = ""
-    """Why the score is not defined."""
+    """The reason why the score is not defined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,19 +49,19 @@ class Evaluation:
     """The result of evaluate_model."""
 
     scores: dict[str, Score]
-    """mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness, dci_informativeness; empty
-    for a set without factors."""
+    """The scores mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness and
+    dci_informativeness by name; empty for a set without factors."""
     sampling: str | None
-    """grid (factors uniform and independent, as in the papers), rows (as the set has them), or None (no factors)."""
+    """The sampling: grid (uniform, independent factors as in the papers), rows (as in the set) or None (no factors)."""
     factor_names: list[str]
     factor_entropies: list[float]
-    """(F,) nats, the entropy of each factor in the sample: the most that a dimension can know of it."""
+    """The entropy of each factor in the sample, (F,) nats, which bounds the information about it."""
     correlation: list[list[float]]
-    """(D, F), |Pearson's r| of each dimension with each factor; of little meaning for a factor without order."""
+    """|Pearson's r| of each dimension with each factor, (D, F), which says little about a factor without an order."""
     mutual_information: list[list[float]]
-    """(D, F) nats, of each dimension with each factor."""
+    """The mutual information of each dimension with each factor, (D, F) nats."""
     reconstruction_loss: float
-    """Nats per image, decoding the posterior mean."""
+    """The loss of decoding the posterior mean, in nats per image."""
     bernoulli_floor: float | None
     """The lowest reconstruction_loss that these images allow; None for a Gaussian likelihood."""
     kl: float
@@ -70,7 +70,7 @@ class Evaluation:
     aggregate_mean: list[float]
     aggregate_std: list[float]
     loss_images: str
-    """Images that the losses were computed on: validation (the set's own split), given, or sample."""
+    """The images that the losses were computed on: validation (the set's own split), given or sample."""
     num_loss_images: int
     num_images: int
     seed: int
@@ -84,7 +84,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Work:
-    """What a scorer needs beside the points."""
+    """The arguments of a scorer beside the points."""
 
     rng: np.random.Generator
     seed: int
@@ -106,8 +106,8 @@ def evaluate_model(
 ) -> Evaluation:
     """Computes losses and disentanglement scores of a network on a packed set.
 
-    The value of a score depends on the network, the set and the seed alone. Which other scores are asked for changes
-    only the batches of the encoder, and with them the rounding of codes.
+    The value of a score depends only on the network, the set and the seed. The other requested scores change the
+    batches of the encoder, and with them only the rounding of codes.
 
     Args:
         network: The network, on `device`.
@@ -259,7 +259,7 @@ def _encoded_points(
 
 
 def _scores(points: Points, metrics: Sequence[str], seed: int, num_threads: int, report: Progress) -> dict[str, Score]:
-    """Computes the scores that are asked for, the cheap ones first."""
+    """Computes the requested scores, the cheap ones first."""
     scores: dict[str, Score] = {}
     for metric in (name for name in METRICS if name in metrics):
         report(metric, 0, 1)

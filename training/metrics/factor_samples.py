@@ -1,7 +1,7 @@
 """Drawing of codes by the generative factors of their images, from codes that were computed once; free of torch.
 
-disentanglement_lib renders and encodes an image for every draw, 1.9 million of them for the BetaVAE score alone. Since
-the codes of a whole set are a small array, a draw is a look-up here.
+disentanglement_lib renders and encodes an image for every draw, which makes 1.9 million images for the BetaVAE score
+alone. Here a draw is a look-up, since the codes of a whole set are a small array.
 """
 
 import math
@@ -67,7 +67,7 @@ class RowFactors:
 
     @property
     def fewest_rows(self) -> int:
-        """Number of rows of the rarest value of any factor."""
+        """The number of rows of the rarest value of any factor."""
         return min(int(rows.counts[rows.counts > 0].min()) for rows in self._by_value)
 
     def draw(self, num_points: int, rng: np.random.Generator) -> tuple[Codes, Factors]:

@@ -11,7 +11,12 @@ NUM_BINS = 20
 
 
 def bins_of(codes: Codes, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
-    """Sorts codes (N, D) into bins of equal width between the extremes of each: 0 … num_bins − 1, (N, D)."""
+    """Returns the bins of codes, (N, D) from 0 to num_bins − 1; the bins of a dimension have equal width.
+
+    Args:
+        codes: (N, D).
+        num_bins: Number of bins between the lowest and the highest code of a dimension.
+    """
     return np.stack([np.digitize(column, _lower_edges(column, num_bins)) - 1 for column in codes.T], axis=1)
 
 
@@ -19,7 +24,7 @@ def _lower_edges(column: Codes, num_bins: int) -> Codes:
     try:
         return np.histogram(column, num_bins)[1][:-1]
     except ValueError:
-        # NumPy refuses the range of a collapsed dimension, a few last bits of a float32; float64 can divide it.
+        # A collapsed dimension differs only in the last bits of float32, a range that only float64 can divide.
         column = column.astype(np.float64)
         return np.linspace(column.min(), column.max(), num_bins + 1)[:-1]
 
@@ -100,12 +105,12 @@ def check_points(
         ValueError: The points cannot be scored.
     """
     if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or len(codes) == 0:
-        raise ValueError(f"codes (N, D) and factors (N, F) needed, not {codes.shape} and {factors.shape}")
+        raise ValueError(f"expected codes (N, D) and factors (N, F), not {codes.shape} and {factors.shape}")
     if codes.shape[1] < min_dimensions:
-        raise ValueError(f"this score compares dimensions: at least {min_dimensions} needed")
+        raise ValueError(f"this score compares dimensions and needs at least {min_dimensions}")
     if factors.shape[1] < min_factors:
-        raise ValueError(f"this score compares factors: at least {min_factors} needed")
+        raise ValueError(f"this score compares factors and needs at least {min_factors}")
     if not np.isfinite(codes).all():
         raise ValueError("codes: values that are not finite")
     if vary and (factors.max(0) == factors.min(0)).any():
-        raise ValueError("factors: one has a single value, of which nothing can be known")
+        raise ValueError("factors: one has a single value; every factor needs two or more")

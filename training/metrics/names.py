@@ -7,7 +7,7 @@ METRICS = ("mig", "modularity", "sap", "factor_vae", "beta_vae", "dci")
 
 
 def check_metrics(value: object, field: str = "metrics") -> tuple[str, ...]:
-    """Returns the scores that a request asks for, in the order of METRICS.
+    """Returns the names of the scores in a request, in the order of METRICS.
 
     Args:
         value: True or None (all), False (none), or a list of names.

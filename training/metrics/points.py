@@ -1,4 +1,4 @@
-"""The points that disentanglement scores are computed on: codes and factors of images, drawn from a packed set."""
+"""The points for disentanglement scores: codes and factors of images that are drawn from a packed set."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from training.metrics.information import compact, factor_entropy, information_be
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 MAX_DEPENDENCE = 0.05
-"""Share of information between two factors above which scores that fix one and vary the others are not defined."""
+"""Largest share of information between two factors at which scores that fix one and vary the others are defined."""
 
 _MIN_ROWS_PER_VALUE = 64
 _MIN_POINTS = 100
 _MAX_VALUES = 1_000
-"""The most values of a factor, because DCI and SAP train a classifier for each."""
+"""Largest number of values of a factor; DCI and SAP train a classifier for each value."""
 _REPEATED = 0.05
-"""Add a note when more than this share of test images was also used for training."""
+"""Share of test images that may also be used for training without a note."""
 
 Encode = Callable[[NDArray[np.int64] | None], Codes]
-"""Returns the codes of the images at some indices, or of all images."""
+"""A function that returns the codes of the images at some indices, or of all images."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class VaryingFactors:
     """The factors of a set that scores can be computed for."""
 
     values: NDArray[np.int64]
-    """(N, F), renumbered without gaps."""
+    """The values, (N, F), renumbered without gaps."""
     names: list[str]
     is_grid: bool
     """True if every combination of values occurs, so that factors can be drawn as in the papers."""
 
     @property
     def sizes(self) -> list[int]:
-        """Number of values of each factor."""
+        """The number of values of each factor."""
         return [int(size) for size in self.values.max(0) + 1]
 
 
@@ -47,15 +47,15 @@ class Points:
     """Points to score, and the source of groups that share a factor."""
 
     sampling: str
-    """grid or rows."""
+    """The sampling, which is grid or rows."""
     codes: Codes
     factors: Factors
     test_codes: Codes
     test_factors: Factors
     groups: FactorSamples | None
-    """None if no score needs groups, or if there is an obstacle."""
+    """The source of groups; None if no score needs groups, or if there is an obstacle."""
     obstacle: str
-    """Why no groups can be drawn; empty if they can."""
+    """The reason why no groups can be drawn; empty if they can be drawn."""
     notes: list[str]
 
 
@@ -89,10 +89,10 @@ def varying_factors(pack: Pack, seed: int) -> tuple[VaryingFactors | None, list[
     factors, names, notes = compact(pack.factors), np.array(pack.info.factor_names), []
     varies = factors.max(0) > 0
     if not varies.all():
-        notes.append(f"left out, having one value only: {', '.join(names[~varies])}")
+        notes.append(f"left out because they have only one value: {', '.join(names[~varies])}")
     few = factors.max(0) < _MAX_VALUES
     if not few.all():
-        notes.append(f"left out, having more than {_MAX_VALUES} values: {', '.join(names[~few])}")
+        notes.append(f"left out because they have more than {_MAX_VALUES} values: {', '.join(names[~few])}")
     factors, names = factors[:, varies & few], names[varies & few]
     no_codes = np.empty((len(factors), 0))
     is_grid = len(names) > 0 and full_grid(no_codes, factors, (factors.max(0) + 1).tolist()) is not None
@@ -101,7 +101,7 @@ def varying_factors(pack: Pack, seed: int) -> tuple[VaryingFactors | None, list[
         varies = np.array([len(np.unique(column)) > 1 for column in factors[rows].T])
         if not varies.all():
             left_out = ", ".join(names[~varies])
-            notes.append(f"left out, having one value only in the images drawn to train on: {left_out}")
+            notes.append(f"left out because they have only one value in the training images: {left_out}")
         factors, names = factors[:, varies], names[varies]
     if not len(names) or len(factors) < _MIN_POINTS:
         notes.append(f"no scores: they need a factor that varies and at least {_MIN_POINTS} images")
@@ -117,7 +117,7 @@ def draw_points(encode: Encode, factors: VaryingFactors, seed: int, *, with_grou
         factors: The factors of all images.
         seed: Seed of the draw.
         with_groups: Whether groups that share a factor are needed; they need the codes of all images.
-        with_tests: Whether a score looks at the test images.
+        with_tests: Whether a score uses the test images.
     """
     rows = _grid_rows(factors, seed, with_tests=with_tests) if factors.is_grid else _set_rows(factors.values, seed)
     values = factors.values
@@ -150,7 +150,7 @@ def own_rows(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def dependence(factors: NDArray[np.int64]) -> float:
-    """Returns the largest share of a factor's entropy that another factor tells; 0 for independent factors.
+    """Returns the largest share of a factor's entropy that another factor explains; 0 for independent factors.
 
     The bias of such an estimate from N rows, (|a| − 1)(|b| − 1)/2N nats, is subtracted.
 
@@ -173,7 +173,7 @@ def _grid_rows(factors: VaryingFactors, seed: int, *, with_tests: bool) -> _Rows
     rng, values, sizes = generator_for(seed, "points"), factors.values, factors.sizes
     count = len(values)
     has_repeats = count > math.prod(sizes)
-    # The grid is drawn from with row numbers in the place of codes.
+    # With row numbers in the place of codes, drawing from the grid gives rows.
     places = np.arange(count, dtype=np.float64)[:, None]
     kept = _kept_for_test(values, sizes, rng) if has_repeats else None
     parts = [np.ones(count, dtype=bool)] * 2 if kept is None else [~kept, kept]
@@ -185,12 +185,12 @@ def _grid_rows(factors: VaryingFactors, seed: int, *, with_tests: bool) -> _Rows
     )
     notes = []
     if has_repeats:
-        notes.append("several images have the same factors: each draw takes one of them at random")
+        notes.append("several images have the same factors; each draw takes one of them at random")
     repeated = float(np.isin(test, train).mean())
     if with_tests and repeated > _REPEATED:
         notes.append(
-            f"{repeated:.0%} of the images that SAP and DCI were tested on they were also trained on: the set has "
-            f"{count} images, and both are drawn from all of them, as the papers do"
+            f"{repeated:.0%} of the test images of SAP and DCI were also trained on: the set has {count} images, and "
+            "both samples are drawn from all of them, as in the papers"
         )
     return _Rows(train=train, test=test, notes=notes)
 
@@ -200,8 +200,8 @@ def _set_rows(values: NDArray[np.int64], seed: int) -> _Rows:
     train, test = own_rows(len(values), seed)
     places = np.arange(len(values), dtype=np.float64)[:, None]
     note = (
-        "not every combination of the factors occurs: scores are of the set's own images "
-        f"({len(train)} to train on, {len(test)} others to test), not of factors drawn independently; "
+        "not every combination of the factors occurs, so the scores use the set's own images "
+        f"({len(train)} for training, {len(test)} others for the test) instead of independently drawn factors; "
         "compare them only with scores on this set"
     )
     return _Rows(train=train, test=test, obstacle=_obstacle(RowFactors(places, values), values), notes=[note])

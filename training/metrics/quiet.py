@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 @contextmanager
 def quiet_convergence() -> Iterator[None]:
-    """Silences scikit-learn's warnings that a fit has not converged: the definitions of scores stop at its defaults."""
+    """Silences scikit-learn's warnings that a fit has not converged; by definition, scores stop at its defaults."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield

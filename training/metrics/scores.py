@@ -36,7 +36,7 @@ _CHUNK = 500
 
 
 def mig(codes: Codes, factors: Factors) -> float:
-    """Returns the mutual information gap: how much more the best dimension knows of a factor than the next one.
+    """Returns the mutual information gap between the two dimensions that are most informative about each factor.
 
     The gap is (I₁ − I₂)/H with the two largest mutual informations, averaged over factors (Chen et al. 2018, Eq. 6).
 
@@ -54,7 +54,7 @@ def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64]
     def score(counts: NDArray[np.int64] | None) -> float:
         top = np.sort(information_matrix(bins, factors, counts), axis=0)[::-1]
         entropies = np.array([entropy_of(column, counts) for column in factors.T])
-        # A resample may hold a single value of a rare factor, of which nothing can be known; its gap is 0.
+        # In a resample, a rare factor may have a single value and no entropy; its gap is 0.
         gaps = np.divide(top[0] - top[1], entropies, out=np.zeros_like(entropies), where=entropies > 0)
         return float(np.mean(gaps))
 
@@ -62,7 +62,7 @@ def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64]
 
 
 def modularity(codes: Codes, factors: Factors) -> float:
-    """Returns how nearly each dimension knows of a single factor, averaged over dimensions (Ridgeway & Mozer 2018).
+    """Returns how close each dimension is to informing about one factor only (Ridgeway & Mozer 2018), on average.
 
     Raises:
         ValueError: There are fewer than two factors.
@@ -78,7 +78,7 @@ def modularity_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np
 
 
 def modularity_of_information(information: Matrix) -> float:
-    """Returns the mean over dimensions of 1 − (ΣI² − max I²)/(max I²·(F − 1)), which is 0 if a dimension knows nothing.
+    """Returns the mean over dimensions of 1 − (ΣI² − max I²)/(max I²·(F − 1)); without information, the term is 0.
 
     Args:
         information: (D, F) nats, F ≥ 2.
@@ -91,10 +91,10 @@ def modularity_of_information(information: Matrix) -> float:
 
 
 def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors) -> float:
-    """Returns the separated attribute predictability: how much better the best dimension predicts a factor than others.
+    """Returns the separated attribute predictability (Kumar et al. 2018).
 
-    A linear support vector machine is trained on each single dimension; the differences in test accuracy are averaged
-    over factors (Kumar et al. 2018).
+    A linear support vector machine is trained on each single dimension. The score is the difference in test accuracy
+    between the two dimensions that predict a factor best, averaged over factors.
 
     Raises:
         ValueError: There are fewer than two dimensions, or a factor has a single value.
@@ -105,7 +105,7 @@ def sap(codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors
 def sap_hits(
     codes: Codes, factors: Factors, test_codes: Codes, test_factors: Factors, *, num_threads: int = 1
 ) -> Flags:
-    """Returns which test points the classifier of each dimension gets right for each factor, (N, D, F)."""
+    """Returns whether each test point is classified correctly from each dimension for each factor, (N, D, F)."""
     check_points(codes, factors, min_dimensions=2, vary=True)
     check_points(test_codes, test_factors)
     D, F = codes.shape[1], factors.shape[1]
@@ -129,15 +129,15 @@ def sap_of_hits(hits: Flags, counts: NDArray[np.int64] | None = None) -> float:
 
 @dataclass(frozen=True)
 class DciScores:
-    """The three scores of Eastwood & Williams 2018, and what they are computed from."""
+    """The three scores of Eastwood & Williams 2018, and the values that they are computed from."""
 
     disentanglement: float
     completeness: float
     informativeness: float
     importance: Matrix
-    """(D, F), sums to 1 over dimensions."""
+    """The importance of each dimension for each factor, (D, F), which sums to 1 over dimensions."""
     hits: Flags
-    """(N, F), test points that were classified correctly."""
+    """Whether each test point was classified correctly for each factor, (N, F)."""
 
 
 def dci(

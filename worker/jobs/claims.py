@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Flags:
-    """What was requested of a job while a worker holds it."""
+    """The requests to a job that a worker holds."""
 
     cancel: bool = False
     pause: bool = False
@@ -51,7 +51,7 @@ class Claim:
     worker: str
     fence: int
     ended: bool = False
-    """True once the holder has ended the claim or begins to."""
+    """The value is True once the holder has begun to end the claim."""
 
     @property
     def log_prefix(self) -> str:
@@ -184,7 +184,7 @@ class ClaimKeeper:
         self._thread.join()
 
     def look(self) -> Flags:
-        """Returns what was requested of the holder.
+        """Returns the requests to the holder.
 
         Redis is asked only when the lease may have run out, which happens when this process was frozen.
         """
@@ -208,7 +208,7 @@ class ClaimKeeper:
         return "shutdown" if stopping.is_set() else None
 
     def _run(self) -> None:
-        # Twice a second, so that a cancellation is seen within a second.
+        # The claim is renewed twice a second, so that a cancellation is seen within a second.
         every_seconds = min(0.5, self._lease_seconds / 4)
         while not self.lost and not self._stop.wait(every_seconds):
             self._renew()

@@ -1,4 +1,4 @@
-"""Connections to Redis, and the one error that says that Redis is away. This module loads no torch."""
+"""Connections to Redis, whose failures all become one error. This module loads no torch."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -95,7 +95,7 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     if key:
         fields["idempotency_key"] = key
     fields["attempts"] = str(state.get("attempts", 0))
-    # The next fence must be above every fence that was ever given, recorded or not.
+    # The next fence must be above every earlier fence, even one that was not recorded.
     fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])
     fields["fence"] = str(fence if status not in ("queued",) else fence + 1)
     fields.update({name: str(state[name]) for name in ("resumed_from_step", "finish", *_TIME_FIELDS) if name in state})

@@ -82,7 +82,7 @@ class Sender:
 
     def __init__(self, settings: Settings) -> None:
         self._app = make_celery(settings)
-        # The HTTP client waits meanwhile, so a silent broker is given up soon.
+        # The HTTP client waits during this time, so the wait for a silent broker is short.
         self._app.conf.broker_transport_options = {**self._app.conf.broker_transport_options, **IMPATIENT}
 
     def __call__(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What a job is: its states, the table of transitions, its record, its events and its errors.
+"""Jobs: their states, the table of transitions, their records, events and errors.
 
 This module loads no torch.
 """
@@ -112,9 +112,9 @@ class Job:
     request: dict[str, Any]
     name: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
-    """step, num_steps, fraction, images_per_second, eta_seconds, phase and phase_fraction, each as last reported."""
+    """The last reported step, num_steps, fraction, images_per_second, eta_seconds, phase and phase_fraction."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """reconstruction_loss, kl, kl_per_dimension, capacity and others, each as last reported."""
+    """The last reported reconstruction_loss, kl, kl_per_dimension, capacity and others."""
     attempts: int = 0
     resumed_from_step: int | None = None
     model: str | None = None

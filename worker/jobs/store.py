@@ -1,4 +1,4 @@
-"""The job store: everything that changes jobs. This module loads no torch.
+"""The job store, which makes, changes and deletes jobs. This module loads no torch.
 
 The record is the truth. A queue message is a wake-up that carries only an id, and may come twice, late or never.
 """
@@ -290,7 +290,7 @@ class JobStore(DurableRecords):
         """
         record = self._record(job_id)
         if record["kind"] == "train" and int(record["version"]) < job_files.stored_version(self.storage, job_id):
-            self.restore(job_id)  # Redis lost its last second, and no fence may be given twice.
+            self.restore(job_id)  # Redis lost its last second, and no fence may be used twice.
         fence = self._run("claim", job_id, worker, self._lease_ms)
         if fence is None:
             return None

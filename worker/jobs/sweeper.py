@@ -1,4 +1,4 @@
-"""The sweeper: repairs what a died worker or a wiped Redis left behind. This module loads no torch.
+"""The sweeper, which repairs what a dead worker or a wiped Redis left behind. This module loads no torch.
 
 Every worker runs it in a thread; a lock lets one sweep at a time. Each pass takes jobs from workers whose lease ran
 out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. If Redis was wiped
@@ -156,7 +156,7 @@ def clean(store: JobStore) -> None:
         try:
             store.get(job_id)
         except UnknownJob:
-            # Checked again, because a job that is just being accepted may have written its description meanwhile.
+            # A job that is being accepted may have written its description since the first check.
             if not store.storage.exists(f"{folder(job_id)}/job.json"):
                 log.info("job %s: removing files without a job.json", job_id)
                 store.storage.delete(folder(job_id))

@@ -14,7 +14,7 @@ class Cell:
     """One moving picture of a moving sheet, or one row of a still one, with its texts."""
 
     frames: Pixels
-    """(T, H, W, C) uint8."""
+    """The frames, (T, H, W, C) uint8."""
     title: str
     """The dimension that moves, such as z3, or the kind of a path."""
     note: str
@@ -22,11 +22,11 @@ class Cell:
     label: str
     """The dimension's name in words."""
     values: Vector
-    """(T,), the value at each step."""
+    """The value at each step, (T,)."""
     base: float | None
     """The value at the start; None for a path between two images."""
     muted: bool = False
-    """True for a dimension that carries no information."""
+    """True means that the dimension carries no information."""
 
     @property
     def lead(self) -> str:
@@ -92,7 +92,7 @@ def panels(rendered: Rendered) -> tuple[Panel, Panel]:
 
 
 def draw_edge(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int) -> None:
-    """Draws a fine line around a picture, whose edge could not be seen where it is as light as the paper.
+    """Draws a fine line around a picture, whose edge would otherwise be invisible where it is as light as the paper.
 
     Args:
         draw: Draws on the sheet.

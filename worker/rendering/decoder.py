@@ -12,7 +12,7 @@ from worker.rendering.rendered import Vector
 from worker.rendering.request import Pixels
 
 BATCH = 32
-"""Latents in one call of the decoder. Larger batches get fresh pages for each layer, which is a quarter slower."""
+"""Number of latents in a call of the decoder. Larger ones get fresh pages for each layer and are a quarter slower."""
 
 
 class FrameDecoder:
@@ -50,7 +50,7 @@ def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:
     # The cast of NaN to uint8 is undefined, so a network that overflows shows 0.
     pixels = torch.sigmoid(logits).nan_to_num_().mul_(255).add_(0.5).permute(0, 2, 3, 1).contiguous()
     if pixels.is_cuda:
-        pixels = pixels.to(torch.uint8)  # A quarter of the bytes to copy.
+        pixels = pixels.to(torch.uint8)  # Only a quarter of the bytes has to be copied.
     array: NDArray[np.uint8] = pixels.cpu().numpy().astype(np.uint8, copy=False)  # NumPy's cast is 7 times faster.
     return array
 

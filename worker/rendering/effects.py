@@ -1,4 +1,4 @@
-"""Effects of moving one latent dimension on decoded frames, in words and numbers; free of torch."""
+"""Effects of moving one latent dimension on decoded frames, in words and numbers; no torch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,14 +23,14 @@ _UNITS = {
     "hue": 0.35,
     "saturation": 0.06,
 }
-"""Change of each feature that an eye just notices between two pictures; scores are multiples of it."""
+"""Just noticeable change of each feature between two pictures; scores are multiples of it."""
 _STEADY = 0.5
 """A feature has a direction if its net change, averaged over the starts, is at least this share of its range."""
 _VISIBLE_HEAT = 0.03
 _HALF_STRENGTH = 3.0
 _MIN_CHROMA = 0.06
 _AGREEING = 0.8
-"""Length of the mean of hues, as unit vectors, from which on they count as one colour."""
+"""Smallest length of the mean of hues, as unit vectors, at which they count as one colour."""
 _SMALL_OBJECT = 0.3
 _HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "sky blue", "blue", "violet", "magenta", "pink")
 _WINDOWS = {
@@ -48,14 +48,14 @@ class DimensionEffect:
     label: str
     """The effect in words; empty if nothing can be seen."""
     strength: float
-    """Strength of the label: 0 nothing to see, 0.25 just noticeable, 0.5 plain, towards 1."""
+    """Strength of the label from 0 to 1; 0 means no visible change, 0.25 a just noticeable and 0.5 a plain one."""
     changes: dict[str, float]
     """Net change of each feature, averaged over the starts, in the unit of the feature."""
     heat_map: list[list[float]]
-    """(8, 8), mean absolute change of the pixels, first row on top."""
+    """The mean absolute change of the pixels, (8, 8), with the first row on top."""
     factor: dict[str, Any] | None = None
-    """The factor that the dimension knows most of: name, correlation (|r|), mutual_information (nats), and share (of
-    the factor's entropy, less what chance gives). None without factors, and for a collapsed dimension."""
+    """The factor that the dimension carries most information about: name, correlation (|r|), mutual_information (nats)
+    and share (of the factor's entropy, corrected for chance). None without factors and for a collapsed dimension."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns all fields as plain JSON types."""
@@ -99,7 +99,7 @@ def _net_change(values: Array) -> float:
 
 
 def _clauses(features: Features, changes: dict[str, float]) -> list[_Clause]:
-    """Returns everything that can be said, with its score; a region or a change of shape if there is nothing better."""
+    """Returns every visible effect with its score, or else a region or a change of shape."""
     scores = {name: _score(name, values) for name, values in features.values.items() if name in _UNITS}
     found = [
         *_motion(features, scores, changes),

@@ -1,4 +1,4 @@
-"""Frames → files: PNG, animated WebP, MP4 and zip; GIF is in gif.py. Equal frames give equal bytes; no torch.
+"""Encoding of frames as PNG, animated WebP, MP4 and zip; gif.py encodes GIF. Equal frames give equal bytes; no torch.
 
 Frames are uint8, (T, H, W, C) with C 1 (grey) or 3 (RGB), in the order in which they were decoded; the encoders play
 them forward or back and forth.
@@ -79,7 +79,7 @@ def to_image(frame: Pixels) -> Image.Image:
 def encode_png(frame: Pixels) -> bytes:
     """Encodes one frame (H, W, C) as PNG."""
     stream = io.BytesIO()
-    # Level 6 takes three times as long for a tenth fewer bytes.
+    # Level 6 saves a tenth of the bytes, but takes three times as long.
     to_image(frame).save(stream, "PNG", compress_level=3)
     return stream.getvalue()
 
@@ -134,13 +134,13 @@ def encode_mp4(frames: Frames, fps: float, loop: str) -> bytes:
         fps: Frames a second.
         loop: forward or pingpong.
     """
-    import imageio.v2  # Imported here, because the API's image does not contain its ffmpeg.
+    import imageio.v2  # The API's image does not have its ffmpeg.
 
     height, width, _ = frames[0].shape
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sheet.mp4"
-        # One thread and no version strings, so that the same frames give the same bytes.
+        # With one thread and no version strings, the same frames give the same bytes.
         flags = ["-crf", "16", "-preset", "veryfast", "-threads", "1", "-bitexact", "-movflags", "+faststart"]
         with imageio.v2.get_writer(
             path, format="FFMPEG", fps=fps, codec="libx264", macro_block_size=1, output_params=flags

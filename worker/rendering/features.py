@@ -1,4 +1,4 @@
-"""Visual features of decoded frames, as numbers; free of torch.
+"""Visual features of decoded frames, as numbers; no torch.
 
 Frames are float (N, T, H, W, C) in [0, 1]: N starts, T steps along one dimension. Every feature is (N, T).
 """
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 
 CELLS = 8
-"""Cells along a side of the heat map."""
+"""Number of cells along a side of the heat map."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _UNIFORM_BORDER = 0.06
 """If the border deviates less than this from its median colour, the rest counts as an object on a background."""
 _MIN_OBJECT = 0.003
-"""Share of the picture that an object must cover: 12 pixels at 64×64."""
+"""Share of the picture that an object must cover, which is 12 pixels at 64×64."""
 _NOISE = 0.05
 _TINY = np.float32(1e-8)
 _NUM_HARMONICS = 4
@@ -30,12 +30,12 @@ class Features:
     """Signed features that a label can be made of, and where the frames change."""
 
     values: dict[str, Array]
-    """(N, T) by name: positions and sizes as shares of the side, angles in radians and unwrapped along T, light and
-    colour in [0, 1]."""
+    """The values of each feature, (N, T), by name. Positions and sizes are shares of the side; angles are in radians,
+    unwrapped along T; light and colour are in [0, 1]."""
     heat: Array
-    """(CELLS, CELLS), mean absolute change from the middle frame of each row."""
+    """The mean absolute change from the middle frame of each row, (CELLS, CELLS)."""
     has_object: bool
-    """True if the frames show one object on an even background; only then there are features of an object."""
+    """True if the frames show one object on an even background. Features of an object exist only in this case."""
     extent: float
     """Share of the picture that the object covers."""
 

@@ -1,4 +1,4 @@
-"""Frames → GIF: shared palettes, and only what changes from frame to frame. Equal frames give equal bytes; no torch."""
+"""GIF encoding with shared palettes and only the changed pixels. Equal frames give equal bytes; no torch."""
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +13,11 @@ from worker.rendering.palette import Palette, nearest_colors, refine_palette, sh
 
 _TRANSPARENT = 255
 _FRAMES_PER_PALETTE = 10
-"""Number of frames after which the palette is refined: that gains 0.5 dB where little changes, 3 dB where much does."""
+"""Number of frames after which the palette is refined, which gains 0.5 dB if little changes and 3 dB if much does."""
 _SAMPLE_FRAMES, _SAMPLE_PIXELS = 10, 8_000
-"""Most frames, and about as many pixels, that a palette is made from."""
+"""Largest number of frames, and approximate number of pixels, that a palette is made from."""
 _CHUNK_PIXELS = 2**19
-"""Pixels that are looked up at once; bounds the memory that a large sheet takes, at some 10 bytes a pixel."""
+"""Number of pixels that are looked up at once, which bounds the memory for a large sheet, about 10 bytes a pixel."""
 
 Segment = tuple[Palette, Iterable[NDArray[np.uint8]]]
 """A palette of at most 255 colours, and frames as indices into it, some (T, H, W) at a time."""
@@ -117,7 +117,7 @@ def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[
             tops = changed.argmax(1).tolist()
             bottoms = (height - changed[:, ::-1].argmax(1)).tolist()
             indices[same] = _TRANSPARENT
-            # Frames are compressed out of one picture of all of them, which costs less than a picture for each.
+            # Frames are compressed from one picture of all of them, which takes less time than one picture for each.
             film = Image.fromarray(indices.reshape(-1, width))
             for k, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
                 if not changed[k, top]:  # Nothing changed; one transparent row prolongs the frame before.

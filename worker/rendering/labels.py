@@ -1,7 +1,7 @@
 """Names for latent dimensions: what moving each one changes, measured on decoded frames.
 
-Every model gets a short label ("moves right", "background lighter", "lower left changes") with its strength and a heat
-map; with a set that has factors, also the factor that each dimension knows most of.
+Every dimension gets a short label ("moves right", "background lighter", "lower left changes") with its strength and a
+heat map. With a data set that has factors, it also gets the factor that it carries most information about.
 """
 
 from dataclasses import replace
@@ -22,12 +22,12 @@ from worker.rendering.effects import DimensionEffect, describe_frames
 
 NUM_STARTS, NUM_STEPS = 16, 7
 _MEASURED_PX = 64
-"""Size that larger frames are averaged down to, at which everything that a label says can still be seen."""
+"""Size to which larger frames are reduced by averaging; everything that a label describes is still visible."""
 SPAN = 2.0
 """Half-width of the traversal of each dimension, in σ of the prior."""
 FACTOR_IMAGES = 10_000
 MIN_FACTOR_SHARE = 0.02
-"""Share of a factor's entropy; a dimension that knows less than this of every factor has no best factor."""
+"""Share of a factor's entropy; a dimension that carries less of every factor has no best factor."""
 
 
 def label_model(
@@ -35,7 +35,7 @@ def label_model(
 ) -> ModelInfo:
     """Fills in dimension_effects and dimension_labels of a model's description.
 
-    A label that a person wrote stays; it is one that differs from the label of the previous effect.
+    A label that a person wrote stays. It is recognised because it differs from the label of the previous effect.
 
     Args:
         network: The network, on `device`.
@@ -137,7 +137,7 @@ def _with_factors(
 def best_factors(
     codes: NDArray[np.floating], factors: NDArray[np.integer], names: list[str]
 ) -> list[dict[str, Any] | None]:
-    """Finds the factor that each dimension tells most of.
+    """Finds the factor that each dimension carries most information about.
 
     Args:
         codes: (N, D).
@@ -146,7 +146,7 @@ def best_factors(
 
     Returns:
         D entries with name, correlation (|r|), mutual_information (nats) and share, as in DimensionEffect.factor; None
-        for a dimension that tells too little of every factor.
+        for a dimension that carries too little information about every factor.
     """
     indices = compact(factors)
     information, entropies = mutual_information(codes, indices), factor_entropy(indices)
@@ -156,7 +156,7 @@ def best_factors(
     shares = np.clip((information - chance) / room, 0, 1) * (entropies > 1e-9)
     correlations = correlation(codes, indices)
     found: list[dict[str, Any] | None] = []
-    # A factor with an order shows in r with fewer images than it needs to show in mutual information.
+    # With few images, an ordered factor is visible in r before it is visible in mutual information.
     evidence = np.maximum(shares, correlations**2 - _chance_r2(len(codes)))
     for k, f in enumerate(evidence.argmax(1)):
         entry = {
@@ -183,7 +183,7 @@ def _chance_r2(num_points: int) -> float:
 
 
 def _name_by_factor(effect: DimensionEffect) -> DimensionEffect:
-    """Names an effect by its factor if the frames only show that something changes and the factor is known well."""
+    """Names an effect after its factor if the label only says that something changes and the factor is well known."""
     vague = effect.label.endswith("changes")
     if vague and effect.factor is not None and (effect.factor["share"] >= 0.4 or effect.factor["correlation"] >= 0.8):
         return replace(effect, label=f"{effect.factor['name']} changes"[:60])

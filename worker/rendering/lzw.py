@@ -13,7 +13,7 @@ from PIL import Image
 log = logging.getLogger(__name__)
 
 _BITS = 8
-"""Size of an index."""
+"""Size of an index in bits."""
 _CODE_SIZE = bytes((_BITS,))
 _EXTENSION = 0x21
 
@@ -39,7 +39,7 @@ def has_fast_encoder() -> bool:
     try:
         if _compress_directly(film, 10, 15) == _compress_by_saving(film, 10, 15):
             return True
-    except Exception:  # Whatever a changed interface raises, the public writer can do the work.
+    except Exception:  # A changed interface may raise anything, and the public writer does not need it.
         log.debug("Pillow's private GIF encoder failed", exc_info=True)
     log.warning("Pillow's private GIF encoder has changed; GIFs are made by its public writer, which is slower")
     return False

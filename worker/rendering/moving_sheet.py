@@ -172,7 +172,7 @@ class MovingSheet:
         canvas[top : top + len(text), left : left + text.shape[1]] = text
 
     def _value_picture(self, text: str) -> NDArray[np.uint8]:
-        """Returns a value's text as pixels. Most dimensions show the same values, so each is drawn once."""
+        """Returns a value's text as pixels. Most dimensions show the same values, so each value is drawn only once."""
         if text not in self._values:
             size = text_width(text, self._cell.text), self._cell.line
             image = Image.new(self._mode, size, PAPER)

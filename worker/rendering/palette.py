@@ -13,11 +13,11 @@ Palette = NDArray[np.uint8]
 """Colours, (K, 3) RGB."""
 
 _BITS = 5
-"""Bits of each channel that select a cell of the colour cube."""
+"""Number of bits of each channel that select a cell of the colour cube."""
 
 _KMEANS_ROUNDS = 2
 _ROWS = 256
-"""Rows of one distance product: below the size at which BLAS starts threads, which would compete for the cores."""
+"""Number of rows in one distance product. With more rows, BLAS starts threads, which compete for the cores."""
 
 
 def shared_palette(pixels: NDArray[np.uint8], num_colors: int) -> Palette:

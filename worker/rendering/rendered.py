@@ -19,11 +19,11 @@ class Strip:
     dimension: int | None
     """The dimension that moves; None for an interpolation."""
     values: Vector
-    """(T,) values of the dimension, or fractions of the way of an interpolation."""
+    """The values of the dimension, or the fractions of the way of an interpolation, (T,)."""
     base: float
     """The value at the start, where the reconstruction lies."""
     frames: Pixels
-    """(T, H, W, C) uint8."""
+    """The frames, (T, H, W, C) uint8."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,29 @@ class Rendered:
 
     request: TraversalRequest
     positions: Vector
-    """(T,) positions of the frames in the request's unit (σ), common to all strips."""
+    """The positions of the frames in the request's unit (σ), (T,), which all strips share."""
     strips: list[Strip]
     original: Pixels | None
-    """The image that the traversal starts from, if any, (H, W, C) uint8."""
+    """The image that the traversal starts from, (H, W, C) uint8; None for another start."""
     reconstruction: Pixels
     """The picture of the start, (H, W, C) uint8."""
     mean: Vector
-    """(D,), the start."""
+    """The start in latent space, (D,)."""
     log_variance: Vector | None
-    """(D,) of the image's own posterior; None without an image."""
+    """The log-variance of the image's own posterior, (D,); None without an image."""
     image_kl: Vector | None
-    """(D,) nats, of the image's own posterior; None without an image."""
+    """The KL of the image's own posterior, (D,) nats; None without an image."""
     kl: list[float] | None
-    """(D,) nats that captions show and the order follows: the model's over its data set, else the image's."""
+    """The KL that captions show and that decides the order, (D,) nats. It belongs to the model over its data set, or
+    else to the image."""
     labels: list[str]
-    """Names of the dimensions in words."""
+    """The names of the dimensions in words."""
     rows: list[Strip] | None = None
-    """For a grid: one strip along the first dimension for every value of the second."""
+    """The strips of a grid along its first dimension, one for every value of the second; None without a grid."""
     row_values: Vector | None = None
-    """For a grid: the values of the second dimension."""
+    """The values of the second dimension of a grid; None without a grid."""
     target: tuple[Pixels, Pixels] | None = None
-    """For an interpolation: original and reconstruction at its end."""
+    """The original and the reconstruction at the end of an interpolation; None for a traversal."""
 
     def is_active(self, dimension: int) -> bool:
         """Returns True if a dimension carries information; all count as active if no KL is known."""

@@ -1,8 +1,8 @@
-"""What a traversal request can ask: one definition for the HTTP form, the command line and the renderer; no torch.
+"""Traversal requests: one definition for the HTTP form, the command line and the renderer; no torch.
 
-A request goes through three doors: `parse_request` (texts of a form → typed fields, each within its own limits),
-`resolve_request` (against one model: which dimensions, is the latent vector long enough, is the whole affordable),
-`traversal_id` (the name of the resource that it asks for). Each raises ConfigError, which names the field.
+A request goes through three functions. `parse_request` turns the texts of a form into typed fields within their limits.
+`resolve_request` checks it against a model, writes out its dimensions and scale, and bounds its cost. `traversal_id`
+returns the id of the traversal. The first two raise ConfigError, which names the field.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from models.config import Config, ConfigError, unit, unknown_setting, value_type
 from models.info import ModelInfo, active_dimensions
 
 RENDERER_VERSION = 3
-"""Part of every traversal's id: raise it when the same request would give other bytes."""
+"""Part of every traversal's id. It is raised when the same request gives other bytes."""
 
 MAX_STEPS = 240
 MAX_DECODED_PIXELS = 2**26
-"""Dimensions × steps × size²: the decoder's frames, which a render worker holds all at once (192 MiB in colour)."""
+"""Largest dimensions × steps × size². A render worker holds all decoded frames at once, 192 MiB in colour."""
 MAX_RENDERED_PIXELS = 2**27
-"""Dimensions × steps × (scale × size)²: what is encoded, frame by frame; bounds the time of a request."""
+"""Largest dimensions × steps × (scale × size)², the pixels that are encoded; it bounds the time of a request."""
 MAX_TILE_PX = 1024
 AUTO_TILE_PX, AUTO_PIXELS = 128, 8_000_000
-"""What an automatic scale aims at, and the most pixels (as MAX_RENDERED_PIXELS counts) that it makes."""
+"""Size of a frame that an automatic scale aims at, and the most pixels that it makes, as MAX_RENDERED_PIXELS counts."""
 MAX_SHEET_PIXELS = 2**24
-"""Pixels in one frame of the sheet of all dimensions."""
+"""Largest number of pixels in one frame of the sheet of all dimensions."""
 
 FORMATS = {
     "json": "application/json",
@@ -39,7 +39,7 @@ FORMATS = {
     "png": "image/png",
     "zip": "application/zip",
 }
-"""Answer formats and their media types; gif, webp and mp4 are the animated sheet, png the static one."""
+"""Media types of the answer formats; gif, webp and mp4 are the animated sheet, and png is the static one."""
 
 Pixels = NDArray[np.uint8]
 
@@ -47,8 +47,8 @@ Pixels = NDArray[np.uint8]
 class TraversalRequest(Config):
     """The parameters of a traversal, without the pictures that it starts from.
 
-    Exactly one start is needed: an image, `z` or `seed`. With a second image the request is an interpolation
-    between the two posterior means, and the fields that name dimensions and ranges do nothing.
+    A traversal needs exactly one start: an image, `z` or `seed`. With a second image, the request is an interpolation
+    between the two posterior means, and the fields for dimensions and ranges have no effect.
     """
 
     z: tuple[float, ...] | None = Field(
@@ -64,15 +64,15 @@ class TraversalRequest(Config):
     )
     order: Literal["auto", "index", "kl"] = Field(
         "auto",
-        description="Order of the dimensions: by index, or by KL, largest first; auto: by KL in the static sheet "
-        "alone.",
+        description="Order of the dimensions: by index, or by KL, the largest first; auto sorts only the static sheet "
+        "by KL.",
     )
     range: Literal["prior", "posterior", "quantiles", "image"] = Field(
         "prior",
         description=(
-            "What start and end count in. prior: σ of N(0, I), so they are the latent's values; posterior: σ of the "
-            "aggregate posterior (of the posterior means over the data set), around its mean; quantiles: the same "
-            "ends, with steps of equal probability under the aggregate posterior; image: σ of this image's own "
+            "Unit of start and end. prior: σ of N(0, I), so that they are the latent's values. posterior: σ of the "
+            "aggregate posterior (of the posterior means over the data set), around its mean. quantiles: the same "
+            "ends, with steps of equal probability under the aggregate posterior. image: σ of this image's own "
             "posterior, around its mean."
         ),
     )
@@ -81,30 +81,29 @@ class TraversalRequest(Config):
     )
     end: float = Field(
         3.0,
-        description="Last value of a traversed dimension; included.",
+        description="Last value of a traversed dimension, which is included.",
         ge=-100,
         le=100,
         json_schema_extra=unit("σ"),
     )
-    steps: int = Field(31, description="Frames from start to end, both included.", ge=2, le=MAX_STEPS)
-    columns: int = Field(11, description="Frames a row in the static sheet, both ends included.", ge=2, le=60)
+    steps: int = Field(31, description="Number of frames from start to end, both included.", ge=2, le=MAX_STEPS)
+    columns: int = Field(11, description="Number of frames in a row of the static sheet, with both ends.", ge=2, le=60)
     grid: str | None = Field(
         None,
-        description="Two dimensions i,j for a grid: i moves across, j moves down. Takes the place of dimensions.",
+        description="Two dimensions i,j for a grid, which replaces dimensions: i moves across, and j moves down.",
     )
     interpolation: Literal["linear", "slerp"] = Field(
         "linear",
-        description="Path between two images: linear, or slerp (along the arc, which keeps the distance to the "
-        "origin).",
+        description="Path between two images: linear, or slerp, along the arc, which keeps the distance to the origin.",
     )
-    fps: float = Field(15.0, description="Frames a second.", ge=1, le=50, json_schema_extra=unit("1/s"))
+    fps: float = Field(15.0, description="Frame rate.", ge=1, le=50, json_schema_extra=unit("1/s"))
     loop: Literal["forward", "pingpong"] = Field(
-        "forward", description="forward: start again after the end; pingpong: go back the same way."
+        "forward", description="forward starts again after the end; pingpong goes back the same way."
     )
     scale: int = Field(
         0,
-        description="Enlargement of every frame, a whole factor; 0: to about 128 px while the whole stays quick to "
-        "make.",
+        description="Whole factor by which every frame is enlarged; 0 enlarges to about 128 px as long as the "
+        "traversal stays quick to make.",
         ge=0,
         le=16,
     )
@@ -112,12 +111,14 @@ class TraversalRequest(Config):
     captions: Literal["auto", "on", "off"] = Field(
         "auto",
         description=(
-            "Dimension, KL in nats, label and current value beside the pictures, original and reconstruction at their "
-            "left. auto: on the sheets, not on the animations of one dimension; on; off."
+            "Whether pictures show their dimension, KL in nats, label and current value, with the original and the "
+            "reconstruction at the left. auto: on the sheets, but not on the animations of one dimension."
         ),
     )
     format: Literal["json", "gif", "webp", "mp4", "png", "zip"] | None = Field(
-        None, description="What comes back, instead of the Accept header. No part of the traversal's id."
+        None,
+        description="Format of the answer, which takes precedence over the Accept header. It does not change the "
+        "traversal's id.",
     )
 
     @field_validator("z", mode="before")
@@ -135,7 +136,7 @@ class TraversalRequest(Config):
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.z is not None and self.seed is not None:
-            raise ConfigError("seed", "cannot stand beside z: give one start")
+            raise ConfigError("seed", "cannot be combined with z: give one start")
         if self.dimensions not in ("all", "active"):
             parse_indices("dimensions", self.dimensions)
         if self.grid is not None:
@@ -146,7 +147,7 @@ class TraversalRequest(Config):
 
     @property
     def grid_dimensions(self) -> tuple[int, int] | None:
-        """(across, down) of the grid, where one is asked for."""
+        """The dimensions (across, down) of the grid; None without a grid."""
         if self.grid is None:
             return None
         across, down = parse_indices("grid", self.grid)
@@ -174,10 +175,13 @@ def _check_names(given: Iterable[str]) -> None:
 
 
 def parse_request(form: Mapping[str, Any]) -> TraversalRequest:
-    """A request from the texts of an HTML form or a command line.
+    """Returns the request of an HTML form or a command line.
 
-    Args: form, field name → text (typed values pass too); None and empty texts mean the default.
-    Raises: ConfigError for an unknown field or a value that cannot be read or is outside its limits.
+    Args:
+        form: Texts or typed values by field name; None and empty texts mean the default.
+
+    Raises:
+        ConfigError: A field is unknown, or its value cannot be read or is outside its limits.
     """
     values: dict[str, Any] = {}
     _check_names(form)
@@ -204,7 +208,7 @@ def _parse_text(name: str, text: str) -> Any:
 
 
 def _parse_z(value: Any) -> tuple[float, ...]:
-    """D numbers from a list, a JSON text or numbers separated by commas."""
+    """Returns the D numbers of a list, a JSON text, or a text of numbers separated by commas."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
@@ -221,7 +225,15 @@ def _parse_z(value: Any) -> tuple[float, ...]:
 
 
 def parse_indices(field: str, text: str) -> list[int]:
-    """Dimension indices from a text such as "0,3,7-9", in the order written. Raises ConfigError naming `field`."""
+    """Returns the dimension indices of a text such as "0,3,7-9", in its order.
+
+    Args:
+        field: Name of the field, for the error.
+        text: The text.
+
+    Raises:
+        ConfigError: The text names no dimension, names one twice, or cannot be read.
+    """
     indices: list[int] = []
     for part in text.strip("[]() ").split(","):
         first, dash, last = part.strip().partition("-")
@@ -241,21 +253,26 @@ def parse_indices(field: str, text: str) -> list[int]:
 
 
 def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int) -> TraversalRequest:
-    """The request with dimensions and scale written out, sure that this model can answer it at a bounded cost.
+    """Returns the request with its dimensions and scale written out; the model can answer it at a bounded cost.
 
-    Args: num_images, pictures that come with it: 0 (then z or seed), 1, or 2 (an interpolation).
-    Raises: ConfigError naming the field that cannot be.
+    Args:
+        request: The request.
+        info: The model's description.
+        num_images: Number of pictures that come with the request: 0 with z or seed, 1, or 2 for an interpolation.
+
+    Raises:
+        ConfigError: The model cannot answer the request, or the cost is too high; the error names the field.
     """
     latent_dim = info.network.latent_dim
     has_latent = request.z is not None or request.seed is not None
     if num_images == 0 and not has_latent:
         raise ConfigError("image", "is missing: give an image, or a latent vector z, or a seed")
     if num_images and has_latent:
-        raise ConfigError("z" if request.z is not None else "seed", "cannot stand beside an image: give one start")
+        raise ConfigError("z" if request.z is not None else "seed", "cannot be combined with an image: give one start")
     if request.z is not None and len(request.z) != latent_dim:
         raise ConfigError("z", f"must hold {latent_dim} numbers for this model, not {len(request.z)}")
     if num_images == 2 and request.grid is not None:
-        raise ConfigError("grid", "cannot stand beside a second image")
+        raise ConfigError("grid", "cannot be combined with a second image")
     if num_images != 2:
         request = request.replace(dimensions=_resolve_dimensions(request, info))
         _check_range(request, info, num_images)
@@ -266,7 +283,10 @@ def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int)
 
 
 def _resolve_dimensions(request: TraversalRequest, info: ModelInfo) -> str:
-    """Indices as text, ascending. `active` stays as it is for a model without KLs: the image's own decide then."""
+    """Returns the indices as text, in ascending order.
+
+    For a model without KLs, `active` stays as it is, because the KLs of the image decide then.
+    """
     latent_dim = info.network.latent_dim
     if request.grid_dimensions:
         if max(request.grid_dimensions) >= latent_dim:
@@ -295,7 +315,10 @@ def _check_range(request: TraversalRequest, info: ModelInfo, num_images: int) ->
 
 
 def num_strips(request: TraversalRequest, info: ModelInfo, num_images: int) -> int:
-    """Rows of frames that the renderer decodes, at most: dimensions, a grid's rows beside its two, or one path."""
+    """Returns the largest number of strips of frames that the renderer decodes.
+
+    These are the strips of the dimensions, the rows and the two dimensions of a grid, or the path of an interpolation.
+    """
     if num_images == 2:
         return 1
     if request.grid is not None:
@@ -314,7 +337,7 @@ def _automatic_scale(request: TraversalRequest, info: ModelInfo, num_images: int
 
 
 def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> None:
-    """Refuses what would cost unbounded memory or time, before anything is decoded."""
+    """Refuses a request that would take too much memory or time, before anything is decoded."""
     size = info.network.image_size
     tile = size * request.scale
     strips = num_strips(request, info, num_images)
@@ -339,13 +362,16 @@ def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> 
 
 
 def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pixels]) -> str:
-    """Name of the resource that a resolved request asks for: 32 hex digits.
+    """Returns the id of the traversal of a resolved request, 32 hex digits.
 
-    A hash of the model (its weights, and what of its card the pictures show or depend on), the decoded pixels, the
-    parameters and the renderer's version. Equal ids mean equal bytes; `format` is left out, since one traversal
-    holds all formats.
+    The id is a hash of the model (its weights, and the parts of its description that decide or appear in the pictures),
+    the decoded pixels, the parameters and the renderer's version. Equal ids mean equal bytes. The field `format` is
+    left out, since one traversal has all formats.
 
-    Args: images, the decoded and preprocessed pictures, each uint8 (H, W, C).
+    Args:
+        request: The resolved request.
+        info: The model's description.
+        images: The decoded and preprocessed pictures, each uint8 (H, W, C).
     """
     parameters = request.to_json()
     del parameters["format"]
@@ -367,30 +393,30 @@ def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pi
 
 
 EXTRA_FILES = {"webp": "sheet.webp", "mp4": "sheet.mp4"}
-"""Files that are made only where their format is asked for; all others every traversal has."""
+"""Files that are made only if a request names their format; every traversal has all other files."""
 
 
 def needed_files(format: str | None) -> list[str]:
-    """Files beside result.json that a traversal must have before it can be given in a format."""
+    """Returns the names of the files that a format needs beside the files of every traversal."""
     return [EXTRA_FILES[format]] if format in EXTRA_FILES else []
 
 
 def dimension_file(index: int) -> str:
-    """File name of one dimension's animation. Files count from 1, indices from 0: index 0 is z_01.gif."""
+    """Returns the file name of a dimension's animation; names count from 1, so index 0 is z_01.gif."""
     return f"z_{index + 1:02d}.gif"
 
 
 def zipped_names(names: Iterable[str]) -> list[str]:
-    """Which of a traversal's files its zip holds: the animations of single dimensions; without any, the sheet."""
+    """Returns the names of the files in a traversal's zip: the animations of single dimensions, or else the sheet."""
     animations = [name for name in names if name.startswith("z_") and name.endswith(".gif")]
     return sorted(animations) or ["sheet.gif"]
 
 
 def job_request(identity: str, model: str, request: TraversalRequest, num_images: int) -> dict[str, Any]:
-    """What a traversal job carries: ids and parameters; the pictures wait in storage (`input_keys`)."""
+    """Returns the request of a traversal job: ids and parameters; the pictures are in the storage (`input_keys`)."""
     return {"traversal": identity, "model": model, "request": request.to_json(), "num_images": num_images}
 
 
 def input_keys(identity: str, num_images: int) -> list[str]:
-    """Storage keys of the preprocessed input pictures, PNG; whoever makes the job writes them first."""
+    """Returns the storage keys of the preprocessed pictures as PNG, which are written before the job is made."""
     return [f"traversals/{identity}/{name}" for name in ("input.png", "input2.png")[:num_images]]

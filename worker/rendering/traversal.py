@@ -117,7 +117,7 @@ def interpolate(first: Vector, last: Vector, fractions: Vector, path: str) -> Ve
 
 
 OnStrip = Callable[[Rendered, Strip], None]
-"""Called with the start and with each strip as soon as it is decoded, so that encoding can begin."""
+"""A function that is called with the start and with each strip as soon as it is decoded, so that encoding can begin."""
 
 
 def render_traversal(

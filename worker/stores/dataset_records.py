@@ -31,7 +31,7 @@ class DatasetRecord:
     id: str
     name: str
     kind: str
-    """builtin, folder, file or upload."""
+    """The kind is builtin, folder, file or upload."""
     source: str
     """The built-in set's name, the path on the worker's machine, or the uploaded file's name."""
     status: str = "unpacked"

@@ -6,7 +6,9 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from models.card import model_card
 from models.info import INFO_FILE, PRETRAINED, WEIGHTS_FILE, ModelInfo, read_info, validate_name, write_info
+from training.config import settings_read
 from worker.stores.dataset_records import DatasetRecord, UnknownDataset
 from worker.stores.datasets import DatasetRegistry, open_dataset_registry
 from worker.stores.ids import free_id, is_id, slug
@@ -208,3 +210,11 @@ class ModelRegistry:
         except ValueError as error:
             log.warning("model %s: left out: %s", model_id, error)
             return None
+
+
+def card_of(info: ModelInfo) -> str:
+    """Returns the card of a model, with the settings that its training read.
+
+    Earlier versions also stored what other objectives would have read.
+    """
+    return model_card(replace(info, training=settings_read(info.training)))

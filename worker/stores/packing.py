@@ -1,7 +1,7 @@
 """Packing in a child process, so that a worker's interpreter lock stays free for its other threads.
 
-Packed by threads of the render worker, dSprites left so little of the lock that a traversal of 2 s took 18 s, and those
-behind it waited for minutes.
+When threads of the render worker packed dSprites, they left so little of the lock that a traversal of 2 s took 18 s,
+and the next ones waited for minutes.
 
 The two processes exchange lines of JSON. The child reports its progress and goes on when the parent answers, so it does
 no further work for a parent that was frozen, has died, or no longer needs the pack. This module loads no torch.
@@ -42,7 +42,7 @@ END_SECONDS = 0.5
 KILL_SECONDS = 15.0
 """Time after which a child that does not stop is killed."""
 NICENESS = 5
-"""Niceness of the child: traversals come first, while a packing beside trainings still gets on."""
+"""Niceness of the child, with which traversals come first, and a packing still proceeds beside trainings."""
 
 _SOURCES: dict[str, Any] = {kind.__name__: kind for kind in (ArrayFile, BuiltIn, ImageFolder, ZipFile)}
 
@@ -179,12 +179,12 @@ def _wait_or_kill(child: subprocess.Popen[bytes]) -> None:
 
 def main() -> int:
     """Runs the child: packs what the first line of standard input describes."""
-    # The parent handles a signal to the whole process group and decides what becomes of the packing.
+    # The parent handles a signal to the whole process group and decides whether the packing goes on.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICENESS)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # What a library prints must not be read as a message.
+    os.dup2(2, 1)  # The output of a library must not be read as a message.
     request = json.loads(sys.stdin.buffer.readline())
     progress = _Progress(answers)
     try:

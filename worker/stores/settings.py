@@ -127,12 +127,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
-        """allowed_hosts, one by one."""
+        """The host names in allowed_hosts."""
         return _listed(self.allowed_hosts)
 
     @property
     def allowed_origin_names(self) -> tuple[str, ...]:
-        """allowed_origins, one by one, as browsers write them."""
+        """The origins in allowed_origins, as browsers write them."""
         return tuple(_DEFAULT_PORT.sub(r"\1", origin) for origin in _listed(self.allowed_origins))
 
     @property
@@ -218,7 +218,7 @@ def socket_url(socket: Path) -> str:
 
 
 def _listed(value: str | None) -> tuple[str, ...]:
-    """The entries of a list separated by commas, in lower case."""
+    """Returns the entries of a list separated by commas, in lower case."""
     return tuple(entry for part in (value or "").split(",") if (entry := part.strip().lower()))
 
 
@@ -250,7 +250,7 @@ def load_settings() -> Settings:
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(PREFIX)
         if variable.upper().startswith(PREFIX) and name not in known:
-            # Compared without their common prefix, which would make any two of them near.
+            # The names are compared without their common prefix, which would make any two of them similar.
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
             raise SettingsError(f"{variable} is no setting{hint}")

@@ -1,4 +1,4 @@
-"""Every failure over HTTP has the same shape, and costs nothing else."""
+"""Every failure over HTTP has the same shape and leaves nothing behind."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def _bomb() -> bytes:
-    """A PNG that declares 60 000 × 60 000 pixels in 1 kB."""
+    """Returns a PNG of 1 kB that declares 60 000 × 60 000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     parts = [b"\x89PNG\r\n\x1a\n"]
     for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")):
@@ -207,7 +207,7 @@ def test_every_failure_is_a_problem(
         ("/datasets/dsprites/packs", {"content": b" " * 2_000_000, "headers": JSON}, MAX_JSON_BYTES, ""),
     ],
 )
-def test_what_is_too_large_is_told_the_limit_and_its_setting(
+def test_the_refusal_of_a_large_body_names_the_limit_and_its_setting(
     api: Service, path: str, request_: dict[str, Any], limit: int, setting: str
 ) -> None:
     answer = api.client.post(path, **request_)
@@ -233,7 +233,7 @@ def test_a_zip_without_a_picture_is_refused_when_it_is_uploaded(api: Service, na
 
 
 def test_failures_leave_nothing_behind(api: Service) -> None:
-    """Given all the failures above, then there is no job, no data set and no temporary file of them."""
+    """After all failures above, there is no job, no data set and no temporary file of them."""
     assert api.client.get("/train-jobs").json()["jobs"] == []
     assert {d["kind"] for d in api.client.get("/datasets").json()["datasets"]} == {"builtin"}
     assert list((api.settings.home / "tmp").iterdir()) == []
@@ -245,18 +245,18 @@ def test_every_kind_of_problem_has_a_description(api: Service) -> None:
         assert api.client.get(f"/problems/{code}").json() == {"code": code, "status": kind.status, "title": kind.title}
 
 
-def test_a_bug_is_a_500_that_tells_nothing(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_a_500_without_details(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("secret")
 
     monkeypatch.setattr("worker.stores.models.ModelRegistry.records", fail)
-    # uvicorn ends a connection on which an exception came up to it; the client must not take it for its next request.
+    # uvicorn closes a connection after an exception, so the client must not use it for its next request.
     answer = api.client.get("/models", headers={"Connection": "close"})
     assert_problem(answer, 500, "internal_error")
     assert "secret" not in answer.text
 
 
-def test_405_names_the_methods_that_there_are(api: Service) -> None:
+def test_405_names_the_allowed_methods(api: Service) -> None:
     assert "GET" in api.client.put("/healthz").headers["allow"]
 
 
@@ -269,10 +269,10 @@ def test_a_full_queue_refuses_more(redis_process: str, tmp_path: Path) -> None:
         assert_problem(full.client.post("/traversals", data=form), 429, "too_many_jobs")
 
 
-def test_an_api_that_cannot_look_for_colours_asks(
+def test_an_api_that_cannot_look_for_colours_asks_for_the_number_of_channels(
     api: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image of the API has no h5py, nor does this one now."""
+    """Here h5py cannot be imported, as in the image of the API."""
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["images"] = np.zeros((4, 32, 32, 3), np.uint8)
     upload = {"file": ("set.h5", (tmp_path / "set.h5").read_bytes())}
@@ -284,8 +284,8 @@ def test_an_api_that_cannot_look_for_colours_asks(
     assert [error["field"] for error in body["errors"]] == ["num_channels"]
 
 
-def test_without_redis_what_needs_it_says_so(redis_process: str, tmp_path: Path) -> None:
-    """Given a Redis that is away, then work is refused with 503, and what lies in storage is served."""
+def test_without_redis_work_is_refused_and_stored_results_are_served(redis_process: str, tmp_path: Path) -> None:
+    """While Redis is away, work is refused with 503, and the content of the storage is served."""
     with service(tmp_path / "home", redis_process) as running:
         url = f"unix://{tmp_path}/nobody.sock"
         services = running.settings.model_copy(update={"redis_url": url, "home": tmp_path / "home"})
@@ -306,7 +306,7 @@ def test_without_redis_what_needs_it_says_so(redis_process: str, tmp_path: Path)
             assert "betavae_redis_up 0.0" in client.get("/metrics").text
 
 
-def test_a_redis_that_is_frozen_is_told_while_the_client_still_waits(redis_process: str, tmp_path: Path) -> None:
+def test_a_frozen_redis_is_reported_while_the_client_still_waits(redis_process: str, tmp_path: Path) -> None:
     requests: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", "/readyz", {}),
         ("GET", "/train-jobs", {}),
@@ -332,7 +332,7 @@ def test_a_redis_that_is_frozen_is_told_while_the_client_still_waits(redis_proce
         for answer in answers:
             body = assert_problem(answer, 503, "job_store_unavailable")
             assert "errors" not in body
-            # 4 s, and what a busy machine takes; it was 40 s.
+            # The limit is 4 s plus the delay of a busy machine; it was 40 s before.
             assert answer.elapsed.total_seconds() < 12, answer.request.url
         assert api.client.get("/train-jobs").status_code == 200
 
@@ -351,7 +351,7 @@ def test_the_description_lists_the_problems_of_every_route(api: Service) -> None
 
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
-    # Two objectives read gamma, each with a default of its own.
+    # Two objectives have a setting gamma, each with its own default.
     assert schema["properties"]["gamma"] == {
         "type": "number",
         "description": "capacity: Weight γ of |KL − C|; a request with gamma but no objective selects capacity "

@@ -1,4 +1,4 @@
-"""Requests that nobody would write by hand: none is answered with a 500, and every failure has the one shape."""
+"""Generated requests: none is answered with a 500, and every failure has the same shape."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ load_all_checks()
 
 @schemathesis.serializer(*RAW_TYPES)
 def as_it_is(ctx: Any, value: Any) -> bytes:
-    """The body of a raw upload: whatever was generated."""
+    """Returns the generated body of a raw upload unchanged."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
 
 
@@ -45,7 +45,7 @@ EXPECTED_503 = ("workers_busy", "storage_full")
 
 @pytest.fixture(scope="module")
 def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The HTTP process without workers: what is asked for waits, or is refused."""
+    """The HTTP process without workers, in which every job waits or is refused."""
     with service(tmp_path_factory.mktemp("fuzz"), redis_process, max_waiting_jobs=20) as running:
         yield running
 
@@ -66,7 +66,7 @@ schema = schemathesis.openapi.from_dict(create_app(Settings(home=Path("nowhere")
     derandomize=True,
     database=None,
 )
-def test_no_request_breaks_it(case: "Case[Any]", api: Service) -> None:
+def test_no_request_breaks_the_api(case: "Case[Any]", api: Service) -> None:
     answer = case.call(base_url=api.url, headers={"Prefer": "wait=0"}, timeout=30)
     body = answer.json() if answer.status_code >= 400 and answer.content else {}
     if answer.status_code >= 400:

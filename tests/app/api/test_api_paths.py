@@ -1,4 +1,4 @@
-"""The whole path over HTTP, against real workers: images in, a model, traversals and numbers out."""
+"""The whole path over HTTP with real workers, from images to a model, traversals and metrics."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def _traverse(api: Service, seed: int = 0, **fields: Any) -> httpx.Response:
 
 
 def _events(api: Service, job_id: str, **headers: str) -> list[dict[str, Any]]:
-    """All events of a job until the stream ends by itself."""
+    """Returns all events of a job until the stream ends by itself."""
     events: list[dict[str, Any]] = []
     event: dict[str, str] = {}
     with api.client.stream("GET", f"/train-jobs/{job_id}/events", headers=headers) as stream:
@@ -65,7 +65,7 @@ def _train(api: Service, **body: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def dataset(api: Service) -> dict[str, Any]:
-    """An uploaded set of 40 pictures and two files that are none."""
+    """An uploaded set of 40 pictures and two files that are not pictures."""
     answer = api.client.post("/datasets", data={"name": "Shapes"}, files={"file": ("a.zip", zip_of_pictures(broken=2))})
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == "/datasets/shapes"
@@ -98,7 +98,7 @@ def test_a_job_makes_a_model(api: Service, trained: dict[str, Any]) -> None:
     assert model["step"] == 20
 
 
-def test_events_tell_the_whole_story_and_can_be_resumed(api: Service, trained: dict[str, Any]) -> None:
+def test_events_cover_the_whole_job_and_can_be_resumed(api: Service, trained: dict[str, Any]) -> None:
     seen = trained["seen"]
     assert [event["event"] for event in seen][:1] == ["queued"]
     assert seen[-1]["event"] == "succeeded"
@@ -135,7 +135,7 @@ def test_a_packed_data_set_reports_what_it_left_out(api: Service, trained: dict[
     assert record["packing"][0]["status"] == "succeeded"
 
 
-def test_packing_on_demand_prepares_another_size(api: Service, trained: dict[str, Any]) -> None:
+def test_packing_on_request_prepares_another_size(api: Service, trained: dict[str, Any]) -> None:
     answer = api.client.post("/datasets/shapes/packs", json={"image_size": 32, "num_channels": 3})
     assert answer.status_code == 202
     assert answer.json()["preprocessing"]["num_channels"] == 3
@@ -167,7 +167,7 @@ def test_a_zip_of_images_is_trained_on_in_one_request(api: Service) -> None:
     assert _events(api, first.json()["id"])[-1]["event"] == "succeeded"
 
 
-def test_steering_a_job(api: Service, trained: dict[str, Any]) -> None:
+def test_a_job_is_paused_resumed_and_cancelled(api: Service, trained: dict[str, Any]) -> None:
     long = _train(api, config={**SMALL, "num_steps": 1_000_000}, name="long")
     links = long["links"]
     with api.client.stream("GET", links["events"]) as stream:
@@ -281,7 +281,7 @@ def test_files_can_be_cached_and_read_in_parts(api: Service) -> None:
     assert head.headers["content-length"] == str(len(whole.content))
 
 
-def test_who_does_not_wait_gets_an_address(api: Service) -> None:
+def test_a_client_that_does_not_wait_gets_an_address(api: Service) -> None:
     answer = _traverse(api, 9, headers={"Prefer": "wait=0"})
     assert answer.status_code == 202
     assert answer.headers["retry-after"] == "1"
@@ -357,7 +357,7 @@ def test_models_can_be_renamed_labelled_chosen_exported_and_deleted(api: Service
     assert_problem(api.client.get(url), 404, "unknown_model")
 
 
-def test_readiness_and_numbers(api: Service) -> None:
+def test_readiness_and_metrics_are_reported(api: Service) -> None:
     ready = api.client.get("/readyz").json()
     assert ready == {"status": "ready", "workers": {"train": 1, "render": 1}}
     text = api.client.get("/metrics").text

@@ -41,7 +41,7 @@ ROUTES = _routes_with_a_body()
 
 @pytest.fixture(scope="module")
 def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The HTTP process without workers, with the limits that it has by default."""
+    """The HTTP process without workers, with its default limits."""
     with service(tmp_path_factory.mktemp("bodies"), redis_process) as running:
         yield running
 
@@ -52,7 +52,7 @@ def test_there_are_routes_with_a_body() -> None:
 
 
 def _answer_before_the_body(api: Service, method: str, path: str, kind: str, length: int) -> bytes:
-    """The status line that comes while the body is still to be sent."""
+    """Returns the status line of an answer that comes before the body is sent."""
     url = urlsplit(api.url)
     head = f"{method} {path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
     with socket.create_connection((str(url.hostname), url.port), timeout=30) as connection:
@@ -78,7 +78,7 @@ def test_a_declared_length_is_refused_before_the_body_comes(
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_a_chunked_body_is_refused_where_it_grows_too_large(api: Service, method: str, path: str) -> None:
-    """Given a route that reads such a body, then 413; one that takes no such type says so without reading it (415)."""
+    """A route that reads such a body answers 413; a route of another type answers 415 without reading it."""
     for kind, chunk in (("application/json", b" " * 2**16), (URLENCODED, b"&" * 2**16)):
         answer = api.client.request(method, path, content=iter([chunk] * 33), headers={"content-type": kind})
         assert answer.status_code in (413, 415), (kind, answer.text)
@@ -108,7 +108,7 @@ def test_a_body_of_just_the_limit_is_read(api: Service) -> None:
 
 
 def _send_all_in_chunks(api: Service, path: str, chunks: Iterable[bytes]) -> bytes:
-    """The status line for a client that sends its whole body, whatever it is answered meanwhile."""
+    """Returns the status line for a client that sends its whole body even after the answer has come."""
     url = urlsplit(api.url)
     head = f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\n"
     head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -121,7 +121,7 @@ def _send_all_in_chunks(api: Service, path: str, chunks: Iterable[bytes]) -> byt
 
 
 def test_health_is_answered_while_a_large_json_is_refused(api: Service) -> None:
-    """Given a client that sends 64 MiB of `[],` to the end, then 413, and /healthz meanwhile never takes a second.
+    """A client that sends 64 MiB of `[],` to the end gets 413, and /healthz never takes a second during this time.
 
     Measured on two busy cores: 413 after .3 to .6 s, /healthz 46 to 69 ms at its slowest; without the limit by media
     type 44 s and 22 s.
@@ -167,7 +167,7 @@ def test_large_json_is_parsed_off_the_event_loop(api: Service, monkeypatch: pyte
 
 
 def test_few_large_bodies_are_parsed_at_once(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given more requests than parsers, then the next one never starts while NUM_PARSERS are at work."""
+    """With more requests than parsers, at most NUM_PARSERS are parsed at the same time."""
     one_too_many = threading.Barrier(NUM_PARSERS + 1)
     met: list[int] = []
 
@@ -226,7 +226,7 @@ def test_forms_have_a_bounded_number_of_fields(api: Service) -> None:
 
 
 def test_uploads_keep_the_limit_of_their_route(api: Service) -> None:
-    """Given a multipart body or a zip larger than any JSON, then the upload is read and judged by its content."""
+    """A multipart body or a zip that is larger than any JSON is read and checked by its content."""
     large = b"x" * (2 * MAX_JSON_BYTES)
     answer = api.client.post("/datasets", data={"name": "a"}, files={"file": ("a.zip", large)})
     assert_problem(answer, 422, "invalid_dataset")

@@ -1,4 +1,4 @@
-"""/docs shows the whole API, with nothing that comes from elsewhere."""
+"""/docs shows the whole API without any file from another host."""
 
 import os
 import re
@@ -27,13 +27,13 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-def test_the_front_door_leads_to_the_docs(api: Service) -> None:
+def test_the_root_redirects_to_the_docs(api: Service) -> None:
     answer = api.client.get("/", follow_redirects=True)
     assert answer.url.path == "/docs"
     assert "swagger-ui" in answer.text
 
 
-def test_the_page_names_no_foreign_address(api: Service) -> None:
+def test_the_page_refers_to_no_other_host(api: Service) -> None:
     page = api.client.get("/docs").text
     assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page) == []
     for address in re.findall(r"(?:src|href)=\"([^\"]+)\"", page):
@@ -55,7 +55,7 @@ def test_every_operation_has_a_summary_a_text_and_a_tag(api: Service) -> None:
 
 
 @pytest.mark.browser
-def test_a_browser_renders_it_and_asks_nobody_else(api: Service, tmp_path: Path) -> None:
+def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service, tmp_path: Path) -> None:
     if not CHROMIUM.exists():
         if os.environ.get("CI"):
             pytest.fail(f"{CHROMIUM} is missing")

@@ -1,4 +1,4 @@
-"""No web page but the service's own can drive it: hosts, origins, and what a browser is told with every answer."""
+"""The guard against other sites' web pages: hosts, origins, and the security headers of every answer."""
 
 import http.server
 import os
@@ -26,14 +26,14 @@ UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 @pytest.fixture(scope="module")
 def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The HTTP process without workers, with the settings that it has by default."""
+    """The HTTP process without workers, with its default settings."""
     with service(tmp_path_factory.mktemp("guard"), redis_process) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def open_api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One that other names lead to, and that pages of another origin may use."""
+    """The HTTP process with further host names and with an origin whose pages may use it."""
     origins = "https://lab.example:443, http://lab.example:3000"
     home = tmp_path_factory.mktemp("open")
     settings: dict[str, Any] = {"allowed_hosts": "vae.example", "allowed_origins": origins, "max_upload_bytes": 1000}
@@ -86,14 +86,14 @@ def _ask_without_host(api: Service, path: str, more: str = "") -> bytes:
         return connection.recv(4096).split(b"\r\n")[0]
 
 
-def test_a_request_without_a_host_gets_health_alone(api: Service) -> None:
+def test_a_request_without_a_host_gets_only_the_health_check(api: Service) -> None:
     assert b" 200 " in _ask_without_host(api, "/healthz")
     assert b" 421 " in _ask_without_host(api, "/models")
     assert b" 421 " in _ask_without_host(api, "/healthz", "Host: evil.example\r\n")
 
 
 @pytest.mark.parametrize(("host", "status"), [("10.1.2.3:8000", 200), ("10.1.2.4:8000", 421)])
-def test_the_address_that_a_connection_comes_in_on_is_a_name_of_the_service(host: str, status: int) -> None:
+def test_the_address_of_a_connection_is_an_allowed_host(host: str, status: int) -> None:
     """A server that listens on 0.0.0.0 learns its address from the connection."""
     guard = GuardMiddleware(PlainTextResponse("passed"), hosts=["localhost"], origins=[])
     scope = {
@@ -182,20 +182,20 @@ def test_a_foreign_form_makes_nothing(api: Service) -> None:
         {"Host": "[::1]:9", "Origin": "http://[::1]:9"},
     ],
 )
-def test_its_own_pages_and_clients_that_are_no_browsers_may(api: Service, headers: dict[str, str]) -> None:
+def test_requests_of_its_own_pages_and_of_other_clients_are_answered(api: Service, headers: dict[str, str]) -> None:
     sent = {name: value.replace("OWN", api.url) for name, value in headers.items()}
     answer = api.client.put("/models/default", json={"id": "tiny"}, headers=sent)
     assert answer.status_code == 200, answer.text
 
 
-def test_safe_requests_of_other_sites_are_answered_without_leave_to_read(api: Service) -> None:
+def test_safe_requests_of_other_sites_are_answered_without_cors_headers(api: Service) -> None:
     for method in ("GET", "HEAD", "OPTIONS"):
         answer = api.client.request(method, "/models", headers={"Origin": "https://evil.example"})
         assert answer.status_code in (200, 204)
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_a_setting_lets_other_origins_in(open_api: Service) -> None:
+def test_a_setting_allows_other_origins(open_api: Service) -> None:
     preflight = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type, prefer"}
     for origin in ("https://lab.example", "http://lab.example:3000"):
         headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
@@ -203,7 +203,7 @@ def test_a_setting_lets_other_origins_in(open_api: Service) -> None:
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, origin)
         asked = open_api.client.options("/models/default", headers={"Origin": origin, **preflight})
         assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
-        # The first is refused by our limits, the second by the framework's, whose answers are replaced.
+        # Our limits refuse the first one, and the framework, whose answers are replaced, refuses the second.
         for body in ({"content": b" " * 2_000_000}, {"files": {"image": ("a.png", b" " * 2_000_000)}}):
             large = open_api.client.post("/traversals", headers={"Origin": origin}, **body)
             assert_problem(large, 413, "upload_too_large")
@@ -217,10 +217,10 @@ def test_a_setting_lets_other_origins_in(open_api: Service) -> None:
         assert "access-control-allow-origin" not in asked.headers
 
 
-# What a browser is told.
+# Security headers.
 
 
-def test_no_answer_may_be_taken_for_another_type(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_sniffed_as_another_type(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError
 
@@ -252,7 +252,7 @@ def test_no_answer_may_be_taken_for_another_type(api: Service, monkeypatch: pyte
         assert answer.headers.get_list("referrer-policy") == ["no-referrer"], answer.request.url
 
 
-def test_pages_run_nothing_but_what_is_served_here(api: Service) -> None:
+def test_pages_run_only_files_of_this_service(api: Service) -> None:
     answer = api.client.get("/docs")
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     for name in ("default-src", "frame-ancestors", "base-uri", "form-action"):
@@ -263,7 +263,7 @@ def test_pages_run_nothing_but_what_is_served_here(api: Service) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/", "/train-jobs/?limit=3", "/"])
-def test_redirects_name_no_host(api: Service, path: str) -> None:
+def test_redirects_are_relative(api: Service, path: str) -> None:
     answer = api.client.get(path, headers={"Host": "localhost:1"})
     assert answer.status_code == 307
     target = urlsplit(answer.headers["location"])
@@ -283,7 +283,7 @@ def test_every_operation_says_that_it_may_be_refused() -> None:
 
 @contextmanager
 def _foreign_page(html: str) -> Iterator[str]:
-    """A page on another origin of this machine; gives its address."""
+    """Serves a page on another origin of this machine, and yields its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -293,7 +293,7 @@ def _foreign_page(html: str) -> Iterator[str]:
             self.wfile.write(html.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -322,9 +322,9 @@ async function attack(base, cancel) {
 
 @pytest.mark.browser
 def test_a_page_of_another_origin_can_change_nothing(api: Service) -> None:
-    """Given a page on localhost and on 127.0.0.1 at another port, then its posts make nothing and stop nothing.
+    """The posts of a page on localhost and on 127.0.0.1 at another port make nothing and stop nothing.
 
-    The same post of the service's own page is done.
+    The same post from the service's own page succeeds.
     """
     if not CHROMIUM.exists():
         if os.environ.get("CI"):

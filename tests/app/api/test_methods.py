@@ -26,7 +26,7 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def _expected(path: str) -> set[str]:
     methods = PATHS[path]
-    # What /models/{model_id} takes, /models/default takes too, and so on: a fixed path lies within the one with an id.
+    # A fixed path such as /models/default also matches /models/{model_id}, so it has the methods of both.
     for other, more in PATHS.items():
         if other == "/models/model_id" and path == "/models/default":
             methods = methods | more
@@ -54,13 +54,13 @@ def test_head_is_get_without_the_body(api: Service, path: str) -> None:
     assert left == right
 
 
-def test_options_and_head_of_nothing_are_404(api: Service) -> None:
+def test_options_and_head_of_an_unknown_path_are_404(api: Service) -> None:
     assert api.client.options("/nope").status_code == 404
     assert api.client.head("/nope").status_code == 404
 
 
 def test_head_of_an_event_stream_ends(api: Service) -> None:
-    """Given a job that waits, then HEAD of its events answers at once, and holds no place among the streams."""
+    """HEAD of the events of a waiting job answers at once, and takes none of the places for streams."""
     job = api.client.post("/train-jobs", json={"dataset": "dsprites"}).json()
     for _ in range(MAX_STREAMS + 1):
         answer = api.client.head(job["links"]["events"])
@@ -68,7 +68,7 @@ def test_head_of_an_event_stream_ends(api: Service) -> None:
         assert answer.headers["content-type"].startswith("text/event-stream")
 
 
-def test_numbers_count_head_under_its_route(api: Service) -> None:
+def test_metrics_count_head_under_its_route(api: Service) -> None:
     api.client.head("/models/tiny")
     assert (
         'betavae_http_requests_total{method="HEAD",route="/models/{model_id}",status="200"}'

@@ -1,4 +1,4 @@
-"""The command line, without a server."""
+"""The commands of `betavae` that need no server."""
 
 import json
 import os
@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from app.cli import train as cli_train
-from app.cli.output import Report
+from app.cli.output import LINE_WIDTH, Report, progress
+from app.main import VERSION
 from models.info import read_info
 from training.config import all_settings
 from training.data.packs import open_pack
@@ -41,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 40 pictures and one file that is none."""
+    """A folder of 40 pictures and one file that is not a picture."""
     folder = tmp_path_factory.mktemp("squares")
     for number in range(40):
         picture = np.zeros((32, 32), np.uint8)
@@ -53,7 +54,7 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model that has learnt nothing."""
+    """The folder of an untrained model."""
     from models.config import NetworkConfig
     from models.files import save_model
     from models.info import ModelInfo, Preprocessing
@@ -73,9 +74,14 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", ["", "serve", "train", "traverse", "evaluate", "datasets", "models"])
-def test_help_reads_well(betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_each_command_has_help(betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert betavae(*command.split(), "--help") == 0
     assert "Usage: betavae" in capsys.readouterr().out
+
+
+def test_the_version_is_printed(betavae: Betavae, capsys: pytest.CaptureFixture[str]) -> None:
+    assert betavae("--version") == 0
+    assert capsys.readouterr().out == f"betavae {VERSION}\n"
 
 
 def test_help_loads_no_torch() -> None:
@@ -137,7 +143,7 @@ def test_every_setting_is_an_option(
         (["train", "--sing"], 2, "No such option"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_line(
+def test_a_users_mistake_prints_one_line(
     betavae: Betavae,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -164,7 +170,7 @@ def test_help_shows_bounds_in_full(betavae: Betavae, capsys: pytest.CaptureFixtu
     assert "e+0" not in text
 
 
-def test_an_unknown_setting_is_one_line(
+def test_an_unknown_setting_prints_one_line(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BETAVAE_PROT", "8001")
@@ -192,7 +198,7 @@ def test_a_folder_is_registered_packed_and_listed(
 
 @pytest.fixture
 def interrupted(betavae: Betavae, monkeypatch: pytest.MonkeyPatch) -> Betavae:
-    """As betavae, with a Ctrl-C at the first report of a training."""
+    """Runs a command like `betavae`, and sends Ctrl-C at the first report of a training."""
 
     @contextmanager
     def progress(label: str) -> Iterator[Report]:
@@ -224,12 +230,12 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
     assert betavae(*train) == 0
     printed = capsys.readouterr()
     model_id = printed.out.strip()
-    assert printed.err.index("going on from step 4\n") < printed.err.index("mine: 12/12")
+    assert printed.err.index("going on from step 4\n") < printed.err.index("mine: 100 % (12/12)")
 
     weights = "model.safetensors"
     whole = tmp_path / "whole" / "model" / weights
     assert (tmp_path / "home" / "models" / model_id / weights).read_bytes() == whole.read_bytes()
-    assert betavae(*train) == 0  # Once more, when all is done: the same model, not a second one.
+    assert betavae(*train) == 0  # Repeating the command registers no second model.
     assert capsys.readouterr().out.strip() == model_id
 
 
@@ -243,7 +249,7 @@ def test_a_folder_has_one_run_at_a_time(
     def progress(label: str) -> Iterator[Report]:
         def report(done: int, total: int, text: str = "") -> None:
             if text and not codes:
-                codes.append(1)  # The second run, while the first one trains.
+                codes.append(1)  # The second run begins while the first one trains.
                 codes.append(betavae(*train, "-c", "seed=1"))
 
         yield report
@@ -256,7 +262,7 @@ def test_a_folder_has_one_run_at_a_time(
     assert betavae(*train, "--no-resume", "-c", "seed=2") == 0
 
 
-def test_a_run_leaves_its_files_beside_no_pictures(
+def test_a_run_refuses_a_folder_that_contains_the_pictures(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / "all" / "squares")
@@ -269,7 +275,7 @@ def test_a_run_leaves_its_files_beside_no_pictures(
     assert betavae("train", folder, "-o", folder / "run", "--no-register", *SMALL) == 0
 
 
-def test_a_run_goes_on_though_the_model_that_it_started_from_is_gone(
+def test_a_run_goes_on_after_the_model_that_it_started_from_is_gone(
     betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
     assert betavae("train", squares, "-o", tmp_path / "first", "--no-register", *SMALL) == 0
@@ -280,18 +286,18 @@ def test_a_run_goes_on_though_the_model_that_it_started_from_is_gone(
     assert betavae(*train) == 0
     said = capsys.readouterr().err
     assert "going on from step 4" in said
-    assert "--from counts only where a run begins" in said
+    assert "--from counts only for a new run" in said
 
 
-def test_scores_of_a_set_without_factors_are_missed_in_words(
+def test_a_note_says_that_a_set_without_factors_has_no_scores(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path
 ) -> None:
     assert betavae("train", squares, "--metrics", "mig", "--no-register", *SMALL) == 0
     assert "no scores: the set has no factors" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_said_in_one_line(tmp_path: Path) -> None:
-    """256 MiB beside what the libraries take are less than the first layer wants."""
+def test_too_little_memory_prints_one_line(tmp_path: Path) -> None:
+    """The first layer needs more than the 256 MiB that are left beside the libraries."""
     np.save(tmp_path / "many.npy", np.random.default_rng(0).integers(0, 256, (512, 128, 128), dtype=np.uint8))
     arguments = ("train", tmp_path / "many.npy", *SMALL, "--image-size", 128, "--batch-size", 512)
     program = f"""
@@ -330,7 +336,7 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         said = capsys.readouterr().err
         assert "going on from step 4" in said
         assert "the pictures have changed since they were packed" in said
-        # Who evaluates the model goes on with no run.
+        # An evaluation of the model resumes no run.
         model = tmp_path / "home" / "runs" / f"from {Path(dataset).name}" / "model"
         assert betavae("evaluate", model, "--metrics", "none") == 0
         assert "the run goes on" not in capsys.readouterr().err
@@ -342,7 +348,7 @@ def test_a_run_goes_on_with_the_images_it_began_with(
         (tmp_path / "gone").rename(folder)
 
 
-def test_a_run_goes_on_with_its_images_after_another_has_packed_the_folder_anew(
+def test_a_run_goes_on_with_its_images_after_another_run_has_packed_the_changed_folder(
     betavae: Betavae, interrupted: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / "folder")
@@ -362,10 +368,10 @@ def test_a_run_goes_on_with_its_images_after_another_has_packed_the_folder_anew(
     assert not list(runs.glob("*/.pack"))
 
 
-def test_what_we_write_below_the_pictures_is_none_of_them(
+def test_our_files_below_the_pictures_are_not_taken_for_pictures(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The data folder, by default ./betavae-data, and the folder of a run."""
+    """Our files are the data folder, which is ./betavae-data by default, and the folder of a run."""
     folder = shutil.copytree(squares, tmp_path / "folder")
     monkeypatch.setenv("BETAVAE_HOME", str(folder / "betavae-data"))
     train = ("train", folder, "--no-register", *SMALL)
@@ -380,7 +386,7 @@ def test_what_we_write_below_the_pictures_is_none_of_them(
     assert "left out" not in said
 
 
-def test_a_set_without_a_plain_name_asks_for_one(
+def test_a_folder_whose_name_is_not_allowed_needs_a_name(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(squares, tmp_path / ("写真" * 40))
@@ -406,7 +412,7 @@ def test_pictures_in_colour_make_a_model_in_colour(
     for name, options in more.items():
         assert betavae("train", folder, "-o", tmp_path / name, "--no-register", *SMALL, *options) == 0
         assert read_info(tmp_path / name / "model").network.num_channels == (3 if name == "open" else 1)
-    # Once more, without a word of the channels: the run that was there.
+    # Without a number of channels, the command goes on with the existing run.
     assert betavae("train", folder, "-o", tmp_path / "grey", "--no-register", *SMALL) == 0
     assert "going on from step 12" in capsys.readouterr().err
 
@@ -419,14 +425,23 @@ def test_another_run_in_the_same_folder_is_refused(
     assert "--no-resume" in capsys.readouterr().err
 
 
-def test_progress_in_a_log_is_lines(betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
+def test_progress_in_a_log_is_plain_lines(betavae: Betavae, capsys: pytest.CaptureFixture[str], squares: Path) -> None:
     betavae("train", squares, "--name", "mine", *SMALL)
     lines = capsys.readouterr().err.splitlines()
-    assert [line for line in lines if line.startswith("mine: 12/12 100 % reconstruction ")]
+    assert [line for line in lines if line.startswith("mine: 100 % (12/12), reconstruction ")]
     assert not [line for line in lines if "\r" in line or "\x1b" in line]
 
 
-def test_a_model_goes_out_and_in(
+def test_a_line_of_progress_is_cut_at_the_right(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("a long name " * 5) as report:
+        report(30_000, 30_000, "reconstruction 123.5 (floor 3.0), KL 7.89/25.00, β 4 (normalised 0.012), 1234 images/s")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) == LINE_WIDTH == 80
+    assert line.startswith("a long name a long name…: 100 % (30000/30000), reconstruction 123.5")
+    assert line.endswith("…")
+
+
+def test_a_model_is_imported_changed_exported_and_deleted(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, tmp_path: Path
 ) -> None:
     assert betavae("models", "import", small_model) == 0
@@ -441,14 +456,14 @@ def test_a_model_goes_out_and_in(
     assert betavae("models", "show", model_id) == 1
 
 
-def test_a_bundle_comes_back_as_the_same_model(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
+def test_an_exported_bundle_imports_as_the_same_model(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
     assert betavae("models", "export", small_model, tmp_path / "small.zip") == 0
     assert betavae("models", "import", tmp_path / "small.zip", "--id", "again") == 0
     copy = tmp_path / "home" / "models" / "again" / "model.safetensors"
     assert copy.read_bytes() == (small_model / "model.safetensors").read_bytes()
 
 
-def test_a_model_goes_out_as_onnx(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
+def test_a_model_is_exported_as_onnx(betavae: Betavae, small_model: Path, tmp_path: Path) -> None:
     assert betavae("models", "export", small_model, tmp_path / "out", "--onnx") == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decoder.onnx", "encoder.onnx"]
 
@@ -513,7 +528,7 @@ def test_a_traversal_has_the_bytes_of_the_service(
     assert zipped == {name: data for name, data in files.items() if name.startswith("z_")}
 
 
-def test_a_traversal_is_the_services_own_files(
+def test_a_traversal_writes_the_files_of_its_result(
     betavae: Betavae, capsys: pytest.CaptureFixture[str], small_model: Path, squares: Path, tmp_path: Path
 ) -> None:
     assert betavae("traverse", squares / "03.png", "-m", small_model, "-o", tmp_path / "out", "--steps", "5") == 0
@@ -527,7 +542,7 @@ def test_a_traversal_is_the_services_own_files(
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
-def test_a_suffix_means_the_sheet_alone(betavae: Betavae, small_model: Path, tmp_path: Path, suffix: str) -> None:
+def test_a_suffix_selects_only_the_sheet(betavae: Betavae, small_model: Path, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"sheet.{suffix}"
     assert betavae("traverse", "--seed", "1", "-m", small_model, "-o", target, "--steps", "3") == 0
     with Image.open(target) as sheet:

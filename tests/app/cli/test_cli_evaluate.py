@@ -1,4 +1,4 @@
-"""`betavae evaluate`, `train --evaluate` and `train --from`, without a server."""
+"""`betavae evaluate`, `train --evaluate` and `train --from`."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A grey square in five places across and four down, eight times each, with its factors."""
+    """A file of pictures of a grey square in a grid of 5 × 4 places, eight for each place, with their factors."""
     grid = np.stack(np.meshgrid(np.arange(5), np.arange(4), indexing="ij"), -1).reshape(-1, 2).repeat(8, axis=0)
     images = np.random.default_rng(0).integers(0, 30, (len(grid), 32, 32), dtype=np.uint8)
     for picture, (x, y) in zip(images, grid, strict=True):
@@ -41,14 +41,14 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Untrained models: a and b alike but for their seed, wide with more dimensions, rgb for other images."""
+    """Untrained models: a and b differ only in their seed, wide has more dimensions, and rgb takes colour images."""
     folders = {}
     for seed, (name, num_channels, latent_dim) in enumerate([("a", 1, 3), ("b", 1, 3), ("wide", 1, 5), ("rgb", 3, 3)]):
         network = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=latent_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             vae = VAE(network)
-        with torch.no_grad():  # Untrained, their KL is too small for any dimension to count.
+        with torch.no_grad():  # Without this, the KL is too small for any dimension to count.
             vae.encoder.mean.weight *= 30
         preprocessing = Preprocessing(image_size=32, num_channels=num_channels)
         info = ModelInfo(name=name, network=network, preprocessing=preprocessing, training={"seed": seed})
@@ -76,7 +76,7 @@ def test_scores_are_printed_with_the_floor_and_saved(
 def test_models_of_several_seeds_are_compared(
     betavae: Betavae, capsys: Capture, squares: Path, models: dict[str, Path]
 ) -> None:
-    """Given three models, one of them with more dimensions, then each gets a score, and the table has them by it."""
+    """Each of three models, one of which has more dimensions, gets a score, and the table is sorted by it."""
     three = [str(models[name]) for name in ("a", "b", "wide")]
     command = ("evaluate", *three, "--udr", "--similarity", "spearman", "--dataset", squares)
     assert betavae(*command, "--json") == 0
@@ -111,7 +111,7 @@ def test_models_of_several_seeds_are_compared(
         (["train", "SQUARES", "--from", "nothing"], 1, "no model 'nothing'"),
     ],
 )
-def test_what_a_user_gets_wrong_is_one_line(
+def test_a_users_mistake_prints_one_line(
     betavae: Betavae,
     capsys: Capture,
     squares: Path,
@@ -128,14 +128,14 @@ def test_what_a_user_gets_wrong_is_one_line(
 
 
 @pytest.mark.parametrize("option", ["--from", "--initial-model"])
-def test_a_run_from_a_models_weights_says_that_it_is_no_resuming_and_is_scored(
+def test_a_run_from_a_models_weights_says_that_it_does_not_resume_and_is_scored(
     betavae: Betavae, capsys: Capture, squares: Path, models: dict[str, Path], tmp_path: Path, option: str
 ) -> None:
     still = ("--optimizer", "sgd", "--learning-rate", "1e-9")
     run = ("train", squares, *SMALL, *still, "-o", tmp_path / "run", option, models["a"], "--metrics", "mig")
     assert betavae(*run) == 0
     said = capsys.readouterr()
-    assert "no resuming" in said.err
+    assert "this does not resume its training" in said.err
     assert "(floor " in said.err
     model_id = said.out.strip()
     for folder in (tmp_path / "run" / "model", tmp_path / "home" / "models" / model_id):
@@ -151,7 +151,7 @@ def test_a_run_from_a_models_weights_says_that_it_is_no_resuming_and_is_scored(
     assert "from the weights of a" in read_info(tmp_path / "run" / "model").source
 
 
-def test_a_training_is_registered_though_its_evaluation_was_interrupted(
+def test_a_model_is_registered_even_if_its_evaluation_was_interrupted(
     betavae: Betavae, capsys: Capture, squares: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:

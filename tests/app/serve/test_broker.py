@@ -1,4 +1,4 @@
-"""The embedded broker, with the real server."""
+"""The embedded broker with a real server."""
 
 import signal
 import subprocess
@@ -16,7 +16,7 @@ Start = Callable[[Path], tuple[subprocess.Popen[bytes], str]]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server on a folder and waits until it answers; returns its process and URL."""
+    """Starts a server on a folder, waits until it answers, and returns its process and URL."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start_server(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
@@ -34,7 +34,7 @@ def start() -> Iterator[Start]:
         process.wait()
 
 
-def test_what_was_written_survives_kill_9(start: Start, tmp_path: Path) -> None:
+def test_written_data_survives_kill_9(start: Start, tmp_path: Path) -> None:
     process, address = start(tmp_path / "redis")
     with redis.Redis.from_url(address, protocol=2) as client:
         client.set("job", "queued")
@@ -69,12 +69,12 @@ def test_a_damaged_append_only_file_stops_the_server_and_can_be_set_aside(start:
     assert address == socket_url(socket_path(tmp_path / "redis"))
 
 
-def test_no_server_at_all_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_server_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(broker.os, "access", lambda *_: False)  # type: ignore[attr-defined]
     monkeypatch.setattr(broker.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
     with pytest.raises(broker.BrokerError, match="BETAVAE_REDIS_URL"):
         broker.find_server()
 
 
-def test_why_a_server_does_not_answer_is_told(tmp_path: Path) -> None:
+def test_the_reason_why_a_server_does_not_answer_is_reported(tmp_path: Path) -> None:
     assert "broker.sock" in broker.answers(socket_url(tmp_path / "broker.sock"))

@@ -51,7 +51,7 @@ print("stopped cleanly", flush=True)
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
-    """The condition's first true value; fails when there is none in time."""
+    """Returns the condition's first true value, and fails if there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if value := condition():
@@ -74,7 +74,7 @@ class Run:
         return [line.split(" ", 1)[1] for line in self.log.read_text().splitlines() if line.startswith(word)]
 
     def pids(self) -> dict[str, int]:
-        """The newest process of each child."""
+        """Returns the newest process of each child."""
         return {name: int(pid) for name, pid in (line.split() for line in self.lines("started"))}
 
     def finish(self) -> str:
@@ -107,7 +107,7 @@ def test_a_stop_signal_stops_the_lowest_rank_first(run: Callable[..., Run], numb
     assert started.lines("stopped") == ["api", "worker", "broker"]
 
 
-def test_a_crashed_child_is_started_again_and_the_others_go_on(run: Callable[..., Run]) -> None:
+def test_a_crashed_child_is_restarted_and_the_others_go_on(run: Callable[..., Run]) -> None:
     started = run(("worker", 1, 0), ("api", 0, 0))
     before = started.pids()
     os.kill(before["worker"], signal.SIGKILL)
@@ -136,7 +136,7 @@ def test_a_second_ctrl_c_kills_at_once(run: Callable[..., Run]) -> None:
     assert not reaper.group_alive(started.pids()["worker"])
 
 
-def test_kill_9_of_the_supervisor_leaves_nobody(run: Callable[..., Run]) -> None:
+def test_kill_9_of_the_supervisor_leaves_no_child(run: Callable[..., Run]) -> None:
     started = run(("worker", 1, 0), ("api", 0, 0), ("broker", 2, 0))
     pids = started.pids()
     started.process.kill()
@@ -145,14 +145,14 @@ def test_kill_9_of_the_supervisor_leaves_nobody(run: Callable[..., Run]) -> None
     assert started.lines("stopped") == ["api", "worker", "broker"]
 
 
-def test_delays_grow_to_half_a_minute() -> None:
+def test_restart_delays_grow_to_half_a_minute() -> None:
     delays = [restart_delay(n) for n in range(1, 20)]
     assert delays[0] == 0.5
     assert delays == sorted(delays)
     assert delays[-1] == 30.0
 
 
-def test_a_taken_port_is_one_sentence() -> None:
+def test_a_taken_port_is_reported_in_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(launcher.LaunchError, match=rf"^Port {port} on 127\.0\.0\.1 can't be had .*BETAVAE_PORT"):
@@ -167,7 +167,7 @@ def test_a_taken_port_leaves_no_data_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_start_hears_of_the_first_one_rather_than_of_its_port(tmp_path: Path) -> None:
+def test_a_second_start_reports_the_first_one_and_not_its_port(tmp_path: Path) -> None:
     descriptor = launcher._lock(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(home=tmp_path, port=taken.getsockname()[1])
@@ -176,18 +176,18 @@ def test_a_second_start_hears_of_the_first_one_rather_than_of_its_port(tmp_path:
     os.close(descriptor)
 
 
-def test_an_unknown_host_is_one_sentence() -> None:
+def test_an_unknown_host_is_reported_in_one_sentence() -> None:
     with pytest.raises(launcher.LaunchError, match="BETAVAE_HOST"):
         launcher.bind("no.such.host.invalid", 0)
 
 
-def test_a_bound_socket_listens_before_anybody_serves() -> None:
+def test_a_bound_socket_listens_before_the_service_answers() -> None:
     with launcher.bind("localhost", 0) as listener, socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
         pass
 
 
-def test_a_data_folder_is_taken_once(tmp_path: Path) -> None:
-    """The lock belongs to the open file, so a second one in this process is refused as another process would be."""
+def test_a_data_folder_is_locked_once(tmp_path: Path) -> None:
+    """The lock belongs to the open file, so a second one in this process is refused like one in another process."""
     descriptor = launcher._lock(tmp_path)
     with pytest.raises(launcher.LaunchError, match=f"process {os.getpid()}.*already serves.*BETAVAE_HOME"):
         launcher._lock(tmp_path)
@@ -195,7 +195,7 @@ def test_a_data_folder_is_taken_once(tmp_path: Path) -> None:
     os.close(launcher._lock(tmp_path))
 
 
-def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_a_data_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(launcher.LaunchError, match="BETAVAE_HOME"):
         launcher._data_folder(tmp_path / "file" / "home")

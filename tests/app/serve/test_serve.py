@@ -42,7 +42,7 @@ class Service:
         return self.log.read_text("utf-8")
 
     def port(self) -> int:
-        """The port, once the service has said that it is ready."""
+        """Waits until the service is ready, and returns its port."""
 
         def ready_line() -> re.Match[str] | None:
             assert self.process.poll() is None, self.text()
@@ -52,7 +52,7 @@ class Service:
         return int(found[1])
 
     def children(self) -> dict[str, int]:
-        """Process ids of the launcher's children, by what they are."""
+        """Returns the process ids of the launcher's children by their names."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -67,7 +67,7 @@ class Service:
 
 
 def status(port: int, path: str) -> int:
-    """The status of a GET; 0 when nobody answers."""
+    """Returns the status of a GET, or 0 if there is no answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path)
@@ -80,7 +80,7 @@ def status(port: int, path: str) -> int:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[[], Service]]:
-    """Starts the service on one data folder, however often."""
+    """A function that starts the service on one data folder, any number of times."""
     started: list[Service] = []
 
     def start() -> Service:
@@ -97,32 +97,31 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Service]]:
 
 
 def test_one_command_serves_survives_a_worker_and_leaves_nothing_behind(serve: Callable[[], Service]) -> None:
-    # Given a running service
     first = serve()
     port = first.port()
     assert status(port, "/readyz") == 200
     children = first.children()
     assert {"worker train", "worker render", "app.server", "app.serve.reaper", "broker.sock"} == children.keys()
 
-    # When a second one is started on its folder, then it is refused in one line
+    # A second one on the same folder is refused in one line.
     second = serve()
     assert second.process.wait(60) == 1
     assert second.text().count("\n") == 1
     assert f"(process {first.process.pid}) already serves from the data folder" in second.text()
 
-    # When a worker and the API are killed, then others take their places, on the same port
+    # When a worker and the API are killed, others take their places on the same port.
     os.kill(children["worker train"], signal.SIGKILL)
     os.kill(children["app.server"], signal.SIGKILL)
     eventually(lambda: first.children().get("worker train", 0) not in (0, children["worker train"]), 60)
     eventually(lambda: status(port, "/readyz") == 200, 120)
 
-    # When the launcher itself is killed, then nothing that serves or trains is left
+    # When the launcher itself is killed, no process that serves or trains is left.
     children = first.children()
     first.process.kill()
     first.process.wait()
     eventually(lambda: not any(reaper.group_alive(pid) for pid in children.values()), 60)
 
-    # And the folder can be served again, and is let go by a stop
+    # The folder can be served again, and a stop releases it.
     third = serve()
     third.port()
     children = third.children()

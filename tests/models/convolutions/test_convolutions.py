@@ -1,4 +1,4 @@
-"""The compiled convolutions equal torch's up to float32's rounding, at every level, and exist where they can."""
+"""The compiled convolutions equal torch's up to float32's rounding at every level."""
 
 import ctypes
 import logging
@@ -39,7 +39,7 @@ SHAPES = [
 
 @pytest.fixture(scope="session")
 def lowered(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Every level, compiled for this processor: the compiler makes several short vectors of a long one."""
+    """Every level, compiled for this processor, where the compiler makes several short vectors of a long one."""
     if not COMPILER:
         pytest.skip("no C compiler")
     if "avx2" not in LEVELS and platform.machine() not in ("aarch64", "arm64"):
@@ -59,7 +59,7 @@ def use_lowered(level: str, library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(params=[f"{level}{kind}" for level in convolutions.LEVELS for kind in ("", "-lowered")])
 def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each level in turn: with its own instructions, and lowered to those of this processor."""
+    """Each level in turn, with its own instructions and lowered to those of this processor."""
     name, _, lowered = request.param.partition("-")
     if lowered:
         use_lowered(name, request.getfixturevalue("lowered"), monkeypatch)
@@ -72,7 +72,7 @@ def level(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def maps_of(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """A fine map, a coarse one, and weights between them."""
+    """Returns a fine map, a coarse map, and weights between them."""
     torch.manual_seed(0)
     num, fine, height, width, coarse = shape
     weight = torch.randn(coarse, fine, 4, 4) / (4 * fine**0.5)
@@ -89,7 +89,9 @@ def assert_float32_of(found: Tensor, exact: Tensor) -> None:
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memory_format: torch.memory_format) -> None:
+def test_both_directions_and_the_gradient_of_the_weights_equal_torch(
+    shape: tuple[int, ...], memory_format: torch.memory_format
+) -> None:
     fine, coarse, weight = (tensor.to(memory_format=memory_format) for tensor in maps_of(shape))
     assert convolutions.fits(fine, weight, transposed=False)
     assert convolutions.fits(coarse, weight, transposed=True)
@@ -109,7 +111,7 @@ def test_both_ways_and_the_gradient_of_the_weights(shape: tuple[int, ...], memor
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("shape", [SHAPES[2], *SHAPES[-2:]])
-def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
+def test_a_bias_and_a_relu_equal_torch(shape: tuple[int, ...]) -> None:
     fine, coarse, weight = maps_of(shape)
     bias = torch.randn(2 * len(weight))[::2]
     down = convolutions.convolution(fine, weight, bias, rectify=True)
@@ -120,8 +122,8 @@ def test_a_bias_and_a_relu_behind_it(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.usefixtures("level")
-def test_what_is_no_number_stays_none() -> None:
-    """A ReLU that made it 0 would hide that a run has diverged."""
+def test_nan_stays_nan() -> None:
+    """A ReLU that turned NaN into 0 would hide that a run has diverged."""
     fine, coarse, weight = maps_of(SHAPES[1])
     fine[1, 3, 2, 2] = coarse[1, 3, 2, 2] = torch.nan
     assert convolutions.convolution(fine, weight, rectify=True)[1].isnan().any()
@@ -136,7 +138,7 @@ def test_an_image_comes_out_the_same_in_every_batch() -> None:
 
 
 @pytest.mark.usefixtures("level")
-def test_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_arguments_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fine, _, weight = maps_of(SHAPES[1])
     assert convolutions.fits(fine, weight, transposed=False)
     for images, kernel in (
@@ -145,7 +147,7 @@ def test_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         (fine[:, :, :6], weight),
         (fine[:, :3], weight[:, :3]),
         (fine, weight[:16]),
-        # What no convolution takes: torch says so, and nobody reads behind the end of something.
+        # torch refuses arguments that no convolution takes, and nothing is read out of bounds.
         (fine[:, :1].expand(-1, 64, -1, -1), weight),
         (fine[:, :1], weight[:, :3]),
         (fine, weight.double()),
@@ -229,7 +231,7 @@ def test_the_log_line_says_which_convolutions_train_and_what_is_missing(monkeypa
 @pytest.mark.parametrize(
     "content", ["", "int unrelated(void) { return 1; }", "int convolutions_interface(void) { return 0; }"]
 )
-def test_a_library_that_is_none_of_ours_is_not_used(
+def test_a_foreign_library_is_not_used(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     library = tmp_path / "library.so"
@@ -247,5 +249,5 @@ def test_a_library_that_is_none_of_ours_is_not_used(
 
 
 @pytest.mark.skipif(not COMPILER, reason="no C compiler")
-def test_they_are_compiled_where_there_is_a_compiler() -> None:
+def test_they_are_compiled_if_there_is_a_compiler() -> None:
     assert find_spec(convolutions.MODULE) is not None

@@ -1,4 +1,4 @@
-"""Arrays as people save them: what values count to, what colours are seen, and what packing costs."""
+"""Arrays as people save them: the range of their values, their colours, and the cost of packing."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -22,14 +22,14 @@ def ramp(low: float, high: float, dtype: Any) -> NDArray[Any]:
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("low", "high"), [(0, 1.0000001), (-1e-7, 1), (-0.04, 1.01), (0, 1.5), (0, 0.3)])
-def test_floats_that_overshoot_one_a_little_count_to_one(tmp_path: Path, dtype: Any, low: float, high: float) -> None:
+def test_floats_that_overshoot_one_a_little_range_to_one(tmp_path: Path, dtype: Any, low: float, high: float) -> None:
     values = ramp(low, high, dtype)
     expected = np.round(np.clip(values.astype(np.float64), 0, 1) * 255)
     assert np.array_equal(packed(npy_of(tmp_path, values)).images[..., 0], expected)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (-3, 260), (0, 40)])
-def test_floats_of_bytes_may_overshoot_a_little_too(tmp_path: Path, low: float, high: float) -> None:
+def test_floats_up_to_255_may_overshoot_a_little(tmp_path: Path, low: float, high: float) -> None:
     values = ramp(low, high, np.float32)
     expected = np.round(np.clip(values, 0, 255))
     assert np.array_equal(packed(npy_of(tmp_path, values)).images[..., 0], expected)
@@ -52,7 +52,7 @@ def test_floats_of_bytes_may_overshoot_a_little_too(tmp_path: Path, low: float, 
         (-1, 255, np.int16),
     ],
 )
-def test_values_that_no_range_fits_are_refused_and_named(tmp_path: Path, low: float, high: float, dtype: Any) -> None:
+def test_values_outside_every_known_range_are_refused(tmp_path: Path, low: float, high: float, dtype: Any) -> None:
     with pytest.raises(DatasetError, match=f"from {low:g} to {high:g}; scale them") as caught:
         packed(npy_of(tmp_path, ramp(low, high, dtype)))
     assert caught.value.code == "unsupported_array"
@@ -60,7 +60,7 @@ def test_values_that_no_range_fits_are_refused_and_named(tmp_path: Path, low: fl
 
 @pytest.mark.parametrize("high", [10_000, 65535])
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32])
-def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path, high: int, dtype: Any) -> None:
+def test_sixteen_bit_pixels_keep_their_range(tmp_path: Path, high: int, dtype: Any) -> None:
     values = ramp(0, high, dtype)
     assert np.array_equal(packed(npy_of(tmp_path, values)).images[..., 0], np.round(values / 257))
 
@@ -70,7 +70,7 @@ def float_tiff(root: Path, values: NDArray[Any]) -> bytes:
     return (root / "a.tif").read_bytes()
 
 
-def test_a_float_picture_counts_as_an_array_of_them_does(tmp_path: Path) -> None:
+def test_a_float_picture_has_the_same_range_as_an_array(tmp_path: Path) -> None:
     as_it_is = Preprocessing(image_size=16, num_channels=1, crop="center")
     for low, high, white in [(0, 1.0000001, 1), (-0.04, 1.4, 1), (-3, 260, 255), (0, 40, 255)]:
         values = ramp(low, high, np.float32)
@@ -103,7 +103,7 @@ def peak_of(call: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
-def test_a_look_for_colours_takes_a_few_rows(tmp_path: Path) -> None:
+def test_a_search_for_colours_reads_few_rows(tmp_path: Path) -> None:
     path = h5_of(tmp_path, (480_000, 64, 64, 3), (15_000, 4, 4, 1))  # as h5py itself chunks Shapes3D
     assert peak_of(lambda: num_channels_of(ArrayFile(path))) < 2**22
     with h5py.File(path, "a") as file:
@@ -130,7 +130,7 @@ def test_small_pictures_that_are_enlarged_are_read_a_few_at_a_time(tmp_path: Pat
     ],
     ids=lambda values: str(values.dtype),
 )
-def test_pixels_that_are_no_numbers_are_refused_at_once(tmp_path: Path, values: NDArray[Any]) -> None:
+def test_pixels_that_are_not_numbers_are_refused_at_once(tmp_path: Path, values: NDArray[Any]) -> None:
     path = npy_of(tmp_path, values)
     for read in (lambda: num_channels_of(ArrayFile(path)), lambda: packed(path)):
         with pytest.raises(DatasetError, match="save them as uint8") as caught:
@@ -139,7 +139,7 @@ def test_pixels_that_are_no_numbers_are_refused_at_once(tmp_path: Path, values: 
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.float16, ">u2", ">f4"])
-def test_pixels_of_other_types_are_looked_at_without_a_warning(tmp_path: Path, dtype: Any) -> None:
+def test_pixels_of_other_types_are_read_without_a_warning(tmp_path: Path, dtype: Any) -> None:
     values = np.zeros((4, 16, 16, 3), dtype)
     assert num_channels_of(ArrayFile(npy_of(tmp_path, values))) == 1
     values[2, ..., 0] = 1

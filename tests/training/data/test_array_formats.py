@@ -165,12 +165,12 @@ def _declares_a_grid_that_is_too_large(path: Path) -> None:
         (_damaged_header, "not_an_archive"),
     ],
 )
-def test_arrays_that_are_no_pictures_are_refused(tmp_path: Path, write: Callable[[Path], Any], code: str) -> None:
+def test_arrays_that_are_not_pictures_are_refused(tmp_path: Path, write: Callable[[Path], Any], code: str) -> None:
     write(tmp_path / "x.npy")
     assert code_of(ArrayFile(tmp_path / "x.npy"), tmp_path) == code
 
 
-def test_an_hdf5_file_cannot_name_other_files(tmp_path: Path) -> None:
+def test_an_hdf5_file_cannot_refer_to_other_files(tmp_path: Path) -> None:
     secret = shapes3d_h5(tmp_path / "secret.h5")
     raw = tmp_path / "raw.bin"
     raw.write_bytes(bytes(3 * 16 * 16))

@@ -1,4 +1,4 @@
-"""Labels of arrays as people save them: what is taken for a published set, for factors, or for neither."""
+"""Labels of arrays as people save them: published sets, other factors, and unusable labels."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ def some_classes(count: int = 40) -> NDArray[np.int64]:
     "pictures", [noise(10, 64, 64), noise(10, 64, 64, top=2), noise(10, 16, 16), noise(10, 64, 64) / 255]
 )
 @pytest.mark.parametrize("colour", [0, 1])
-def test_pictures_with_five_labels_are_no_dsprites(tmp_path: Path, pictures: NDArray[Any], colour: int) -> None:
+def test_other_pictures_with_five_labels_are_not_taken_for_dsprites(
+    tmp_path: Path, pictures: NDArray[Any], colour: int
+) -> None:
     labels = np.concatenate([np.zeros((10, colour), int), noise(10, 5, top=2)], axis=1)
     pack = packed(npz_of(tmp_path, images=pictures, labels=labels), Preprocessing(image_size=64, num_channels=1))
     assert (pack.info.kind, pack.info.factor_names[0]) == ("array", "factor_1")
@@ -35,7 +37,7 @@ def test_pictures_with_five_labels_are_no_dsprites(tmp_path: Path, pictures: NDA
 
 
 @pytest.mark.parametrize("white", [1, 255, 1.0, True])
-def test_dsprites_are_known_by_what_they_show(tmp_path: Path, white: float) -> None:
+def test_dsprites_are_recognised_by_their_pixels(tmp_path: Path, white: float) -> None:
     classes = some_classes()
     drawn = dsprites.render(classes)
     pack = packed(npz_of(tmp_path, imgs=(drawn > 0) * white, classes=classes.astype(np.int16)), GREY)
@@ -53,7 +55,7 @@ SHAPES3D = np.stack(np.unravel_index(np.arange(30) * 15999 % 480000, (10, 10, 10
 SHAPES3D_LABELS = SHAPES3D * [0.1, 0.1, 0.1, 0.5 / 7, 1, 60 / 14] + [0, 0, 0, 0.75, 0, -30]
 
 
-def test_shapes3d_are_known_by_their_values_and_keep_their_classes(tmp_path: Path) -> None:
+def test_shapes3d_are_recognised_by_their_values_and_keep_their_classes(tmp_path: Path) -> None:
     some = [4, 7, 20]  # of which no column has all its values
     pack = packed(npz_of(tmp_path, images=noise(3, 64, 64, 3), labels=SHAPES3D_LABELS[some]), RGB)
     assert (pack.info.kind, pack.info.factor_sizes) == ("shapes3d", (10, 10, 10, 8, 4, 15))
@@ -64,14 +66,14 @@ def test_shapes3d_are_known_by_their_values_and_keep_their_classes(tmp_path: Pat
 @pytest.mark.parametrize(
     "labels", [np.zeros((30, 6)), noise(30, 6, top=2), SHAPES3D_LABELS + 0.02, SHAPES3D_LABELS[:, ::-1]]
 )
-def test_pictures_with_six_labels_are_no_shapes3d(tmp_path: Path, labels: NDArray[Any]) -> None:
+def test_other_pictures_with_six_labels_are_not_taken_for_shapes3d(tmp_path: Path, labels: NDArray[Any]) -> None:
     pictures = noise(30, 64, 64, 3, top=2)
     pack = packed(npz_of(tmp_path, images=pictures, labels=labels), RGB)
     assert (pack.info.kind, pack.info.factor_names[0]) == ("array", "factor_1")
     assert np.array_equal(pack.images, pictures * 255)
 
 
-def test_dsprites_are_known_by_the_name_of_their_labels_too(tmp_path: Path) -> None:
+def test_dsprites_are_recognised_by_the_name_of_their_labels_too(tmp_path: Path) -> None:
     labels = np.concatenate([np.zeros((40, 1), int), some_classes()], axis=1)
     for top, kind in ((2, "dsprites"), (256, "array")):
         path = npz_of(tmp_path, imgs=noise(40, 64, 64, top=top), latents_classes=labels)
@@ -96,8 +98,8 @@ def test_a_grid_of_seven_factors_is_mpi3d_or_keeps_its_own_names(
 @pytest.mark.parametrize("size", [64, 32])
 @pytest.mark.parametrize("sizes", [(6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40)])
 @pytest.mark.parametrize("folded", [False, True])
-def test_mpi3d_as_published_is_known_by_its_shape(sizes: tuple[int, ...], size: int, folded: bool) -> None:
-    # The real file has 12 GB: only its header is needed to tell what it is.
+def test_mpi3d_as_published_is_recognised_by_its_shape(sizes: tuple[int, ...], size: int, folded: bool) -> None:
+    # The real file has 12 GB, but its header is enough to recognise it.
     shape = (int(np.prod(sizes)), size, size, 3)
     pictures = StoredArray(
         shape=shape, dtype=np.dtype(np.uint8), read=lambda ranges: iter(()), grid=() if folded else sizes
@@ -165,7 +167,7 @@ def test_a_label_of_too_many_values_is_noted(tmp_path: Path) -> None:
     assert [(note.file, note.code) for note in read_rejected(pack.folder)] == [("y", "bad_labels")]
 
 
-def test_a_link_is_no_label(tmp_path: Path) -> None:
+def test_a_link_is_not_used_as_labels(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["labels"] = np.arange(8)
     with h5py.File(tmp_path / "set.h5", "w") as file:
@@ -176,7 +178,7 @@ def test_a_link_is_no_label(tmp_path: Path) -> None:
     assert "is a link" in read_rejected(pack.folder)[0].reason
 
 
-def test_the_first_labels_that_can_be_used_are(tmp_path: Path) -> None:
+def test_the_first_usable_labels_are_used(tmp_path: Path) -> None:
     names = np.array(["cat", "dog"])
     pack = packed(npz_of(tmp_path, images=noise(8, 16, 16), classes=names, labels=np.arange(8) % 2))
     assert (pack.info.factor_names, pack.info.factor_sizes) == (("label",), (2,))

@@ -1,4 +1,4 @@
-"""Readers find the pictures of a file, and read them in parts that fit into memory."""
+"""Readers find the pictures of a file and read them in parts that fit into memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +68,7 @@ def test_reads_take_whole_chunks_and_not_too_many(tmp_path: Path) -> None:
         assert max(pieces) <= 2**14
 
 
-def test_a_look_is_spread_as_far_as_it_is_cheap() -> None:
+def test_a_sample_is_spread_as_far_as_it_is_cheap() -> None:
     array = StoredArray(shape=(2**20, 64, 64, 3), dtype=np.dtype(np.uint8), read=lambda ranges: iter(()))
     assert (len(sample_rows(array)), sample_rows(array)[-1]) == (64, 63 * 2**14)
     assert sample_rows(replace(array, is_stream=True))[-1] * array.row_bytes < 2**30
@@ -77,7 +77,7 @@ def test_a_look_is_spread_as_far_as_it_is_cheap() -> None:
     assert list(sample_rows(replace(array, shape=(3, 9, 9)))) == [0, 1, 2]
 
 
-def test_a_link_is_no_picture(tmp_path: Path) -> None:
+def test_a_link_is_not_used_as_pictures(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["images"] = noise(8, 16, 16)
     with h5py.File(tmp_path / "set.h5", "w") as file:
@@ -88,7 +88,7 @@ def test_a_link_is_no_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["npz", "h5"])
 @pytest.mark.parametrize("key", ["data", "pictures"])
-def test_coordinates_beside_the_pictures_are_no_pictures(tmp_path: Path, key: str, suffix: str) -> None:
+def test_coordinates_beside_the_pictures_are_not_taken_for_pictures(tmp_path: Path, key: str, suffix: str) -> None:
     arrays: Arrays = {"x": np.arange(16.0), "y": np.arange(16.0), key: noise(9, 16, 16)}
     path = npz_of(tmp_path, **arrays)
     if suffix == "h5":

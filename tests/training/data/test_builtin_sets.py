@@ -13,7 +13,7 @@ from training.data.images import Preprocessing
 
 
 @pytest.mark.parametrize("name", ["dsprites", "dsprites_color", "chairs"])
-def test_built_in_sets_know_their_factors(tmp_path: Path, name: str) -> None:
+def test_built_in_sets_have_their_factors(tmp_path: Path, name: str) -> None:
     preprocessing = Preprocessing(image_size=32, num_channels=1 if name == "dsprites" else 3)
     seen: list[tuple[int, int]] = []
     source = BuiltIn(name, max_images=60)

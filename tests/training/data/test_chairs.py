@@ -1,4 +1,4 @@
-"""The built-in chairs: each factor shows, each image is a chair on white, the grid is in its order."""
+"""The built-in chairs: each factor is visible, each image is a chair on white, and the grid has its order."""
 
 import numpy as np
 import pytest
@@ -75,7 +75,7 @@ def test_faces_are_shaded_differently() -> None:
     assert bright - dark > 40
 
 
-def test_turning_half_round_swaps_front_and_back() -> None:
+def test_half_a_turn_swaps_front_and_back() -> None:
     front, back = chair(azimuth=0), chair(azimuth=16)
     assert np.abs(front - front[:, ::-1]).max(axis=2).mean() < np.abs(front - back).max(axis=2).mean()
 

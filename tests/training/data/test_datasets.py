@@ -1,4 +1,4 @@
-"""Any set of images becomes a pack; a source says what it is, whether it has colours, and when it has changed."""
+"""Any set of images becomes a pack; a source has a kind, a number of channels and a fingerprint."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def grey(value: int, format: str, mode: str = "RGB") -> bytes:
 
 
 @both
-def test_colours_are_seen_in_some_pictures_from_all_over_a_set(tmp_path: Path, make: Make) -> None:
+def test_colours_are_found_in_a_sample_from_the_whole_set(tmp_path: Path, make: Make) -> None:
     files = {f"{i:03}.jpg": grey(5 * i, "JPEG") for i in range(48)}
     files |= {"broken.png": b"none", "notes.txt": b"none", "a.png": grey(9, "PNG", "LA")}
     assert num_channels_of(make(tmp_path, files)) == 1
@@ -41,7 +41,7 @@ def test_colours_are_seen_in_some_pictures_from_all_over_a_set(tmp_path: Path, m
     assert num_channels_of(make(tmp_path / "none", {"broken.png": b"none"})) == 1
 
 
-def test_colours_are_seen_in_the_pictures_as_packing_reads_them(tmp_path: Path) -> None:
+def test_colours_are_found_in_the_pictures_as_packing_reads_them(tmp_path: Path) -> None:
     source = as_folder(tmp_path, {"a.png": picture(1)})
     assert num_channels_of(source, Limits(max_pixels=100)) == 1
     with pytest.raises(DatasetError, match="no such folder"):
@@ -50,7 +50,7 @@ def test_colours_are_seen_in_the_pictures_as_packing_reads_them(tmp_path: Path) 
 
 @pytest.mark.parametrize("scale", [1, 255, 65535])
 @pytest.mark.parametrize("channels_first", [False, True])
-def test_colours_are_seen_in_an_array(tmp_path: Path, scale: int, channels_first: bool) -> None:
+def test_colours_are_found_in_an_array(tmp_path: Path, scale: int, channels_first: bool) -> None:
     pixels = np.random.default_rng(0).random((6, 16, 16, 3))
     same = np.repeat(pixels[..., :1], 3, axis=3)
     of = {}
@@ -71,7 +71,7 @@ def test_built_in_sets_say_whether_they_have_colours(tmp_path: Path, name: str, 
     assert bool(np.ptp(pixels.astype(int), axis=3).max()) == (num_channels == 3)
 
 
-def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
+def test_a_missing_source_is_not_found(tmp_path: Path) -> None:
     for source in (ImageFolder(tmp_path / "x"), ZipFile(tmp_path / "x.zip"), ArrayFile(tmp_path / "x.npy")):
         assert code_of(source, tmp_path) == "not_found"
 
@@ -93,7 +93,7 @@ def test_a_changed_folder_makes_its_pack_stale(tmp_path: Path) -> None:
         open_pack(tmp_path / "pack", source_fingerprint=fingerprint(source))
 
 
-def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage(10**8))
     assert code_of(BuiltIn("dsprites"), tmp_path) == "no_space"
 
@@ -103,7 +103,7 @@ class _Usage:
         self.free = free
 
 
-def test_a_path_tells_what_kind_of_source_it_is(tmp_path: Path) -> None:
+def test_the_kind_of_a_source_follows_from_its_path(tmp_path: Path) -> None:
     folder = as_folder(tmp_path, {"a.png": picture(1)}).path
     archive = as_zip(tmp_path, {"a.png": picture(1)}).path
     array = tmp_path / "x.npz"

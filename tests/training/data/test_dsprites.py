@@ -1,4 +1,4 @@
-"""Our dSprites: held to the formulas, to literal pictures, and to real ones where they are at hand."""
+"""Our dSprites equal the formulas, literal pictures, and the published ones if they are at hand."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def test_literal_classes_give_known_pictures(classes: tuple[int, int, int, int, 
 
 
 def test_a_square_at_the_corner_position_is_a_filled_rectangle() -> None:
-    # Scale 1, no turn, centre at 16: pixel centres within 9.6 of it, 6.5 to 25.5.
+    # With scale 1, no rotation and centre 16, the pixel centres within 9.6 of it are 6.5 to 25.5.
     expected = np.zeros((64, 64), bool)
     expected[6:26, 6:26] = True
     image = render_one(0, 5, 0, 0, 0)
@@ -110,7 +110,7 @@ def test_wrong_classes_are_refused(classes: list[list[int]]) -> None:
         dsprites.render(np.array(classes))
 
 
-def test_real_pictures_differ_in_one_pixel_of_eleven_thousand() -> None:
+def test_published_pictures_differ_in_one_pixel_of_eleven_thousand() -> None:
     folder = os.environ.get("TEST_DATA")
     if not folder or not (Path(folder) / "dsprites100.npz").is_file():
         pytest.skip("TEST_DATA names no folder with dsprites100.npz")

@@ -1,4 +1,4 @@
-"""One picture, many files: what decoding must give, and what it must refuse."""
+"""Decoding of picture files of many formats, and refusal of damaged or hostile ones."""
 
 import io
 import struct
@@ -86,7 +86,7 @@ def test_exif_orientation_is_undone(orientation: int) -> None:
 
 @pytest.mark.parametrize("tag", [256, 296, 258])
 @pytest.mark.parametrize("odd", [(2, 4, b"40\0\0"), (11, 1, struct.pack("<f", 2))])
-def test_odd_tags_beside_the_orientation_cost_nothing(tag: int, odd: tuple[int, int, bytes]) -> None:
+def test_odd_tags_beside_the_orientation_do_no_harm(tag: int, odd: tuple[int, int, bytes]) -> None:
     """Pillow reads an EXIF block with a width or unit as text or float, but cannot write it again."""
     kind, count, value = odd
     entries = [(tag, kind, count, value), (0x0112, 3, 1, struct.pack("<HH", 6, 0))]
@@ -149,7 +149,7 @@ def test_an_animation_gives_its_first_frame() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"GIF8", b"hello, I am no picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>"]
 )
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError) as caught:
         load_image(data, RGB8)
     assert caught.value.code == "not_an_image"
@@ -171,7 +171,7 @@ def test_a_bomb_is_refused_before_a_pixel_is_decoded(side: int) -> None:
     assert caught.value.code == "image_too_large"
 
 
-def test_limits_are_the_callers() -> None:
+def test_the_callers_limits_apply() -> None:
     data = encode(quadrants(16))
     for limits in ({"max_bytes": len(data) - 1}, {"max_pixels": 255}):
         with pytest.raises(ImageError) as caught:
@@ -254,7 +254,7 @@ def _outcome(data: bytes) -> str | tuple[int, ...]:
         return error.code
 
 
-def test_arrays_are_treated_as_pictures() -> None:
+def test_arrays_are_treated_like_pictures() -> None:
     rgb = np.asarray(quadrants())
     assert np.array_equal(preprocess_array(rgb, RGB8), load_image(encode(quadrants()), RGB8))
     assert preprocess_array(rgb[:, :, :1], RGB8).shape == (8, 8, 3)
@@ -264,7 +264,7 @@ def test_arrays_are_treated_as_pictures() -> None:
             preprocess_array(array, RGB8)
 
 
-def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
+def test_a_picture_of_every_format_is_recognised_by_its_first_bytes() -> None:
     for name in FORMATS:
         for mode in ("L", "RGB"):
             buffer = io.BytesIO()
@@ -274,8 +274,8 @@ def test_a_picture_of_every_format_is_known_by_its_first_bytes() -> None:
         assert not looks_like_picture(head)
 
 
-def test_the_callers_limit_on_pixels_is_the_one_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow itself refuses twice its own limit."""
+def test_the_callers_limit_on_pixels_replaces_pillows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow itself refuses pictures of more than twice its own limit."""
     data = encode(Image.new("RGB", (64, 64), (1, 2, 3)))
     for max_pixels in (2000, 4095):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -317,7 +317,7 @@ def test_a_large_picture_is_laid_over_white_a_few_rows_at_a_time(data: bytes, mo
         assert max(num_pixels) <= max(limit, 53)
 
 
-def test_a_large_picture_of_sixteen_bits_takes_little_beside_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_picture_of_sixteen_bits_takes_little_extra_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(Image.fromarray(np.random.default_rng(0).integers(0, 2**16, (500, 500), dtype=np.uint16)))
     whole = np.asarray(decode_image(data))
     monkeypatch.setattr(images, "_STRIP_PIXELS", 5000)

@@ -1,4 +1,4 @@
-"""Folders as people keep them: what lies beside a published set, and what odd zips and folders cost."""
+"""Folders as people keep them: files beside a published set, and odd zips and folders."""
 
 import io
 import os
@@ -58,7 +58,7 @@ def chairs(num_models: int) -> Files:
     }
 
 
-def test_photographs_beside_a_few_chairs_are_pictures_like_them(tmp_path: Path) -> None:
+def test_photographs_with_a_few_chairs_are_packed_as_plain_pictures(tmp_path: Path) -> None:
     photographs = {f"{i:03}.jpg": picture(i, "JPEG") for i in range(20)}
     pack = packed(folder_of(tmp_path, chairs(1) | photographs), tmp_path)
     assert (pack.info.kind, pack.info.num_images, rejected(pack)) == ("images", 23, {})
@@ -92,7 +92,7 @@ def celeba(**lists: bytes) -> Files:
     return files | {name.replace("__", "."): text for name, text in lists.items()}
 
 
-def test_what_only_resembles_a_list_of_celeba_is_reported_and_not_read(tmp_path: Path) -> None:
+def test_a_file_that_only_resembles_a_celeba_list_is_reported_and_not_read(tmp_path: Path) -> None:
     strays = {"list_eval_partition.txt~": b"000001.jpg 1\n000002.jpg 1\n", "identity_CelebA.docx": b"PK\3\xff"}
     pack = packed(folder_of(tmp_path, celeba(list_eval_partition__txt=PARTS) | strays), tmp_path)
     assert pack.split is not None
@@ -101,12 +101,12 @@ def test_what_only_resembles_a_list_of_celeba_is_reported_and_not_read(tmp_path:
     assert rejected(pack) == dict.fromkeys(strays, "no_label")
 
 
-def test_numbered_pictures_beside_a_document_are_no_celeba(tmp_path: Path) -> None:
+def test_numbered_pictures_beside_a_document_are_not_taken_for_celeba(tmp_path: Path) -> None:
     pack = packed(folder_of(tmp_path, {"000001.jpg": picture(1), "identity_CelebA.docx": b"PK\3\xff"}), tmp_path)
     assert pack.info.kind == "images"
 
 
-def test_further_columns_behind_the_identity_are_passed_over(tmp_path: Path) -> None:
+def test_further_columns_behind_the_identity_are_ignored(tmp_path: Path) -> None:
     people = b"000001.jpg 5 Ada\n000002.jpg 6 Grace\n"
     pack = packed(folder_of(tmp_path, celeba(identity_CelebA__txt=people)), tmp_path)
     assert pack.identities is not None
@@ -133,7 +133,7 @@ def test_an_identity_that_is_too_large_is_refused(tmp_path: Path, identity: int)
 
 @pytest.fixture
 def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Holds the names of folders that nobody may list, not even root."""
+    """The names of folders that nobody may list, not even root."""
     names: set[str] = set()
     scandir = os.scandir
 
@@ -146,7 +146,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return names
 
 
-def test_a_folder_that_cannot_be_read_costs_itself_alone(tmp_path: Path, locked: set[str]) -> None:
+def test_an_unreadable_folder_is_left_out_alone(tmp_path: Path, locked: set[str]) -> None:
     source = folder_of(tmp_path, {"a.png": picture(1), "x/lost+found/b.png": picture(2)})
     before = fingerprint(source)
     locked.add("lost+found")
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_read_costs_itself_alone(tmp_path: Path, locked:
     assert pack.info.source_fingerprint not in (None, before)
 
 
-def test_a_set_that_cannot_be_read_at_all_is_told_why(tmp_path: Path, locked: set[str]) -> None:
+def test_the_refusal_of_an_unreadable_set_has_the_reason(tmp_path: Path, locked: set[str]) -> None:
     source = folder_of(tmp_path, {"lost+found/b.png": picture(2)})
     locked.add("lost+found")
     with pytest.raises(DatasetError, match=r"lost\+found/: the folder cannot be read: Permission denied"):
@@ -167,9 +167,7 @@ def test_a_set_that_cannot_be_read_at_all_is_told_why(tmp_path: Path, locked: se
 
 
 @pytest.mark.parametrize(("declared", "refused"), [(1_400_000_000, False), (2 * 10**9, True), (2**36, True)])
-def test_a_zip_is_a_bomb_by_its_total_and_by_what_it_is_packed_into(
-    tmp_path: Path, declared: int, refused: bool
-) -> None:
+def test_a_zip_bomb_is_recognised_by_its_content_and_its_size(tmp_path: Path, declared: int, refused: bool) -> None:
     """A zip of 1300 blank BMPs of 600×600 pixels, which Deflate packs into 1.5 MB, is accepted."""
     with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
         archive.writestr("a.bmp", bytes(1_500_000))
@@ -181,7 +179,7 @@ def test_a_zip_is_a_bomb_by_its_total_and_by_what_it_is_packed_into(
         assert files.names() == ["a.bmp"]
 
 
-def test_a_chunk_of_large_pictures_holds_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_has_fewer_large_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder_of(tmp_path, {f"{i:02}.png": picture(i) for i in range(30)} | {"05.png": b"broken"})
     whole = packed(source, tmp_path)
     row = whole.images[0].nbytes

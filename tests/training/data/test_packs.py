@@ -1,4 +1,4 @@
-"""A pack is whole or absent, and says so when it is no longer what was written."""
+"""A pack is whole or absent, and a changed one is noticed."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def written(folder: Path, n: int = 10, **more: Any) -> PackInfo:
     return write_pack(folder, iter(np.array_split(pixels(n), 3)), preprocessing=SMALL, **description)
 
 
-def test_what_is_opened_is_what_was_written(tmp_path: Path) -> None:
+def test_an_opened_pack_equals_the_written_one(tmp_path: Path) -> None:
     factors = np.arange(20, dtype=np.uint16).reshape(10, 2) % 5
     split = np.array([0] * 6 + [1, 1, 2, 2], np.uint8)
     identities = np.arange(10, dtype=np.int32) // 2
@@ -78,7 +78,7 @@ def test_the_images_cannot_be_written_through_the_map(tmp_path: Path) -> None:
         open_pack(tmp_path / "set").images[0] = 0
 
 
-def test_the_digest_depends_on_the_content_alone(tmp_path: Path) -> None:
+def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
     first = written(tmp_path / "one").digest
     again = write_pack(tmp_path / "two", [pixels()], preprocessing=SMALL, name="other", kind="array", source="x").digest
     labelled = written(tmp_path / "three", factors=np.zeros((10, 1), np.uint16)).digest
@@ -206,10 +206,10 @@ def test_packing_again_replaces_the_pack_under_an_open_map(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_a_full_disk_keeps_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_of_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = PackWriter(tmp_path / "set", SMALL)
     full = OSError(errno.ENOSPC, "No space left on device")
-    # What is buffered cannot be written at the close either.
+    # Closing the file cannot write the buffer either.
     monkeypatch.setattr(writer, "_file", Mock(write=Mock(side_effect=full), close=Mock(side_effect=full)))
     with pytest.raises(OSError, match="No space left"), writer:
         writer.add(pixels())
@@ -266,7 +266,7 @@ def test_any_numpy_opens_the_images(tmp_path: Path) -> None:
     assert np.array_equal(np.load(tmp_path / "set" / "images.npy"), pixels())
 
 
-def test_what_a_killed_packer_left_is_cleared_and_one_at_work_is_left_alone(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_packer_are_removed_and_a_running_packer_is_left_alone(tmp_path: Path) -> None:
     with PackWriter(tmp_path / "set", SMALL) as writer:
         writer.add(pixels())
         (at_work,) = tmp_path.iterdir()
@@ -281,7 +281,7 @@ def test_what_a_killed_packer_left_is_cleared_and_one_at_work_is_left_alone(tmp_
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_a_pack_that_cannot_take_its_place_leaves_the_one_before(
+def test_a_pack_that_cannot_be_moved_into_place_leaves_the_older_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     info, replace = written(tmp_path / "set"), os.replace
@@ -298,7 +298,7 @@ def test_a_pack_that_cannot_take_its_place_leaves_the_one_before(
     assert os.listdir(tmp_path) == ["set"]
 
 
-def test_what_was_left_while_another_packed_is_cleared_at_its_end(tmp_path: Path) -> None:
+def test_leftovers_from_the_time_of_a_packing_are_removed_at_its_end(tmp_path: Path) -> None:
     dead = tmp_path / ".set.packing-dead"
     with PackWriter(tmp_path / "set", SMALL) as writer:
         dead.mkdir()
@@ -331,7 +331,7 @@ def test_a_run_keeps_its_pack_when_another_takes_its_place(tmp_path: Path) -> No
     assert open_pack(tmp_path / "set", verify=True).info == info
 
 
-def test_where_there_are_no_hard_links_no_pack_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_hard_links_no_pack_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*_: object) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 

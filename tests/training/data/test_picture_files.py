@@ -1,4 +1,4 @@
-"""Pictures in folders and zips become a pack; what cannot be read is named, and costs itself alone."""
+"""Pictures in folders and zips become a pack; a file that cannot be read is named and left out."""
 
 import io
 import json
@@ -86,7 +86,7 @@ def test_links_in_a_folder_are_followed_and_loops_are_not(tmp_path: Path) -> Non
     assert packed(source, tmp_path).info.num_images == 2
 
 
-def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     for data in (b"", b"PK\x03\x04 and then nothing", picture(1), b"PK\x05\x06" + b"\xff" * 18):
         path.write_bytes(data)
@@ -108,7 +108,7 @@ def two_pictures() -> bytearray:
     return bytearray(stream.getvalue())
 
 
-def test_a_damaged_entry_costs_itself_alone_however_it_is_compressed(tmp_path: Path) -> None:
+def test_a_damaged_entry_is_left_out_alone_however_it_is_compressed(tmp_path: Path) -> None:
     path, data = tmp_path / "a.zip", two_pictures()
     at = data.index(b"broken.png") + len(b"broken.png") + 9  # behind LZMA's own heading
     data[at : at + 20] = b"\xff" * 20
@@ -117,14 +117,14 @@ def test_a_damaged_entry_costs_itself_alone_however_it_is_compressed(tmp_path: P
     assert (pack.info.num_images, [r.file for r in read_rejected(pack.folder)]) == (1, ["broken.png"])
 
 
-def test_a_zip_of_a_version_that_is_not_known_yet_is_refused(tmp_path: Path) -> None:
+def test_a_zip_of_an_unknown_version_is_refused(tmp_path: Path) -> None:
     path, data = tmp_path / "a.zip", two_pictures()
     data[data.index(b"PK\1\2") + 6] = 99  # the version that reading it needs: 9.9
     path.write_bytes(data)
     assert code_of(ZipFile(path), tmp_path) == "not_a_zip"
 
 
-def test_a_name_that_is_said_to_be_utf_8_and_is_not_is_no_zip(tmp_path: Path) -> None:
+def test_a_zip_with_a_name_that_is_not_utf_8_as_declared_is_refused(tmp_path: Path) -> None:
     path, data = tmp_path / "a.zip", two_pictures().replace(b"fine.png", b"f\xffne.png")
     for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         data[data.rindex(mark) + flags + 1] |= 0x08  # the name is UTF-8
@@ -133,7 +133,7 @@ def test_a_name_that_is_said_to_be_utf_8_and_is_not_is_no_zip(tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_of_a_zip_that_no_folder_could_have(tmp_path: Path) -> None:
+def test_zip_names_that_no_folder_could_have_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
         for i, name in enumerate(("twice.png", "twice.png", "a:b.png", "C:/boot.png")):
@@ -165,7 +165,7 @@ def test_a_link_that_leads_nowhere_and_a_name_of_any_bytes_are_reported(tmp_path
     assert {json.loads(line)["file"] for line in lines} == names
 
 
-def test_a_message_is_utf_8_whatever_a_file_is_called(tmp_path: Path) -> None:
+def test_a_message_is_utf_8_for_any_file_name(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     Path(os.fsdecode(bytes(folder) + b"/b\xff.png")).write_bytes(b"no picture")
@@ -175,7 +175,7 @@ def test_a_message_is_utf_8_whatever_a_file_is_called(tmp_path: Path) -> None:
         error.value.message.encode()
 
 
-def test_entries_that_lead_out_are_refused_and_nothing_is_written_there(tmp_path: Path) -> None:
+def test_entries_that_lead_out_of_a_zip_are_refused_and_nothing_is_written_there(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     names = ["../evil.png", "/tmp/evil.png", "a/../../evil.png", "C:\\evil.png", "..\\evil.png"]
@@ -196,11 +196,11 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
         archive.writestr("a.png", picture(1))
         archive.writestr("zeros.bmp", bytes(2**22))
         for entry in archive.infolist()[1:]:
-            entry.file_size = 2**31  # What the directory declares is what is judged.
+            entry.file_size = 2**31  # The check uses the sizes that the directory declares.
     assert code_of(ZipFile(path), tmp_path) == "zip_bomb"
 
 
-def test_an_entry_that_holds_more_than_it_declares_costs_itself_alone(tmp_path: Path) -> None:
+def test_an_entry_with_more_than_it_declares_is_left_out_alone(tmp_path: Path) -> None:
     path = tmp_path / "liar.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", picture(1))
@@ -216,8 +216,8 @@ def test_a_zip_of_too_many_entries_is_refused_by_its_directory(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("place", [0, 150, 199, None])
-def test_a_zip_that_only_packing_can_tell_passes(tmp_path: Path, place: int | None) -> None:
-    """Of two hundred files with a picture's suffix, one or none is a picture; only some are looked at."""
+def test_a_zip_that_may_contain_a_picture_passes(tmp_path: Path, place: int | None) -> None:
+    """One or none of two hundred files with a picture's suffix is a picture, and only some of them are read."""
     path, buffer = tmp_path / "a.zip", io.BytesIO()
     Image.new("L", (9, 8)).save(buffer, "PNG")
     with zipfile.ZipFile(path, "w") as archive:
@@ -227,7 +227,7 @@ def test_a_zip_that_only_packing_can_tell_passes(tmp_path: Path, place: int | No
 
 
 @pytest.mark.parametrize("name", ["a.jfif", "none", "linked/deep.png"])
-def test_a_folder_of_pictures_is_known_by_what_they_are(tmp_path: Path, name: str) -> None:
+def test_a_folder_of_pictures_is_recognised_by_their_content(tmp_path: Path, name: str) -> None:
     real = as_folder(tmp_path / "real", {name: picture(1, format="JPEG")}).path
     folder = tmp_path / "folder"
     folder.mkdir()

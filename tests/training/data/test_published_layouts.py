@@ -73,7 +73,7 @@ def test_celeba_with_its_official_split(tmp_path: Path, make: Make) -> None:
     assert np.array_equal(pack.images[0], first)
 
 
-def test_celeba_split_by_identity_shows_nobody_twice(tmp_path: Path) -> None:
+def test_celeba_split_by_identity_has_no_person_in_two_splits(tmp_path: Path) -> None:
     folder = as_folder(tmp_path, celeba()).path
     pack = packed(ImageFolder(folder, split="identity"), tmp_path)
     assert pack.split is not None
@@ -116,7 +116,7 @@ def test_broken_lists_are_refused(tmp_path: Path, text: bytes) -> None:
     assert code_of(as_folder(tmp_path, files), tmp_path) == "bad_labels"
 
 
-def test_a_layout_that_is_asked_for_must_be_there(tmp_path: Path) -> None:
+def test_a_requested_layout_must_be_there(tmp_path: Path) -> None:
     folder = as_folder(tmp_path, {"a.png": picture(1)}).path
     for layout in ("chairs3d", "celeba"):
         assert code_of(ImageFolder(folder, layout=layout), tmp_path) == "wrong_layout"

@@ -34,7 +34,7 @@ SCORES = {
 
 
 class FakeNetwork(VAE):
-    """A network that takes its code from the first pixels of a picture, and decodes to an even grey."""
+    """A network whose code is the first pixels of a picture, and which decodes to an even grey."""
 
     def __init__(self, latent_dim: int, log_variances: list[float]) -> None:
         nn.Module.__init__(self)
@@ -110,7 +110,7 @@ def test_a_factor_that_only_the_test_images_show_is_left_out(
     result = evaluate_model(network, make_pack(factors), device="cpu", metrics=["mig", "sap", "dci", "modularity"])
     assert result.factor_names == ["shape", "y"]
     assert all(score.value is not None for score in result.scores.values())
-    assert any("the images drawn to train on: x" in note for note in result.notes)
+    assert any("only one value in the training images: x" in note for note in result.notes)
 
 
 def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
@@ -125,10 +125,10 @@ def test_a_set_whose_factors_are_all_too_rare_has_no_scores(
     assert any("no scores" in note for note in result.notes)
 
 
-def test_of_several_images_a_combination_some_are_kept_for_the_test(
+def test_some_of_several_images_of_a_combination_are_reserved_for_the_test(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Labels that have nothing to do with the codes are guessed by chance, however often each image is drawn."""
+    """Labels that are independent of the codes are predicted at chance, however often each image is drawn."""
     monkeypatch.setattr(points, "NUM_TRAIN", 3_000)
     rng = np.random.default_rng(0)
     pack = make_pack(rng.integers(0, 2, (300, 1)))
@@ -144,7 +144,7 @@ def test_of_several_images_a_combination_some_are_kept_for_the_test(
     assert not any("also trained on" in note for note in result.notes)
 
 
-def test_of_a_small_grid_it_is_said_that_the_test_images_were_trained_on(
+def test_a_note_says_that_test_images_of_a_small_grid_were_trained_on(
     make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(points, "NUM_TRAIN", 300)
@@ -170,7 +170,7 @@ def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack
     assert result.scores.keys() == SCORES
     for name, score in result.scores.items():
         assert score.value is not None, name
-        # A linear machine on one number cannot tell several ordered classes apart: SAP is below 1 by definition.
+        # A linear machine on one number cannot separate several ordered classes, so SAP is below 1 by definition.
         assert score.value > (0.3 if name == "sap" else 0.8), name
         if name not in ("dci_disentanglement", "dci_completeness"):
             assert score.interval is not None
@@ -188,7 +188,7 @@ def test_the_result_is_plain_json(make_pack: Callable[..., Pack], network: FakeN
     assert data["kl_per_dimension"] == result.kl_per_dimension
 
 
-def test_the_same_seed_gives_the_same_scores_whatever_else_is_asked(
+def test_the_same_seed_gives_the_same_scores_whatever_else_is_requested(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
     pack, few = make_pack(many_rows()), ("sap", "beta_vae")
@@ -215,9 +215,7 @@ def test_losses_and_active_dimensions_have_their_closed_forms(
     assert (result.loss_images, result.num_loss_images) == ("sample", 60)
 
 
-def test_losses_are_of_the_validation_split_where_there_is_one(
-    make_pack: Callable[..., Pack], network: FakeNetwork
-) -> None:
+def test_losses_use_the_validation_split_if_there_is_one(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
     factors = grid_factors()
     split = (np.arange(len(factors)) % 3).astype(np.uint8)
     pack = make_pack(factors, labelled=False, split=split)
@@ -228,7 +226,7 @@ def test_losses_are_of_the_validation_split_where_there_is_one(
     assert (given.loss_images, given.num_loss_images) == ("given", 7)
 
 
-def test_a_set_that_is_no_grid_is_scored_on_its_own_rows_and_says_so(
+def test_a_set_without_a_full_grid_is_scored_on_its_own_rows_with_a_note(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
     result = evaluate_model(network, make_pack(many_rows()), device="cpu", metrics=METRICS[:-1])
@@ -258,7 +256,7 @@ def test_a_value_that_few_images_show_leaves_the_intervention_scores_undefined(
     assert "fewer than 64" in result.scores["factor_vae"].note
 
 
-def test_scores_that_compare_factors_or_dimensions_say_when_there_is_one_only(
+def test_scores_that_compare_factors_or_dimensions_are_undefined_for_a_single_one(
     make_pack: Callable[..., Pack],
 ) -> None:
     pack = make_pack(np.column_stack([np.arange(300) % 3, np.zeros(300, dtype=np.int64)]))
@@ -270,7 +268,9 @@ def test_scores_that_compare_factors_or_dimensions_say_when_there_is_one_only(
     assert any("x" in note and "one value" in note for note in result.notes)
 
 
-def test_every_image_is_encoded_once_and_progress_is_told(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
+def test_every_image_is_encoded_once_and_progress_is_reported(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
     pack, seen = make_pack(np.repeat(grid_factors(), 10, axis=0)), []
     evaluate_model(
         network,
@@ -329,13 +329,13 @@ def test_encoding_in_batches_equals_encoding_at_once(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(encode_images(torch_network, images, rows, device="cpu"), expected[rows], atol=1e-5)
 
 
-def test_dependence_is_none_for_independent_factors_and_whole_for_copies() -> None:
+def test_dependence_is_zero_for_independent_factors_and_one_for_copies() -> None:
     factors = np.random.default_rng(0).integers([5, 30], size=(2_000, 2))
     assert dependence(factors) < 0.01
     assert dependence(factors[:, [1, 1]]) > 0.9
 
 
-def test_networks_agree_with_a_copy_that_is_turned_about_and_not_with_one_that_reads_nothing(
+def test_networks_agree_with_a_permuted_copy_and_not_with_one_that_ignores_its_input(
     make_pack: Callable[..., Pack], network: FakeNetwork
 ) -> None:
     class Turned(FakeNetwork):

@@ -26,7 +26,7 @@ def identity(factors: Factors) -> Codes:
 
 
 def mixed(factors: Factors, num_dimensions: int, seed: int = 0, dtype: type = np.float32) -> Codes:
-    """Returns noisy codes that know something of every factor."""
+    """Returns noisy codes that carry information about every factor."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(size=(factors.shape[1], num_dimensions)) / factors.max(0)[:, None]
     codes: Codes = (factors @ weights + rng.normal(size=(len(factors), num_dimensions)) * 0.3).astype(dtype)
@@ -152,7 +152,7 @@ def test_sap_follows_the_published_recipe() -> None:
     assert metrics.sap(codes, factors, test_codes, test_factors) == pytest.approx(expected, abs=1e-12)
 
 
-def test_sap_of_codes_that_cannot_be_told_apart_is_zero() -> None:
+def test_sap_of_indistinguishable_codes_is_zero() -> None:
     factors = draw_factors([3, 4], 300)
     assert metrics.sap(np.zeros((300, 4)), factors, np.zeros((300, 4)), factors) == 0
     twice = np.hstack([identity(factors)] * 2)
@@ -221,20 +221,20 @@ def test_intervention_scores_of_the_identity_are_high() -> None:
     assert metrics.beta_vae_score(samples, np.random.default_rng(0), **SMALL) > 0.95
 
 
-def test_intervention_scores_of_noise_are_chance() -> None:
+def test_intervention_scores_of_noise_are_at_chance() -> None:
     samples = IndependentFactors(lambda factors, rng: rng.normal(size=(len(factors), 6)), [4, 4, 4, 4])
     assert metrics.factor_vae_score(samples, np.random.default_rng(0), **SMALL) == pytest.approx(0.25, abs=0.06)
     assert metrics.beta_vae_score(samples, np.random.default_rng(0), **SMALL) == pytest.approx(0.25, abs=0.06)
 
 
-def test_factor_vae_score_without_a_live_dimension_is_zero() -> None:
+def test_factor_vae_score_without_an_active_dimension_is_zero() -> None:
     samples = IndependentFactors(lambda factors, _: identity(factors) * 1e-3, TEN_FACTORS)
     assert metrics.factor_vae_score(samples, np.random.default_rng(0), **SMALL) == 0
 
 
 def test_factor_vae_score_ignores_dead_dimensions() -> None:
     def codes_of(factors: Factors, rng: np.random.Generator) -> Codes:
-        # The dead dimension has no variance left in any group: kept, it would win every vote.
+        # The inactive dimension has no variance in any group and would win every vote.
         return np.column_stack([np.full(len(factors), 0.3), identity(factors)])
 
     samples = IndependentFactors(codes_of, [5, 5, 5])
@@ -280,7 +280,7 @@ def test_a_grid_is_found_in_any_order_and_answers_with_the_right_rows() -> None:
     assert full_grid(codes, factors, [3, 4, 6]) is None
 
 
-def test_a_cell_with_several_images_gives_each_of_them() -> None:
+def test_every_image_of_a_cell_is_drawn() -> None:
     factors = np.repeat([[0, 0], [0, 1], [1, 0], [1, 1]], 3, axis=0)
     grid = full_grid(np.arange(12.0)[:, None], factors, [2, 2])
     assert grid is not None
@@ -293,7 +293,7 @@ def test_a_cell_with_several_images_gives_each_of_them() -> None:
 
 
 @pytest.mark.parametrize("similarity", ["lasso", "spearman"])
-def test_udr_of_the_same_code_turned_about_is_high(similarity: str) -> None:
+def test_udr_of_the_same_code_permuted_is_high(similarity: str) -> None:
     rng = np.random.default_rng(0)
     codes = rng.normal(size=(1_000, 6))
     other = codes[:, rng.permutation(6)] * [1, -1, 1, -1, 2, 3]
@@ -310,7 +310,7 @@ def test_udr_of_unrelated_codes_is_low(similarity: str) -> None:
     assert (np.diag(scores.pairwise) == 0).all()
 
 
-def test_udr_leaves_uninformative_dimensions_out() -> None:
+def test_udr_ignores_uninformative_dimensions() -> None:
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(1_000, 1))
     codes = [np.hstack([shared, rng.normal(size=(1_000, 9))]) for _ in range(2)]
@@ -345,7 +345,7 @@ def test_the_interval_of_an_accuracy_is_that_of_a_proportion() -> None:
     assert high == pytest.approx(0.75 + half, rel=0.003)
 
 
-def test_the_interval_of_an_information_score_holds_the_score() -> None:
+def test_the_interval_of_an_information_score_contains_the_score() -> None:
     factors = draw_factors([3, 6, 8], 600)
     codes = mixed(factors, 4)
     for score in (metrics.mig_of_counts(codes, factors), metrics.modularity_of_counts(codes, factors)):
@@ -364,10 +364,10 @@ def test_counting_every_point_twice_changes_nothing() -> None:
     assert metrics.sap_of_hits(hits, twice) == pytest.approx(metrics.sap_of_hits(hits))
 
 
-# What is refused
+# Refused points
 
 
-def test_points_that_cannot_be_scored_are_refused_in_words() -> None:
+def test_points_that_cannot_be_scored_are_refused_with_a_reason() -> None:
     factors = draw_factors([3, 4], 50)
     codes, constant = mixed(factors, 3), np.column_stack([factors[:, 0], np.zeros(50, dtype=np.int64)])
     with pytest.raises(ValueError, match="dimensions"):

@@ -1,4 +1,4 @@
-"""The controlled objective steers β so that the KL follows C."""
+"""The controlled objective adjusts β so that the KL follows C."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from training.objectives.schedules import LEAST_BETA, steered_beta
 
 
 @given(beta=st.floats(1e-4, 1e6), kl=st.floats(0, 1e6), capacity=st.floats(0, 1e4), least=st.floats(0, 100))
-def test_a_steered_beta_rises_above_its_capacity_and_falls_below_it(
+def test_a_controlled_beta_rises_above_its_capacity_and_falls_below_it(
     beta: float, kl: float, capacity: float, least: float
 ) -> None:
     found = steered_beta(beta, kl, capacity, gain=0.05, least=least)
@@ -28,7 +28,7 @@ def test_a_steered_beta_rises_above_its_capacity_and_falls_below_it(
         assert found <= beta * (1 + 1e-12)
 
 
-def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Path) -> None:
+def test_the_controlled_beta_brings_the_kl_to_its_capacity(pack: Pack, tmp_path: Path) -> None:
     config = SMALL.replace(
         restart_fraction=0.0,
         beta_least=0.0,
@@ -48,7 +48,7 @@ def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Pat
     assert seen[-1].metrics["normalised_beta"] == pytest.approx(seen[-1].metrics["beta"] * 4 / 32**2)
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.05)
-    # A least β makes C an upper bound; here the images pay for far less.
+    # A smallest β makes C an upper bound; these images reach far less.
     bounded = config.replace(beta_least=100.0)
     train(bounded, pack, run_folder=tmp_path / "bounded", on_progress=seen.append)
     assert seen[-1].metrics["beta"] == 100
@@ -57,7 +57,7 @@ def test_the_steered_beta_leads_the_kl_to_its_capacity(pack: Pack, tmp_path: Pat
     assert any("more KL would not lower the reconstruction loss enough" in text for text in warnings)
 
 
-def test_c_is_at_its_end_after_a_restart_where_beta_is_steered() -> None:
+def test_c_is_at_its_end_after_a_restart_with_a_controlled_beta() -> None:
     config = with_lengths_in_steps(SMALL.replace(num_steps=100, restart_fraction=0.2), 10)
     objective, plain = config.objective, config.replace(objective="capacity").objective
     assert isinstance(objective, Controlled)

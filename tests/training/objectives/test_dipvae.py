@@ -29,7 +29,7 @@ def penalty_by_numpy(covariance: NDArray[np.float64], off_diagonal: float, diago
 
 
 def penalty_of(objective: DIPVAE1, mean: torch.Tensor, log_variance: torch.Tensor) -> float:
-    """Returns what the objective adds to reconstruction + KL."""
+    """Returns the penalty that the objective adds to reconstruction + KL."""
     losses = step_losses(mean, log_variance)
     return (objective.begin(run_facts(mean.shape[1])).loss(losses) - losses.kl).item()
 

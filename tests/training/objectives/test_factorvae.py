@@ -46,7 +46,7 @@ def test_a_permutation_breaks_the_joint_of_the_dimensions() -> None:
     permuted = permute_dimensions(latents, seed=3, step=9)
     assert np.corrcoef(latents.numpy(), rowvar=False)[0, 1] > 0.85
     assert abs(np.corrcoef(permuted.numpy(), rowvar=False)[0, 1]) < 0.05
-    # Every dimension is permuted, and each by an order of its own.
+    # Every dimension is permuted in its own order.
     same = torch.arange(64.0)[:, None].expand(64, 3)
     orders = permute_dimensions(same, seed=0, step=0)
     assert not any(torch.equal(orders[:, k], same[:, k]) for k in range(3))
@@ -64,7 +64,7 @@ def test_a_permutation_is_a_function_of_seed_and_step() -> None:
     assert not torch.equal(permute_dimensions(latents, seed=4, step=9), permuted)
 
 
-def test_the_discriminator_has_the_shape_that_is_asked_for() -> None:
+def test_the_discriminator_has_the_configured_shape() -> None:
     layers = list(make_discriminator(10, 1000, 6))
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in linear] == [
@@ -85,7 +85,7 @@ def test_the_discriminators_loss_is_half_of_each_cross_entropy() -> None:
     torch.testing.assert_close(loss, joint / 2 + product / 2)
 
 
-def test_a_discriminator_that_knows_nothing_has_a_loss_of_log_2_and_no_correlation() -> None:
+def test_an_uninformed_discriminator_has_a_loss_of_log_2_and_no_correlation() -> None:
     discriminator = a_discriminator()
     for parameter in discriminator.parameters():
         nn.init.zeros_(parameter)
@@ -101,13 +101,13 @@ def test_total_correlation_is_the_mean_difference_of_the_logits() -> None:
     torch.testing.assert_close(total_correlation(discriminator, latents), expected)
 
 
-def test_total_correlation_sends_its_gradient_to_the_latents_alone() -> None:
+def test_total_correlation_has_a_gradient_only_for_the_latents() -> None:
     discriminator, latents = a_discriminator(), correlated(50, 0.9, seed=1).requires_grad_()
     total_correlation(discriminator, latents).backward()  # type: ignore[no-untyped-call]
     assert latents.grad is not None
     assert latents.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in discriminator.parameters())
-    # The gradient is that of the same weights, were they part of the graph.
+    # The gradient equals that of the same weights as part of the graph.
     again = latents.detach().clone().requires_grad_()
     logits = discriminator(again)
     (logits[:, 0] - logits[:, 1]).mean().backward()

@@ -54,7 +54,7 @@ def a_value_of(setting: str) -> object:
 
 @pytest.mark.parametrize("setting", EVERY)
 @pytest.mark.parametrize("name", OWN)
-def test_an_objective_accepts_its_own_settings_alone(name: str, setting: str) -> None:
+def test_an_objective_accepts_only_its_own_settings(name: str, setting: str) -> None:
     value = 1.0 if setting.startswith("lambda") else a_value_of(setting)
     if setting in OWN[name]:
         config = TrainingConfig(objective=name, **{setting: value})
@@ -68,7 +68,7 @@ def test_an_objective_accepts_its_own_settings_alone(name: str, setting: str) ->
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_stored_config_holds_the_settings_of_its_objective_alone(name: str) -> None:
+def test_a_stored_config_has_only_the_settings_of_its_objective(name: str) -> None:
     config = TrainingConfig(objective=name)
     stored = config_to_json(config)
     assert set(stored) == COMMON | OWN[name]

@@ -19,7 +19,7 @@ def test_capacity_is_a_straight_line_and_then_stays() -> None:
     assert linear_ramp(50, 20, 10, 100) == 15
 
 
-def test_an_open_ramp_takes_half_of_the_run_and_at_most_the_papers() -> None:
+def test_a_ramp_without_a_length_takes_half_of_the_run_and_at_most_the_papers_length() -> None:
     for num_steps, capacity_steps in ((1_000, 500), (1_000_000, 100_000)):
         objective = with_lengths_in_steps(TrainingConfig(num_steps=num_steps), 10).objective
         assert isinstance(objective, CapacityRamp)
@@ -43,7 +43,7 @@ def test_the_kl_of_the_capacity_objective_sits_at_its_capacity(pack: Pack, tmp_p
     result = train(config, pack, run_folder=tmp_path, on_progress=seen.append)
     assert seen[-1].metrics["capacity"] == 5.0
     assert seen[-1].metrics["kl"] == pytest.approx(5.0, rel=0.02)
-    # The weights have come to rest there, beside the mean over the last steps.
+    # Both the final weights and the mean over the last steps are there.
     assert result.info is not None
     assert sum(result.info.kl_per_dimension) == pytest.approx(5.0, rel=0.02)
 

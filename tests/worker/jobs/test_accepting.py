@@ -23,7 +23,7 @@ def test_a_message_is_sent_for_every_job_that_begins_to_wait(make_job_store: Mak
     assert sent == [job_id] * 3
 
 
-def test_a_job_is_accepted_though_its_message_cannot_be_sent(make_job_store: Make) -> None:
+def test_a_job_is_accepted_even_if_its_message_cannot_be_sent(make_job_store: Make) -> None:
     def send(job: Job) -> None:
         raise OSError("no broker")
 

@@ -1,4 +1,4 @@
-"""A state machine that makes any calls of the job store in any order."""
+"""A state machine that calls the job store in any order."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ from worker.jobs.store import JobStore
 
 
 class AnyCalls(RuleBasedStateMachine):
-    """Every call either is refused or does what was asked; at most one claim can commit; fences only grow."""
+    """Every call succeeds or is refused, at most one claim can commit, and fences only grow."""
 
     store: JobStore
 
@@ -74,7 +74,7 @@ class AnyCalls(RuleBasedStateMachine):
     @precondition(lambda self: self.status in HELD)
     @rule()
     def lease_runs_out(self) -> None:
-        # Progress between losses, so that they do not add up to a failure.
+        # Progress between losses keeps them from adding up to a failure.
         self.store.redis.hset(f"betavae:job:{self.job_id}", "losses", 0)
         run_out(self.store, self.job_id)
         self.store.expire_leases()

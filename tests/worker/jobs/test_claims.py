@@ -47,7 +47,9 @@ def test_a_holder_whose_lease_ran_out_commits_nothing(job_store: JobStore, commi
 @pytest.mark.parametrize(
     ("status", "then"), [("running", "queued"), ("pausing", "paused"), ("cancelling", "cancelled")]
 )
-def test_a_lease_that_runs_out_leads_where_the_holder_was_going(job_store: JobStore, status: str, then: str) -> None:
+def test_an_expired_lease_leads_to_the_state_that_the_holder_was_moving_to(
+    job_store: JobStore, status: str, then: str
+) -> None:
     job_id, _ = bring_to(job_store, status)
     assert job_store.expire_leases() == []
     run_out(job_store, job_id)
@@ -78,7 +80,7 @@ def test_a_job_that_kills_its_workers_fails_in_the_end(job_store: JobStore) -> N
     assert job_store.retry(job_id).status == "queued"
 
 
-def test_a_job_that_gets_on_may_lose_any_number_of_workers(job_store: JobStore) -> None:
+def test_a_job_with_progress_may_lose_any_number_of_workers(job_store: JobStore) -> None:
     job_id, _ = bring_to(job_store, "queued")
     for step in range(12):
         claim = job_store.claim(job_id, "worker")
@@ -91,7 +93,7 @@ def test_a_job_that_gets_on_may_lose_any_number_of_workers(job_store: JobStore) 
 
 @pytest.mark.parametrize(("action", "then"), [("pause", "paused"), ("cancel", "cancelled")])
 @pytest.mark.parametrize("end", ["succeed", "hand_back"])
-def test_a_pause_or_cancel_requested_meanwhile_decides_how_work_ends(
+def test_a_pause_or_cancel_during_the_work_decides_its_end(
     job_store: JobStore, action: str, then: str, end: str
 ) -> None:
     job_id, claim = bring_to(job_store, "running")

@@ -1,4 +1,4 @@
-"""What survives a wiped Redis."""
+"""Jobs survive a wiped Redis."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def test_a_wiped_redis_loses_nothing_that_was_accepted(job_store: JobStore, stat
     assert {f: getattr(after, f) for f in same} == {f: getattr(before, f) for f in same}
     if status in HELD:
         assert claim is not None
-        claim.progress({"step": 7})  # Its holder goes on as if nothing had been.
+        claim.progress({"step": 7})  # Its holder goes on unchanged.
         assert job_store.get(job_id).progress["step"] == 7
     elif status == "queued":
         again = job_store.claim(job_id, "worker")
@@ -44,7 +44,7 @@ def test_a_holder_may_end_its_job_right_after_a_wipe(job_store: JobStore) -> Non
 
 
 @pytest.mark.parametrize("commit", COMMITS)
-def test_a_holder_goes_on_though_another_thread_restored_its_job(
+def test_a_holder_goes_on_after_another_thread_restored_its_job(
     job_store: JobStore, commit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread that renews a claim may restore the job between the other's refused commit and its look."""
@@ -84,8 +84,8 @@ def test_the_fence_is_above_every_checkpoint_that_is_there(job_store: JobStore, 
     assert claim.fence > 41
 
 
-def test_a_redis_that_went_back_in_time_catches_up(job_store: JobStore) -> None:
-    """The append-only file may lack the last second: here the claim, and what came after it."""
+def test_a_redis_that_lost_its_last_second_catches_up(job_store: JobStore) -> None:
+    """The append-only file may lack the last second, which here is the claim and everything after it."""
     job_id, _ = bring_to(job_store, "queued")
     old = job_store.redis.hgetall(f"betavae:job:{job_id}")
     first = job_store.claim(job_id, "first")
@@ -107,7 +107,7 @@ def test_a_deleted_job_stays_deleted_while_its_files_go(job_store: JobStore, sto
         job_store.get(job_id)
 
 
-def test_damaged_files_cost_only_their_own_job(job_store: JobStore, storage: LocalStorage) -> None:
+def test_damaged_files_affect_only_their_own_job(job_store: JobStore, storage: LocalStorage) -> None:
     good = job_store.create("train", {"a": 1}).id
     bad = job_store.create("train", {"a": 2}).id
     storage.write_bytes(f"jobs/{bad}/job.json", b"{ not json")

@@ -1,4 +1,4 @@
-"""The sweeper: what died half-way is put right, once, by one sweeper at a time."""
+"""The sweeper repairs interrupted work once, by one sweeper at a time."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Make = Callable[..., JobStore]
 
 @pytest.fixture(autouse=True)
 def _long_running_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that has been up for longer than any lease, whatever the test's own is."""
+    """Reports an uptime that is longer than any lease."""
     server = sweeper._server
     monkeypatch.setattr(sweeper, "_server", lambda client: {**server(client), "uptime_in_seconds": 10_000})
 
@@ -31,16 +31,16 @@ def sent() -> list[str]:
 
 @pytest.fixture
 def store(make_job_store: Make, sent: list[str]) -> JobStore:
-    """A store that notes the wake-ups that it sends."""
+    """A store that records the wake-ups that it sends."""
     return make_job_store(send=lambda job: sent.append(job.id))
 
 
 def age(store: JobStore, job_id: str, status: str, seconds: float = 1e6) -> None:
-    """Makes a job be in its state for longer."""
+    """Makes a job appear to have been in its state for longer."""
     store.redis.zincrby(f"betavae:status:{status}", -seconds * 1000, job_id)
 
 
-def test_a_dead_workers_job_goes_back_with_a_message(store: JobStore, sent: list[str]) -> None:
+def test_a_dead_workers_job_is_requeued_with_a_message(store: JobStore, sent: list[str]) -> None:
     job_id = store.create("train", {}).id
     store.claim(job_id, "worker")
     sent.clear()
@@ -139,7 +139,7 @@ def test_a_state_that_could_not_be_stored_is_stored_later(
     assert store.get(job_id).status == "cancelled"
 
 
-def test_old_traversal_jobs_and_orphaned_files_go(store: JobStore, storage: LocalStorage) -> None:
+def test_old_traversal_jobs_and_orphaned_files_are_removed(store: JobStore, storage: LocalStorage) -> None:
     ids = {kind: store.create(kind, {}).id for kind in ("train", "traversal")}
     fresh = store.create("traversal", {}).id
     for job_id in (*ids.values(), fresh):

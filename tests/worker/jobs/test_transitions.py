@@ -67,7 +67,7 @@ def test_only_a_finished_job_can_be_deleted(job_store: JobStore, storage: LocalS
         assert job_store.get(job_id).status == status
 
 
-def test_unknown_ids_are_unknown_whatever_they_look_like(job_store: JobStore) -> None:
+def test_ids_of_any_form_are_unknown_without_a_job(job_store: JobStore) -> None:
     for job_id in ("j-0", "../x", "", "a b", "x" * 500, "*"):
         with pytest.raises(UnknownJob):
             job_store.get(job_id)

@@ -1,4 +1,4 @@
-"""Captions: texts fit their places, and numbers tell values apart."""
+"""Captions: texts fit their places, and numbers distinguish values."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +36,7 @@ def test_ticks_tell_values_apart(values: list[float]) -> None:
         assert len({texts[values.index(max(values))], texts[values.index(min(values))]}) == 2
 
 
-def test_numbers_read_well() -> None:
+def test_numbers_have_their_usual_form() -> None:
     assert ticks([-3.0, 0.0, 3.0]) == ["-3", "0", "3"]
     assert ticks([-3.0, -2.4, -1e-12, 3.0]) == ["-3.0", "-2.4", "0.0", "3.0"]
     assert [signed(v) for v in (1.2, -0.001, -0.35)] == ["+1.20", "0.00", "-0.35"]

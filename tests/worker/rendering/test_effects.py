@@ -1,4 +1,4 @@
-"""Effects say what is drawn: frames with a known change get the words for it."""
+"""Effects: frames with a known change get the label for it."""
 
 from collections.abc import Callable
 
@@ -62,13 +62,13 @@ MOVES: dict[str, Callable[[float, int], Picture]] = {
 
 
 @pytest.mark.parametrize("label", MOVES)
-def test_an_object_on_an_even_ground(label: str) -> None:
+def test_the_effects_on_an_object_are_named(label: str) -> None:
     effect = describe_frames(frames(MOVES[label]))
     assert effect.label.split(", ")[0] == label
     assert 0.25 <= effect.strength < 1
 
 
-def test_the_ground_itself() -> None:
+def test_the_effects_on_the_background_are_named() -> None:
     ground = frames(lambda t, n: np.maximum(disc(*base(n)), np.float32(0.4 + 0.2 * t)))
     assert describe_frames(ground).label == "background lighter"
 
@@ -105,11 +105,11 @@ PHOTOGRAPHS: dict[str, Callable[[float, int], Picture]] = {
 
 
 @pytest.mark.parametrize("label", PHOTOGRAPHS)
-def test_pictures_without_an_even_ground(label: str) -> None:
+def test_the_effects_on_uneven_pictures_are_named(label: str) -> None:
     assert label in describe_frames(frames(PHOTOGRAPHS[label])).label.split(", ")
 
 
-def test_paler_and_more_colourful() -> None:
+def test_a_change_of_saturation_is_named() -> None:
     grey = photograph(0).mean(-1, keepdims=True)
     colour = frames(lambda t, n: grey + np.float32(0.5 + 0.5 * t) * (photograph(0) - grey))
     assert describe_frames(colour).label.startswith("more colourful")
@@ -135,7 +135,7 @@ def test_colours_that_end_apart_have_no_name() -> None:
     assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
 
 
-def test_nothing_moves_nothing_is_said() -> None:
+def test_still_frames_have_an_empty_label() -> None:
     effect = describe_frames(frames(lambda t, n: disc(*base(n))))
     assert (effect.label, effect.strength, np.max(effect.heat_map)) == ("", 0.0, 0.0)
 

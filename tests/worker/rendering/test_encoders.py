@@ -1,4 +1,4 @@
-"""Encoders: what is read back is what was put in, in the order and for the time that was asked for."""
+"""Encoders: animations have the given frames in the requested order and time."""
 
 import io
 import zipfile
@@ -24,7 +24,7 @@ from worker.rendering.gif import encode_gif
 
 @pytest.mark.parametrize("encode", [encode_gif, encode_webp])
 @pytest.mark.parametrize("fps", [1, 15, 24, 50])
-def test_the_whole_lasts_as_long_as_was_asked_for(encode: Any, fps: float) -> None:
+def test_an_animation_lasts_as_long_as_requested(encode: Any, fps: float) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
     _, durations = read_frames(encode(frames, fps, "forward"))
     assert sum(durations) == pytest.approx(12 * 1000 / fps, abs=5)

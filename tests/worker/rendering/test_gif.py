@@ -1,4 +1,4 @@
-"""GIFs hold the frames that were put in, as exactly as 255 colours allow, and repeat for ever."""
+"""GIFs have the given frames, as exactly as 255 colours allow, and repeat for ever."""
 
 import io
 
@@ -54,7 +54,7 @@ def test_colour_gifs_are_as_good_as_median_cut_on_every_frame(noise: int) -> Non
     assert ours > psnr(np.stack(each), frames)
 
 
-def test_reserved_colours_do_not_fade() -> None:
+def test_reserved_colours_are_exact() -> None:
     frames = smooth_frames(4)
     frames[:, 5:7, 5:7] = 214, 68, 44
     shown, _ = read_frames(encode_gif(frames, 10, "forward", [(214, 68, 44)]))
@@ -65,12 +65,12 @@ def test_long_animations_keep_their_colours() -> None:
     frames = smooth_frames(17)
     shown, _ = read_frames(encode_gif(frames, 10, "forward"))
     assert len(shown) == 17
-    # The worst case: every frame has other colours, and the palette serves eight of them.
+    # In the worst case, every frame has other colours, and a palette serves eight frames.
     assert psnr(shown, frames) > psnr(_median_cut(frames), frames) - 2
 
 
 def _median_cut(frames: Pixels) -> Pixels:
-    """Quantises each frame to 256 colours of its own, as imageio and Pillow do."""
+    """Quantises each frame to 256 colours of its own, like imageio and Pillow."""
     images = [Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE).convert("RGB") for frame in frames]
     return np.stack([np.asarray(image) for image in images])
 

@@ -1,4 +1,4 @@
-"""Dimensions get the names of what they change and of the factor that they know most of."""
+"""Dimensions are named after their visible effect and the factor that they inform about most."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_each_dimension_finds_its_factor() -> None:
     assert by_chance is None
 
 
-def test_a_hundred_points_name_the_right_factor_too() -> None:
+def test_a_hundred_points_are_enough_to_find_the_factor() -> None:
     rng = np.random.default_rng(0)
     factors = rng.integers([3, 6, 40, 32], size=(100, 4))
     codes = np.stack([factors[:, 3] + rng.normal(0, 1, 100), *rng.normal(size=(3, 100))], axis=1)
@@ -49,7 +49,7 @@ def test_a_model_is_labelled_the_same_each_time_and_its_description_survives() -
     assert ModelInfo.from_json(labelled.to_json()) == labelled
 
 
-def test_a_persons_label_stays_and_a_measured_one_is_replaced() -> None:
+def test_a_label_of_a_person_stays_and_a_measured_one_is_replaced() -> None:
     network, info = make_info()
     labelled = label_model(network, info)
     measured = [{**effect, "label": "old"} for effect in labelled.dimension_effects]

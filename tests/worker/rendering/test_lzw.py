@@ -1,4 +1,4 @@
-"""GIFs are made by Pillow's private encoder where it works as it does today, and by its public writer elsewhere."""
+"""GIFs are made by Pillow's private encoder as long as it works, and by its public writer otherwise."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def forget_the_encoder() -> Iterator[None]:
 
 
 def _without_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Pillow's own modules keep theirs: its public writer needs it, under whatever name.
+    # Pillow's own modules keep their encoder, which its public writer needs.
     monkeypatch.setattr(lzw, "Image", SimpleNamespace(frombytes=Image.frombytes))
 
 
@@ -74,7 +74,7 @@ def test_the_installed_pillow_has_the_encoder_that_gifs_are_made_with() -> None:
     seed=st.integers(0, 99),
     data=st.data(),
 )
-def test_both_ways_give_the_same_bytes(shape: tuple[int, int], levels: int, seed: int, data: st.DataObject) -> None:
+def test_both_encoders_give_the_same_bytes(shape: tuple[int, int], levels: int, seed: int, data: st.DataObject) -> None:
     film = Image.fromarray(np.random.default_rng(seed).integers(0, levels, shape, dtype=np.uint8))
     top = data.draw(st.integers(0, shape[0] - 1))
     height = data.draw(st.integers(1, shape[0] - top))
@@ -83,7 +83,7 @@ def test_both_ways_give_the_same_bytes(shape: tuple[int, int], levels: int, seed
 
 @changed
 @pytest.mark.parametrize("channels", [1, 3])
-def test_without_the_encoder_gifs_are_the_same(
+def test_without_the_private_encoder_gifs_are_the_same(
     change: Callable[[pytest.MonkeyPatch], None],
     channels: int,
     monkeypatch: pytest.MonkeyPatch,
@@ -103,7 +103,7 @@ def test_without_the_encoder_gifs_are_the_same(
     assert len(shown) == len(play_order(13, "pingpong"))
 
 
-def test_without_the_encoder_grey_frames_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_private_encoder_grey_frames_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = np.random.default_rng(0).integers(0, 255, (4, 9, 11, 1), dtype=np.uint8)
     _without_encoder(monkeypatch)
     shown, durations = read_frames(encode_gif(frames, 10, "forward"))

@@ -19,7 +19,7 @@ def test_kmeans_never_makes_a_palette_worse_by_much(seed: int, num: int, colors:
         chosen = candidate[nearest_colors(pixels, candidate)].astype(float)
         return float(((chosen - pixels) ** 2).sum(1).mean())
 
-    # The histogram's cells are 8 levels wide: below that error the rounds cannot tell better from worse.
+    # The histogram's cells are 8 levels wide, so the rounds cannot compare palettes below that error.
     assert error(refine_palette(pixels, palette)) <= error(palette) * 1.1 + 16
 
 
@@ -28,7 +28,7 @@ def test_nearest_colors_are_nearest_up_to_the_cells_width() -> None:
     pixels, palette = (generator.integers(0, 256, (n, 3), dtype=np.uint8) for n in (4000, 100))
     distance = np.linalg.norm(pixels[:, None].astype(float) - palette, axis=2)
     found = distance[np.arange(len(pixels)), nearest_colors(pixels, palette)]
-    # A cell is 8 levels wide, so that a pixel and the one that speaks for it differ by at most 7 in each channel.
+    # A cell is 8 levels wide, so a pixel differs by at most 7 in each channel from the pixel that represents it.
     assert (found - distance.min(1)).max() <= 2 * np.sqrt(3) * 7
 
 

@@ -1,4 +1,4 @@
-"""Sheets: nothing is cut off or painted over, and rows stand in the order that was asked for."""
+"""Sheets: nothing is cut off or painted over, and rows have the requested order."""
 
 from typing import Any
 
@@ -95,8 +95,8 @@ def _times_inside(picture: Pixels, tile: Pixels) -> int:
 
 
 @pytest.mark.parametrize(("order", "rows"), [("auto", [1, 2, 0]), ("kl", [0, 1, 2]), ("index", [0, 1, 2])])
-def test_the_still_sheet_is_sorted_by_kl_unless_another_order_is_asked_for(order: str, rows: list[int]) -> None:
-    # The strips of order=kl come sorted already: the sheet leaves them as they are.
+def test_the_still_sheet_is_sorted_by_kl_unless_another_order_is_requested(order: str, rows: list[int]) -> None:
+    # The strips of order=kl are sorted already, and the sheet keeps their order.
     rendered = _rendered(kl=[0.1, 3.0, 1.0], order=order)
     still = still_sheet(rendered, captions=False)
     tops = {}

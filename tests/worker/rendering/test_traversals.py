@@ -1,4 +1,4 @@
-"""Traversals: what a request may ask, where its frames lie, and that the same request gives the same bytes."""
+"""Traversals: valid requests, the positions of frames, and equal bytes for equal requests."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ LATENT_DIM = 4
 
 
 def _model(num_channels: int = 1, **info: Any) -> LoadedModel:
-    """A small network of random weights, large enough that its latents move its pictures."""
+    """Returns a small network whose random weights are large enough that its latents move its pictures."""
     config = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=LATENT_DIM)
     network = VAE(config)
     generator = torch.Generator().manual_seed(7)
@@ -106,7 +106,7 @@ def test_only_the_named_dimension_moves_and_both_ends_are_there(form: dict[str, 
         latents = np.repeat(mean[None], form["steps"], 0)
         latents[:, k] = strip.values
         expected = FrameDecoder(model.network).frames(latents).astype(int)
-        # One level of 255: the decoder rounds differently in batches of another size.
+        # The decoder rounds differently in batches of another size, by at most one level of 255.
         assert np.abs(strip.frames.astype(int) - expected).max() <= 1
 
 
@@ -168,7 +168,7 @@ def test_order_and_choice_follow_the_kl() -> None:
     assert order(dimensions="3,0") == [0, 3]
 
 
-def test_a_model_without_kls_is_judged_by_the_image() -> None:
+def test_a_model_without_kls_takes_those_of_the_image() -> None:
     model = _model(kl_per_dimension=[])
     request = resolve_request(parse_request({"order": "kl", "steps": 2}), model.info, 1)
     rendered = render_traversal(model, [_image()], request)
@@ -269,7 +269,7 @@ def _identity(model: LoadedModel = MODELS[1], image: Pixels | None = None, **for
     return traversal_id(request, model.info, [_image() if image is None else image])
 
 
-def test_equal_requests_have_one_id_and_different_ones_have_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_equal_requests_have_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
     other_pixel = _image()
     other_pixel[0, 0, 0] ^= 1
     base = _identity()
@@ -321,7 +321,7 @@ def test_equal_requests_have_one_id_and_different_ones_have_not(monkeypatch: pyt
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_by_name(form: dict[str, Any], images: int, field: str) -> None:
+def test_an_impossible_request_is_refused_by_its_field(form: dict[str, Any], images: int, field: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         resolve_request(parse_request(form), MODELS[1].info, images)
     assert refusal.value.field == field
@@ -340,7 +340,7 @@ def test_a_model_without_an_aggregate_posterior_refuses_its_ranges(form: dict[st
     latent_dim=st.sampled_from([1, 10, 32, 256]),
     image_size=st.sampled_from([32, 64, 128]),
 )
-def test_whatever_is_accepted_is_bounded(steps: int, scale: int, latent_dim: int, image_size: int) -> None:
+def test_every_accepted_request_has_a_bounded_cost(steps: int, scale: int, latent_dim: int, image_size: int) -> None:
     network = NetworkConfig(image_size=image_size, num_channels=3, latent_dim=latent_dim)
     info = ModelInfo(name="any", network=network, preprocessing=Preprocessing())
     try:
@@ -402,7 +402,7 @@ def test_a_job_leaves_its_files_and_uses_a_warm_model(tmp_path: Path) -> None:
     assert set(result["files"]) | {"result.json", "request.json", "input.png"} == stored
     assert [one["index"] for one in result["dimensions"]] == [0, 1, 2, 3]
 
-    # Another format of the same traversal: one file more, the others as they are.
+    # Another format of the same traversal adds one file and leaves the others unchanged.
     assert isinstance(storage, LocalStorage)
     sheet = storage.path(f"traversals/{'f' * 32}/sheet.gif")
     written = sheet.stat().st_mtime_ns

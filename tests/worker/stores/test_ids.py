@@ -1,4 +1,4 @@
-"""Ids that are made of names."""
+"""Ids are made of names."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Packing in a process of its own: the same pack, the same errors, and an end whenever the parent wants one."""
+"""Packing in a child process gives the same pack and the same errors, and can be stopped at any time."""
 
 import os
 import signal
@@ -30,11 +30,11 @@ LONG = BuiltIn("dsprites")
 
 
 class Enough(Exception):
-    """What a test raises to stop a packing."""
+    """An exception that a test raises to stop a packing."""
 
 
 def nothing() -> None:
-    """A check that never stops."""
+    """Lets the packing go on."""
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def sources(pictures: Path) -> list[Source]:
-    """One of each kind."""
+    """A source of each kind."""
     archive, array = pictures.parent / "a.zip", pictures.parent / "a.npz"
     with zipfile.ZipFile(archive, "w") as file:
         for path in sorted(pictures.glob("?.png")):
@@ -83,7 +83,7 @@ def test_the_limits_reach_the_child(pictures: Path, tmp_path: Path) -> None:
         )
 
 
-def test_what_fails_in_the_child_fails_as_it_does_here(tmp_path: Path) -> None:
+def test_a_failure_in_the_child_is_raised_in_the_parent(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DatasetError) as here:
@@ -100,7 +100,7 @@ def test_what_fails_in_the_child_fails_as_it_does_here(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["progress", "check"])
-def test_whatever_is_raised_stops_the_child_and_leaves_nothing(
+def test_any_exception_stops_the_child_and_leaves_nothing(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     children = record_children(monkeypatch)
@@ -122,7 +122,7 @@ def test_whatever_is_raised_stops_the_child_and_leaves_nothing(
 
 
 def record_children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that are started from now on."""
+    """Returns a list that gets every process that is started from now on."""
     children: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
 
@@ -134,9 +134,7 @@ def record_children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[by
     return children
 
 
-def test_a_child_that_is_killed_is_told_apart_from_a_bad_data_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_child_is_distinguished_from_a_bad_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     children = record_children(monkeypatch)
     with pytest.raises(PackingDied, match="killed by SIGKILL: out of memory"):
         pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=lambda *_: children[0].kill(), check=nothing)
@@ -155,7 +153,7 @@ pack_in_child(BuiltIn("dsprites"), Path(sys.argv[1]), Preprocessing(image_size=3
     on_progress=die, check=lambda: None)
 """
     folder = tmp_path / "packs"
-    # The pipe to this process is closed when the last of them has ended.
+    # The pipe to this process closes when the last child has ended.
     parent = subprocess.run(
         [sys.executable, "-c", program, str(folder / "p")], stderr=subprocess.PIPE, timeout=120, check=False
     )
@@ -214,7 +212,7 @@ def while_packing(services: Runtime, then: Callable[[str], object]) -> tuple[str
 def test_a_packing_is_cancelled_at_once(services: Runtime) -> None:
     job_id, seconds = while_packing(services, lambda job_id: services.jobs.cancel(job_id))
     assert services.jobs.get(job_id).status == "cancelled"
-    assert seconds < 10  # A second on a machine that does nothing else.
+    assert seconds < 10  # It takes a second on an idle machine.
     assert services.datasets.packs("dsprites") == []
 
 
@@ -224,7 +222,7 @@ def test_a_worker_that_stops_hands_a_packing_back(services: Runtime) -> None:
     assert (job.status, job.error) == ("queued", None)
 
 
-def test_a_packing_says_what_it_does(services: Runtime) -> None:
+def test_a_packing_reports_its_progress(services: Runtime) -> None:
     seen = []
 
     def look(job_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Registries: shipped and stored models side by side; built-in, registered and uploaded data sets and their packs."""
+"""Registries of shipped and stored models, and of built-in, registered and uploaded data sets with their packs."""
 
 import sys
 import zipfile
@@ -21,7 +21,7 @@ GREY = Preprocessing(image_size=32, num_channels=1)
 
 @pytest.fixture
 def make_model(tmp_path: Path) -> Callable[..., Path]:
-    """A factory of model folders (their weights are no weights: a registry reads only descriptions)."""
+    """A factory of model folders with false weights, since a registry reads only descriptions."""
 
     def make(name: str, folder: Path | None = None) -> Path:
         folder = folder or tmp_path / f"made-{name}"
@@ -41,7 +41,7 @@ def models(storage: LocalStorage, tmp_path: Path, make_model: Callable[..., Path
     return ModelRegistry(storage, pretrained=tmp_path / "pretrained")
 
 
-def test_shipped_and_stored_models_stand_side_by_side(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
+def test_shipped_and_stored_models_are_listed_together(models: ModelRegistry, make_model: Callable[..., Path]) -> None:
     model_id = models.add(make_model("My Faces"))
     assert model_id == "my-faces"
     assert [(r.id, r.shipped) for r in models.records()] == [("dsprites", True), ("my-faces", False)]
@@ -87,12 +87,12 @@ def test_renaming_keeps_the_id(models: ModelRegistry, make_model: Callable[..., 
 
 
 @pytest.mark.parametrize("model_id", ["none", "", "../x", "a/b", "default.json"])
-def test_an_unknown_model_is_unknown(models: ModelRegistry, model_id: str) -> None:
+def test_an_unknown_model_is_refused(models: ModelRegistry, model_id: str) -> None:
     with pytest.raises(UnknownModel):
         models.get(model_id)
 
 
-def test_a_damaged_model_costs_only_itself(models: ModelRegistry, storage: LocalStorage) -> None:
+def test_a_damaged_model_is_left_out_alone(models: ModelRegistry, storage: LocalStorage) -> None:
     storage.write_bytes("models/broken/model.json", b"{}")
     assert [r.id for r in models.records()] == ["dsprites"]
     with pytest.raises(UnknownModel):
@@ -111,7 +111,7 @@ def datasets(storage: LocalStorage) -> DatasetRegistry:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder of six pictures and one file that is none."""
+    """A folder of six pictures and one file that is not a picture."""
     folder = tmp_path / "pictures"
     (folder / "deep").mkdir(parents=True)
     for i in range(6):
@@ -125,7 +125,7 @@ def test_built_in_sets_are_always_there(datasets: DatasetRegistry) -> None:
     assert datasets.get("dsprites").status == "unpacked"
 
 
-def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: DatasetRegistry, pictures: Path) -> None:
+def test_a_changed_folder_is_noticed_when_a_training_begins(datasets: DatasetRegistry, pictures: Path) -> None:
     record = datasets.add_path("changing", pictures)
     datasets.pack(record.id, GREY)
     assert datasets.open(record.id, GREY, check_source=True) is not None
@@ -134,7 +134,7 @@ def test_a_folder_that_changed_is_noticed_where_a_training_begins(datasets: Data
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
-def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRegistry, tmp_path: Path) -> None:
+def test_a_changed_archive_is_noticed_too(datasets: DatasetRegistry, tmp_path: Path) -> None:
     path = tmp_path / "pictures.npy"
     np.save(path, np.zeros((3, 32, 32), np.uint8))
     record = datasets.add_path("array", path)
@@ -144,7 +144,7 @@ def test_an_archive_in_its_place_that_changed_is_noticed_too(datasets: DatasetRe
     assert datasets.open(record.id, GREY, check_source=True) is None
 
 
-def test_of_a_source_that_is_gone_the_pack_is_used(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
+def test_the_pack_of_a_missing_source_is_used(datasets: DatasetRegistry, pictures: Path, tmp_path: Path) -> None:
     array = tmp_path / "pictures.npy"
     np.save(array, np.zeros((3, 32, 32), np.uint8))
     for path in (pictures, array):
@@ -163,7 +163,7 @@ def test_pictures_above_the_limit_of_pixels_are_left_out(storage: LocalStorage, 
     assert datasets.pack(record.id, GREY).info.num_images == 6
     assert b"large.png" in datasets.rejected(record.id)
     assert datasets.open(record.id, GREY, check_source=True) is not None
-    # With another limit others are left out: the pack counts no more where a training begins.
+    # Another limit leaves out other pictures, so the pack is stale when a training begins.
     more = DatasetRegistry(storage)
     assert more.open(record.id, GREY, check_source=True) is None
     assert more.pack(record.id, GREY).info.num_images == 7
@@ -185,7 +185,7 @@ def test_a_folder_is_registered_in_place_and_packed_once(datasets: DatasetRegist
     assert datasets.open(record.id, colour) is None
     assert datasets.pack(record.id, colour).images.shape == (6, 64, 64, 3)
     assert len(datasets.get(record.id).packs) == 2
-    # The newest one speaks for the set.
+    # The newest pack describes the set.
     (pictures / "worse.jpg").write_bytes(b"none either")
     assert datasets.pack(record.id, colour).info.num_rejected == 2
     for name, day in (("32px-grey", 1), ("64px-rgb-whole", 2)):
@@ -210,13 +210,13 @@ def test_a_set_has_as_many_channels_as_its_pictures_need(
     assert datasets.num_channels(folder) == 3
     datasets.pack(folder, Preprocessing(image_size=32, num_channels=3))
     pictures.rename(tmp_path / "moved")
-    assert datasets.num_channels(folder) == 3  # All there is of it is in colour.
+    assert datasets.num_channels(folder) == 3  # Its only pack is in colour.
 
     np.save(tmp_path / "colours.npy", np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8))
     upload = datasets.add_upload("upload", tmp_path / "colours.npy", filename="colours.npy").id
     assert datasets.num_channels(upload) == 3
     storage.delete(f"datasets/{upload}/upload.npy")
-    assert datasets.num_channels(upload) == 3  # As kept; the file may be far away.
+    assert datasets.num_channels(upload) == 3  # The number was stored, since the file may be remote.
     broken = tmp_path / "broken.npy"
     broken.write_bytes(b"none")
     assert datasets.num_channels(datasets.add_upload("broken", broken, filename="broken.npy").id) == 1
@@ -224,10 +224,10 @@ def test_a_set_has_as_many_channels_as_its_pictures_need(
         datasets.num_channels("nobody")
 
 
-def test_without_h5py_nobody_guesses_at_colours(
+def test_without_h5py_the_number_of_channels_is_not_guessed(
     datasets: DatasetRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image of the API has none."""
+    """The image of the API has no h5py."""
     with h5py.File(tmp_path / "colours.h5", "w") as file:
         file["images"] = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
     record = datasets.add_path("colours", tmp_path / "colours.h5")
@@ -258,7 +258,7 @@ def test_a_set_that_cannot_be_packed_says_why(datasets: DatasetRegistry, tmp_pat
     assert record.error == {"code": error.value.code, "message": error.value.message}
 
 
-def test_what_is_no_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
+def test_a_path_without_a_data_set_is_refused(datasets: DatasetRegistry, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "garbage.zip").write_bytes(b"no zip")
@@ -277,6 +277,6 @@ def test_equal_data_set_names_get_ids_of_their_own(datasets: DatasetRegistry, pi
 
 
 @pytest.mark.parametrize("dataset_id", ["none", "", "../x", "A B"])
-def test_an_unknown_data_set_is_unknown(datasets: DatasetRegistry, dataset_id: str) -> None:
+def test_an_unknown_data_set_is_refused(datasets: DatasetRegistry, dataset_id: str) -> None:
     with pytest.raises(UnknownDataset):
         datasets.get(dataset_id)

@@ -1,4 +1,4 @@
-"""Settings: every one documented, unknown ones named, bad ones refused in one line."""
+"""Settings: every one is documented, and unknown and bad ones are refused in one line."""
 
 import logging
 import re
@@ -94,7 +94,9 @@ def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytes
         ("BETAVAE_ALLOWED_ORIGINS", "null"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_a_bad_value_is_reported_in_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(SettingsError) as error:
         load_settings()

@@ -1,4 +1,4 @@
-"""Storage: one suite over the local folder and an object store; files are whole or not there."""
+"""Storage: one suite over the local folder and an object store; files are whole or absent."""
 
 import secrets
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stor
         root = f"memory://{secrets.token_hex(4)}"
         yield open_storage(f"{root}/base", cache_folder=tmp_path / "cache")
         fsspec.filesystem("memory").store.clear()
-    else:  # A remote that is no object store: local files by way of fsspec.
+    else:  # Local files through fsspec are a remote storage without an object store.
         yield RemoteStorage(f"local://{tmp_path / 'remote'}", tmp_path / "cache")
 
 
-def test_what_is_written_can_be_read(any_storage: Storage) -> None:
+def test_a_written_file_can_be_read(any_storage: Storage) -> None:
     any_storage.write_bytes("a/b.bin", b"123")
     any_storage.write_json("a/c/d.json", {"x": [1, "ü"]})
     assert any_storage.read_bytes("a/b.bin") == b"123"
@@ -34,7 +34,7 @@ def test_what_is_written_can_be_read(any_storage: Storage) -> None:
     assert any_storage.read_bytes("a/b.bin") == b"4"
 
 
-def test_what_is_not_there(any_storage: Storage) -> None:
+def test_a_missing_file_is_not_stored(any_storage: Storage) -> None:
     any_storage.write_bytes("a/b", b"")
     for key in ("x", "a/x", "x/y/z", "a/b/c"):
         assert not any_storage.exists(key)
@@ -54,7 +54,7 @@ def test_no_key_leaves_the_storage(any_storage: Storage, key: str) -> None:
         any_storage.write_bytes(key, b"")
 
 
-def test_deleting_takes_all_below(any_storage: Storage) -> None:
+def test_deleting_a_prefix_removes_everything_below(any_storage: Storage) -> None:
     for key in ("m/1/model.json", "m/1/w/x.bin", "m/2/model.json"):
         any_storage.write_bytes(key, b"1")
     any_storage.delete("m/1")
@@ -118,6 +118,6 @@ def test_a_write_that_fails_leaves_the_old_file(storage: LocalStorage, monkeypat
     assert [path.name for path in (storage.root / "a").iterdir()] == ["b"]
 
 
-def test_a_url_that_nobody_knows_is_one_line() -> None:
+def test_an_unknown_url_is_reported_in_one_line() -> None:
     with pytest.raises(ValueError, match=r"^storage nosuch://… cannot be opened: "):
         open_storage("nosuch://bucket/x")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_files import crowded_zip, zip_bomb
 
 from models.bundles import MAX_INFO_BYTES, ImportRefused, read_bundle, write_bundle
 from models.card import model_card
@@ -69,6 +70,19 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(bomb)
     assert refused.value.code == "too_large"
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_methods_are_refused(method: int) -> None:
+    with pytest.raises(ImportRefused, match="only stored and deflated files are read") as refused:
+        read_bundle(zip_bomb("model.safetensors", 2**20, method))
+    assert refused.value.code == "not_a_bundle"
+
+
+def test_a_bundle_that_is_all_directory_is_refused() -> None:
+    with pytest.raises(ImportRefused) as refused:
+        read_bundle(crowded_zip(5000, record="64 bit hidden"))
+    assert refused.value.code == "not_a_bundle"
 
 
 def test_a_zip_with_too_many_files_is_refused(folder: Path) -> None:

@@ -7,7 +7,6 @@ and the members that are not asked for (dSprites' metadata) are not read.
 import math
 import operator
 import tokenize
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -19,8 +18,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.archives import open_archive
 from training.data import dsprites
 from training.data.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
+from training.data.npy_headers import read_npy_header
 from training.data.packs import PackInfo, PackWriter, factor_grid
 from training.data.sources import DAMAGED_ARCHIVE, ArrayFile, DatasetError, Limits, OnProgress
 
@@ -37,6 +38,7 @@ _MAX_SPRITE_ERROR = 0.002
 _NUM_PEEKS = 64
 _PEEK_BYTES = 2**30
 _MAX_KEYS = 100
+_MAX_MEMBERS = 10_000
 _IMAGE_KEYS = ("imgs", "images", "x", "x_train", "arr_0", "data")
 _DSPRITES_KEY = "latents_classes"
 _FACTOR_KEYS = (_DSPRITES_KEY, "factors", "classes", "labels", "y", "y_train")
@@ -230,11 +232,11 @@ def _from_npy(path: Path) -> _Found:
 
 
 def _from_npz(path: Path, stack: ExitStack) -> _Found:
-    archive = stack.enter_context(zipfile.ZipFile(path))
-    keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    archive = stack.enter_context(open_archive(path, max_entries=_MAX_MEMBERS))
+    keys = [entry.filename.removesuffix(".npy") for entry in archive.entries if entry.filename.endswith(".npy")]
 
     def array(key: str) -> _Array:
-        return _npy_array(lambda: archive.open(f"{key}.npy"), is_stream=True)
+        return _npy_array(lambda: archive.open(archive.entry(f"{key}.npy")), is_stream=True)
 
     key = _images_key(keys, lambda key: array(key).shape, path.name)
     labels = {k: partial(array, k) for k in _FACTOR_KEYS if k in keys and k != key}
@@ -296,7 +298,7 @@ def _images_key(keys: list[str], shape_of: Callable[[str], tuple[int, ...]], nam
 
 def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> _Array:
     with open_file() as file:
-        shape, fortran_order, dtype = _npy_header(file)
+        shape, fortran_order, dtype = read_npy_header(file)
     grid: tuple[int, ...] = ()
     transposed = fortran_order and len(shape) > 1
     if transposed:
@@ -306,18 +308,10 @@ def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> _Array
 
     def read(ranges: Iterable[range]) -> Iterator[NDArray[Any]]:
         with open_file() as file:
-            _npy_header(file)
+            read_npy_header(file)
             yield from _stream(file, shape, dtype, ranges)
 
     return _Array(shape=shape, dtype=dtype, read=read, grid=grid, transposed=transposed, is_stream=is_stream)
-
-
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether in Fortran order, and type."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
-    return tuple(map(int, shape)), fortran_order, dtype
 
 
 def _stream(

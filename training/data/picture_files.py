@@ -3,18 +3,18 @@
 import hashlib
 import os
 import stat
-import struct
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.archives import Archive, ArchiveError, open_archive, unsupported
 from training.data.images import (
     ImageError,
     Preprocessing,
@@ -32,10 +32,9 @@ _CHUNK_BYTES = 16 * 2**20
 _NUM_PEEKS = 64
 _NUM_COLOUR_PEEKS = 32
 _HEAD_BYTES = 32
+_NUM_FOLDERS = 1000
+"""Entries that a zip may have beside its files; a tenth of max_files where that is more."""
 _MAX_LIST_BYTES = 256 * 2**20
-_END_OF_ZIP = struct.Struct("<4s4H2LH")
-_MIN_ENTRY_BYTES = 46
-"""Size of a zip entry's heading without its name."""
 _MAX_DEFLATE = 1032
 """Bytes that Deflate makes of one at most, as of a blank BMP."""
 _MODEST_BYTES = 16 * 2**30
@@ -125,12 +124,14 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
     """The files in a zip. Raises: DatasetError not_found, not_a_zip, zip_bomb or too_many_files."""
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file")
-    _check_directory_size(path, limits)
-    try:
-        archive = zipfile.ZipFile(path)
-    except DAMAGED_ARCHIVE as error:
-        raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
-    with archive:
+    with ExitStack() as stack:
+        try:
+            max_entries = limits.max_files + max(_NUM_FOLDERS, limits.max_files // 10)
+            archive = stack.enter_context(open_archive(path, max_entries=max_entries))
+        except ArchiveError as error:
+            raise DatasetError(error.code, f"{path.name}: {error.message}") from error
+        except OSError as error:
+            raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
         yield _ZipFiles(archive, path.stat().st_size, limits)
 
 
@@ -233,11 +234,11 @@ class _FolderFiles:
 
 
 class _ZipFiles:
-    def __init__(self, archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> None:
+    def __init__(self, archive: Archive, archive_bytes: int, limits: Limits) -> None:
         self.refused: list[tuple[str, str, str]] = []
         self._archive = archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        entries = [entry for entry in archive.infolist() if not _slashed(entry).endswith("/")]
+        entries = [entry for entry in archive.entries if not _slashed(entry).endswith("/")]
         if len(entries) > limits.max_files:
             raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
         total = sum(entry.file_size for entry in entries)
@@ -260,8 +261,7 @@ class _ZipFiles:
         if entry.file_size > max_bytes:
             raise ImageError("image_too_large", f"the file has {entry.file_size} bytes, the limit is {max_bytes}")
         try:
-            with self._archive.open(entry) as file:
-                return file.read(max_bytes + 1)[:max_bytes]
+            return self._archive.read(entry, max_bytes)
         except DAMAGED_ARCHIVE as error:
             raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
 
@@ -326,25 +326,8 @@ def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
         return "unsafe_path", "a symbolic link"
     if entry.flag_bits & 1:
         return "unreadable", "encrypted"
-    return None
-
-
-def _check_directory_size(path: Path, limits: Limits) -> None:
-    """Refuses a zip of too many entries before zipfile reads them all into memory."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 2**16 - _END_OF_ZIP.size))
-        tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + _END_OF_ZIP.size > len(tail):
-        raise DatasetError("not_a_zip", f"{path.name}: not a zip file")
-    directory_bytes = _END_OF_ZIP.unpack_from(tail, at)[5]
-    locator = tail.rfind(b"PK\x06\x06", 0, at)
-    if directory_bytes == 0xFFFFFFFF and locator >= 0 and locator + 56 <= len(tail):
-        directory_bytes = struct.unpack_from("<Q", tail, locator + 40)[0]
-    # Names count too: 300 bytes an entry is more than any honest archive has on average.
-    if directory_bytes > limits.max_files * (_MIN_ENTRY_BYTES + 300):
-        raise DatasetError("too_many_files", f"{path.name}: the directory alone has {directory_bytes} bytes")
+    reason = unsupported(entry)
+    return ("unreadable", reason) if reason else None
 
 
 def _read_text(files: Files, name: str) -> str:

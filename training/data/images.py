@@ -5,6 +5,7 @@ is decoded.
 """
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from pathlib import PurePosixPath
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from models.info import Preprocessing
+from training.data.decoding import MAX_DECODING_BYTES, MAX_SCANS, DecodingBudget, count_scans, decoding_bytes
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
@@ -63,6 +65,11 @@ _DAMAGED = (
 )
 """What Pillow's decoders are known to raise on damaged files, beside its own UnidentifiedImageError (an OSError)."""
 
+_PROGRESSIVE = re.compile(rb"\xff\xc2\x00[\x0b\x11\x14]\x08")
+"""The frame header of a progressive JPEG with one, three or four components."""
+
+_BUDGET = DecodingBudget(2 * MAX_DECODING_BYTES)
+
 _TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -108,7 +115,9 @@ def decode_image(
     Args: max_bytes, of the file; max_pixels, width times height as the file declares it.
     Raises: ImageError.
     """
-    return _to_plain(_open(data, max_bytes=max_bytes, max_pixels=max_pixels))
+    image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    with _BUDGET.take(_checked_cost(image, image.size, data)):
+        return _to_plain(image)
 
 
 def load_image(
@@ -123,8 +132,10 @@ def load_image(
     Returns: (H, W, C) uint8, H = W = preprocessing.image_size, C = preprocessing.num_channels.   Raises: ImageError.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    full_size = image.size
     _shrink_while_decoding(image, preprocessing)
-    return preprocess(_to_plain(image), preprocessing)
+    with _BUDGET.take(_checked_cost(image, full_size, data)):
+        return preprocess(_to_plain(image), preprocessing)
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -134,9 +145,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
     Returns: (H, W, C) uint8.
     """
     size = preprocessing.image_size
-    mode = "L" if preprocessing.num_channels == 1 else "RGB"
-    if image.mode != mode:
-        image = image.convert(mode)
+    if preprocessing.num_channels == 1 and image.mode != "L":
+        image = image.convert("L")
     box = _crop_box(image.size, preprocessing)
     width, height = box[2] - box[0], box[3] - box[1]
     if (width, height) == (size, size):
@@ -145,6 +155,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
         shrinks = width >= size and height >= size
         resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
         image = image.resize((size, size), resample, box=box)
+    if preprocessing.num_channels == 3 and image.mode != "RGB":  # Last: it makes four bytes of one.
+        image = image.convert("RGB")
     return np.asarray(image, np.uint8).reshape(size, size, preprocessing.num_channels)
 
 
@@ -191,6 +203,23 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
     return image
 
 
+def _checked_cost(image: Image.Image, full_size: tuple[int, int], data: bytes) -> int:
+    """Memory that decoding will take. Raises ImageError where it, or the work of a JPEG's scans, is too much."""
+    num_scans = count_scans(data) if image.format in ("JPEG", "MPO") else 1
+    if num_scans > MAX_SCANS:
+        raise ImageError("unsupported_image", f"the JPEG has more than {MAX_SCANS} scans; save it as a baseline JPEG")
+    if image.format == "TIFF" and image.info.get("compression") == "jpeg" and _PROGRESSIVE.search(data):
+        raise ImageError("unsupported_image", "a TIFF of progressive JPEGs is not supported")
+    cost = decoding_bytes(image, full_size, num_scans)
+    if cost > MAX_DECODING_BYTES:
+        raise ImageError(
+            "image_too_large",
+            f"decoding {full_size[0]}×{full_size[1]} pixels of {image.format} ({image.mode}) takes {cost >> 20} MiB, "
+            f"the limit is {MAX_DECODING_BYTES >> 20} MiB; save it smaller, or as a JPEG or PNG of 8 bits",
+        )
+    return cost
+
+
 def _shrink_while_decoding(image: Image.Image, preprocessing: Preprocessing) -> None:
     """Lets the JPEG decoder skip detail that the resize would average away (2 to 8 times faster on photographs).
 
@@ -214,7 +243,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     except _DAMAGED as error:
         raise ImageError("not_an_image", f"the file is damaged: {error}") from error
     try:
-        image = _upright(image)
+        decoded, image = image, _upright(image)
+        if image is not decoded:
+            decoded.close()  # Our caller holds on to it.
         if image.mode in ("RGB", "L"):
             return _flatten_colour_key(image)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from models import strict_json
 from models.archives import Archive, ArchiveError, open_archive
+from models.description_limits import check_limits
 from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
@@ -57,6 +58,7 @@ def read_description(data: bytes) -> ModelInfo:
     try:
         info = ModelInfo.from_json(value)
         _check_types(info)
+        check_limits(info)
     except (ValueError, TypeError, AttributeError) as error:
         raise ImportRefused("invalid_description", f"{INFO_FILE}: {error}") from error
     return info
@@ -125,8 +127,9 @@ def _check_types(info: ModelInfo) -> None:
         raise TypeError("dimension_effects: must be a list of objects")
     if not (info.reconstruction_loss is None or _is_number(info.reconstruction_loss)):
         raise TypeError("reconstruction_loss: must be a number")
-    if not (info.steered_beta is None or _is_number(info.steered_beta)):
-        raise TypeError("steered_beta: must be a number")
+    for name in ("steered_beta", "bernoulli_floor"):
+        if not (getattr(info, name) is None or _is_number(getattr(info, name))):
+            raise TypeError(f"{name}: must be a number")
     if isinstance(info.step, bool) or not isinstance(info.step, int) or info.step < 0:
         raise TypeError("step: must be a whole number")
     if info.preprocessing.image_size != info.network.image_size:

@@ -134,6 +134,19 @@ def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
         _set(name=5),
         _set(step=-1),
         _set(created_at=None),
+        _set(bernoulli_floor="low"),
+        _set(dimension_labels=["a" * 201, ""]),
+        _set(dimension_labels=["a", "b", "c"]),
+        _set(name="n" * 1001),
+        _set(source="s" * 1001),
+        _set(created_at="c" * 101),
+        _set(metrics={"mig": {"note": "n" * 1001}}),
+        _set(metrics={"m" * 1001: 1}),
+        _set(metrics={f"m{k}": 1 for k in range(5000)}),
+        _set(metrics={"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}),
+        _set(training={"list": [0] * 1000}),
+        _set(dataset={"a": [[[[[]]]]]}),
+        _set(dimension_effects=[{}, {"heat_map": [[0] * 64] * 64}]),
     ],
 )
 def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -142,6 +155,18 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": json.dumps(description).encode(), "model.safetensors": b""}))
     assert refused.value.code == "invalid_description"
+
+
+def test_a_description_at_its_limits_is_read(folder: Path) -> None:
+    full = replace(
+        INFO,
+        dimension_labels=["a" * 200, ""],
+        source="s" * 1000,
+        metrics={"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}, **{f"m{k}": 1 for k in range(4990)}},
+        dimension_effects=[{}, {"heat_map": [[0.1] * 8] * 8, "changes": {"x": 0.5}}],
+    )
+    write_info(folder, full)
+    assert read_bundle(bundle_of(folder))[1] == full
 
 
 @pytest.mark.parametrize(

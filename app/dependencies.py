@@ -13,14 +13,13 @@ from app.problems import Problem
 from worker.jobs import connections
 from worker.jobs.store import JobStore
 from worker.stores.models import DatasetRegistry, ModelRegistry
+from worker.stores.parsing_pool import NUM_DECODERS, ParsingPool
 from worker.stores.settings import Settings
 from worker.stores.storage import Storage
 
 MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with a connection of its own; more are answered at once."""
 MAX_STREAMS = 256
-NUM_DECODERS = 2
-"""Pictures decoded at once: one of 50 million pixels takes 150 MB."""
 
 
 class Slots:
@@ -55,6 +54,7 @@ class Services:
     models: ModelRegistry
     datasets: DatasetRegistry
     monitoring: Monitoring
+    parsing: ParsingPool = field(default_factory=ParsingPool)
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     waiters: Slots = field(default_factory=lambda: Slots(MAX_WAITERS))

@@ -167,8 +167,8 @@ def get_rejected(dataset_id: str, request: Request, services: Services_) -> Resp
         }
     },
     responses=problems.responses(
-        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "too_many_jobs",
-        "job_store_unavailable",
+        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "invalid_dataset",
+        "too_many_jobs", "job_store_unavailable",
     ),
 )  # fmt: skip
 async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
@@ -181,6 +181,8 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
         try:
             preprocessing = asked.with_channels(asked.num_channels or services.datasets.num_channels(record.id))
         except DatasetError as error:
+            if error.code == "parser_died":
+                raise Problem("invalid_dataset", error.message) from error
             raise problems.invalid("num_channels", f"give 1 or 3: {error.message} to look for colours") from error
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 

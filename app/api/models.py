@@ -18,7 +18,7 @@ from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Decoded, Encoded, Model, ModelList
 from models.config import ConfigError
-from training.data.images import Preprocessing, load_image
+from training.data.images import Preprocessing
 from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
@@ -320,7 +320,7 @@ def _load(services: Services, upload: Any, preprocessing: Preprocessing) -> Any:
     def load() -> Any:
         data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
         try:
-            return load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
+            return services.parsing.load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
         except ConfigError as error:
             raise problems.invalid("image", error.message) from None
 

@@ -25,7 +25,6 @@ from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Traversal, field_schema
-from training.data.images import load_image
 from worker.jobs.store import HELD, Job, TransitionRefused, UnknownJob
 from worker.rendering.request import (
     FORMATS,
@@ -184,7 +183,9 @@ def _understand(services: Services, values: dict[str, str], files: dict[str, Upl
     images = []
     for name in given:
         data = read_upload(files[name], services.settings.max_upload_bytes, "max_upload_bytes")
-        images.append(load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels))
+        images.append(
+            services.parsing.load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels)
+        )
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
 
 

@@ -126,15 +126,20 @@ def load_image(
     *,
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_cost: Callable[[int], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Decodes, crops and resizes a picture as a model wants it.
 
+    Args: on_cost, called with the bytes that decoding will take, before it begins.
     Returns: (H, W, C) uint8, H = W = preprocessing.image_size, C = preprocessing.num_channels.   Raises: ImageError.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
     full_size = image.size
     _shrink_while_decoding(image, preprocessing)
-    with _BUDGET.take(_checked_cost(image, full_size, data)):
+    cost = _checked_cost(image, full_size, data)
+    if on_cost is not None:
+        on_cost(cost)
+    with _BUDGET.take(cost):
         return preprocess(_to_plain(image), preprocessing)
 
 

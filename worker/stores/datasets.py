@@ -26,12 +26,12 @@ from training.data.datasets import (
     Source,
     ZipFile,
     fingerprint,
-    num_channels_of,
     pack_dataset,
 )
 from training.data.images import DEFAULT_MAX_PIXELS
 from training.data.packs import Pack, PackError, PackInfo, open_pack
 from training.data.picture_files import check_folder
+from worker.stores.parsing_pool import num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
@@ -172,7 +172,8 @@ class DatasetRegistry:
     def num_channels(self, dataset_id: str) -> int:
         """3 where its pictures have colours, otherwise 1; for pictures that cannot be read, as its packs are, or 1.
 
-        Raises: UnknownDataset; DatasetError needs_h5py, where it takes a worker to look.
+        Raises: UnknownDataset; DatasetError needs_h5py, where it takes a worker to look, and parser_died, where the
+        file makes its reader crash or takes too long.
         """
         kept = f"datasets/{dataset_id}/channels.json"
         is_upload = self.get(dataset_id).kind == "upload"
@@ -180,9 +181,9 @@ class DatasetRegistry:
             with suppress(NotStored, ValueError, KeyError, TypeError):
                 return int(self.storage.read_json(kept)["num_channels"])
         try:
-            found = num_channels_of(self.source(dataset_id), self.limits)
+            found = num_channels_in_child(self.source(dataset_id), self.limits)
         except DatasetError as error:
-            if error.code == "needs_h5py":
+            if error.code in ("needs_h5py", "parser_died"):
                 raise
             log.warning("data set %s: %s", dataset_id, error.message)
             return max((pack.num_channels for pack in self.packs(dataset_id)), default=1)

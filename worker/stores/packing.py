@@ -33,6 +33,7 @@ from training.data.datasets import (
     ZipFile,
     pack_dataset,
 )
+from worker.stores.children import child_environment
 
 CHECK_SECONDS = 0.25
 TELL_SECONDS = 0.2
@@ -75,7 +76,7 @@ def pack_in_child(
         [sys.executable, "-P", "-m", "worker.stores.packing"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(),
+        env=child_environment(),
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -93,13 +94,6 @@ def pack_in_child(
         raise PackingDied(f"the process that packs the data set ended ({_exit_text(child)})") from None
     finally:
         _end(child)
-
-
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # numpy would make a thread a processor, though nothing here multiplies matrices.
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: str, limits: Limits) -> dict[str, Any]:

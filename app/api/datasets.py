@@ -1,5 +1,8 @@
 """/datasets: what there is to train on, and uploads of more."""
 
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import fields
 from typing import Annotated, Any
 
@@ -18,11 +21,14 @@ from models.config import ConfigError
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
-from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable
+from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.models import DatasetRecord
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])
+
+STOP_SECONDS = 15.0
+"""How long a DELETE waits for the packing that it cancels; a worker sees that within a second."""
 
 RAW_TYPES = {
     "application/zip": "upload.zip",
@@ -190,6 +196,22 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
     return JSONResponse(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
 
 
+@router.post(
+    "/datasets/{dataset_id}/packs/{pack_id}/cancel",
+    status_code=202,
+    summary="Cancel a packing",
+    responses=problems.responses("unknown_dataset", "unknown_job", "transition_refused", "job_store_unavailable"),
+)
+def cancel_packing(dataset_id: str, pack_id: str, services: Services_) -> Response:
+    """Stops a packing that waits or is under way; `pack_id` is the `id` in the data set's `packing`. Nothing of it
+    stays; a training that waits for it fails. Asking for the pack again starts it anew."""
+    services.datasets.get(dataset_id)
+    job = services.jobs.get(pack_id)
+    if job.kind != "dataset" or job.request["dataset"] != dataset_id:
+        raise UnknownJob(pack_id)
+    return JSONResponse(describe_packing(services.jobs.cancel(pack_id)), 202)
+
+
 def _read_packing(body: dict[str, Any]) -> PreprocessingRequest:
     known = {f.name for f in fields(PreprocessingRequest)}
     for name in body:
@@ -212,18 +234,50 @@ def describe_packing(job: Job) -> dict[str, Any]:
     responses=problems.responses("unknown_dataset", "in_use", "read_only", "job_store_unavailable"),
 )
 def delete_dataset(dataset_id: str, services: Services_) -> None:
-    """Removes an upload and its packs; a registered folder's pictures stay. Refused (409) while a job needs it."""
+    """Removes an upload and its packs; a registered folder's pictures stay. Its packing is cancelled; refused (409)
+    while another job needs it."""
     record = services.datasets.get(dataset_id)
     if record.kind == "builtin":
         raise Problem("read_only", f"{dataset_id} is built in.")
-    refuse_when_used(services, "dataset", dataset_id)
+    users = list(_unfinished_users(services, "dataset", dataset_id))
+    for job in users:
+        if job.kind != "dataset":
+            raise _in_use(job)
+    for job in users:
+        _stop_packing(services, job)
     services.datasets.delete(dataset_id)
+
+
+def _stop_packing(services: Services, job: Job) -> None:
+    """Cancels a packing and waits until it has ended. Raises Problem in_use where that takes too long."""
+    deadline = time.monotonic() + STOP_SECONDS
+    with suppress(UnknownJob, TransitionRefused):  # It has ended in the same moment, or is being cancelled.
+        services.jobs.cancel(job.id)
+    position: str | None = None
+    while True:
+        try:
+            job = services.jobs.get(job.id)
+        except UnknownJob:
+            return
+        if job.is_finished:
+            return
+        if time.monotonic() > deadline:
+            raise _in_use(job)
+        for event in services.jobs.wait_events(job.id, position, 1.0):
+            position = event.id
 
 
 def refuse_when_used(services: Services, key: str, value: str) -> None:
     """Raises Problem in_use when the request of an unfinished job names it."""
+    for job in _unfinished_users(services, key, value):
+        raise _in_use(job)
+
+
+def _unfinished_users(services: Services, key: str, value: str) -> Iterator[Job]:
     for status in STATES:
         if status not in FINISHED:
-            for job in services.jobs.list(None, status, limit=10_000):
-                if job.request.get(key) == value:
-                    raise Problem("in_use", f"Job {job.id} is {status} and needs it.")
+            yield from (job for job in services.jobs.list(None, status, limit=10_000) if job.request.get(key) == value)
+
+
+def _in_use(job: Job) -> Problem:
+    return Problem("in_use", f"Job {job.id} is {job.status} and needs it.")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from models.archives import open_archive
 from training.data import dsprites
+from training.data.expansion import is_bomb
 from training.data.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
 from training.data.npy_headers import read_npy_header
 from training.data.packs import PackInfo, PackWriter, factor_grid
@@ -199,6 +200,11 @@ def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Found:
         raise DatasetError("no_images", f"{path.name}: the array is empty")
     if shape[0] > limits.max_files:
         raise DatasetError("too_many_files", f"{path.name}: {shape[0]} images, the limit is {limits.max_files}")
+    total_bytes, file_bytes = shape[0] * pictures.row_bytes, path.stat().st_size
+    if is_bomb(total_bytes, file_bytes, limits):
+        raise DatasetError(
+            "unsupported_array", f"{path.name}: {total_bytes} bytes of pixels in a file of {file_bytes} bytes"
+        )
     if pictures.row_bytes > _MAX_ROW_BYTES or math.prod(shape[1:]) > 4 * limits.max_pixels:
         raise DatasetError("unsupported_array", f"{path.name}: one image of {pictures.row_bytes} bytes")
     if pictures.chunk_rows * pictures.row_bytes > _MAX_ROW_BYTES or pictures.row_chunks > _MAX_CHUNKS:

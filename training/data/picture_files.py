@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.archives import Archive, ArchiveError, open_archive, unsupported
+from training.data.expansion import is_bomb
 from training.data.images import (
     ImageError,
     Preprocessing,
@@ -35,10 +36,6 @@ _HEAD_BYTES = 32
 _NUM_FOLDERS = 1000
 """Entries that a zip may have beside its files; a tenth of max_files where that is more."""
 _MAX_LIST_BYTES = 256 * 2**20
-_MAX_DEFLATE = 1032
-"""Bytes that Deflate makes of one at most, as of a blank BMP."""
-_MODEST_BYTES = 16 * 2**30
-"""Takes half a minute to unpack, entry by entry and never to the disk."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -242,7 +239,7 @@ class _ZipFiles:
         if len(entries) > limits.max_files:
             raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
         total = sum(entry.file_size for entry in entries)
-        if _is_bomb(total, archive_bytes, limits):
+        if is_bomb(total, archive_bytes, limits):
             raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
         for entry in entries:
             name = _slashed(entry)
@@ -276,12 +273,6 @@ class _ZipFiles:
 def _slashed(entry: zipfile.ZipInfo) -> str:
     """An entry's name with the separators of POSIX: some programs for Windows write their own."""
     return entry.filename.replace("\\", "/")
-
-
-def _is_bomb(total: int, archive_bytes: int, limits: Limits) -> bool:
-    """Whether a zip declares to hold far more than its size, and more than is modest or than Deflate can make of it."""
-    modest = total <= min(_MODEST_BYTES, _MAX_DEFLATE * archive_bytes)
-    return not modest and total > limits.max_expansion * archive_bytes + 2**30
 
 
 def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tuple[str, os.DirEntry[str]]]:

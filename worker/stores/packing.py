@@ -40,6 +40,10 @@ TELL_SECONDS = 0.2
 END_SECONDS = 0.5
 """How long a child that is told to stop is waited for; after that it is left to end by itself."""
 KILL_SECONDS = 15.0
+SILENT_SECONDS = 900.0
+"""How long a child may work on one stretch; the longest of an honest set, the digest of 100 GB, takes five minutes."""
+PACK_SECONDS = 24 * 3600.0
+"""How long a packing may take in all."""
 NICENESS = 5
 """Of the child: traversals come first, and a packing beside trainings still gets on."""
 
@@ -47,7 +51,7 @@ _SOURCES: dict[str, Any] = {kind.__name__: kind for kind in (ArrayFile, BuiltIn,
 
 
 class PackingDied(RuntimeError):
-    """The process that packed ended without a word: it was killed, or has a bug."""
+    """The process that packed ended without a word (it was killed, or has a bug), or was ended at its deadline."""
 
 
 class _NotWanted(Exception):
@@ -112,15 +116,22 @@ def _say(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 
 def _messages(pipe: IO[bytes], check: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """What a process says, line by line, until it closes the pipe."""
+    """What a process says, line by line, until it closes the pipe. Raises PackingDied when it is silent, or takes, too
+    long."""
     waiting = b""
+    began = heard = time.monotonic()
     while True:
         check()
         if not select.select([pipe], [], [], CHECK_SECONDS)[0]:
+            if time.monotonic() - heard > SILENT_SECONDS:
+                raise PackingDied(f"nothing was packed for {SILENT_SECONDS:g} s")
             continue
         data = os.read(pipe.fileno(), 65536)
         if not data:
             return
+        heard = time.monotonic()
+        if heard - began > PACK_SECONDS:
+            raise PackingDied(f"the packing took more than {PACK_SECONDS / 3600:g} h")
         *lines, waiting = (waiting + data).split(b"\n")
         yield from map(json.loads, lines)
 

@@ -5,6 +5,7 @@ Free of torch.
 
 import threading
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,9 @@ def num_channels_in_child(source: Source, limits: Limits) -> int:
         return num_channels_of(source, limits)
     if isinstance(source, ArrayFile) and not source.path.is_file():
         raise DatasetError("not_found", f"{source.path}: no such file")
+    # The API's image does without it: that needs no child to be found out.
+    if source.path.suffix.lower() in (".h5", ".hdf5") and find_spec("h5py") is None:
+        raise DatasetError("needs_h5py", "HDF5 files need the package h5py")
     answer = _inspect(source.path, {"task": "channels", "source": source_to_json(source), "limits": asdict(limits)})
     return int(answer["num_channels"])
 

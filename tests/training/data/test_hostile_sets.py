@@ -1,8 +1,10 @@
 """Data sets that were made to cost memory: refused, or taken, in little of it."""
 
+import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hostile_files import cost_of, crowded_zip, npy_with_long_header, zip_bomb
 
@@ -63,3 +65,24 @@ def test_the_header_of_an_array_is_read_under_a_limit(tmp_path: Path) -> None:
     cost = cost_of(_PACK, path, tmp_path / "pack")
     assert cost.output == "not_an_archive"
     assert cost.peak_mib < 40
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "npy"])
+def test_what_an_array_unpacks_to_is_bounded_before_the_work(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"vast.{suffix}"
+    shape = (1_000_000, 4096, 4096)
+    if suffix == "h5":
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "w") as file:
+            file.create_dataset("images", shape, "u1", chunks=(1, 4096, 4096))
+    else:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        path.write_bytes(header.getvalue())
+        if suffix == "npz":
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("images.npy", header.getvalue())
+    assert path.stat().st_size < 10_000
+    error = error_of(path, tmp_path / "pack")
+    assert error.code == "unsupported_array"
+    assert "bytes of pixels in a file of" in error.message

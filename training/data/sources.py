@@ -46,7 +46,8 @@ def is_own(folder: str) -> bool:
 
 class DatasetError(ValueError):
     """A data set that cannot be packed. `code` is stable: no_images, not_found, wrong_layout, bad_labels, not_a_zip,
-    not_an_archive, zip_bomb, too_many_files, unsupported_array, needs_h5py, no_space, unknown_set or parser_died."""
+    not_an_archive, zip_bomb, too_many_files, unsupported_array, needs_h5py, no_space, unknown_set,
+    parser_died, no_memory or packing_cancelled."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

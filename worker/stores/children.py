@@ -5,6 +5,7 @@ Parent and child speak in frames: a line of JSON, whose `size` says how many byt
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -46,6 +47,26 @@ def read_frame(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     if len(body) < head["size"]:
         raise EOFError
     return head, body
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Bounds the address space that this process may take beyond what it has; no core is dumped when it dies."""
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + num_bytes, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def exit_text(status: int | None) -> str:
+    """How a process ended, for people. Args: status, as subprocess gives it; None for one that has not ended."""
+    if status is None:
+        return "no exit status"
+    if status == -signal.SIGKILL:
+        return f"signal {-status}: out of memory?"
+    if status < 0:
+        with suppress(ValueError):
+            return f"signal {-status}: {signal.Signals(-status).name}"
+    return f"exit status {status}"
 
 
 class ParsingChild:
@@ -118,7 +139,4 @@ class ParsingChild:
             return f"reading it took more than {seconds:g} s"
         if status == -signal.SIGXCPU:
             return "reading it took too much time of the processor"
-        if status is not None and status < 0:
-            with suppress(ValueError):
-                return f"it made its reader crash ({signal.Signals(-status).name})"
-        return f"its reader ended (exit status {status})"
+        return f"it made its reader end ({exit_text(status)})"

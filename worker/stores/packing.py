@@ -33,7 +33,7 @@ from training.data.datasets import (
     ZipFile,
     pack_dataset,
 )
-from worker.stores.children import child_environment
+from worker.stores.children import child_environment, exit_text, limit_memory
 
 CHECK_SECONDS = 0.25
 TELL_SECONDS = 0.2
@@ -44,6 +44,8 @@ SILENT_SECONDS = 900.0
 """How long a child may work on one stretch; the longest of an honest set, the digest of 100 GB, takes five minutes."""
 PACK_SECONDS = 24 * 3600.0
 """How long a packing may take in all."""
+MEMORY_BYTES = 6 * 2**30
+"""Address space of the packing of somebody's files: pictures being decoded, blocks, labels, and room for threads."""
 NICENESS = 5
 """Of the child: traversals come first, and a packing beside trainings still gets on."""
 
@@ -107,6 +109,7 @@ def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: s
         "preprocessing": asdict(preprocessing),
         "name": name,
         "limits": asdict(limits),
+        "memory_bytes": MEMORY_BYTES,
     }
 
 
@@ -144,9 +147,8 @@ def _error(error: dict[str, Any]) -> Exception:
 
 def _exit_text(child: subprocess.Popen[bytes]) -> str:
     with suppress(subprocess.TimeoutExpired):
-        status = child.wait(END_SECONDS)
-        return f"signal {-status}: out of memory?" if status == -signal.SIGKILL else f"exit status {status}"
-    return "no exit status"
+        child.wait(END_SECONDS)
+    return exit_text(child.returncode)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -179,6 +181,8 @@ def main() -> int:
     os.dup2(2, 1)  # Whatever a library prints is no message.
     request = json.loads(sys.stdin.buffer.readline())
     progress = _Progress(answers)
+    if request["source"]["kind"] != BuiltIn.__name__:
+        limit_memory(request["memory_bytes"])
     try:
         pack_dataset(
             _source(request["source"]),
@@ -193,6 +197,9 @@ def main() -> int:
         return 1
     except DatasetError as error:
         _say(answers, {"error": {"kind": "dataset", "code": error.code, "message": error.message}})
+    except MemoryError:
+        message = f"packing it takes more than the {request['memory_bytes'] >> 20} MiB that it may"
+        _say(answers, {"error": {"kind": "dataset", "code": "no_memory", "message": message}})
     except OSError as error:
         facts = {"errno": error.errno, "strerror": error.strerror or str(error), "filename": error.filename}
         _say(answers, {"error": {"kind": "os", **facts}})

@@ -12,7 +12,7 @@ from models.info import Preprocessing
 from training.data.datasets import ArrayFile, DatasetError, ImageFolder, Limits, Source, ZipFile, num_channels_of
 from training.data.images import ImageError, load_image
 from training.data.picture_files import check_zip
-from worker.stores.children import read_frame, write_frame
+from worker.stores.children import limit_memory, read_frame, write_frame
 
 _KINDS: dict[str, Any] = {kind.__name__: kind for kind in (ArrayFile, ImageFolder, ZipFile)}
 
@@ -70,13 +70,10 @@ def _source(fields: dict[str, Any]) -> Source:
 
 def _limit(memory_bytes: int, cpu_seconds: int) -> None:
     """Bounds what this process may take beyond what it has: address space, and time of the processor."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + memory_bytes, resource.RLIM_INFINITY))
+    limit_memory(memory_bytes)
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + cpu_seconds
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":

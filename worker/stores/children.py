@@ -51,10 +51,13 @@ def read_frame(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes]:
 
 def limit_memory(num_bytes: int) -> None:
     """Bounds the address space that this process may take beyond what it has; no core is dumped when it dies."""
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (mapped + num_bytes, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        with open("/proc/self/statm") as file:
+            mapped = int(file.read().split()[0]) * resource.getpagesize()
+    except FileNotFoundError:  # Not Linux: there, what a process has mapped cannot be told, nor does the limit hold.
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + num_bytes, resource.RLIM_INFINITY))
 
 
 def exit_text(status: int | None) -> str:

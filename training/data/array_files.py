@@ -134,6 +134,7 @@ def pack_array_file(
         try:
             found = _read_file(source.path, stack, limits)
             num_images = found.pictures.shape[0]
+            _check_expansion(found.pictures, source.path, limits)
             packed_bytes = preprocessing.image_size**2 * preprocessing.num_channels
             check_space(num_images * packed_bytes)
             labels, unusable = _read_labels(found, source.path)
@@ -200,11 +201,6 @@ def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Found:
         raise DatasetError("no_images", f"{path.name}: the array is empty")
     if shape[0] > limits.max_files:
         raise DatasetError("too_many_files", f"{path.name}: {shape[0]} images, the limit is {limits.max_files}")
-    total_bytes, file_bytes = shape[0] * pictures.row_bytes, path.stat().st_size
-    if is_bomb(total_bytes, file_bytes, limits):
-        raise DatasetError(
-            "unsupported_array", f"{path.name}: {total_bytes} bytes of pixels in a file of {file_bytes} bytes"
-        )
     if pictures.row_bytes > _MAX_ROW_BYTES or math.prod(shape[1:]) > 4 * limits.max_pixels:
         raise DatasetError("unsupported_array", f"{path.name}: one image of {pictures.row_bytes} bytes")
     if pictures.chunk_rows * pictures.row_bytes > _MAX_ROW_BYTES or pictures.row_chunks > _MAX_CHUNKS:
@@ -218,6 +214,15 @@ def _read_file(path: Path, stack: ExitStack, limits: Limits) -> _Found:
             yield from pictures.read(ranges)
 
     return replace(found, pictures=replace(pictures, read=read))
+
+
+def _check_expansion(pictures: _Array, path: Path, limits: Limits) -> None:
+    """Raises DatasetError unsupported_array where a small file declares pictures without end."""
+    total_bytes, file_bytes = pictures.shape[0] * pictures.row_bytes, path.stat().st_size
+    if is_bomb(total_bytes, file_bytes, limits):
+        raise DatasetError(
+            "unsupported_array", f"{path.name}: {total_bytes} bytes of pixels in a file of {file_bytes} bytes"
+        )
 
 
 @contextmanager

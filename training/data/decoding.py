@@ -22,6 +22,9 @@ _OTHER_BYTES_PER_PIXEL = 10
 _WEBP_BYTES_PER_PIXEL = 21
 """Pillow decodes a WebP as an animation: two canvases, a copy of the frame, and the picture, each of 4 bytes."""
 _TIFF_RGBA_BYTES_PER_PIXEL = 14
+_STRIP_PIXELS = 2**20
+_STRIP_BYTES_PER_PIXEL = 8
+"""Alpha is laid over white on strips of so many pixels; what that takes beyond the picture does not grow with it."""
 _REDUCED_BYTES_PER_PIXEL = 8
 _COEFFICIENT_BYTES = 2
 
@@ -46,9 +49,10 @@ def decoding_bytes(image: Image.Image, full_size: tuple[int, int], num_scans: in
         return num_pixels * _REDUCED_BYTES_PER_PIXEL + is_buffered * coefficients
     if image.format == "WEBP":
         return num_pixels * _WEBP_BYTES_PER_PIXEL
+    strip_bytes = min(num_pixels, _STRIP_PIXELS) * _STRIP_BYTES_PER_PIXEL if image.mode in ("RGBA", "LA") else 0
     if image.format == "TIFF" and image.mode == "RGBA":
-        return num_pixels * _TIFF_RGBA_BYTES_PER_PIXEL
-    return int(num_pixels * _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL))
+        return num_pixels * _TIFF_RGBA_BYTES_PER_PIXEL + strip_bytes
+    return int(num_pixels * _BYTES_PER_PIXEL.get(image.mode, _OTHER_BYTES_PER_PIXEL)) + strip_bytes
 
 
 def count_scans(data: bytes) -> int:

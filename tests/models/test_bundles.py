@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_files import crowded_zip, zip_bomb
 
 from models.bundles import MAX_INFO_BYTES, ImportRefused, read_bundle, write_bundle
 from models.card import model_card
@@ -72,6 +73,19 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     assert refused.value.code == "too_large"
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_methods_are_refused(method: int) -> None:
+    with pytest.raises(ImportRefused, match="only stored and deflated files are read") as refused:
+        read_bundle(zip_bomb("model.safetensors", 2**20, method))
+    assert refused.value.code == "not_a_bundle"
+
+
+def test_a_bundle_that_is_all_directory_is_refused() -> None:
+    with pytest.raises(ImportRefused) as refused:
+        read_bundle(crowded_zip(5000, record="64 bit hidden"))
+    assert refused.value.code == "not_a_bundle"
+
+
 def test_a_zip_with_too_many_files_is_refused(folder: Path) -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({f"file{k}": b"" for k in range(100)}))
@@ -121,6 +135,19 @@ def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
         _set(name=5),
         _set(step=-1),
         _set(created_at=None),
+        _set(bernoulli_floor="low"),
+        _set(dimension_labels=["a" * 201, ""]),
+        _set(dimension_labels=["a", "b", "c"]),
+        _set(name="n" * 1001),
+        _set(source="s" * 1001),
+        _set(created_at="c" * 101),
+        _set(metrics={"mig": {"note": "n" * 1001}}),
+        _set(metrics={"m" * 1001: 1}),
+        _set(metrics={f"m{k}": 1 for k in range(5000)}),
+        _set(metrics={"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}),
+        _set(training={"list": [0] * 1000}),
+        _set(dataset={"a": [[[[[]]]]]}),
+        _set(dimension_effects=[{}, {"heat_map": [[0] * 64] * 64}]),
     ],
 )
 def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -129,6 +156,18 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": json.dumps(description).encode(), "model.safetensors": b""}))
     assert refused.value.code == "invalid_description"
+
+
+def test_a_description_at_its_limits_is_read(folder: Path) -> None:
+    full = replace(
+        INFO,
+        dimension_labels=["a" * 200, ""],
+        source="s" * 1000,
+        metrics={"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}, **{f"m{k}": 1 for k in range(4990)}},
+        dimension_effects=[{}, {"heat_map": [[0.1] * 8] * 8, "changes": {"x": 0.5}}],
+    )
+    write_info(folder, full)
+    assert read_bundle(bundle_of(folder))[1] == full
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Files that an attacker would send, made by code: small on the disk, dear to a reader without limits."""
+"""Files that an attacker would send: small on the disk, but expensive for a reader without limits."""
 
 import io
 import os
@@ -21,7 +21,7 @@ _LOCATOR = struct.Struct("<4sLQL")
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program used beyond what it had when it began to work."""
+    """The resources that a program used after its imports."""
 
     output: str
     peak_mib: float
@@ -29,10 +29,10 @@ class Cost:
 
 
 def cost_of(program: str, *arguments: object, timeout_seconds: float = 120) -> Cost:
-    """Runs the lines of a program in a process of its own.
+    """Runs a program in its own process and measures it.
 
     Args:
-        program: Imports come before the line `# work`; what follows is measured. It prints its result.
+        program: Lines of Python that print a result; only what follows the line `# work` is measured.
         arguments: sys.argv[1:].
         timeout_seconds: Wall time after which the test fails.
     """
@@ -66,7 +66,7 @@ print((_peak() - _before) / 1024, _cpu() - _began)
 
 
 def zip_bomb(name: str, num_bytes: int, method: int, head: bytes = b"") -> bytes:
-    """A zip with one member: `head`, then zeros; bzip2 and LZMA make 700 bytes of a gigabyte."""
+    """Returns a zip with one member, `head` and then zeros; bzip2 and LZMA make 700 bytes of a gigabyte."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive, archive.open(name, "w", force_zip64=True) as member:
         member.write(head)
@@ -76,14 +76,14 @@ def zip_bomb(name: str, num_bytes: int, method: int, head: bytes = b"") -> bytes
 
 
 def crowded_zip(num_entries: int, *, record: str = "32 bit", name: bytes = b"") -> bytes:
-    """A zip that is all directory.
+    """Returns a zip that consists of a directory only.
 
     Args:
-        num_entries: Headings of 46 bytes and a name.
-        record: "32 bit"; "64 bit", with the marks in the old record that call for the new one; or "64 bit hidden": the
-            old record tells of an empty directory, and a reader that looks for the new one whenever it is there finds
-            all.
-        name: Of every entry.
+        num_entries: Number of entries, each a heading of 46 bytes and a name.
+        record: "32 bit"; "64 bit", where the 32-bit record refers to the 64-bit one; or "64 bit hidden", where the
+            32-bit record describes an empty directory, so that only readers that always look for the 64-bit record
+            find the entries.
+        name: Name of every entry.
     """
     entry = _ENTRY.pack(b"PK\x01\x02", 20, 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
     directory = entry * num_entries
@@ -97,24 +97,24 @@ def crowded_zip(num_entries: int, *, record: str = "32 bit", name: bytes = b"") 
 
 
 def npy_with_long_header(num_bytes: int) -> bytes:
-    """The beginning of a .npy file that declares a header of so many bytes."""
+    """Returns the beginning of a .npy file that declares a header of `num_bytes`."""
     return b"\x93NUMPY\x02\x00" + struct.pack("<I", num_bytes) + b"{" + b" " * 100
 
 
 def lossless_webp(side: int) -> bytes:
-    """A WebP of side × side pixels of one colour: 2 kB for 50 million."""
+    """Returns a WebP of side × side pixels of one colour; 50 million pixels take 2 kB."""
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), (10, 200, 30)).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     return buffer.getvalue()
 
 
 def jpeg_of_many_scans(num_scans: int, side: int = 2048) -> bytes:
-    """A progressive JPEG whose last scan, which refines one coefficient, comes again and again."""
+    """Returns a progressive JPEG whose last scan, which refines one coefficient, is repeated `num_scans` times."""
     pixels = np.random.default_rng(0).integers(0, 256, (side // 16, side // 16), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize((side, side)).save(buffer, "JPEG", progressive=True, quality=30)
     data = buffer.getvalue()
     last = data.rindex(b"\xff\xda")
-    # Without the bits of a block, the decoder takes them for zeros: a scan of a heading alone is a scan.
+    # The decoder reads missing bits of a block as zeros, so the heading of a scan is enough.
     scan = data[last : last + 2 + int.from_bytes(data[last + 2 : last + 4], "big")]
     return data[:-2] + scan * num_scans + b"\xff\xd9"

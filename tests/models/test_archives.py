@@ -1,4 +1,4 @@
-"""One rule for all zips: methods by a list, what comes out is counted, the directory is walked before it is read."""
+"""One rule for all zips: listed methods only, counted output, and a directory that is walked before it is read."""
 
 import io
 import zipfile
@@ -106,7 +106,7 @@ except ArchiveError as error:
 def test_a_directory_of_many_entries_is_refused_in_little_memory(record: str, tmp_path: Path) -> None:
     path = tmp_path / "crowded.zip"
     path.write_bytes(crowded_zip(300_000, record=record))
-    cost = cost_of(_OPEN, path, 40_000)  # Its 13.8 MB are within 40 000 entries' share: it is the count that tells.
+    cost = cost_of(_OPEN, path, 40_000)  # The size of 13.8 MB is within the limit; only the count exceeds it.
     assert cost.output == "too_many_files"
     assert cost.peak_mib < 10  # zipfile alone takes 200.
 

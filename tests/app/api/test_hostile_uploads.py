@@ -1,4 +1,4 @@
-"""Hostile files sent to the service: each is refused with its code, and the API takes little memory for it."""
+"""Hostile files sent to the service: each is refused with its code, and the API needs little memory for it."""
 
 import io
 import os
@@ -34,7 +34,7 @@ uvicorn.run(create_app(settings), fd=int(sys.argv[3]), log_level="error")
 
 
 class Api:
-    """The API in a process of its own."""
+    """The API in its own process."""
 
     def __init__(self, client: httpx.Client, pid: int) -> None:
         self.client = client
@@ -42,7 +42,7 @@ class Api:
         self._idle_mib = self._mib("VmRSS")
 
     def mib_above_idle(self) -> float:
-        """The most that the process and its children of now had at once, less what it has when it is idle."""
+        """Returns the peak memory of the process and its present children, less the idle memory of the process."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return self._mib("VmHWM") - self._idle_mib + sum(_mib(int(child), "VmHWM") for child in children)
 
@@ -101,7 +101,7 @@ def test_an_npz_that_unpacks_to_much(api: Api, method: int) -> None:
     made = upload(api, "a.npz", data)
     assert made.status_code == 201
     answer = api.client.post(f"/datasets/{made.json()['id']}/packs", json={})
-    assert answer.status_code == 202  # The report of the packing says why it cannot be used.
+    assert answer.status_code == 202  # The report of the packing names the reason.
     assert api.mib_above_idle() < MAX_MIB_ABOVE_IDLE
 
 
@@ -136,11 +136,8 @@ def test_an_ordinary_picture_is_taken_after_all_that(api: Api) -> None:
     assert answer.status_code == 202, answer.text
 
 
-# Packing that has no end
-
-
 def slow_set() -> bytes:
-    """A zip that takes minutes to pack: 5 000 pictures of 2 megapixels, each of some hundred bytes."""
+    """Returns a zip that takes minutes to pack: 5 000 pictures of 2 megapixels, a few hundred bytes each."""
     data, buffer = lossless_webp(1500), io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for number in range(5000):
@@ -155,7 +152,7 @@ def working(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def packing(running: Service) -> tuple[str, str]:
-    """Uploads a slow set and has it packed. Returns the data set's and the packing's address, once it is under way."""
+    """Uploads a slow set and starts its packing; returns the addresses of the data set and of the packing."""
     made = running.client.post("/datasets", data={"name": "slow"}, files={"file": ("slow.zip", slow_set())})
     url = str(made.json()["links"]["self"])
     begun = running.client.post(f"{url}/packs", json={"num_channels": 1})

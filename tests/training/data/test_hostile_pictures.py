@@ -1,4 +1,4 @@
-"""Pictures that were made to cost memory or time: refused by their header, or decoded within what it foretells."""
+"""Pictures made to cost memory or time are refused by their headers, or decoded within the estimated memory."""
 
 import io
 import threading
@@ -33,7 +33,7 @@ for path in sys.argv[3:]:
     )
     data = Path(path).read_bytes()
     with open("/proc/self/clear_refs", "w") as clear:
-        clear.write("5")  # The peak so far is forgotten.
+        clear.write("5")  # This resets the peak.
     before = resident("VmRSS")
     try:
         images.load_image(data, preprocessing)
@@ -43,7 +43,7 @@ for path in sys.argv[3:]:
 """
 _SIDE = 1600
 _SLACK_BYTES = 5 * 2**20
-"""For what does not grow with the picture."""
+"""Memory that does not grow with the picture."""
 
 
 def saved(path: Path, mode: str, side: int, format: str, **options: Any) -> Path:
@@ -70,7 +70,7 @@ _PICTURES: list[tuple[str, str, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def test_pictures_take_no_more_than_their_headers_foretell(tmp_path: Path) -> None:
+def test_pictures_take_no_more_memory_than_estimated_from_their_headers(tmp_path: Path) -> None:
     paths = [
         saved(tmp_path / f"{number}-{format}-{mode}", mode, _SIDE, format, **options)
         for number, (format, mode, options) in enumerate(_PICTURES)
@@ -79,15 +79,15 @@ def test_pictures_take_no_more_than_their_headers_foretell(tmp_path: Path) -> No
     for num_channels, crop_size in ((1, 0), (3, _SIDE)):
         lines = cost_of(_LOAD, num_channels, crop_size, *paths).output.splitlines()
         assert len(lines) == len(paths)
-        for name, peak, foretold in map(str.split, lines):
-            if float(peak) > float(foretold) + _SLACK_BYTES:
-                too_much.append((name, num_channels, crop_size, peak, foretold))
+        for name, peak, estimate in map(str.split, lines):
+            if float(peak) > float(estimate) + _SLACK_BYTES:
+                too_much.append((name, num_channels, crop_size, peak, estimate))
     assert not too_much, "\n".join(map(str, too_much))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
 def test_fifty_million_pixels_are_decoded_in_the_usual_formats(mode: str) -> None:
-    """docs/operations.md promises them; WebP, whose decoder takes twice as much, ends at half."""
+    """docs/operations.md promises this; in WebP, whose decoder takes twice as much, half as many are."""
     assert MAX_DECODING_BYTES >= 50_000_000 * 10
     buffer = io.BytesIO()
     Image.new(mode, (1000, 1000)).save(buffer, "TIFF", compression="tiff_lzw")
@@ -127,7 +127,7 @@ def test_only_the_scans_of_the_picture_itself_count() -> None:
     assert count_scans(jpeg(restart_marker_blocks=1)) == 1
     assert count_scans(jpeg(progressive=True)) == 10
     assert count_scans(jpeg(comment=b"\xff\xda\x00\x04" * 200)) == 1
-    assert count_scans(jpeg() + b"\xff\xda\x00\x04" * 200) == 1  # A film behind the picture, as telephones save it.
+    assert count_scans(jpeg() + b"\xff\xda\x00\x04" * 200) == 1  # Telephones append a film to the picture.
     assert count_scans(jpeg()[:-2] + b"\xff\xff\xff\xda\x00\x04" * 200) == MAX_SCANS + 1
 
 
@@ -152,7 +152,7 @@ def test_pictures_that_do_not_fit_together_are_decoded_one_after_the_other() -> 
             assert not second_is_in.is_set()
 
     def second() -> None:
-        with budget.take(1000):  # More than there is: all of it.
+        with budget.take(1000):  # This exceeds the budget, so it takes all of it.
             second_is_in.set()
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]

@@ -1,4 +1,4 @@
-"""Data sets that were made to cost memory: refused, or taken, in little of it."""
+"""Data sets made to cost memory are refused, or packed, in little memory."""
 
 import io
 import zipfile

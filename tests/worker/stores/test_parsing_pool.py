@@ -1,4 +1,4 @@
-"""Foreign files are read in children: they may crash, hang and swell, and the process that asks goes on."""
+"""Foreign files are read in children that may crash, hang or grow, while the parent goes on."""
 
 import io
 import os
@@ -71,9 +71,7 @@ def test_a_picture_that_takes_too_long_is_refused_and_the_next_is_decoded(pool: 
     assert hasty.load_image(png(), PREPROCESSING, max_pixels=PIXELS).shape == (64, 64, 3)
 
 
-def test_a_file_that_takes_too_much_of_the_processor_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_takes_too_much_processor_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parsing_pool, "INSPECTION_CPU_SECONDS", 0)
     grey = io.BytesIO()
     Image.effect_noise((3000, 3000), 60).convert("RGB").save(grey, "PNG", compress_level=1)

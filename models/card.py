@@ -1,14 +1,20 @@
 """A model card in Markdown: what a model is, what it learnt, and what it may be used for; free of torch."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from models.config import normalised_beta
 from models.info import ACTIVE_KL_NATS, ModelInfo
 
 
-def model_card(info: ModelInfo) -> str:
-    """The card of a model. Everything in it comes from its model.json; what is unknown is left out or said so."""
+def model_card(info: ModelInfo, settings: Mapping[str, Any]) -> str:
+    """Returns the card of a model, made from its model.json alone; unknown facts are left out or stated as unknown.
+
+    Args:
+        info: The description of the model.
+        settings: Those settings of its training that the card lists (training.config.settings_read tells them).
+    """
     parts = [
         f"# {_plain(info.name)}",
         _summary(info),
@@ -22,7 +28,7 @@ def model_card(info: ModelInfo) -> str:
     if info.metrics:
         parts += ["## Scores", _scores(info.metrics)]
     if info.training:
-        parts += ["## Training", _settings(info)]
+        parts += ["## Training", _settings(info, settings)]
     parts += ["## Licence and origin", _origin(info)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -106,8 +112,8 @@ def _scores(metrics: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def _settings(info: ModelInfo) -> str:
-    settings = dict(info.training)
+def _settings(info: ModelInfo, read: Mapping[str, Any]) -> str:
+    settings = dict(read)
     beta = settings.get("beta")
     if info.steered_beta is not None:
         beta = settings["β at the end"] = info.steered_beta

@@ -316,6 +316,16 @@ def config_from_json(data: Mapping[str, Any]) -> TrainingConfig:
     Raises:
         ConfigError: A setting is unknown, or its value is outside its limits.
     """
-    objective = OBJECTIVES.get(data.get("objective", DEFAULT))
+    return TrainingConfig(**settings_read(data))
+
+
+def settings_read(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a stored config without those that only other objectives read.
+
+    Args:
+        data: Settings by name, of any version or from a foreign model.json.
+    """
+    name = data.get("objective", DEFAULT)
+    objective = OBJECTIVES.get(name) if isinstance(name, str) else None
     own = objective.model_fields if objective else {}
-    return TrainingConfig(**{name: value for name, value in data.items() if name in own or not readers_of(name)})
+    return {name: value for name, value in data.items() if name in own or not readers_of(name)}

@@ -11,6 +11,7 @@ from models.converters import import_model
 from models.files import load_model
 from models.info import write_info
 from models.onnx_export import export_onnx_folder
+from training.config import settings_read
 from worker.rendering.labels import label_model
 from worker.stores.models import ModelRegistry
 
@@ -64,5 +65,7 @@ def onnx_zip(registry: ModelRegistry, model_id: str) -> bytes:
     """
     info, folder = registry.get(model_id)
     buffer = io.BytesIO()
-    write_zip({**export_onnx_folder(folder), "README.md": model_card(info).encode()}, buffer)
+    write_zip(
+        {**export_onnx_folder(folder), "README.md": model_card(info, settings_read(info.training)).encode()}, buffer
+    )
     return buffer.getvalue()

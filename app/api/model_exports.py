@@ -10,6 +10,7 @@ from app.dependencies import Services
 from models.bundles import write_bundle
 from models.card import model_card
 from models.info import ModelInfo
+from training.config import settings_read
 
 EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
 """Formats, with their media types."""
@@ -33,11 +34,11 @@ async def export_bytes(services: Services, model_id: str, format: str, seconds: 
     if format == "onnx":
         return (await run_call(services, "onnx", model_id, seconds)).data
     if format == "card":
-        return model_card(info).encode()
+        return model_card(info, settings_read(info.training)).encode()
     return await anyio.to_thread.run_sync(_bundle, info, folder)
 
 
 def _bundle(info: ModelInfo, folder: Path) -> bytes:
     buffer = io.BytesIO()
-    write_bundle(folder, buffer, card=model_card(info))
+    write_bundle(folder, buffer, card=model_card(info, settings_read(info.training)))
     return buffer.getvalue()

@@ -16,6 +16,7 @@ from models.bundles import write_zip
 from models.card import model_card
 from models.config import ConfigError
 from models.info import INFO_FILE, WEIGHTS_FILE, write_info
+from training.config import settings_read
 from worker.stores.models import ShippedModel, UnknownModel
 
 app = typer.Typer(help="List, show, import and export models.", invoke_without_command=True)
@@ -120,7 +121,7 @@ def export(
         except ValueError as error:
             raise CliError(str(error)) from error
     if target.suffix.lower() == ".zip":
-        write_zip({**files, "README.md": model_card(info).encode()}, target)
+        write_zip({**files, "README.md": model_card(info, settings_read(info.training)).encode()}, target)
     else:
         for name, data in files.items():
             write_bytes(target / name, data)

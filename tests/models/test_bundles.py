@@ -16,6 +16,7 @@ from models.bundles import MAX_INFO_BYTES, ImportRefused, read_bundle, write_bun
 from models.card import model_card
 from models.config import NetworkConfig
 from models.info import ModelInfo, Preprocessing, write_info
+from training.config import settings_read
 
 INFO = ModelInfo(
     name="two | <b>dims</b>",
@@ -183,22 +184,33 @@ def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     assert refused.value.code == "invalid_description"
 
 
+def card_of(info: ModelInfo) -> str:
+    return model_card(info, settings_read(info.training))
+
+
 def test_a_card_tells_what_the_description_knows() -> None:
     info = replace(INFO, training={"objective": "beta", "beta": 4.0})
-    card = model_card(info)
+    card = card_of(info)
     expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)
     assert f"normalised β (β·D/(C·H·W)) | {expected:g} |" in card
     steered = replace(INFO, training={"objective": "controlled", "beta": 4.0, "gamma": 7.0}, steered_beta=2.0)
-    assert f"normalised β (β·D/(C·H·W)) | {expected / 2:g} |" in model_card(steered)
-    assert "| gamma |" not in model_card(steered)
+    assert f"normalised β (β·D/(C·H·W)) | {expected / 2:g} |" in card_of(steered)
+    assert "| gamma |" not in card_of(steered)
     for text in ("32×32 grey", "dsprites (100 images)", "41.50 nats", "moves right", "0.31", "r 0.99", "not stated"):
         assert text in card
     # The dimension that carries most comes first.
     assert card.index("| 1 | 3.50") < card.index("| 0 | 0.01")
 
 
+@pytest.mark.parametrize("objective", [None, 5, ["beta"], {}, "unheard of"])
+def test_a_card_of_an_unknown_objective_lists_what_every_run_reads(objective: Any) -> None:
+    card = card_of(replace(INFO, training={"objective": objective, "gamma": 7.0, "seed": 3}))
+    assert "| seed | 3 |" in card
+    assert "| gamma |" not in card
+
+
 def test_a_name_cannot_become_markup_in_a_card() -> None:
-    assert model_card(INFO).startswith("# two \\| \\<b\\>dims\\</b\\>\n")
+    assert card_of(INFO).startswith("# two \\| \\<b\\>dims\\</b\\>\n")
 
 
 @pytest.mark.parametrize(

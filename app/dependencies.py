@@ -13,14 +13,13 @@ from worker.jobs import connections
 from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import JobStore
 from worker.stores.opened import OpenStores, open_stores
+from worker.stores.parsing_pool import NUM_DECODERS, ParsingPool
 from worker.stores.settings import Settings
 
 MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with its own connection; further ones are answered at once."""
 MAX_STREAMS = 256
 """Event streams that may be open at once."""
-NUM_DECODERS = 2
-"""Pictures that are decoded at once; one of 50 million pixels takes 150 MB."""
 NUM_PARSERS = 2
 """Large JSON bodies that are parsed at once; one of 1 MiB takes 30 MB."""
 
@@ -34,6 +33,8 @@ class Services(OpenStores):
     send_call: Callable[[str], None]
     """Puts the wake-up of a model call on its queue."""
     monitoring: Monitoring = field(default_factory=Monitoring)
+    pictures: ParsingPool = field(default_factory=ParsingPool)
+    """Decodes the pictures of requests."""
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))
     parsing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_PARSERS))
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))

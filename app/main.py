@@ -120,6 +120,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         tempfile.tempdir = before
         services.jobs.redis.close()
+        services.pictures.close()
 
 
 def _from_config_error(error: ConfigError) -> Problem:

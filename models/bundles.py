@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from models import strict_json
+from models.archives import Archive, ArchiveError, open_archive
+from models.description_limits import check_limits
 from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
@@ -46,12 +48,9 @@ def read_bundle(data: bytes) -> tuple[bytes, ModelInfo]:
     if len(data) > MAX_BUNDLE_BYTES:
         raise ImportRefused("too_large", f"the bundle has {len(data)} bytes, the limit is {MAX_BUNDLE_BYTES}")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if len(entries) > _MAX_ENTRIES:
-                raise ImportRefused("not_a_bundle", f"the zip contains {len(entries)} files, not the two of a bundle")
-            weights = _read_entry(archive, entries, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-            description = _read_entry(archive, entries, INFO_FILE, MAX_INFO_BYTES)
+        with open_archive(io.BytesIO(data), max_entries=_MAX_ENTRIES) as archive:
+            weights = _read_entry(archive, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
+            description = _read_entry(archive, INFO_FILE, MAX_INFO_BYTES)
     # zipfile and its decompressors raise many kinds of errors on hostile bytes; all of them mean the same.
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
         if isinstance(error, ImportRefused):
@@ -72,6 +71,7 @@ def read_description(data: bytes) -> ModelInfo:
     try:
         info = ModelInfo.from_json(value)
         _check_types(info)
+        check_limits(info)
     except (ValueError, TypeError, AttributeError) as error:
         raise ImportRefused("invalid_description", f"{INFO_FILE}: {error}") from error
     return info
@@ -125,20 +125,20 @@ def write_zip(files: Mapping[str, bytes], target: Path | IO[bytes]) -> None:
             archive.writestr(entry, data)
 
 
-def _read_entry(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], name: str, max_bytes: int) -> bytes:
+def _read_entry(archive: Archive, name: str, max_bytes: int) -> bytes:
     """Returns the only file of that name; the limit applies to its true length, not to the length that the zip states.
 
     Raises:
         ImportRefused: The code is not_a_bundle or too_large.
     """
-    found = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] == name]
+    found = [entry for entry in archive.entries if entry.filename.rsplit("/", 1)[-1] == name]
     if len(found) != 1:
         raise ImportRefused("not_a_bundle", f"the zip contains {len(found)} files named {name}, not one")
-    with archive.open(found[0]) as file:
-        data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise ImportRefused("too_large", f"{name} is larger than {max_bytes} bytes")
-    return data
+    try:
+        return archive.read(found[0], max_bytes)
+    except ArchiveError as error:
+        code = "too_large" if error.code == "member_too_large" else "not_a_bundle"
+        raise ImportRefused(code, error.message) from error
 
 
 def _check_types(info: ModelInfo) -> None:
@@ -166,8 +166,9 @@ def _check_types(info: ModelInfo) -> None:
         raise TypeError("dimension_effects: must be a list of objects")
     if not (info.reconstruction_loss is None or _is_number(info.reconstruction_loss)):
         raise TypeError("reconstruction_loss: must be a number")
-    if not (info.steered_beta is None or _is_number(info.steered_beta)):
-        raise TypeError("steered_beta: must be a number")
+    for name in ("steered_beta", "bernoulli_floor"):
+        if not (getattr(info, name) is None or _is_number(getattr(info, name))):
+            raise TypeError(f"{name}: must be a number")
     if isinstance(info.step, bool) or not isinstance(info.step, int) or info.step < 0:
         raise TypeError("step: must be a whole number")
     if info.preprocessing.image_size != info.network.image_size:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from models.archives import open_archive
 from models.bundles import MAX_WEIGHTS_BYTES, ImportRefused
 
 _LEGACY_MAGIC = b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -68,18 +69,21 @@ def _check_zip(data: bytes) -> bytes:
     """Returns the zip, rewritten from its checked entries, so that no other reader can find different entries in it."""
     checked = io.BytesIO()
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(checked, "w") as copy:
-            entries = archive.infolist()
+        with (
+            open_archive(io.BytesIO(data), max_entries=_MAX_ENTRIES) as archive,
+            zipfile.ZipFile(checked, "w") as copy,
+        ):
+            entries = archive.entries
             names = [entry.filename for entry in entries]
-            if len(entries) > _MAX_ENTRIES or len(set(names)) != len(names):
-                raise ImportRefused("not_a_checkpoint", "the zip contains too many files, or two of the same name")
+            if len(set(names)) != len(names):
+                raise ImportRefused("not_a_checkpoint", "the zip contains two files of the same name")
             pickles = [name for name in names if name.endswith("/data.pkl")]
             if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
                 raise ImportRefused("not_a_checkpoint", "the zip is not one that torch.save writes for a state dict")
             for entry in entries:
                 if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
                     raise ImportRefused("not_a_checkpoint", "the zip holds compressed files, which torch never writes")
-                content = archive.read(entry)
+                content = archive.read(entry, len(data))
                 if entry.filename == pickles[0]:
                     _check_pickle(io.BytesIO(content))
                 copy.writestr(zipfile.ZipInfo(entry.filename), content)

@@ -323,7 +323,8 @@ def config_to_json(config: TrainingConfig) -> dict[str, Any]:
 
 def settings_read(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a stored config without the settings of other objectives, which earlier versions stored too."""
-    objective = OBJECTIVES.get(stored.get("objective", DEFAULT))
+    name = stored.get("objective", DEFAULT)
+    objective = OBJECTIVES.get(name) if isinstance(name, str) else None
     own = objective.model_fields if objective else {}
     return {name: value for name, value in stored.items() if name in own or not readers_of(name)}
 

@@ -198,6 +198,8 @@ def wait_for_pack(
         job = _follow(services.jobs, job.id, on_packed)
         if job.status == "failed" and job.error:
             raise DatasetError(job.error["code"], job.error["message"])
+        if job.status == "cancelled":
+            raise DatasetError("packing_cancelled", "The packing of the data set was cancelled.")
 
 
 def _follow(store: JobStore, job_id: str, on_packed: OnPacked) -> Job:

@@ -15,9 +15,9 @@ from app import problems
 from app.dependencies import Services
 from app.problems import Problem
 from training.data.datasets import DatasetError
-from training.data.picture_files import check_zip
 from training.data.sources import Limits
 from worker.stores.models import DatasetRecord
+from worker.stores.parsing_pool import check_zip_in_child
 
 SPARE_BYTES = 512 * 2**20
 """Free space that an upload must leave on the disk."""
@@ -108,7 +108,7 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
     """
     try:
         if Path(filename).suffix.lower() == ".zip":
-            check_zip(path, Limits(max_files=MAX_ZIP_FILES))
+            check_zip_in_child(path, Limits(max_files=MAX_ZIP_FILES))
         with _registering:
             return services.datasets.add_upload(name, path, filename=filename)
     except DatasetError as error:

@@ -1,5 +1,8 @@
 """/datasets: sets of images to train on, and uploads of more."""
 
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 
 import anyio
@@ -18,11 +21,14 @@ from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
-from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable
+from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.models import DatasetRecord
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])
+
+STOP_SECONDS = 15.0
+"""Longest wait of a DELETE for the packing that it cancels; a worker reacts within a second."""
 
 RAW_TYPES = {
     "application/zip": "upload.zip",
@@ -141,8 +147,8 @@ def list_rejected_files(dataset_id: str, request: Request, services: Services_) 
     response_model=Packing,
     openapi_extra=request_body({"application/json": PreprocessingRequest}, example={"image_size": 64}),
     responses=problems.responses(
-        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "too_many_jobs",
-        "job_store_unavailable",
+        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "invalid_dataset",
+        "too_many_jobs", "job_store_unavailable",
     ),
 )  # fmt: skip
 async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
@@ -155,11 +161,32 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
         try:
             preprocessing = asked.with_channels(asked.num_channels or services.datasets.num_channels(record.id))
         except DatasetError as error:
+            if error.code == "parser_died":
+                raise Problem("invalid_dataset", error.message) from error
             raise problems.invalid("num_channels", f"give 1 or 3: {error.message} to look for colours") from error
         return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
     return respond(await anyio.to_thread.run_sync(pack), 202, {"Location": url})
+
+
+@router.post(
+    "/datasets/{dataset_id}/packs/{pack_id}/cancel",
+    status_code=202,
+    response_model_exclude_unset=True,
+    summary="Cancel a packing",
+    responses=problems.responses("unknown_dataset", "unknown_job", "transition_refused", "job_store_unavailable"),
+)
+def cancel_packing(dataset_id: str, pack_id: str, services: Services_) -> Packing:
+    """A packing that waits or is under way stops and leaves nothing behind; a training that waits for it fails.
+
+    `pack_id` is an `id` in the data set's `packing`. Another request for the pack starts it anew.
+    """
+    services.datasets.get(dataset_id)
+    job = services.jobs.get(pack_id)
+    if job.kind != "dataset" or job.request["dataset"] != dataset_id:
+        raise UnknownJob(pack_id)
+    return describe_packing(services.jobs.cancel(pack_id))
 
 
 def describe_packing(job: Job) -> Packing:
@@ -176,12 +203,43 @@ def describe_packing(job: Job) -> Packing:
     responses=problems.responses("unknown_dataset", "in_use", "read_only", "job_store_unavailable"),
 )
 def delete_dataset(dataset_id: str, services: Services_) -> None:
-    """An upload and its packs are removed, but not a registered folder's images. It is refused (409) while in use."""
+    """An upload and its packs are removed, but not a registered folder's images; its packings are cancelled.
+
+    It is refused (409) while another job needs it.
+    """
     record = services.datasets.get(dataset_id)
     if record.kind == "builtin":
         raise Problem("read_only", f"{dataset_id} is built in.")
-    refuse_when_used(services, "dataset", dataset_id)
+    users = list(_unfinished_users(services, "dataset", dataset_id))
+    for job in users:
+        if job.kind != "dataset":
+            raise _in_use(job)
+    for job in users:
+        _stop_packing(services, job)
     services.datasets.delete(dataset_id)
+
+
+def _stop_packing(services: Services, job: Job) -> None:
+    """Cancels a packing and waits until it has ended.
+
+    Raises:
+        Problem: This takes longer than STOP_SECONDS (in_use).
+    """
+    deadline = time.monotonic() + STOP_SECONDS
+    with suppress(UnknownJob, TransitionRefused):  # It has just ended, or is being cancelled already.
+        services.jobs.cancel(job.id)
+    position: str | None = None
+    while True:
+        try:
+            job = services.jobs.get(job.id)
+        except UnknownJob:
+            return
+        if job.is_finished:
+            return
+        if time.monotonic() > deadline:
+            raise _in_use(job)
+        for event in services.jobs.wait_events(job.id, position, 1.0):
+            position = event.id
 
 
 def refuse_when_used(services: Services, key: str, value: str) -> None:
@@ -195,8 +253,15 @@ def refuse_when_used(services: Services, key: str, value: str) -> None:
     Raises:
         Problem: A job needs it (in_use).
     """
+    for job in _unfinished_users(services, key, value):
+        raise _in_use(job)
+
+
+def _unfinished_users(services: Services, key: str, value: str) -> Iterator[Job]:
     for status in STATES:
         if status not in FINISHED:
-            for job in services.jobs.page(None, status, limit=10_000):
-                if job.request.get(key) == value:
-                    raise Problem("in_use", f"Job {job.id} is {status} and needs it.")
+            yield from (job for job in services.jobs.page(None, status, limit=10_000) if job.request.get(key) == value)
+
+
+def _in_use(job: Job) -> Problem:
+    return Problem("in_use", f"Job {job.id} is {job.status} and needs it.")

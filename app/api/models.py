@@ -20,7 +20,7 @@ from app.problems import Problem
 from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body
 from app.schemas import Decoded, Encoded, Model, ModelList, Reconstructed, respond
 from models.config import ConfigError
-from training.data.images import Preprocessing, load_image
+from training.data.images import Preprocessing
 from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
@@ -283,7 +283,7 @@ def _load(services: Services, upload: Any, preprocessing: Preprocessing) -> Any:
     def load() -> Any:
         data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
         try:
-            return load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
+            return services.pictures.load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
         except ConfigError as error:
             raise problems.invalid("image", error.message) from None
 

@@ -27,7 +27,6 @@ from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import TraversalFields, TraversalForm, TraversalUploads, request_body
 from app.schemas import Failure, Traversal, TraversalDimension, respond
-from training.data.images import load_image
 from worker.jobs.store import HELD, Job, TransitionRefused, UnknownJob
 from worker.rendering.request import (
     FORMATS,
@@ -148,7 +147,9 @@ def _understand(services: Services, form: TraversalUploads) -> Asked:
     images = []
     for upload in uploads:
         data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
-        images.append(load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels))
+        images.append(
+            services.pictures.load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels)
+        )
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_files import crowded_zip, zip_bomb
 
 from models.bundles import MAX_INFO_BYTES, ImportRefused, read_bundle, write_bundle
-from models.card import model_card
 from models.config import NetworkConfig
 from models.info import ModelInfo, Preprocessing, write_info
 from worker.stores.models import card_of
@@ -73,6 +73,19 @@ def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     assert refused.value.code == "too_large"
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_methods_are_refused(method: int) -> None:
+    with pytest.raises(ImportRefused, match="only stored and deflated files are read") as refused:
+        read_bundle(zip_bomb("model.safetensors", 2**20, method))
+    assert refused.value.code == "not_a_bundle"
+
+
+def test_a_bundle_that_is_all_directory_is_refused() -> None:
+    with pytest.raises(ImportRefused) as refused:
+        read_bundle(crowded_zip(5000, record="64 bit hidden"))
+    assert refused.value.code == "not_a_bundle"
+
+
 def test_a_zip_with_too_many_files_is_refused(folder: Path) -> None:
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({f"file{k}": b"" for k in range(100)}))
@@ -122,6 +135,19 @@ def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
         _set(name=5),
         _set(step=-1),
         _set(created_at=None),
+        _set(bernoulli_floor="low"),
+        _set(dimension_labels=["a" * 201, ""]),
+        _set(dimension_labels=["a", "b", "c"]),
+        _set(name="n" * 1001),
+        _set(source="s" * 1001),
+        _set(created_at="c" * 101),
+        _set(metrics={"mig": {"note": "n" * 1001}}),
+        _set(metrics={"m" * 1001: 1}),
+        _set(metrics={f"m{k}": 1 for k in range(5000)}),
+        _set(metrics={"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}),
+        _set(training={"list": [0] * 1000}),
+        _set(dataset={"a": [[[[[]]]]]}),
+        _set(dimension_effects=[{}, {"heat_map": [[0] * 64] * 64}]),
     ],
 )
 def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -130,6 +156,18 @@ def test_a_description_with_a_wrong_part_is_refused(folder: Path, change: Callab
     with pytest.raises(ImportRefused) as refused:
         read_bundle(zip_of({"model.json": json.dumps(description).encode(), "model.safetensors": b""}))
     assert refused.value.code == "invalid_description"
+
+
+def test_a_description_at_its_limits_is_read(folder: Path) -> None:
+    full = replace(
+        INFO,
+        dimension_labels=["a" * 200, ""],
+        source="s" * 1000,
+        metrics={"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}, **{f"m{k}": 1 for k in range(4990)}},
+        dimension_effects=[{}, {"heat_map": [[0.1] * 8] * 8, "changes": {"x": 0.5}}],
+    )
+    write_info(folder, full)
+    assert read_bundle(bundle_of(folder))[1] == full
 
 
 @pytest.mark.parametrize(
@@ -147,7 +185,7 @@ def test_anything_but_a_json_object_is_refused(text: bytes) -> None:
 
 def test_a_card_has_the_facts_of_the_description() -> None:
     info = replace(INFO, training={"objective": "beta", "beta": 4.0})
-    card = model_card(info)
+    card = card_of(info)
     expected = 4 * info.network.latent_dim / (info.network.num_channels * info.network.image_size**2)
     assert f"normalised β (β·D/(C·H·W)) | {expected:g} |" in card
     steered = replace(INFO, training={"objective": "controlled", "beta": 4.0, "gamma": 7.0}, steered_beta=2.0)
@@ -159,8 +197,15 @@ def test_a_card_has_the_facts_of_the_description() -> None:
     assert card.index("| 1 | 3.50") < card.index("| 0 | 0.01")
 
 
+@pytest.mark.parametrize("objective", [None, 5, ["beta"], {}, "unheard of"])
+def test_a_card_of_an_unknown_objective_lists_what_every_run_reads(objective: Any) -> None:
+    card = card_of(replace(INFO, training={"objective": objective, "gamma": 7.0, "seed": 3}))
+    assert "| seed | 3 |" in card
+    assert "| gamma |" not in card
+
+
 def test_a_name_cannot_become_markup_in_a_card() -> None:
-    assert model_card(INFO).startswith("# two \\| \\<b\\>dims\\</b\\>\n")
+    assert card_of(INFO).startswith("# two \\| \\<b\\>dims\\</b\\>\n")
 
 
 @pytest.mark.parametrize(

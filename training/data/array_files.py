@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from training.data.array_labels import read_labels
 from training.data.array_readers import StoredArray, open_array_file, read_blocks, read_rows, sample_rows
+from training.data.expansion import is_bomb
 from training.data.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
 from training.data.pack_writer import PackWriter
 from training.data.packs import PackInfo
@@ -58,6 +59,7 @@ def pack_array_file(
         try:
             contents = open_array_file(source.path, stack, limits)
             num_images = contents.pictures.shape[0]
+            _check_expansion(contents.pictures, source.path, limits)
             packed_bytes = preprocessing.image_size**2 * preprocessing.num_channels
             check_space(num_images * packed_bytes)
             labels, unusable = read_labels(contents, source.path)
@@ -104,6 +106,19 @@ def has_colour(source: ArrayFile, limits: Limits) -> bool:
         white, _ = _white(pictures.dtype, 0, high)
         spread *= 255 / white
         return is_coloured(np.array([0, min(spread, 255)]).astype(np.uint8))
+
+
+def _check_expansion(pictures: StoredArray, path: Path, limits: Limits) -> None:
+    """Refuses a small file that declares pictures without end.
+
+    Raises:
+        DatasetError: unsupported_array.
+    """
+    total_bytes, file_bytes = pictures.shape[0] * pictures.row_bytes, path.stat().st_size
+    if is_bomb(total_bytes, file_bytes, limits):
+        raise DatasetError(
+            "unsupported_array", f"{path.name}: {total_bytes} bytes of pixels in a file of {file_bytes} bytes"
+        )
 
 
 def _byte_scale(pictures: StoredArray) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:

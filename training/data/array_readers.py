@@ -6,7 +6,6 @@ members that are not needed (the metadata of dSprites) are not read.
 
 import math
 import tokenize
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.archives import open_archive
 from training.data import dsprites
+from training.data.npy_headers import read_npy_header
 from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits
 
 MAX_ROW_BYTES = 2**28
@@ -31,6 +32,8 @@ _CHUNK_BYTES = 2**13
 _NUM_SAMPLES = 64
 _SAMPLE_BYTES = 2**30
 _MAX_KEYS = 100
+_MAX_MEMBERS = 10_000
+"""Most members of a .npz file."""
 _IMAGE_KEYS = ("imgs", "images", "x", "x_train", "arr_0", "data")
 _LABEL_KEYS = (dsprites.LABELS_KEY, "factors", "classes", "labels", "y", "y_train")
 
@@ -208,11 +211,11 @@ def _check_size(pictures: StoredArray, name: str, limits: Limits) -> None:
 
 
 def _open_npz(path: Path, stack: ExitStack) -> ArrayContents:
-    archive = stack.enter_context(zipfile.ZipFile(path))
-    keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    archive = stack.enter_context(open_archive(path, max_entries=_MAX_MEMBERS))
+    keys = [entry.filename.removesuffix(".npy") for entry in archive.entries if entry.filename.endswith(".npy")]
 
     def array(key: str) -> StoredArray:
-        return _npy_array(lambda: archive.open(f"{key}.npy"), is_stream=True)
+        return _npy_array(lambda: archive.open(archive.entry(f"{key}.npy")), is_stream=True)
 
     key = _images_key(keys, lambda key: array(key).shape, path.name)
     labels = {k: partial(array, k) for k in _LABEL_KEYS if k in keys and k != key}
@@ -281,7 +284,7 @@ def _images_key(keys: list[str], shape_of: Callable[[str], tuple[int, ...]], nam
 
 def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> StoredArray:
     with open_file() as file:
-        shape, fortran_order, dtype = _npy_header(file)
+        shape, fortran_order, dtype = read_npy_header(file)
     grid: tuple[int, ...] = ()
     transposed = fortran_order and len(shape) > 1
     if transposed:
@@ -291,18 +294,10 @@ def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> Stored
 
     def read(ranges: Iterable[range]) -> Iterator[NDArray[Any]]:
         with open_file() as file:
-            _npy_header(file)
+            read_npy_header(file)
             yield from _read_ranges(file, shape, dtype, ranges)
 
     return StoredArray(shape=shape, dtype=dtype, read=read, grid=grid, transposed=transposed, is_stream=is_stream)
-
-
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Returns the shape, whether the array is in Fortran order, and the type."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read(file)
-    return tuple(map(int, shape)), fortran_order, dtype
 
 
 def _read_ranges(

@@ -3,26 +3,20 @@
 import hashlib
 import os
 import stat
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from models.archives import Archive, ArchiveError, open_archive, unsupported
+from training.data.expansion import is_bomb
 from training.data.images import ImageError
 from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits, is_own
 
 _HEAD_BYTES = 32
-_END_OF_ZIP = struct.Struct("<4s4H2LH")
-_MIN_ENTRY_BYTES = 46
-"""Size of the heading of a zip entry, without its name."""
-_MEAN_NAME_BYTES = 300
-"""Allowed mean length of an entry's name, in bytes; ordinary archives need less."""
-_MAX_DEFLATE = 1032
-"""Largest expansion by Deflate, which a blank BMP reaches, for instance."""
-_MODEST_BYTES = 16 * 2**30
-"""Size that can be unpacked, entry by entry and never to the disk, in half a minute."""
+_NUM_FOLDERS = 1000
+"""Entries that a zip may have beside its files; a tenth of max_files if that is more."""
 
 _IGNORED = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -71,12 +65,14 @@ def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
     """
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file")
-    _check_directory_size(path, limits)
-    try:
-        archive = zipfile.ZipFile(path)
-    except DAMAGED_ARCHIVE as error:
-        raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
-    with archive:
+    with ExitStack() as stack:
+        try:
+            max_entries = limits.max_files + max(_NUM_FOLDERS, limits.max_files // 10)
+            archive = stack.enter_context(open_archive(path, max_entries=max_entries))
+        except ArchiveError as error:
+            raise DatasetError(error.code, f"{path.name}: {error.message}") from error
+        except OSError as error:
+            raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
         yield _ZipFiles(archive, path.stat().st_size, limits)
 
 
@@ -130,15 +126,15 @@ class _FolderFiles:
 
 
 class _ZipFiles:
-    def __init__(self, archive: zipfile.ZipFile, archive_bytes: int, limits: Limits) -> None:
+    def __init__(self, archive: Archive, archive_bytes: int, limits: Limits) -> None:
         self.refused: list[tuple[str, str, str]] = []
         self._archive = archive
         self._entries: dict[str, zipfile.ZipInfo] = {}
-        entries = [entry for entry in archive.infolist() if not _slashed(entry).endswith("/")]
+        entries = [entry for entry in archive.entries if not _slashed(entry).endswith("/")]
         if len(entries) > limits.max_files:
             raise DatasetError("too_many_files", f"the zip holds {len(entries)} files, the limit is {limits.max_files}")
         total = sum(entry.file_size for entry in entries)
-        if _is_bomb(total, archive_bytes, limits):
+        if is_bomb(total, archive_bytes, limits):
             raise DatasetError("zip_bomb", f"the zip would unpack to {total} bytes from {archive_bytes}")
         for entry in entries:
             name = _slashed(entry)
@@ -157,8 +153,7 @@ class _ZipFiles:
         if entry.file_size > max_bytes:
             raise ImageError("image_too_large", f"the file has {entry.file_size} bytes, the limit is {max_bytes}")
         try:
-            with self._archive.open(entry) as file:
-                return file.read(max_bytes + 1)[:max_bytes]
+            return self._archive.read(entry, max_bytes)
         except DAMAGED_ARCHIVE as error:
             raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
 
@@ -173,20 +168,6 @@ class _ZipFiles:
 def _slashed(entry: zipfile.ZipInfo) -> str:
     """Returns the name of an entry with POSIX separators; some programs for Windows write backslashes."""
     return entry.filename.replace("\\", "/")
-
-
-def _is_bomb(total: int, archive_bytes: int, limits: Limits) -> bool:
-    """Returns True if a zip declares a content that is out of proportion to its size.
-
-    A content that Deflate can make of that size is accepted up to 16 GiB.
-
-    Args:
-        total: Declared size of all entries, in bytes.
-        archive_bytes: Size of the zip.
-        limits: Holds the largest ratio of the two.
-    """
-    modest = total <= min(_MODEST_BYTES, _MAX_DEFLATE * archive_bytes)
-    return not modest and total > limits.max_expansion * archive_bytes + 2**30
 
 
 def _walk(folder: Path, on_error: Callable[[str, OSError], None]) -> Iterator[tuple[str, os.DirEntry[str]]]:
@@ -237,21 +218,5 @@ def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
         return "unsafe_path", "a symbolic link"
     if entry.flag_bits & 1:
         return "unreadable", "encrypted"
-    return None
-
-
-def _check_directory_size(path: Path, limits: Limits) -> None:
-    """Refuses a zip of too many entries before zipfile reads all of them into memory."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 2**16 - _END_OF_ZIP.size))
-        tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if at < 0 or at + _END_OF_ZIP.size > len(tail):
-        raise DatasetError("not_a_zip", f"{path.name}: not a zip file")
-    directory_bytes = _END_OF_ZIP.unpack_from(tail, at)[5]
-    locator = tail.rfind(b"PK\x06\x06", 0, at)
-    if directory_bytes == 0xFFFFFFFF and locator >= 0 and locator + 56 <= len(tail):
-        directory_bytes = struct.unpack_from("<Q", tail, locator + 40)[0]
-    if directory_bytes > limits.max_files * (_MIN_ENTRY_BYTES + _MEAN_NAME_BYTES):
-        raise DatasetError("too_many_files", f"{path.name}: the directory alone has {directory_bytes} bytes")
+    reason = unsupported(entry)
+    return ("unreadable", reason) if reason else None

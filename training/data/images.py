@@ -1,6 +1,7 @@
 """Decoding of pictures into pixels for uploads, packing and traversals; free of torch.
 
-No file is trusted: its size, format and declared dimensions are checked before any pixel is decoded.
+No file is trusted: its size, format, declared dimensions and the cost of decoding are checked before any pixel is
+decoded.
 """
 
 import io
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from models.info import Preprocessing
+from training.data.decoding import MAX_DECODING_BYTES, DecodingBudget, ImageError, checked_cost
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
@@ -62,6 +64,9 @@ _DAMAGED = (
 )
 """Errors that Pillow's decoders raise on damaged files; its UnidentifiedImageError is an OSError."""
 
+_BUDGET = DecodingBudget(2 * MAX_DECODING_BYTES)
+"""Memory that the threads of this process may decode with at the same time."""
+
 _TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -72,21 +77,6 @@ _TURNS: dict[Any, Image.Transpose] = {
     8: Image.Transpose.ROTATE_90,
 }
 """The turn that makes a picture upright, by its EXIF orientation."""
-
-
-class ImageError(ValueError):
-    """A picture that cannot be used."""
-
-    def __init__(self, code: str, message: str) -> None:
-        """Takes a stable code and a message for people.
-
-        Args:
-            code: not_an_image, image_too_large, unsupported_image or unreadable.
-            message: What is wrong with the picture.
-        """
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 def looks_like_picture(head: bytes) -> bool:
@@ -119,7 +109,9 @@ def decode_image(
     Raises:
         ImageError: The file is no picture, is damaged, or exceeds a limit.
     """
-    return _to_plain(_open(data, max_bytes=max_bytes, max_pixels=max_pixels))
+    image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    with _BUDGET.take(checked_cost(image, image.size, data)):
+        return _to_plain(image)
 
 
 def load_image(
@@ -128,6 +120,7 @@ def load_image(
     *,
     max_bytes: int = DEFAULT_MAX_BYTES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    on_cost: Callable[[int], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Decodes, crops and resizes a picture for a model.
 
@@ -136,6 +129,7 @@ def load_image(
         preprocessing: Size, channels and crop.
         max_bytes: Limit on the size of the file.
         max_pixels: Limit on width times height as the file declares them.
+        on_cost: Called with the memory in bytes that decoding will take, before it begins.
 
     Returns:
         (H, W, C) uint8, where H = W = preprocessing.image_size and C = preprocessing.num_channels.
@@ -144,8 +138,13 @@ def load_image(
         ImageError: The file is no picture, is damaged, or exceeds a limit.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    full_size = image.size
     _shrink_while_decoding(image, preprocessing)
-    return preprocess(_to_plain(image), preprocessing)
+    cost = checked_cost(image, full_size, data)
+    if on_cost is not None:
+        on_cost(cost)
+    with _BUDGET.take(cost):
+        return preprocess(_to_plain(image), preprocessing)
 
 
 def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -161,9 +160,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
         (H, W, C) uint8.
     """
     size = preprocessing.image_size
-    mode = "L" if preprocessing.num_channels == 1 else "RGB"
-    if image.mode != mode:
-        image = image.convert(mode)
+    if preprocessing.num_channels == 1 and image.mode != "L":
+        image = image.convert("L")
     box = _crop_box(image.size, preprocessing)
     width, height = box[2] - box[0], box[3] - box[1]
     if (width, height) == (size, size):
@@ -172,6 +170,8 @@ def preprocess(image: Image.Image, preprocessing: Preprocessing) -> NDArray[np.u
         shrinks = width >= size and height >= size
         resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
         image = image.resize((size, size), resample, box=box)
+    if preprocessing.num_channels == 3 and image.mode != "RGB":  # This comes last because it quadruples the memory.
+        image = image.convert("RGB")
     return np.asarray(image, np.uint8).reshape(size, size, preprocessing.num_channels)
 
 
@@ -252,7 +252,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     except _DAMAGED as error:
         raise ImageError("not_an_image", f"the file is damaged: {error}") from error
     try:
-        image = _upright(image)
+        decoded, image = image, _upright(image)
+        if image is not decoded:
+            decoded.close()  # The caller still refers to it, so its pixels are released here.
         if image.mode in ("RGB", "L"):
             return _flatten_colour_key(image)
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):

@@ -52,7 +52,7 @@ class DatasetError(ValueError):
 
         Args:
             code: no_images, not_found, wrong_layout, bad_labels, not_a_zip, not_an_archive, zip_bomb, too_many_files,
-                unsupported_array, needs_h5py, no_space or unknown_set.
+                unsupported_array, needs_h5py, no_space, unknown_set, parser_died, no_memory or packing_cancelled.
             message: One sentence that names the file and, where possible, the next step.
         """
         super().__init__(message)

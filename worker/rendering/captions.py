@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 
 from PIL import ImageFont
 
@@ -31,12 +31,36 @@ def text_width(text: str, size_px: int) -> int:
 
 
 def fitted(text: str, size_px: int, width_px: int) -> str:
-    """Returns the text, shortened with an ellipsis if it is wider than `width_px`."""
-    if text_width(text, size_px) <= width_px:
+    """Returns the text, shortened with an ellipsis if it is wider than `width_px`.
+
+    The measured pieces double until one is too wide, so that a text of 300 kB takes no longer than one that nearly
+    fits.
+    """
+    count = _most_that_fits(len(text), lambda n: text_width(text[:n], size_px) <= width_px)
+    if count == len(text):
         return text
-    while text and text_width(text + "…", size_px) > width_px:
-        text = text[:-1]
-    return text.rstrip(" ,") + "…" if text else ""
+    count = _most_that_fits(count, lambda n: text_width(text[:n] + "…", size_px) <= width_px)
+    return text[:count].rstrip(" ,") + "…" if count else ""
+
+
+def _most_that_fits(most: int, fits: Callable[[int], bool]) -> int:
+    """Finds the largest number that fits, by doubling and then by bisection; 0 if 1 does not fit.
+
+    Args:
+        most: Upper bound of the number.
+        fits: Tells whether a number fits; if one does, all below it must fit too.
+    """
+    fitting, beyond = 0, 1
+    while beyond <= most and fits(beyond):
+        fitting, beyond = beyond, 2 * beyond
+    beyond = min(beyond, most + 1)
+    while beyond - fitting > 1:
+        middle = (fitting + beyond) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            beyond = middle
+    return fitting
 
 
 def wrapped(text: str, size_px: int, width_px: int, max_lines: int) -> list[str]:
@@ -47,12 +71,17 @@ def wrapped(text: str, size_px: int, width_px: int, max_lines: int) -> list[str]
     lines: list[str] = []
     words = text.split()
     while words and len(lines) < max_lines:
-        count = next((n for n in range(len(words), 1, -1) if text_width(" ".join(words[:n]), size_px) <= width_px), 1)
+        count = max(1, _most_that_fits(len(words), partial(_words_fit, words, size_px, width_px)))
         if len(lines) == max_lines - 1:
             count = len(words)
         lines.append(fitted(" ".join(words[:count]), size_px, width_px))
         words = words[count:]
     return lines
+
+
+def _words_fit(words: list[str], size_px: int, width_px: int, count: int) -> bool:
+    line = " ".join(words[:count])
+    return fitted(line, size_px, width_px) == line
 
 
 @lru_cache(maxsize=32)

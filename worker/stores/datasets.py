@@ -24,7 +24,6 @@ from training.data.datasets import (
     Source,
     ZipFile,
     fingerprint,
-    num_channels_of,
     pack_dataset,
 )
 from training.data.images import DEFAULT_MAX_PIXELS
@@ -38,6 +37,7 @@ from worker.stores.dataset_records import (
     pack_summary,
 )
 from worker.stores.ids import free_id, is_id, slug
+from worker.stores.parsing_pool import num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
@@ -164,7 +164,8 @@ class DatasetRegistry:
 
         Raises:
             UnknownDataset: There is no such data set.
-            DatasetError: The file needs h5py (code needs_h5py), which only workers have.
+            DatasetError: The file needs h5py (code needs_h5py), which only workers have; or reading it
+                crashes or takes too long (code parser_died).
         """
         kept = f"datasets/{dataset_id}/channels.json"
         is_upload = self.get(dataset_id).kind == "upload"
@@ -172,9 +173,9 @@ class DatasetRegistry:
             with suppress(NotStored, ValueError, KeyError, TypeError):
                 return int(self.storage.read_json(kept)["num_channels"])
         try:
-            found = num_channels_of(self.source(dataset_id), self.limits)
+            found = num_channels_in_child(self.source(dataset_id), self.limits)
         except DatasetError as error:
-            if error.code == "needs_h5py":
+            if error.code in ("needs_h5py", "parser_died"):
                 raise
             log.warning("data set %s: %s", dataset_id, error.message)
             return max((pack.num_channels for pack in self.packs(dataset_id)), default=1)

@@ -33,6 +33,7 @@ from training.data.datasets import (
     ZipFile,
     pack_dataset,
 )
+from worker.stores.children import child_environment, limit_memory
 from worker.stores.processes import exit_text
 
 CHECK_SECONDS = 0.25
@@ -41,6 +42,12 @@ END_SECONDS = 0.5
 """Longest wait for a stopping child; after that a thread waits for it."""
 KILL_SECONDS = 15.0
 """Time after which a child that does not stop is killed."""
+SILENT_SECONDS = 900.0
+"""Longest time without a report of progress; the digest of 100 GB, the longest honest stretch, takes five minutes."""
+PACK_SECONDS = 24 * 3600.0
+"""Longest time of a packing."""
+MEMORY_BYTES = 6 * 2**30
+"""Address space for the packing of foreign files: decoded pictures, blocks, labels, and the stacks of threads."""
 NICENESS = 5
 """Niceness of the child, with which traversals come first, and a packing still proceeds beside trainings."""
 
@@ -48,7 +55,7 @@ _SOURCES: dict[str, Any] = {kind.__name__: kind for kind in (ArrayFile, BuiltIn,
 
 
 class PackingDied(RuntimeError):
-    """The packing process ended without a result: it was killed, or has a bug."""
+    """The packing process ended without a result: it was killed, passed a deadline, or has a bug."""
 
 
 class _NotWanted(Exception):
@@ -87,7 +94,7 @@ def pack_in_child(
         [sys.executable, "-P", "-m", "worker.stores.packing"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=_environment(),
+        env=child_environment(),
     )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -107,13 +114,6 @@ def pack_in_child(
         _end(child)
 
 
-def _environment() -> dict[str, str]:
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    # numpy would start a thread per processor, though nothing here multiplies matrices.
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
 def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: str, limits: Limits) -> dict[str, Any]:
     return {
         "source": {"kind": type(source).__name__, **asdict(source)},
@@ -121,6 +121,7 @@ def _request(source: Source, folder: Path, preprocessing: Preprocessing, name: s
         "preprocessing": preprocessing.model_dump(),
         "name": name,
         "limits": asdict(limits),
+        "memory_bytes": MEMORY_BYTES,
     }
 
 
@@ -130,15 +131,25 @@ def _say(pipe: IO[bytes], message: dict[str, Any]) -> None:
 
 
 def _messages(pipe: IO[bytes], check: Callable[[], None]) -> Iterator[dict[str, Any]]:
-    """Yields the messages of a process until it closes the pipe, and calls `check` while it waits."""
+    """Yields the messages of a process until it closes the pipe, and calls `check` while it waits.
+
+    Raises:
+        PackingDied: The process was silent, or took, too long.
+    """
     waiting = b""
+    began = heard = time.monotonic()
     while True:
         check()
         if not select.select([pipe], [], [], CHECK_SECONDS)[0]:
+            if time.monotonic() - heard > SILENT_SECONDS:
+                raise PackingDied(f"nothing was packed for {SILENT_SECONDS:g} s")
             continue
         data = os.read(pipe.fileno(), 65536)
         if not data:
             return
+        heard = time.monotonic()
+        if heard - began > PACK_SECONDS:
+            raise PackingDied(f"the packing took more than {PACK_SECONDS / 3600:g} h")
         *lines, waiting = (waiting + data).split(b"\n")
         yield from map(json.loads, lines)
 
@@ -187,6 +198,8 @@ def main() -> int:
     os.dup2(2, 1)  # The output of a library must not be read as a message.
     request = json.loads(sys.stdin.buffer.readline())
     progress = _Progress(answers)
+    if request["source"]["kind"] != BuiltIn.__name__:
+        limit_memory(request["memory_bytes"])
     try:
         pack_dataset(
             _source(request["source"]),
@@ -201,6 +214,9 @@ def main() -> int:
         return 1
     except DatasetError as error:
         _say(answers, {"error": {"kind": "dataset", "code": error.code, "message": error.message}})
+    except MemoryError:
+        message = f"packing it takes more than {request['memory_bytes'] >> 20} MiB of memory"
+        _say(answers, {"error": {"kind": "dataset", "code": "no_memory", "message": message}})
     except OSError as error:
         facts = {"errno": error.errno, "strerror": error.strerror or str(error), "filename": error.filename}
         _say(answers, {"error": {"kind": "os", **facts}})

@@ -8,6 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from PIL import Image
 from models.info import Preprocessing
 from training.data.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, Limits, Source, ZipFile, pack_dataset
 from training.data.packs import open_pack
-from worker.dataset_job import request_pack
+from worker.dataset_job import request_pack, wait_for_pack
+from worker.jobs.records import TransitionRefused
 from worker.runtime import Runtime, open_runtime
 from worker.stores import packing
+from worker.stores.dataset_records import pack_job_id
 from worker.stores.packing import PackingDied, pack_in_child
 from worker.stores.settings import Settings
 from worker.tasks import work_on
@@ -140,6 +143,39 @@ def test_a_killed_child_is_distinguished_from_a_bad_data_set(tmp_path: Path, mon
         pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=lambda *_: children[0].kill(), check=nothing)
 
 
+def test_a_damaged_hdf5_kills_the_child_alone(tmp_path: Path) -> None:
+    path = Path(os.environ.get("TEST_DATA", "/nowhere")) / "field-cases" / "damaged.h5"
+    if not path.is_file():
+        pytest.skip("TEST_DATA has no field-cases/damaged.h5")
+    with pytest.raises(PackingDied, match="SIGSEGV"):
+        pack_in_child(ArrayFile(path), tmp_path / "p", GREY, name="", on_progress=lambda *_: None, check=nothing)
+
+
+def test_a_child_that_is_silent_for_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    children = record_children(monkeypatch)
+    monkeypatch.setattr(packing, "KILL_SECONDS", 0.1)
+
+    def freeze(done: int, total: int) -> None:
+        children[0].send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(packing, "SILENT_SECONDS", 1.0)
+
+    with pytest.raises(PackingDied, match="nothing was packed for 1 s"):
+        pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=freeze, check=nothing)
+    assert children[0].wait(30) == -signal.SIGKILL
+
+
+def test_a_packing_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PACK_SECONDS", 0.0)
+    with pytest.raises(PackingDied, match="more than 0 h"):
+        pack_in_child(LONG, tmp_path / "p", GREY, name="", on_progress=lambda *_: None, check=nothing)
+
+
+def test_the_memory_of_a_child_is_bounded(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MEMORY_BYTES", 2**20)
+    with pytest.raises((DatasetError, PackingDied)):
+        pack_in_child(sources(pictures)[0], tmp_path / "p", GREY, name="", on_progress=lambda *_: None, check=nothing)
+
+
 def test_a_child_outlives_its_parent_by_no_more_than_a_block(tmp_path: Path) -> None:
     program = """
 import os, sys
@@ -214,6 +250,18 @@ def test_a_packing_is_cancelled_at_once(services: Runtime) -> None:
     assert services.jobs.get(job_id).status == "cancelled"
     assert seconds < 10  # It takes a second on an idle machine.
     assert services.datasets.packs("dsprites") == []
+
+
+def test_who_waits_for_a_packing_that_is_cancelled_does_not_start_it_anew(services: Runtime) -> None:
+    def cancel(done: int, total: int) -> None:
+        if done:
+            with suppress(TransitionRefused):
+                services.jobs.cancel(pack_job_id("dsprites", GREY))
+
+    with pytest.raises(DatasetError) as refused:
+        wait_for_pack(services, "dsprites", GREY, cancel)
+    assert refused.value.code == "packing_cancelled"
+    assert services.jobs.get(pack_job_id("dsprites", GREY)).status == "cancelled"
 
 
 def test_a_worker_that_stops_hands_a_packing_back(services: Runtime) -> None:

@@ -29,12 +29,15 @@ MOST_MODULES = 20
 MOST_LINES = 80
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime")
 TORCH_FREE = (
+    "models.archives",
     "models.config",
     "models.info",
     "training.config",
     "training.data.images",
     "training.data.packs",
     "training.data.datasets",
+    "worker.stores.parsing",
+    "worker.stores.parsing_pool",
     "worker.stores.settings",
     "worker.stores.storage",
     "worker.jobs.store",

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,34 +148,40 @@ def _check_types(info: ModelInfo) -> None:
         TypeError: A value has the wrong type.
         ValueError: A value is not allowed, or two values contradict each other.
     """
-    for name in ("name", "likelihood", "licence", "source", "created_at", "weights_sha256"):
-        if not isinstance(getattr(info, name), str):
-            raise TypeError(f"{name}: must be a text")
+    for names, is_valid, kind in _TYPES:
+        for name in names:
+            if not is_valid(getattr(info, name)):
+                raise TypeError(f"{name}: must be {kind}")
     if info.likelihood not in ("bernoulli", "gaussian"):
         raise ValueError(f"likelihood: must be bernoulli or gaussian, not {info.likelihood[:40]!r}")
-    for name in ("dataset", "training", "metrics"):
-        if not isinstance(getattr(info, name), dict):
-            raise TypeError(f"{name}: must be an object")
-    for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std"):
-        values = getattr(info, name)
-        if not isinstance(values, list) or not all(_is_number(value) for value in values):
-            raise TypeError(f"{name}: must be a list of numbers")
-    if not isinstance(info.dimension_labels, list) or not all(isinstance(v, str) for v in info.dimension_labels):
-        raise TypeError("dimension_labels: must be a list of texts")
-    if not isinstance(info.dimension_effects, list) or not all(isinstance(v, dict) for v in info.dimension_effects):
-        raise TypeError("dimension_effects: must be a list of objects")
-    if not (info.reconstruction_loss is None or _is_number(info.reconstruction_loss)):
-        raise TypeError("reconstruction_loss: must be a number")
-    for name in ("steered_beta", "bernoulli_floor"):
-        if not (getattr(info, name) is None or _is_number(getattr(info, name))):
-            raise TypeError(f"{name}: must be a number")
-    if isinstance(info.step, bool) or not isinstance(info.step, int) or info.step < 0:
-        raise TypeError("step: must be a whole number")
-    if info.preprocessing.image_size != info.network.image_size:
-        raise ValueError("preprocessing and network do not have the same image_size")
-    if info.preprocessing.num_channels != info.network.num_channels:
-        raise ValueError("preprocessing and network do not have the same num_channels")
+    for name in ("image_size", "num_channels"):
+        if getattr(info.preprocessing, name) != getattr(info.network, name):
+            raise ValueError(f"preprocessing and network do not have the same {name}")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _is_list_of(is_valid: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(map(is_valid, value))
+
+
+_TYPES: tuple[tuple[tuple[str, ...], Callable[[object], bool], str], ...] = (
+    (
+        ("name", "likelihood", "licence", "source", "created_at", "weights_sha256"),
+        lambda value: isinstance(value, str),
+        "a text",
+    ),
+    (("dataset", "training", "metrics"), lambda value: isinstance(value, dict), "an object"),
+    (("kl_per_dimension", "aggregate_mean", "aggregate_std"), _is_list_of(_is_number), "a list of numbers"),
+    (("dimension_labels",), _is_list_of(lambda value: isinstance(value, str)), "a list of texts"),
+    (("dimension_effects",), _is_list_of(lambda value: isinstance(value, dict)), "a list of objects"),
+    (
+        ("reconstruction_loss", "steered_beta", "bernoulli_floor"),
+        lambda value: value is None or _is_number(value),
+        "a number",
+    ),
+    (("step",), lambda value: type(value) is int and value >= 0, "a whole number"),
+)
+"""Names of fields, whether a value is of their type, and the type in words."""

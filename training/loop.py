@@ -123,57 +123,10 @@ def train(
     )
     if checkpoint is None:
         _clear(run_folder, initial_weights)
-    saver = _Saver(run, run_folder / "checkpoints", fence, checkpoint, checkpoint_seconds, save_checkpoint)
-    recorder = Recorder(run_folder, run.step)
-    monitor = Monitor(run, recorder, on_progress)
-    preview_images = to_input(pack.images[run.preview_indices(PREVIEW_IMAGES)], run.device)
-    asked = partial(_stop_reason, run, should_stop)
-    reason, message = None, ""
-
-    with closing(recorder), run.parts() as parts:
-        while True:
-            last = run.is_done
-            validates, shows, restarts = _due(run)
-            reason = None if last else asked()
-            saves = last or bool(reason) or saver.is_due()
-            # The last update may have broken the network, which only the next loss shows; it is checked before saving.
-            if validates or shows or saves or restarts:
-                with monitor.paused():
-                    loss = run.next_loss(parts)
-                if not math.isfinite(loss):
-                    message = saver.divergence(loss)
-                    break
-            # Evaluate, sample, checkpoint.
-            if validates:
-                with monitor.paused(), parts.paused():
-                    validation = run.validate()
-                    recorder.record(run.step, validation)
-                    run.keep_if_best(validation, run_folder / "best", fence)
-                    monitor.validated(validation)
-            if shows:
-                with monitor.paused(), parts.paused():
-                    recorder.preview(
-                        run.step, run.num_steps, run.network, preview_images, run.config.objective.restart_at
-                    )
-            if saves:
-                with monitor.paused():
-                    saver.save()
-            # Stop.
-            if last or reason:
-                break
-            # Step.
-            with monitor.paused():
-                if restarts:
-                    run.restart(parts)
-                if not run.teaching.prepare(parts, asked):
-                    continue
-            step = run.take_step(parts)
-            if not math.isfinite(step.loss):
-                message = saver.divergence(step.loss)
-                break
-            # Log.
-            monitor.stepped(step)
-
+    saver = _Saver(run, run_folder, fence, checkpoint, checkpoint_seconds, save_checkpoint)
+    with closing(Recorder(run_folder, run.step)) as recorder:
+        monitor = Monitor(run, recorder, on_progress)
+        reason, message = _take_steps(run, recorder, monitor, saver, partial(_stop_reason, run, should_stop))
     outcome = "diverged" if message else "stopped" if reason else "completed"
     info = run.save_model(run_folder / "model", name) if outcome == "completed" else None
     if info is not None:
@@ -187,6 +140,57 @@ def train(
         stop_reason=None if message else reason,
         message=message,
     )
+
+
+def _take_steps(
+    run: Run, recorder: Recorder, monitor: Monitor, saver: "_Saver", asked: Callable[[], str | None]
+) -> tuple[str | None, str]:
+    """Takes the run to its end: evaluates, samples, checkpoints, stops, steps and logs, in this order.
+
+    Returns:
+        Why the run stopped, None at its end; and how it diverged, empty if it did not.
+    """
+    preview_images = to_input(run.pack.images[run.preview_indices(PREVIEW_IMAGES)], run.device)
+    with run.parts() as parts:
+        while True:
+            last = run.is_done
+            validates, shows, restarts = _due(run)
+            reason = None if last else asked()
+            saves = last or bool(reason) or saver.is_due()
+            # The last update may have broken the network, which only the next loss shows; it is checked before saving.
+            if validates or shows or saves or restarts:
+                with monitor.paused():
+                    loss = run.next_loss(parts)
+                if not math.isfinite(loss):
+                    return reason, saver.divergence(loss)
+            # Evaluate.
+            if validates:
+                with monitor.paused(), parts.paused():
+                    validation = run.validate()
+                    recorder.record(run.step, validation)
+                    saver.keep_if_best(validation)
+                    monitor.validated(validation)
+            # Sample.
+            if shows:
+                with monitor.paused(), parts.paused():
+                    monitor.preview(preview_images)
+            # Checkpoint and stop.
+            if saves:
+                with monitor.paused():
+                    saver.save()
+            if last or reason:
+                return reason, ""
+            # Step.
+            with monitor.paused():
+                if restarts:
+                    run.restart(parts)
+                if not run.teaching.prepare(parts, asked):
+                    continue
+            step = run.take_step(parts)
+            if not math.isfinite(step.loss):
+                return reason, saver.divergence(step.loss)
+            # Log.
+            monitor.stepped(step)
 
 
 def _stop_reason(run: Run, should_stop: Callable[[], str | None] | None) -> str | None:
@@ -222,14 +226,14 @@ class _Saver:
     def __init__(
         self,
         run: Run,
-        folder: Path,
+        run_folder: Path,
         fence: int,
         checkpoint: Checkpoint | None,
         seconds: float,
         save_checkpoint: Callable[[Checkpoint], None] | None,
     ) -> None:
         self._run, self._seconds = run, seconds
-        self._folder, self._fence, self._save_elsewhere = folder, fence, save_checkpoint
+        self._folder, self._fence, self._save_elsewhere = run_folder, fence, save_checkpoint
         self._saved_step = None if checkpoint is None else checkpoint.step
         self._saved_at = time.monotonic()
 
@@ -242,8 +246,12 @@ class _Saver:
         if self._save_elsewhere is not None:
             self._save_elsewhere(state)
         else:
-            write_checkpoint(self._folder, state, self._fence)
+            write_checkpoint(self._folder / "checkpoints", state, self._fence)
         self._saved_at = time.monotonic()
+
+    def keep_if_best(self, validation: dict[str, float]) -> None:
+        """Keeps the weights in best/ if this validation is the best so far."""
+        self._run.keep_if_best(validation, self._folder / "best", self._fence)
 
     def divergence(self, loss: float) -> str:
         """Describes the divergence, and the checkpoint that remains."""

@@ -153,6 +153,11 @@ class Monitor:
         with self._window.paused():
             yield
 
+    def preview(self, images: Tensor) -> None:
+        """Saves a preview of the images, (N, C, H, W) in [0, 1], of which the first is traversed."""
+        run = self._run
+        self._recorder.preview(run.step, run.num_steps, run.network, images, run.config.objective.restart_at)
+
     def stepped(self, step: Step) -> None:
         """Adds a step to the means, and records and reports them when a record is due."""
         run = self._run

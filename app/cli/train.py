@@ -31,6 +31,21 @@ if TYPE_CHECKING:
     from training.monitor import Progress
 
 PANEL = "Training settings"
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        help="A budget of time for the whole run, whose schedules are laid out for the steps that fit.",
+        show_default="a length that suits the set and this machine",
+    ),
+]
+FinishOption = Annotated[
+    bool,
+    typer.Option(
+        "--finish",
+        help="End a run that was stopped: cool down from its checkpoint over a quarter of its steps, keep the model.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,22 +126,8 @@ def train(
         bool, typer.Option("--evaluate", help="Compute disentanglement scores of the finished model.")
     ] = False,
     metrics: MetricsOption = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            help="A budget of time for the whole run, whose schedules are laid out for the steps that fit.",
-            show_default="a length that suits the set and this machine",
-        ),
-    ] = None,
-    finish: Annotated[
-        bool,
-        typer.Option(
-            "--finish",
-            help="End a run that was stopped: cool down from its checkpoint over a quarter of its steps, and keep the "
-            "model.",
-        ),
-    ] = False,
+    minutes: MinutesOption = None,
+    finish: FinishOption = False,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
     device: DeviceOption = None,
     *,

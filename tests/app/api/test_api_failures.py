@@ -382,7 +382,7 @@ def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
     ("method", "path", "request_", "field", "message"),
     [
         ("POST", "/train-jobs", _job(num_step=3),
-         "config.num_step", "is no setting of a training run; did you mean num_steps?"),
+         "config.num_step", "is not a setting of a training run; did you mean num_steps?"),
         ("POST", "/train-jobs", {"json": {"data_set": "dsprites"}},
          "data_set", "is no field of this request; did you mean dataset?"),
         ("POST", "/train-jobs", {"json": {"q": 1}},

@@ -39,6 +39,7 @@ def http_server(settings: Settings) -> Iterator[str]:
     """Serves the application on a free port of this machine, and yields its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen(128)  # A client that connects before the server's thread is up waits instead of being refused.
     config = uvicorn.Config(create_app(settings), log_level="error", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -104,7 +104,8 @@ class Recorder:
         Image.fromarray(sheet).save(buffer, "PNG")
         write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
         self._events.add(step, summary.image("preview", sheet, dataformats="HWC"))
-        if time.monotonic() - self._drawn_at >= _DRAWING_SECONDS:
+        # After the last preview, `finish` draws them.
+        if step < num_steps and time.monotonic() - self._drawn_at >= _DRAWING_SECONDS:
             self._draw(restart_step)
             self._drawn_at = time.monotonic()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from models.config import Config
+from models.config import Config, ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -144,6 +144,8 @@ class Objective(Config):
     summary: ClassVar[str]
     """The loss and its source, as in the description of the setting `objective`."""
     penalty_class: ClassVar[type[Penalty]] = Penalty
+    use_of_batch: ClassVar[str] = ""
+    """What the objective does with several images at once, for which it needs at least two; empty if it needs one."""
     settled_by_run: ClassVar[tuple[str, ...]] = ()
     """Settings that keep, if unset, the value that they had when the run began, even where the default changes."""
 
@@ -210,6 +212,8 @@ class Objective(Config):
         Raises:
             ConfigError: The settings contradict each other; the error names the setting.
         """
+        if self.use_of_batch and batch_size < 2:
+            raise ConfigError("batch_size", f"must be at least 2 for {self.name}, which {self.use_of_batch}")
 
     def check_images(self, num_training_images: int) -> None:
         """Checks that the training split has enough images for the objective.
@@ -217,6 +221,8 @@ class Objective(Config):
         Raises:
             ConfigError: The split has too few images.
         """
+        if self.use_of_batch and num_training_images < 2:
+            raise ConfigError("objective", f"{self.name} {self.use_of_batch}, and there is one image for training")
 
     @property
     def restart_at(self) -> int | None:

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from models.config import ConfigError
 from training.objectives.base import Objective, Penalty, StepLosses
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ class BetaTCVAE(Objective):
     name: ClassVar[str] = "btcvae"
     summary: ClassVar[str] = "reconstruction + I + β·TC + dimension-wise KL (Chen et al. 2018)"
     penalty_class: ClassVar[type[Penalty]] = _Penalty
+    use_of_batch: ClassVar[str] = "compares the images of a batch"
 
     beta: float = Field(4.0, description="Weight β of the total correlation.", ge=0, le=1e6)
 
@@ -44,14 +44,3 @@ class BetaTCVAE(Objective):
         The total correlation is not a function of one image; for β ≥ 1 the returned loss is an upper bound.
         """
         return reconstruction + self.beta * kl
-
-    def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch has at least two images."""
-        super().check_run(batch_size, latent_dim)
-        if batch_size < 2:
-            raise ConfigError("batch_size", "must be at least 2 for btcvae, which compares the images of a batch")
-
-    def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split has at least two images."""
-        if num_training_images < 2:
-            raise ConfigError("objective", "btcvae compares the images of a batch, and there is one image for training")

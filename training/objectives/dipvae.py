@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from models.config import ConfigError
 from training.objectives.base import Objective, Penalty, StepLosses
 
 if TYPE_CHECKING:
@@ -53,6 +52,7 @@ class DIPVAE1(Objective):
     name: ClassVar[str] = "dipvae1"
     summary: ClassVar[str] = "reconstruction + KL + λ_od·Σ off² + λ_d·Σ (diag − 1)² of Cov(μ) (Kumar et al. 2018, I)"
     penalty_class: ClassVar[type[Penalty]] = _Penalty
+    use_of_batch: ClassVar[str] = "compares the images of a batch"
     counts_variances: ClassVar[bool] = False
 
     lambda_off_diagonal: float = Field(
@@ -74,19 +74,6 @@ class DIPVAE1(Objective):
     def validation_loss(self, reconstruction: float, kl: float) -> float:
         """Returns the negative ELBO in nats per image; the penalty is omitted, since it compares a batch's images."""
         return reconstruction + kl
-
-    def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch has at least two images, so that it has a covariance."""
-        super().check_run(batch_size, latent_dim)
-        if batch_size < 2:
-            raise ConfigError("batch_size", f"must be at least 2 for {self.name}, which compares the images of a batch")
-
-    def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split has at least two images, so that it has a covariance."""
-        if num_training_images < 2:
-            raise ConfigError(
-                "objective", f"{self.name} compares the images of a batch, and there is one image for training"
-            )
 
 
 class DIPVAE2(DIPVAE1):

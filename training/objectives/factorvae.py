@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from models.config import ConfigError
 from training.objectives.base import Objective, Penalty, RunFacts, StepLosses
 
 if TYPE_CHECKING:
@@ -125,6 +124,7 @@ class FactorVAE(Objective):
         "ones (Kim and Mnih 2018)"
     )
     penalty_class: ClassVar[type[Penalty]] = _Penalty
+    use_of_batch: ClassVar[str] = "permutes the latents of a batch"
 
     gamma: float = Field(40.0, description="Weight γ of the total correlation; the paper uses 10 to 100.", ge=0, le=1e6)
     discriminator_width: int = Field(1000, description="Units per layer of the discriminator.", ge=1, le=4096)
@@ -136,16 +136,3 @@ class FactorVAE(Objective):
     def validation_loss(self, reconstruction: float, kl: float) -> float:
         """Returns the negative ELBO in nats per image; the total correlation is not a function of one image."""
         return reconstruction + kl
-
-    def check_run(self, batch_size: int, latent_dim: int) -> None:
-        """Checks that a batch has at least two images, so that it can be permuted."""
-        super().check_run(batch_size, latent_dim)
-        if batch_size < 2:
-            raise ConfigError("batch_size", "must be at least 2 for factorvae, which permutes the latents of a batch")
-
-    def check_images(self, num_training_images: int) -> None:
-        """Checks that the training split has at least two images, so that it can be permuted."""
-        if num_training_images < 2:
-            raise ConfigError(
-                "objective", "factorvae permutes the latents of a batch, and there is one image for training"
-            )

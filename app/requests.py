@@ -35,6 +35,7 @@ from worker.rendering.request import TraversalRequest
 MAX_LABEL_LENGTH = 60
 MAX_LATENT = 1000.0
 MAX_SEED = 2**31 - 1
+MAX_MINUTES = 60 * 24 * 365
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 """The schema of a file."""
 
@@ -139,6 +140,12 @@ _FROM = (
     "and C begins at the model's KL: this does not resume a run."
 )
 
+_MINUTES = (
+    "A budget of time for the whole run, in minutes: its length is what fits on the worker, and its schedules are laid "
+    "out for that. It excludes num_steps and num_epochs. Without a budget, a length and a preset, the run has a length "
+    "that suits the set and the worker (`estimate`)."
+)
+
 
 class TrainJobRequest(Body):
     """A training job: a data set, and the settings of the run."""
@@ -147,6 +154,7 @@ class TrainJobRequest(Body):
     dataset: str | None = Field(None, description="Id of a data set; empty: the one that the preset was made for.")
     preset: Preset | None = Field(None, description="Settings to start from.")
     config: TrainingConfig | None = Field(None, description="Settings that differ from the preset or the defaults.")
+    minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description=_MINUTES)
     from_: str | None = Field(None, alias="from", description=_FROM)
     evaluate: Annotated[
         tuple[str, ...],
@@ -172,6 +180,7 @@ class TrainJobForm(Body):
     name: str = Field("", description="Name of the job and of the model.")
     preset: Preset | None = Field(None, description="Settings to start from.", json_schema_extra=_without_null)
     config: str = Field("", description="As in JSON, written as JSON text.")
+    minutes: str = Field("", description="As in JSON: a number of minutes.")
     from_: str = Field("", alias="from", description=_FROM)
     evaluate: str = Field("", description='As in JSON, written as JSON text: true, or ["mig"].')
     file: Upload = Field(description="A zip of images.")

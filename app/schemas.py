@@ -66,6 +66,19 @@ class Metrics(Answer):
     bernoulli_floor: float | None = None
 
 
+class Estimate(Answer):
+    """The length of a training, and the time that it takes from its beginning.
+
+    `num_steps`, `seconds` and `passes` (over the training images) are null where they depend on something that is not
+    known yet. Where `settled` is false, the worker fixes the length when it begins.
+    """
+
+    num_steps: int | None
+    seconds: float | None
+    passes: float | None
+    settled: bool
+
+
 class TrainJob(Answer):
     """A training job."""
 
@@ -78,6 +91,8 @@ class TrainJob(Answer):
     config: dict[str, Any]
     from_: str | None = Aliased(alias="from")
     evaluate: list[str]
+    minutes: float | None = None
+    estimate: Estimate | None = None
     progress: Progress
     metrics: Metrics
     attempts: int

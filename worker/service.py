@@ -48,6 +48,10 @@ def run_worker(queue: str) -> int:
         print(f"worker {queue}: {error}", file=sys.stderr)
         return 2
     _wait_for_redis(settings)
+    if queue == "train":
+        from worker.estimates import calibrate
+
+        calibrate(services, device)
     log.info("worker %s %s: device %s, storage %s", queue, services.name, device, without_password(settings.storage))
     if queue == "train" and device == "cpu":
         from models.convolutions import loader as convolutions

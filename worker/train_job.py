@@ -5,6 +5,7 @@ import re
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from training.device import DeviceError, pick_device
 from training.loop import FINISH, TrainingResult, train
 from training.monitor import Progress
 from worker.dataset_job import Abandoned, wait_for_pack
+from worker.estimates import record_speed, with_settled_length
 from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
@@ -52,6 +54,11 @@ class _Training:
         self.packed = 0
         self.remaining = RemainingTime()
 
+    @cached_property
+    def device(self) -> str:
+        """The torch device; reading it raises DeviceError if there is no such device."""
+        return str(pick_device(self.services.settings.device))
+
     def run(self) -> None:
         """Trains, registers the model and ends the claim, whatever happens."""
         request = self.claim.job.request
@@ -60,7 +67,7 @@ class _Training:
             pack = self._pack(config)
             if reason := self._should_stop():
                 raise Abandoned(reason)
-            result = self._train(config, pack)
+            result = self._train(self._with_length(config, pack), pack)
         except Abandoned as stopped:
             self._stopped(str(stopped))
         except (ConfigError, DeviceError) as error:
@@ -107,6 +114,12 @@ class _Training:
                     f"{pack.info.num_images} that it began with"
                 )
 
+    def _with_length(self, config: TrainingConfig, pack: Pack) -> TrainingConfig:
+        """Returns the config with the length that the run has or gets now."""
+        checkpoint = newest_checkpoint(self.folder / "checkpoints")
+        num_steps = None if checkpoint is None else checkpoint.state["config"]["num_steps"]
+        return with_settled_length(self.services, self.claim, config, pack, self.device, num_steps)
+
     def _train(self, config: TrainingConfig, pack: Pack) -> TrainingResult:
         checkpoint = newest_checkpoint(self.folder / "checkpoints")
         if checkpoint is not None:
@@ -115,12 +128,13 @@ class _Training:
         initial = self._initial_weights(config) if checkpoint is None else None
         del checkpoint
         self._event("", {}, phase="training")
-        return train(
+        began = time.monotonic()
+        result = train(
             config,
             pack,
             run_folder=self.folder,
             name=self.claim.job.name or self.claim.job.request["dataset"],
-            device=pick_device(self.services.settings.device),
+            device=self.device,
             fence=self.claim.fence,
             initial_weights=initial,
             checkpoint_seconds=self.services.settings.checkpoint_seconds,
@@ -128,6 +142,9 @@ class _Training:
             should_stop=self._stop_training,
             save_checkpoint=self._save,
         )
+        num_steps = result.step - (result.resumed_from_step or 0)
+        record_speed(self.services, config, self.device, num_steps, time.monotonic() - began)
+        return result
 
     def _initial_weights(self, config: TrainingConfig) -> Path | None:
         """Returns the folder of the model whose weights the run begins with, or None if the request names none."""

@@ -1,6 +1,5 @@
 """/train-jobs: training jobs are accepted, followed and steered."""
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -11,22 +10,17 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.responses import Response
 
 from app import problems
-from app.api.bodies import media_type, parse_json, parse_json_object, read_body, read_form
-from app.api.dataset_uploads import check_filename, store_dataset_upload
+from app.api.bodies import media_type, read_body, read_form
 from app.api.negotiation import bytes_response
+from app.api.train_requests import create_job, create_one_shot, job_config
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
-from app.requests import TrainJobForm, TrainJobRequest, check_body, request_body
+from app.requests import TrainJobForm, TrainJobRequest, request_body
 from app.schemas import PreviewList, TrainJob, TrainJobList, respond
-from models.config import ConfigError
-from models.info import validate_name
-from training.config import check_initial_network, config_from_json, config_to_json, with_channels
-from training.presets import PRESETS, resolve
 from worker.jobs.events import follow_events
 from worker.jobs.store import STATES, Event, Job, UnknownJob
-from worker.stores.models import UnknownDataset, slug
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["train jobs"])
@@ -35,6 +29,7 @@ upload_router = APIRouter(tags=["train jobs"])
 MAX_KEY_LENGTH = 200
 _EXAMPLES = {
     "preset": {"summary": "A preset", "value": {"name": "shapes", "dataset": "dsprites", "preset": "dsprites"}},
+    "minutes": {"summary": "A budget of time", "value": {"dataset": "dsprites", "minutes": 5}},
     "own": {
         "summary": "Own settings",
         "value": {
@@ -74,10 +69,10 @@ async def create_train_job(request: Request, services: Services_, idempotency_ke
     check_key(idempotency_key)
     if media_type(request) == "multipart/form-data":
         async with read_form(request, TrainJobForm) as form:
-            job = await anyio.to_thread.run_sync(_create_one_shot, services, form, idempotency_key)
+            job = await anyio.to_thread.run_sync(create_one_shot, services, form, idempotency_key)
     else:
         asked = await read_body(request, TrainJobRequest)
-        job = await anyio.to_thread.run_sync(_create, services, asked, idempotency_key)
+        job = await anyio.to_thread.run_sync(create_job, services, asked, idempotency_key)
     resource = describe(job, request)
     return respond(resource, 202, {"Location": resource.links["self"]})
 
@@ -90,70 +85,6 @@ def check_key(idempotency_key: str | None) -> None:
     """
     if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
         raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
-
-
-def _resolved(asked: TrainJobRequest) -> dict[str, Any]:
-    """Returns what the job's record keeps of a request: every setting is written out.
-
-    Raises:
-        Problem: A setting is wrong; it names the field.
-    """
-    try:
-        config = resolve(asked.preset, asked.overrides, from_model=bool(asked.from_))
-    except ConfigError as error:
-        field = error.field if error.field == "preset" else f"config.{error.field}"
-        raise problems.invalid(field, error.message) from None
-    name = (asked.name or "").strip()
-    return {
-        "name": validate_name(name) if name else "",
-        "dataset": asked.dataset or (PRESETS[asked.preset].dataset if asked.preset else None),
-        "preset": asked.preset,
-        "config": config_to_json(config),
-        "from": asked.from_ or None,
-        "evaluate": list(asked.evaluate),
-    }
-
-
-def _create(services: Services, asked: TrainJobRequest, idempotency_key: str | None) -> Job:
-    request = _resolved(asked)
-    if not request["dataset"]:
-        raise problems.invalid("dataset", "is missing")
-    record = services.datasets.get(request["dataset"])
-    if request["from"]:
-        network = services.models.info(request["from"]).network
-        config = with_channels(config_from_json(request["config"]), network.num_channels)
-        check_initial_network(config, network)
-        request["config"] = config_to_json(config)
-    name = request.pop("name") or record.name
-    services.refuse_when_full()
-    return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key)
-
-
-def _create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str | None) -> Job:
-    """Stores the images of the form as a data set, and trains on it; the same images are stored once."""
-    body = form.model_dump(by_alias=True, exclude_unset=True, exclude={"file"})
-    if form.config:
-        body["config"] = parse_json_object(form.config, "config")
-    if form.evaluate:
-        body["evaluate"] = parse_json(form.evaluate, "evaluate")
-    name = _resolved(check_body(TrainJobRequest, body))["name"]
-    services.refuse_when_full()
-    file = form.file.file
-    filename = check_filename(form.file.filename)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
-    try:
-        record = services.datasets.get(slug(dataset))
-        is_new = False
-    except UnknownDataset:
-        record = store_dataset_upload(services, dataset, file, filename)
-        is_new = True
-    try:
-        return _create(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)
-    except Exception:
-        if is_new:
-            services.datasets.delete(record.id)
-        raise
 
 
 def describe(job: Job, request: Request) -> TrainJob:
@@ -172,7 +103,8 @@ def describe(job: Job, request: Request) -> TrainJob:
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
     asked = body.pop("request")
-    body |= {name: asked.get(name) for name in ("dataset", "preset", "config", "from")}
+    body |= {name: asked.get(name) for name in ("dataset", "preset", "from")}
+    body |= {"config": job_config(job), "minutes": (asked.get("length") or {}).get("minutes")}
     return TrainJob(**body, evaluate=asked.get("evaluate", []), links=links)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from app.cli.evaluate import MetricsOption, parse_metrics
 from app.cli.finish import finish_run
-from app.cli.lengths import RequestedLength, requested_length, with_length
+from app.cli.lengths import with_length
 from app.cli.options import DeviceOption, parse_pairs, with_options_of
 from app.cli.output import CliError, note, progress
 from app.cli.stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
@@ -23,6 +23,7 @@ from training.config import TrainingConfig, all_settings, check_initial_network,
 from training.data.datasets import DatasetError, ImageFolder
 from training.data.packs import Pack, keep_pack, kept_pack, release_pack
 from training.data.sources import OWN_FILE
+from training.lengths import OpenLength, open_length
 from training.presets import PRESETS, resolve
 from worker.progress_text import losses_text
 
@@ -60,7 +61,7 @@ class _Run:
         resume: False removes what an earlier run left in the folder.
         is_resumed: True if the run goes on from a checkpoint in the folder.
         initial_weights: Folder of the model whose weights a new run starts from; None starts from random weights.
-        length: The length that was requested.
+        length: The length that the command leaves open, or None where it has one.
         finish: True cools a stopped run down from its checkpoint.
     """
 
@@ -71,7 +72,7 @@ class _Run:
     resume: bool
     is_resumed: bool
     initial_weights: Path | None
-    length: RequestedLength
+    length: OpenLength | None
     finish: bool
 
 
@@ -137,7 +138,7 @@ def train(
     stores = open_stores(device)
     given = {**parse_pairs(all_settings(), config or ()), **settings}
     training_config = resolve(preset, given, from_model=from_model is not None)
-    length = requested_length(given, has_preset=preset is not None, minutes=minutes)
+    length = open_length(given, has_preset=preset is not None, minutes=minutes)
     dataset = dataset or (PRESETS[preset].dataset if preset else None)
     if dataset is None:
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
@@ -157,7 +158,7 @@ def _prepare(
     folder: Path,
     resume: bool,
     from_model: str | None,
-    length: RequestedLength,
+    length: OpenLength | None,
     finish: bool,
 ) -> _Run:
     """Returns the run, with the pictures' number of channels and the folder of the initial weights.
@@ -200,9 +201,9 @@ def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[
     with _sole_run_in(run.folder):
         if not run.is_resumed:
             keep_pack(pack, run.folder)
-        note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {run.folder}")
         folder = run.folder if run.is_resumed else None
         config = with_length(run.config, pack, run.length, resumed=folder, device=stores.device())
+        note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {run.folder}")
         result = _train(stores, replace(run, config=config), pack)
         if result.outcome == "stopped":
             raise CliError(f"stopped at step {result.step}; the same command goes on from there")

@@ -5,7 +5,19 @@ from training_support import SMALL
 
 from models.config import ConfigError
 from training.calibration import measure_speed
-from training.lengths import duration_text, estimate, steps_within, suitable_steps
+from training.config import TrainingConfig
+from training.lengths import (
+    OpenLength,
+    duration_text,
+    estimate,
+    estimate_of,
+    num_training_images,
+    open_length,
+    speed_key,
+    steps_within,
+    suitable_steps,
+)
+from training.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -51,3 +63,58 @@ def test_a_duration_in_words(seconds: float, text: str) -> None:
 
 def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:
     assert measure_speed(SMALL, seconds=0.05) > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "has_preset", "minutes", "expected"),
+    [
+        ({}, False, None, OpenLength(None)),
+        ({"seed": 1, "beta": None}, False, 5.0, OpenLength(5.0, ("seed",))),
+        ({}, True, 5.0, OpenLength(5.0, (), True)),
+        ({}, True, None, None),
+        ({"num_steps": 10}, False, None, None),
+        ({"num_epochs": 1.0}, True, None, None),
+    ],
+)
+def test_a_length_is_open_where_the_request_has_none(
+    given: dict[str, object], has_preset: bool, minutes: float | None, expected: OpenLength | None
+) -> None:
+    found = open_length(given, has_preset=has_preset, minutes=minutes)
+    assert found == expected
+    assert OpenLength.from_json(None if found is None else found.to_json()) == expected
+
+
+def test_what_is_unknown_leaves_a_length_open() -> None:
+    config = TrainingConfig()
+    assert OpenLength(5.0).num_steps(config, 3_000, None) is None
+    assert OpenLength(5.0).num_steps(config, None, 1_000.0) == steps_within(300, 64, 1_000.0, 1)
+    assert OpenLength(None).num_steps(config, None, 1_000.0) is None
+    assert OpenLength(None).num_steps(config, 3_000, None) == 11_500
+    unknown = estimate_of(TrainingConfig(num_epochs=2.0), None, 1_000.0)
+    assert (unknown.num_steps, unknown.seconds, unknown.passes) == (None, None, 2.0)
+    assert estimate_of(TrainingConfig(num_steps=100), None, 6_400.0).to_json() == {
+        "num_steps": 100,
+        "seconds": 16,
+        "passes": None,
+    }
+
+
+def test_only_the_lengths_of_a_preset_are_scaled() -> None:
+    config = PRESETS["box_chairs"].config
+    scaled = OpenLength(5.0, ("restart_steps",), has_preset=True).laid_out(config, 6_000)
+    assert (scaled.num_steps, scaled.objective.restart_at) == (6_000, 1_250)
+    values = dict(scaled.objective)
+    assert (values["anneal_steps"], values["restart_steps"]) == (1_500, 4_000)
+    assert OpenLength(5.0).laid_out(TrainingConfig(objective="annealed"), 1_000) == TrainingConfig(
+        objective="annealed", num_steps=1_000
+    )
+
+
+def test_the_speed_depends_on_the_network_the_batch_and_what_the_objective_does_with_it() -> None:
+    plain = [TrainingConfig(objective=name, seed=seed) for name in ("controlled", "annealed") for seed in (0, 1)]
+    assert {speed_key(config) for config in plain} == {"burgess-64px-3-64-plain"}
+    assert speed_key(TrainingConfig(objective="factorvae", num_channels=1)) == "burgess-64px-1-64-factorvae"
+
+
+def test_a_set_of_one_image_has_one_for_training() -> None:
+    assert [num_training_images(TrainingConfig(), count) for count in (1, 2, 40, 3_000)] == [1, 2, 38, 2_850]

@@ -81,6 +81,16 @@ def pack_array_file(
             raise DatasetError("unsupported_array", f"{source.path.name}: {error.message}") from error
 
 
+def count_images(source: ArrayFile, limits: Limits) -> int:
+    """Returns the number of pictures that the file's header declares.
+
+    Raises:
+        DatasetError: The file cannot be read, or its arrays are not pictures.
+    """
+    with ExitStack() as stack:
+        return open_array_file(source.path, stack, limits).pictures.shape[0]
+
+
 def has_colour(source: ArrayFile, limits: Limits) -> bool:
     """Returns True if any of at most 64 pictures that are spread over an array shows a colour.
 

@@ -32,6 +32,7 @@ __all__ = [
     "PackError",
     "Source",
     "ZipFile",
+    "count_images",
     "fingerprint",
     "num_channels_of",
     "pack_dataset",
@@ -140,6 +141,19 @@ def num_channels_of(source: Source, limits: Limits | None = None) -> int:
     else:
         coloured = picture_files.has_colour(source, limits or Limits())
     return 3 if coloured else 1
+
+
+def count_images(source: Source, limits: Limits | None = None) -> int:
+    """Returns about how many pictures a source has, from names and headers alone; no picture is read.
+
+    Raises:
+        DatasetError: The source cannot be read.
+    """
+    if isinstance(source, BuiltIn):
+        return builtin_sets.num_images(source)
+    if isinstance(source, ArrayFile):
+        return array_files.count_images(source, limits or Limits())
+    return picture_files.count_images(source, limits or Limits())
 
 
 def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> Source:

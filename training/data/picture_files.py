@@ -113,6 +113,16 @@ def check_zip(path: Path, limits: Limits) -> None:
         _check_sample(files, path)
 
 
+def count_images(source: ImageFolder | ZipFile, limits: Limits) -> int:
+    """Returns the number of files whose names have the suffix of a picture.
+
+    Raises:
+        DatasetError: The folder or zip cannot be opened.
+    """
+    with _opened(source, limits) as files:
+        return sum(map(has_picture_suffix, files.names()))
+
+
 def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
     """Returns True if any of at most 32 pictures that are spread over a folder or zip shows a colour.
 

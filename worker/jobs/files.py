@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _TEXT_FIELDS = ("name", "model", "worker", "idempotency_key")
 _TIME_FIELDS = ("started_at", "updated_at", "finished_at")
-_JSON_FIELDS = ("progress", "metrics", "result", "error", "warnings")
+_JSON_FIELDS = ("estimate", "progress", "metrics", "result", "error", "warnings")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     state = _newest_state(storage, job_id)
     status = state.get("status", "queued")
     fields = {"name": str(description.get("name", "")), "request": json.dumps(description["request"])}
+    if description.get("estimate") is not None:
+        fields["estimate"] = json.dumps(description["estimate"])
     key = description.get("idempotency_key") or ""
     if key:
         fields["idempotency_key"] = key

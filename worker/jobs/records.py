@@ -93,8 +93,8 @@ def iso(milliseconds: int | str | None) -> str | None:
 class Event:
     """One entry of a job's durable log.
 
-    `type` is a state, or progress, packing, resumed, started_from, checkpoint, warning, model (it was registered) or
-    evaluating.
+    `type` is a state, or estimate, progress, packing, resumed, started_from, checkpoint, warning, model (it was
+    registered) or evaluating.
     """
 
     id: str
@@ -113,6 +113,8 @@ class Job:
     name: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
     """The last reported step, num_steps, fraction, images_per_second, eta_seconds, phase and phase_fraction."""
+    estimate: dict[str, Any] | None = None
+    """The length of a training: num_steps, seconds, passes, and settled, which says whether num_steps is fixed."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The last reported reconstruction_loss, kl, kl_per_dimension, capacity and others."""
     attempts: int = 0
@@ -142,11 +144,13 @@ class Job:
     def _whole_progress(self) -> dict[str, Any]:
         """Returns every field of the progress.
 
-        The length of a training is known before it begins, unless it is given in epochs.
+        The length of a training is known before it begins, unless it is given in epochs, or open and not settled.
         """
         progress = {**EMPTY_PROGRESS, **self.progress}
         config = self.request.get("config") if self.kind == "train" else None
-        if progress["num_steps"] is None and config and config.get("num_epochs") is None:
+        if progress["num_steps"] is None and self.request.get("length") is not None:
+            progress["num_steps"] = (self.estimate or {}).get("num_steps")
+        elif progress["num_steps"] is None and config and config.get("num_epochs") is None:
             progress["num_steps"] = config.get("num_steps")
         if self.status not in HELD:
             progress |= {"phase": None, "phase_fraction": None}
@@ -160,6 +164,7 @@ class Job:
             "name": self.name,
             "status": self.status,
             "request": self.request,
+            "estimate": self.estimate,
             "progress": self._whole_progress(),
             "metrics": {**EMPTY_METRICS, **self.metrics},
             "attempts": self.attempts,
@@ -192,7 +197,7 @@ EMPTY_METRICS: dict[str, Any] = {
     "capacity": None,
 }
 
-_JSON_FIELDS = ("request", "progress", "metrics", "result", "error", "warnings")
+_JSON_FIELDS = ("request", "estimate", "progress", "metrics", "result", "error", "warnings")
 _INT_FIELDS = ("attempts", "resumed_from_step", "fence")
 _TIME_FIELDS = ("created_at", "started_at", "updated_at", "finished_at")
 

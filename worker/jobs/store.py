@@ -89,6 +89,7 @@ class JobStore(DurableRecords):
         id: str | None = None,
         name: str = "",
         idempotency_key: str | None = None,
+        estimate: dict[str, Any] | None = None,
     ) -> Job:
         """Accepts a job: writes its file, then its record, then sends its message.
 
@@ -98,6 +99,7 @@ class JobStore(DurableRecords):
             id: Id that follows from the work, so that the same request gives the same job; None makes a new id.
             name: Name of the job for people.
             idempotency_key: Key with which a client may repeat its request and get the first job again.
+            estimate: Estimate of a training. It is no part of the request, which may be repeated when it has changed.
 
         Raises:
             IdempotencyConflict: The key was sent with a different request before.
@@ -118,10 +120,13 @@ class JobStore(DurableRecords):
             "idempotency_key": idempotency_key,
             "request_digest": digest,
             "request": request,
+            "estimate": estimate,
         }
         self.ping()  # While Redis is away, nothing is written.
         job_files.write_request(self.storage, job_id, description)
         fields = ["name", name, "request", json.dumps(request)]
+        if estimate is not None:
+            fields += ["estimate", json.dumps(estimate)]
         if idempotency_key:
             fields += ["idempotency_key", idempotency_key]
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest, *fields]

@@ -37,7 +37,7 @@ from worker.stores.dataset_records import (
     pack_summary,
 )
 from worker.stores.ids import free_id, is_id, slug
-from worker.stores.parsing_pool import num_channels_in_child
+from worker.stores.parsing_pool import count_images_in_child, num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
@@ -182,6 +182,24 @@ class DatasetRegistry:
         if is_upload:
             self.storage.write_json(kept, {"num_channels": found})
         return found
+
+    def num_images(self, dataset_id: str) -> int | None:
+        """Returns the number of images of the newest pack, or about the number of pictures of a set without one.
+
+        Returns None if it cannot be found out in a few seconds.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+        """
+        record = self.get(dataset_id)
+        if record.num_images is not None:
+            return record.num_images
+        if record.kind == "upload" and not isinstance(self.storage, LocalStorage):
+            return None  # Counting would fetch the whole file.
+        try:
+            return count_images_in_child(self.source(dataset_id), self.limits)
+        except DatasetError:
+            return None
 
     def open(self, dataset_id: str, preprocessing: Preprocessing, *, check_source: bool = False) -> Pack | None:
         """Opens the pack of a data set on this machine.

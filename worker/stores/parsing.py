@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from models.info import Preprocessing
-from training.data.datasets import ArrayFile, DatasetError, ImageFolder, Limits, Source, ZipFile, num_channels_of
+from training.data.datasets import (
+    ArrayFile,
+    DatasetError,
+    ImageFolder,
+    Limits,
+    Source,
+    ZipFile,
+    count_images,
+    num_channels_of,
+)
 from training.data.images import ImageError, load_image
 from training.data.picture_files import check_zip
 from worker.stores.children import limit_memory, read_frame, write_frame
@@ -57,6 +66,8 @@ def _answer(head: dict[str, Any], body: bytes, answers: IO[bytes]) -> None:
         write_frame(answers, {"shape": pixels.shape}, pixels.tobytes())
     elif head["task"] == "channels":
         write_frame(answers, {"num_channels": num_channels_of(_source(head["source"]), Limits(**head["limits"]))})
+    elif head["task"] == "count":
+        write_frame(answers, {"num_images": count_images(_source(head["source"]), Limits(**head["limits"]))})
     else:
         check_zip(Path(head["path"]), Limits(**head["limits"]))
         write_frame(answers, {})

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import Preprocessing
-from training.data.datasets import ArrayFile, BuiltIn, DatasetError, Limits, Source, num_channels_of
+from training.data.datasets import ArrayFile, BuiltIn, DatasetError, Limits, Source, count_images, num_channels_of
 from training.data.decoding import MAX_DECODING_BYTES, DecodingBudget, ImageError
 from worker.stores.children import ParserDied, ParsingChild
 from worker.stores.parsing import source_to_json
@@ -32,6 +32,10 @@ INSPECTION_CPU_SECONDS = 40
 """Processor time for inspecting one archive."""
 _INSPECTION_BYTES = 768 * 2**20
 
+COUNTING_SECONDS = 5.0
+"""Wall time for counting the pictures of a set, for which a request waits; 100 000 files take about one second."""
+
+_counting = threading.BoundedSemaphore(NUM_DECODERS)
 _inspecting = threading.Lock()
 """Held while an archive is inspected, so that this happens to one at a time."""
 
@@ -129,6 +133,38 @@ def num_channels_in_child(source: Source, limits: Limits) -> int:
         raise DatasetError("needs_h5py", "HDF5 files need the package h5py")
     answer = _inspect(source.path, {"task": "channels", "source": source_to_json(source), "limits": asdict(limits)})
     return int(answer["num_channels"])
+
+
+def count_images_in_child(source: Source, limits: Limits) -> int | None:
+    """Counts the pictures of a source by names and headers, in a child if the source is foreign.
+
+    Args:
+        source: Where the pictures come from.
+        limits: Bounds on files, bytes and pixels.
+
+    Returns:
+        About the number of pictures; None if counting failed or took more than COUNTING_SECONDS.
+    """
+    if isinstance(source, BuiltIn):
+        return count_images(source, limits)
+    request = {
+        "task": "count",
+        "source": source_to_json(source),
+        "limits": asdict(limits),
+        "memory_bytes": _INSPECTION_BYTES,
+        "cpu_seconds": INSPECTION_CPU_SECONDS,
+    }
+    if not _counting.acquire(timeout=COUNTING_SECONDS):
+        return None
+    child = ParsingChild()
+    try:
+        head, _ = child.ask(request, seconds=COUNTING_SECONDS)
+        return head.get("num_images")
+    except ParserDied:
+        return None
+    finally:
+        child.close()
+        _counting.release()
 
 
 def check_zip_in_child(path: Path, limits: Limits) -> None:

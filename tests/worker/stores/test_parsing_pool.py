@@ -11,11 +11,11 @@ import pytest
 from hostile_files import crowded_zip, jpeg_of_many_scans, lossless_webp
 from PIL import Image
 
-from training.data.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, Limits
+from training.data.datasets import ArrayFile, BuiltIn, DatasetError, ImageFolder, Limits, ZipFile
 from training.data.images import ImageError, Preprocessing, load_image
 from worker.stores import parsing_pool
 from worker.stores.children import ParsingChild
-from worker.stores.parsing_pool import ParsingPool, check_zip_in_child, num_channels_in_child
+from worker.stores.parsing_pool import ParsingPool, check_zip_in_child, count_images_in_child, num_channels_in_child
 
 PREPROCESSING = Preprocessing(image_size=64, num_channels=3)
 PIXELS = 50_000_000
@@ -142,6 +142,26 @@ def test_colours_are_looked_for_in_a_child(tmp_path: Path) -> None:
     with pytest.raises(DatasetError) as missing:
         num_channels_in_child(ArrayFile(tmp_path / "none.npy"), Limits())
     assert missing.value.code == "not_found"
+
+
+def test_pictures_are_counted_in_a_child_by_names_and_headers(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "nested").mkdir(parents=True)
+    for name in ("a.png", "b.JPG", "nested/c.webp", "notes.txt", ".hidden.png"):
+        (folder / name).write_bytes(b"no picture")
+    assert count_images_in_child(ImageFolder(folder), Limits()) == 3
+    np.save(tmp_path / "a.npy", np.zeros((5, 8, 8, 3), np.uint8))
+    assert count_images_in_child(ArrayFile(tmp_path / "a.npy"), Limits()) == 5
+    assert count_images_in_child(BuiltIn("dsprites"), Limits()) == 737_280
+    assert count_images_in_child(ImageFolder(tmp_path / "none"), Limits()) is None
+    (tmp_path / "damaged.zip").write_bytes(b"no zip")
+    assert count_images_in_child(ZipFile(tmp_path / "damaged.zip"), Limits()) is None
+
+
+def test_a_count_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr(parsing_pool, "COUNTING_SECONDS", 0.0001)
+    assert count_images_in_child(ImageFolder(tmp_path), Limits()) is None
 
 
 def test_a_damaged_hdf5_kills_its_child_alone() -> None:

@@ -1,0 +1,153 @@
+"""Acceptance of training jobs: settings, data set and length of a request become a job."""
+
+import hashlib
+from typing import Any
+
+from app import problems
+from app.api.bodies import parse_json, parse_json_object
+from app.api.dataset_uploads import check_filename, store_dataset_upload
+from app.dependencies import Services
+from app.requests import TrainJobForm, TrainJobRequest, check_body
+from models.config import ConfigError
+from models.info import validate_name
+from training.config import check_initial_network, config_from_json, config_to_json, with_channels
+from training.lengths import OpenLength, estimate_of, num_training_images, open_length, speed_key
+from training.presets import PRESETS, resolve
+from worker.jobs.records import Job
+from worker.jobs.speeds import known_speed
+from worker.stores.dataset_records import DatasetRecord
+from worker.stores.models import UnknownDataset, slug
+
+_OWN_FIELDS = ("preset", "minutes")
+"""Fields of the body that the errors of a config may name."""
+
+
+def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str | None) -> Job:
+    """Accepts a training job.
+
+    Args:
+        services: The services.
+        asked: The body of the request.
+        idempotency_key: The request's key, or None.
+
+    Raises:
+        Problem: A setting is wrong, or too many jobs wait.
+        UnknownDataset: There is no such data set.
+        UnknownModel: There is no such model to start from.
+    """
+    request = _resolved(asked)
+    if not request["dataset"]:
+        raise problems.invalid("dataset", "is missing")
+    record = services.datasets.get(request["dataset"])
+    if request["from"]:
+        network = services.models.info(request["from"]).network
+        config = with_channels(config_from_json(request["config"]), network.num_channels)
+        check_initial_network(config, network)
+        request["config"] = config_to_json(config)
+    name = request.pop("name") or record.name
+    services.refuse_when_full()
+    estimate = _estimate(services, request, record)
+    return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key, estimate=estimate)
+
+
+def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str | None) -> Job:
+    """Stores the images of a form as a data set, and accepts a job on it; the same images are stored once.
+
+    Args:
+        services: The services.
+        form: The form.
+        idempotency_key: The request's key, or None.
+
+    Raises:
+        Problem: A setting or the file is wrong, or too many jobs wait.
+    """
+    body = form.model_dump(by_alias=True, exclude_unset=True, exclude={"file"})
+    if form.config:
+        body["config"] = parse_json_object(form.config, "config")
+    if form.evaluate:
+        body["evaluate"] = parse_json(form.evaluate, "evaluate")
+    if form.minutes:
+        body["minutes"] = parse_json(form.minutes, "minutes")
+    name = _resolved(check_body(TrainJobRequest, body))["name"]
+    services.refuse_when_full()
+    file = form.file.file
+    filename = check_filename(form.file.filename)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
+    try:
+        record = services.datasets.get(slug(dataset))
+        is_new = False
+    except UnknownDataset:
+        record = store_dataset_upload(services, dataset, file, filename)
+        is_new = True
+    try:
+        return create_job(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)
+    except Exception:
+        if is_new:
+            services.datasets.delete(record.id)
+        raise
+
+
+def job_config(job: Job) -> dict[str, Any]:
+    """Returns the settings of a job with the length that it has; an open length that is not settled is null."""
+    config: dict[str, Any] = job.request["config"]
+    length, estimate = OpenLength.from_json(job.request.get("length")), job.estimate or {}
+    if length is None:
+        return config
+    if not estimate.get("settled"):
+        return config | {"num_steps": estimate.get("num_steps"), "num_epochs": None}
+    return config_to_json(length.laid_out(config_from_json(config), estimate["num_steps"]))
+
+
+def _resolved(asked: TrainJobRequest) -> dict[str, Any]:
+    """Returns what the job's record keeps of a request: every setting is written out.
+
+    Raises:
+        Problem: A setting is wrong; it names the field.
+    """
+    # The config of an earlier job, which may be posted again, has null for a length that was open.
+    given = {name: value for name, value in asked.overrides.items() if name != "num_steps" or value is not None}
+    try:
+        config = resolve(asked.preset, given, from_model=bool(asked.from_))
+        length = open_length(given, has_preset=asked.preset is not None, minutes=asked.minutes)
+    except ConfigError as error:
+        field = error.field if error.field in _OWN_FIELDS else f"config.{error.field}"
+        raise problems.invalid(field, error.message) from None
+    name = (asked.name or "").strip()
+    return {
+        "name": validate_name(name) if name else "",
+        "dataset": asked.dataset or (PRESETS[asked.preset].dataset if asked.preset else None),
+        "preset": asked.preset,
+        "config": config_to_json(config),
+        "length": None if length is None else length.to_json(),
+        "from": asked.from_ or None,
+        "evaluate": list(asked.evaluate),
+    }
+
+
+def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord) -> dict[str, Any]:
+    """Returns the length and the duration of a training, as far as they are known before a worker has begun it.
+
+    An open length is settled where the speed of a worker is known; otherwise the worker settles it.
+
+    Raises:
+        Problem: The budget of time is too short for one validation.
+    """
+    config = config_from_json(request["config"])
+    if record.packs:
+        config = with_channels(config, record.packs[0]["num_channels"])
+    num_images = services.datasets.num_images(record.id)
+    num_training = num_training_images(config, num_images) if num_images else None
+    speed = known_speed(services.jobs.redis, speed_key(config))
+    length = OpenLength.from_json(request["length"])
+    if length is None:
+        return {**estimate_of(config, num_training, speed).to_json(), "settled": True}
+    try:
+        num_steps = length.num_steps(config, num_training, speed)
+    except ConfigError as error:
+        raise problems.invalid(error.field, error.message) from None
+    if num_steps is None:
+        seconds = None if length.minutes is None else round(60 * length.minutes)
+        return {"num_steps": None, "seconds": seconds, "passes": None, "settled": False}
+    found = estimate_of(length.laid_out(config, num_steps), num_training, speed)
+    return {**found.to_json(), "settled": speed is not None}

@@ -51,7 +51,9 @@ def test_an_exported_bundle_is_imported_as_a_working_model(api: httpx.Client) ->
     image = {"image": ("a.png", picture(), "image/png")}
     assert api.post("/models/a-copy/encode", files=image).json() == api.post("/models/tiny/encode", files=image).json()
     assert len(model["dimension_effects"]) == len(model["dimension_labels"]) == LATENT_DIM
-    assert {"label", "strength", "changes", "heat_map", "factor"} == set(model["dimension_effects"][0])
+    assert {"label", "strength", "visible_change", "changes", "heat_map", "factor"} == set(
+        model["dimension_effects"][0]
+    )
 
 
 def test_two_imports_of_one_name_are_two_models(api: httpx.Client) -> None:

@@ -6,39 +6,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.rendering.features import Array, Features, measure
+from worker.rendering.colours import Array, oklab
+from worker.rendering.features import Features, measure
+from worker.rendering.regions import Region, colour_change, find_regions, overall_change, places_on_grid
+from worker.rendering.warps import EXPLAINED, explained_shares
 
-_UNITS = {
-    "x": 0.05,
-    "y": 0.05,
-    "log_area": 0.2,
-    "log_width": 0.15,
-    "log_height": 0.15,
-    "rotation": 0.2,
-    "ground_brightness": 0.06,
-    "object_brightness": 0.08,
-    "brightness": 0.06,
-    "border_brightness": 0.06,
-    "centre_brightness": 0.06,
-    "hue": 0.35,
-    "saturation": 0.06,
-}
+_UNITS = {"x": 0.05, "y": 0.05, "log_area": 0.2, "log_width": 0.15, "log_height": 0.15, "rotation": 0.2}
 """Just noticeable change of each feature between two pictures; scores are multiples of it."""
 _STEADY = 0.5
 """A feature has a direction if its net change, averaged over the starts, is at least this share of its range."""
 _VISIBLE_HEAT = 0.03
+"""Just noticeable change of the most changed cell of the heat map."""
 _HALF_STRENGTH = 3.0
-_MIN_CHROMA = 0.06
-_AGREEING = 0.8
-"""Smallest length of the mean of hues, as unit vectors, at which they count as one colour."""
-_SMALL_OBJECT = 0.3
-_HUES = ("red", "orange", "yellow", "lime", "green", "mint", "cyan", "sky blue", "blue", "violet", "magenta", "pink")
-_WINDOWS = {
-    "upper left": (0, 0), "upper middle": (0, 2), "upper right": (0, 4),
-    "left": (2, 0), "centre": (2, 2), "right": (2, 4),
-    "lower left": (4, 0), "lower middle": (4, 2), "lower right": (4, 4),
-}  # fmt: skip
-"""Row and column of the corner of windows of 4×4 cells."""
+_MOST_CHANGED = 0.05
+"""Share of the pixels, those that change most, over which `visible_change` is measured."""
+_LARGE_AREA = 3.0
+"""How much more visible a change of the whole picture is than the same change of a twentieth of it."""
+MIN_VISIBLE_CHANGE = 30.0
+"""Smallest `visible_change`, in levels of 8 bits, of a dimension whose effect an eye can see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +34,9 @@ class DimensionEffect:
     """The effect in words; empty if nothing can be seen."""
     strength: float
     """Strength of the label from 0 to 1; 0 means no visible change, 0.25 a just noticeable and 0.5 a plain one."""
+    visible_change: float
+    """Mean absolute difference of the two ends, in levels of 8 bits, averaged over the starts: over the twentieth of
+    the pixels that differs most, or three times that over all pixels if this is more."""
     changes: dict[str, float]
     """Net change of each feature, averaged over the starts, in the unit of the feature."""
     heat_map: list[list[float]]
@@ -56,10 +44,14 @@ class DimensionEffect:
     factor: dict[str, Any] | None = None
     """The factor that the dimension carries most information about: name, correlation (|r|), mutual_information (nats)
     and share (of the factor's entropy, corrected for chance). None without factors and for a collapsed dimension."""
+    details: tuple[str, ...] = ()
+    """Weaker effects, the strongest first, which tell this dimension from another with the same label."""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns all fields as plain JSON types."""
-        return asdict(self)
+        """Returns all fields but the details as plain JSON types."""
+        fields = asdict(self)
+        del fields["details"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -79,18 +71,22 @@ def describe_frames(frames: NDArray[np.floating]) -> DimensionEffect:
     """
     features = measure(frames)
     changes = {name: _net_change(values) for name, values in features.values.items()}
-    clauses = sorted(_clauses(features, changes), key=lambda clause: -clause.score)
-    label, strength = "", 0.0
-    if features.heat.max() >= _VISIBLE_HEAT and clauses:
-        first = clauses[0]
-        second = [c for c in clauses[1:] if c.group != first.group and c.score >= max(2.0, first.score / 2)]
-        label = ", ".join(clause.text for clause in [first, *second[:1]])
+    visible_change = _visible_change(frames)
+    clauses = sorted(_clauses(frames, features, changes), key=lambda clause: -clause.score)
+    label, strength, details = "", 0.0, []
+    if visible_change >= MIN_VISIBLE_CHANGE:
+        first, second = clauses[0], _second(clauses)
+        label = ", ".join(clause.text for clause in [first, *second])
         strength = first.score / (first.score + _HALF_STRENGTH)
+        weaker = [clause.text for clause in clauses] + _tendencies(features, changes)
+        details = [text for text in weaker if text not in label]
     return DimensionEffect(
         label=label,
         strength=round(strength, 3),
+        visible_change=round(visible_change, 1),
         changes={name: round(change, 4) for name, change in changes.items() if name != "chroma"},
         heat_map=[[round(float(value), 4) for value in row] for row in features.heat],
+        details=tuple(details),
     )
 
 
@@ -98,18 +94,84 @@ def _net_change(values: Array) -> float:
     return float((values[:, -1] - values[:, 0]).mean())
 
 
-def _clauses(features: Features, changes: dict[str, float]) -> list[_Clause]:
-    """Returns every visible effect with its score, or else a region or a change of shape."""
-    scores = {name: _score(name, values) for name, values in features.values.items() if name in _UNITS}
-    found = [
-        *_motion(features, scores, changes),
-        *_turning(features, scores, changes),
-        *_size(features, scores, changes),
-        *_light(scores, changes),
-        *_colour(features, scores, changes),
-    ]
-    visible = [clause for clause in found if clause.score >= 1]
-    return visible or [_where(features)]
+def _visible_change(frames: NDArray[np.floating]) -> float:
+    """Returns DimensionEffect.visible_change."""
+    differences = np.abs(frames[:, -1] - frames[:, 0]).max(-1).reshape(len(frames), -1)
+    count = max(1, round(differences.shape[1] * _MOST_CHANGED))
+    strongest = float(np.partition(differences, -count, axis=1)[:, -count:].mean())
+    return 255 * min(1.0, max(strongest, _LARGE_AREA * float(differences.mean())))
+
+
+def _second(clauses: list[_Clause]) -> list[_Clause]:
+    """Returns the second clause of a label, if there is one of another group that is about as strong as the first."""
+    first = clauses[0]
+    others = [c for c in clauses[1:] if c.group != first.group and c.score >= max(2.0, first.score / 2)]
+    return others[:1]
+
+
+def _clauses(frames: NDArray[np.floating], features: Features, changes: dict[str, float]) -> list[_Clause]:
+    """Returns every visible effect with its score, or else the region that changes, or a change of shape."""
+    if features.is_thing:
+        shares = explained_shares(features.weight, features.values)
+        scores = {name: _score(name, features.values[name]) for name in _UNITS}
+        found = [
+            *(_motion(features, scores, changes) if shares["motion"] >= EXPLAINED else []),
+            *(_turning(features, scores, changes) if shares["turning"] >= EXPLAINED else []),
+            *_mirroring(features, shares),
+            *(_size(features, scores, changes) if shares["size"] >= EXPLAINED else []),
+            *_object_colour(features),
+        ]
+        visible = [clause for clause in found if clause.score >= 1]
+        return visible or [_Clause("shape changes", "where", float(features.heat.max()) / _VISIBLE_HEAT)]
+    first, last = oklab(frames[:, 0]), oklab(frames[:, -1])
+    return _region_clauses(find_regions(first, last), features) + _overall_clauses(first, last, features)
+
+
+def _region_clauses(regions: list[Region], features: Features) -> list[_Clause]:
+    """Returns a clause for each region; regions whose colours change alike are one.
+
+    Where regions of one place change their colours in different ways, things move or change their shape there.
+    """
+    changed = float(features.heat.max()) / _VISIBLE_HEAT
+    alike: dict[str, tuple[Region, float]] = {}
+    found: dict[str, _Clause] = {}
+
+    def add(region: Region, words: str, score: float) -> None:
+        place = _named(region.place, features)
+        is_colour = bool(words) and place not in found
+        text = f"{place}: {words}" if is_colour else f"{place} changes"
+        found[place] = _Clause(text, place, score * region.share**0.5 if is_colour else changed * region.share)
+
+    for region in regions:
+        words, score = colour_change(region.first, region.last)
+        if not words or not region.is_coherent:
+            add(region, "", 0.0)
+        elif words in alike:
+            alike[words] = alike[words][0].joined(region), alike[words][1]
+        else:
+            alike[words] = region, score
+    for words, (region, score) in alike.items():
+        add(region, words, score)
+    return list(found.values())
+
+
+def _named(place: str, features: Features) -> str:
+    """Returns the name of a place, where a picture with a small object is called its background."""
+    return "background" if features.has_object and place == "whole picture" else place
+
+
+def _overall_clauses(first: Array, last: Array, features: Features) -> list[_Clause]:
+    """Returns a clause for a change in one direction of everything that changes, if there is such a direction."""
+    place, words, score = overall_change(first, last)
+    place = _named(place, features)
+    return [_Clause(f"{place}: {words}", place, score)] if words else []
+
+
+def _object_colour(features: Features) -> list[_Clause]:
+    words, score = colour_change(features.object_colours[:, 0], features.object_colours[:, 1])
+    if words:
+        return [_Clause(f"object: {words}", "colour", score)]
+    return [_Clause("object: colour changes", "colour", score / 2)]
 
 
 def _score(name: str, values: Array) -> float:
@@ -124,8 +186,6 @@ def _motion(features: Features, scores: dict[str, float], changes: dict[str, flo
 
     Motion without a direction counts for half, because starts may move either way along one dimension.
     """
-    if "x" not in scores:
-        return []
     across, down = scores["x"], scores["y"]
     ways = []
     if down >= max(1.0, across / 2.5):
@@ -144,8 +204,6 @@ def _turning(features: Features, scores: dict[str, float], changes: dict[str, fl
 
     A turn without a direction counts too, because starts may turn either way along one dimension.
     """
-    if "rotation" not in features.values:
-        return []
     if scores["rotation"] > 0:
         way = "clockwise" if changes["rotation"] > 0 else "anticlockwise"
         return [_Clause(f"turns {way}", "turning", scores["rotation"])]
@@ -153,9 +211,13 @@ def _turning(features: Features, scores: dict[str, float], changes: dict[str, fl
     return [_Clause("turns", "turning", span / _UNITS["rotation"] / 2)]
 
 
+def _mirroring(features: Features, shares: dict[str, float]) -> list[_Clause]:
+    """Describes an object that ends as its mirror image, as things do that are seen from one side and then another."""
+    score = shares["mirroring"] * float(features.heat.max()) / _VISIBLE_HEAT
+    return [_Clause("turns the other way", "turning", score)] if shares["mirroring"] >= EXPLAINED else []
+
+
 def _size(features: Features, scores: dict[str, float], changes: dict[str, float]) -> list[_Clause]:
-    if "log_area" not in scores:
-        return []
     # A turn makes a long object wider too, but does not change its length and breadth along its own axes.
     own = max(float(np.ptp(features.values[name], axis=1).mean()) for name in ("log_length", "log_breadth"))
     most = 1.5 * own / _UNITS["log_width"]
@@ -173,56 +235,17 @@ def _size(features: Features, scores: dict[str, float], changes: dict[str, float
     return clauses
 
 
-def _light(scores: dict[str, float], changes: dict[str, float]) -> list[_Clause]:
-    def clause(subject: str, name: str) -> _Clause:
-        return _Clause(f"{subject}{'lighter' if changes[name] > 0 else 'darker'}", "light", scores[name])
-
-    if "ground_brightness" in scores:
-        return [clause("background ", "ground_brightness"), clause("object ", "object_brightness")]
-    border, centre = abs(changes["border_brightness"]), abs(changes["centre_brightness"])
-    if border > 2 * centre:
-        return [clause("background ", "border_brightness")]
-    if centre > 2 * border:
-        return [clause("centre ", "centre_brightness")]
-    return [clause("", "brightness")]
-
-
-def _colour(features: Features, scores: dict[str, float], changes: dict[str, float]) -> list[_Clause]:
-    if "hue" not in scores:
-        return []
-    clauses = [_Clause("more colourful" if changes["saturation"] > 0 else "paler", "colour", scores["saturation"])]
-    if features.values["chroma"][:, [0, -1]].mean(0).min() >= _MIN_CHROMA:
-        # One way from red to cyan leads through green and one through violet, so only the ends are compared.
-        first, last = np.exp(1j * features.values["hue"][:, [0, -1]]).T
-        turned = float(np.abs(np.angle(last / first)).mean()) / _UNITS["hue"]
-        end = last.mean()
-        if abs(end) >= _AGREEING:
-            name = _HUES[round(float(np.angle(end)) / (2 * np.pi) * len(_HUES)) % len(_HUES)]
-            clauses.append(_Clause(f"turns {name}", "colour", turned))
-        else:
-            clauses.append(_Clause("hue changes", "colour", max(scores["hue"], turned / 2)))
-    return clauses
-
-
-def _where(features: Features) -> _Clause:
-    """Names the part of the picture that changes."""
-    heat = features.heat
-    score = float(heat.max()) / _VISIBLE_HEAT
-    if features.has_object and features.extent < _SMALL_OBJECT:
-        return _Clause("shape changes", "where", score)
-    energy = heat**2 / max(float((heat**2).sum()), 1e-12)
-    shares = {name: float(energy[r : r + 4, c : c + 4].sum()) for name, (r, c) in _WINDOWS.items()}
-    best = max(shares, key=lambda name: shares[name])
-    if shares[best] >= 0.6:
-        return _Clause(f"{best} changes", "where", score)
-    halves = {
-        "upper half": energy[:4].sum(),
-        "lower half": energy[4:].sum(),
-        "left half": energy[:, :4].sum(),
-        "right half": energy[:, 4:].sum(),
-        "edge": 1 - energy[1:-1, 1:-1].sum(),
-    }
-    best = max(halves, key=lambda name: float(halves[name]))
-    if halves[best] >= 0.75:
-        return _Clause(f"{best} changes", "where", score)
-    return _Clause("shape changes" if features.has_object else "whole picture changes", "where", score)
+def _tendencies(features: Features, changes: dict[str, float]) -> list[str]:
+    """Returns weak tendencies of a thing, the strongest first, and the place where the picture changes most."""
+    found = []
+    if features.is_thing:
+        words = {
+            "log_width": ("wider", "narrower"),
+            "log_height": ("taller", "shorter"),
+            "rotation": ("clockwise", "anticlockwise"),
+        }
+        sizes = {name: abs(changes[name]) / _UNITS[name] for name in words}
+        ordered = sorted(words, key=lambda name: -sizes[name])
+        found = [words[name][changes[name] < 0] for name in ordered if sizes[name] >= 0.25]
+    places = [place for place in places_on_grid(features.heat**2) if place != "around the centre"]
+    return [*found, *(f"most at the {place}" for place in places[:4])]

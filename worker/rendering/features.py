@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label as connected_parts
 
-Array = NDArray[np.float32]
-
-CELLS = 8
-"""Number of cells along a side of the heat map."""
+from worker.rendering.colours import Array, oklab
+from worker.rendering.regions import CELLS
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _UNIFORM_BORDER = 0.06
@@ -20,6 +19,12 @@ _UNIFORM_BORDER = 0.06
 _MIN_OBJECT = 0.003
 """Share of the picture that an object must cover, which is 12 pixels at 64×64."""
 _NOISE = 0.05
+_OWN_COLOUR = 0.3
+"""Pixels show the object's own colour where they differ from the background at least this much of what the most
+different one does."""
+_STEADY_GROUND, _AT_BORDER, _ONE_PIECE = 0.05, 0.03, 0.85
+"""Largest change of a background that stays, in OKLab; largest share of an object that may lie at the border; smallest
+share of an object that must be connected."""
 _TINY = np.float32(1e-8)
 _NUM_HARMONICS = 4
 _MIN_HARMONIC = 0.08
@@ -36,8 +41,15 @@ class Features:
     """The mean absolute change from the middle frame of each row, (CELLS, CELLS)."""
     has_object: bool
     """True if the frames show one object on an even background. Features of an object exist only in this case."""
+    is_thing: bool
+    """True if, moreover, the object is in one piece, does not reach the border, and the background keeps its colour.
+    Only then do words such as "moves" and "grows" apply."""
     extent: float
     """Share of the picture that the object covers."""
+    weight: Array
+    """How much each pixel differs from the background, (N', T, H, W), in the rows with an object."""
+    object_colours: Array
+    """Median colour of the object at both ends in OKLab, (N', 2, 3)."""
 
 
 def measure(frames: NDArray[np.floating]) -> Features:
@@ -59,10 +71,12 @@ def measure(frames: NDArray[np.floating]) -> Features:
     is_seen = extent > _MIN_OBJECT
     is_object = (unevenness.mean(1) < _UNIFORM_BORDER) & (is_seen.mean(1) > 0.5)
     has_object = bool(is_object.mean() > 0.5)
+    is_thing = False
 
     values = _light(luma, border)
     if has_object:
         weight = weight[is_object]
+        is_thing = _is_thing(weight, oklab(ground[is_object]), border)
         nearest = _nearest_seen(is_seen[is_object])
         values = {
             "ground_brightness": (ground[..., 0] if ground.shape[-1] == 1 else ground @ _LUMA)[is_object],
@@ -72,7 +86,58 @@ def measure(frames: NDArray[np.floating]) -> Features:
         values |= {name: np.take_along_axis(array, nearest, axis=1) for name, array in object_values.items()}
     if pixels.shape[-1] == 3:
         values |= _colour(pixels[is_object], weight) if has_object else _colour(pixels, np.ones_like(luma))
-    return Features(values, _heat(pixels), has_object, float(extent.mean()))
+    return Features(
+        values=values,
+        heat=_heat(pixels),
+        has_object=has_object,
+        is_thing=is_thing,
+        extent=float(extent.mean()),
+        weight=weight,
+        object_colours=_object_colours(weight, pixels[is_object]) if has_object else np.zeros((0, 2, 3), np.float32),
+    )
+
+
+def _is_thing(weight: Array, ground: Array, border: NDArray[np.bool_]) -> bool:
+    """Returns whether most rows show one connected object inside the picture, on a background that stays.
+
+    Args:
+        weight: How much each pixel differs from the background, (N, T, H, W).
+        ground: The background's colour in OKLab, (N, T, 3).
+        border: The pixels of the border, (H, W).
+    """
+    stays = np.linalg.norm(ground - ground[:, :1], axis=-1).max(1) < _STEADY_GROUND
+    total = np.maximum(weight.sum((2, 3)), 1e-9)
+    inside = (weight[..., border].sum(2) / total).mean(1) < _AT_BORDER
+    whole = [np.mean([_largest_part(weight[n, t]) for t in (0, 3, -1)]) >= _ONE_PIECE for n in range(len(weight))]
+    return bool((stays & inside & np.array(whole)).mean() > 0.5)
+
+
+def _largest_part(weight: Array) -> float:
+    """Returns the share of the weight, (H, W), that the largest connected part has; 1 for an empty picture."""
+    parts, count = connected_parts(weight > _NOISE, np.ones((3, 3)))
+    if not count:
+        return 1.0
+    sums = np.bincount(parts.ravel(), weight.ravel())[1:]
+    return float(sums.max() / sums.sum())
+
+
+def _object_colours(weight: Array, pixels: Array) -> Array:
+    """Returns the median colour of the object at both ends, (N, 2, 3) in OKLab.
+
+    The median does not change where only the outline is blurred. An object that has faded away at an end keeps the
+    colour that it had last.
+
+    Args:
+        weight: How much each pixel differs from the background, (N, T, H, W).
+        pixels: The frames, (N, T, H, W, C).
+    """
+    nearest = _nearest_seen(_extent(weight) > _MIN_OBJECT)
+    colours = np.zeros((len(weight), 2, pixels.shape[-1]), np.float32)
+    for row, steps in enumerate(nearest[:, [0, -1]]):
+        for end, step in enumerate(steps):
+            seen = weight[row, step]
+            colours[row, end] = np.median(pixels[row, step][seen >= _OWN_COLOUR * seen.max()], axis=0)
+    return oklab(colours)
 
 
 def _nearest_seen(is_seen: NDArray[np.bool_]) -> NDArray[np.int64]:

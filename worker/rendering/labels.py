@@ -1,6 +1,6 @@
 """Names for latent dimensions: what moving each one changes, measured on decoded frames.
 
-Every dimension gets a short label ("moves right", "background lighter", "lower left changes") with its strength and a
+Every dimension gets a short label ("moves right", "top: brown → blue", "lower left changes") with its strength and a
 heat map. With a data set that has factors, it also gets the factor that it carries most information about.
 """
 
@@ -55,6 +55,7 @@ def label_model(
         for k, kl in enumerate(info.kl_per_dimension):
             if kl < ACTIVE_KL_NATS:
                 effects[k] = replace(effects[k], factor=None)
+    effects = told_apart(effects)
     labels = [effect.label for effect in effects]
     before = [effect.get("label", "") for effect in info.dimension_effects] or [""] * len(labels)
     for k, label in enumerate(info.dimension_labels):
@@ -111,6 +112,26 @@ def measure_effects(network: VAE, starts: torch.Tensor) -> list[DimensionEffect]
     return effects
 
 
+def told_apart(effects: list[DimensionEffect]) -> list[DimensionEffect]:
+    """Returns the effects with labels of which no two are equal, apart from empty ones.
+
+    Equal labels get the strongest weaker effect that only one of them has, and failing that their rank by strength.
+
+    Args:
+        effects: The effects of all dimensions of a model.
+    """
+    labels = [effect.label for effect in effects]
+    for label in {label for label in labels if label and labels.count(label) > 1}:
+        group = sorted((k for k, own in enumerate(labels) if own == label), key=lambda k: -effects[k].strength)
+        taken = set(labels)
+        for rank, k in enumerate(group):
+            choices = (f"{label}, {detail}" for detail in effects[k].details)
+            numbered = f"{label} (no. {rank + 1} by strength)"
+            labels[k] = next((text for text in choices if text not in taken), numbered)
+            taken.add(labels[k])
+    return [replace(effect, label=label) for effect, label in zip(effects, labels, strict=True)]
+
+
 def _starts(network: VAE, info: ModelInfo, pack: Pack | None, device: torch.device, seed: int) -> torch.Tensor:
     rng = np.random.default_rng(seed)
     D = network.config.latent_dim
@@ -150,8 +171,7 @@ def best_factors(
     """
     indices = compact(factors)
     information, entropies = mutual_information(codes, indices), factor_entropy(indices)
-    bins = bins_of(codes)
-    chance = np.array([[_chance(code, factor) for factor in indices.T] for code in bins.T])
+    chance = np.array([[_chance(code, factor) for factor in indices.T] for code in bins_of(codes).T])
     room = np.maximum(entropies - chance, 1e-9)
     shares = np.clip((information - chance) / room, 0, 1) * (entropies > 1e-9)
     correlations = correlation(codes, indices)

@@ -57,7 +57,7 @@ MOVES: dict[str, Callable[[float, int], Picture]] = {
     "gets wider": lambda t, n: disc(*base(n), stretch=1.3 + 0.25 * t),
     "turns clockwise": lambda t, n: bar(0.3 * n + 0.5 * t, *base(n)),
     "turns anticlockwise": lambda t, n: bar(0.3 * n - 0.5 * t, *base(n)),
-    "object darker": lambda t, n: disc(*base(n), light=0.6 - 0.3 * t),
+    "object: white → dark grey": lambda t, n: disc(*base(n), light=0.6 - 0.3 * t),
 }
 
 
@@ -70,12 +70,36 @@ def test_the_effects_on_an_object_are_named(label: str) -> None:
 
 def test_the_effects_on_the_background_are_named() -> None:
     ground = frames(lambda t, n: np.maximum(disc(*base(n)), np.float32(0.4 + 0.2 * t)))
-    assert describe_frames(ground).label == "background lighter"
+    assert describe_frames(ground).label == "background: black → grey"
 
 
 def _rest_lighter(t: float, n: int) -> Picture:
     picture = photograph(n) + np.float32(0.2 * t)
     picture[16:48, 16:48] = photograph(n)[16:48, 16:48]
+    return picture
+
+
+def _painted(rows: slice, columns: slice, first: str, last: str) -> Callable[[float, int], Picture]:
+    """Draws a part of the picture that fades from one colour, in hexadecimal, to another."""
+    ends = [np.array(list(bytes.fromhex(colour)), np.float32) / 255 for colour in (first, last)]
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        picture[rows, columns] = ends[0] + (t + 1) / 2 * (ends[1] - ends[0])
+        return picture
+
+    return draw
+
+
+def _face(t: float, n: int) -> Picture:
+    """Draws a head on pink whose long hair fades in, over shoulders that reach the border."""
+    picture = np.full((64, 64, 3), (1.0, 0.84, 0.86), np.float32)
+    grid = np.arange(64)
+    radius = np.hypot(grid[None] - 32, grid[:, None] - 28)
+    hair = (radius < 24 + n % 2) & (radius >= 14)
+    picture[hair] += np.float32((t + 1) / 2) * (np.array([0.35, 0.2, 0.1], np.float32) - picture[hair])
+    picture[radius < 14] = (0.9, 0.7, 0.5)
+    picture[52:, 12:52] = (0.2, 0.3, 0.7)
     return picture
 
 
@@ -92,13 +116,16 @@ def _region(rows: slice, columns: slice) -> Callable[[float, int], Picture]:
 
 
 PHOTOGRAPHS: dict[str, Callable[[float, int], Picture]] = {
-    "background lighter": _rest_lighter,
-    "lighter": lambda t, n: photograph(n) + np.float32(0.2 * t),
-    "darker": lambda t, n: photograph(n) - np.float32(0.2 * t),
+    "background: dark grey → light grey": _rest_lighter,
+    "whole picture: lighter": lambda t, n: photograph(n) + np.float32(0.2 * t),
+    "whole picture: darker": lambda t, n: photograph(n) - np.float32(0.2 * t),
+    "top: brown → blue": _painted(slice(0, 20), slice(10, 54), "7a4a28", "3050d0"),
+    "lower middle: white → black": _painted(slice(34, 62), slice(18, 46), "ffffff", "080808"),
+    "around the centre: pink → brown": _face,
     "lower left changes": _region(slice(36, 60), slice(4, 28)),
     "upper right changes": _region(slice(4, 28), slice(36, 60)),
     "lower middle changes": _region(slice(36, 60), slice(20, 44)),
-    "turns blue": lambda t, n: (
+    "whole picture: red → blue": lambda t, n: (
         photograph(n) * 0.2 + np.array([0.5 - 0.3 * t, 0.2, 0.5 + 0.3 * t], np.float32).reshape(1, 1, 3)
     ),
 }
@@ -112,8 +139,8 @@ def test_the_effects_on_uneven_pictures_are_named(label: str) -> None:
 def test_a_change_of_saturation_is_named() -> None:
     grey = photograph(0).mean(-1, keepdims=True)
     colour = frames(lambda t, n: grey + np.float32(0.5 + 0.5 * t) * (photograph(0) - grey))
-    assert describe_frames(colour).label.startswith("more colourful")
-    assert describe_frames(colour[:, ::-1]).label.startswith("paler")
+    assert describe_frames(colour).label == "whole picture: more colourful"
+    assert describe_frames(colour[:, ::-1]).label == "whole picture: paler"
 
 
 def dyed(n: int, hue: float) -> Picture:
@@ -126,13 +153,47 @@ def dyed(n: int, hue: float) -> Picture:
 def test_a_colour_has_its_name_whichever_way_round_the_circle_leads_there() -> None:
     """The hue goes from red to cyan, through green from two of the starts and through violet from the others."""
     circle = frames(lambda t, n: dyed(n, (t + 1) / 2 * np.pi * (-1) ** n))
-    assert describe_frames(circle).label.split(", ")[0] == "turns cyan"
-    assert describe_frames(circle[:, ::-1]).label.split(", ")[0] == "turns red"
+    assert describe_frames(circle).label == "object: red → teal"
+    assert describe_frames(circle[:, ::-1]).label == "object: teal → red"
 
 
 def test_colours_that_end_apart_have_no_name() -> None:
     """The hue of each start turns by the same angle."""
-    assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label.split(", ")[0] == "hue changes"
+    assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label == "object: colour changes"
+
+
+def test_words_for_geometry_need_one_thing_on_a_background_that_stays() -> None:
+    """The face's hair widens what differs from the background, but nothing grows; two discs move apart, not one."""
+    apart = frames(lambda t, n: np.maximum(disc(0.3 - 0.1 * t, 0.5), disc(0.7 + 0.1 * t, 0.5)))
+    lit = frames(lambda t, n: np.maximum(disc(base(n)[0] + 0.15 * t, base(n)[1]), np.float32(0.3 + 0.25 * t)))
+    for shown in (frames(_face), apart, lit):
+        assert not {"moves", "grows", "shrinks", "turns", "gets"} & set(describe_frames(shown).label.split())
+
+
+def test_a_movement_that_does_not_explain_the_change_is_not_named() -> None:
+    """A disc becomes a ring of the same centre: its spread grows, but no enlarged disc is a ring."""
+    ring = frames(lambda t, n: disc(0.5, 0.5, 0.2) - np.float32((t + 1) / 2) * disc(0.5, 0.5, 0.16))
+    assert describe_frames(ring).label == "shape changes"
+
+
+def test_a_thing_that_ends_as_its_mirror_image_turns_the_other_way() -> None:
+    def corner(t: float, n: int) -> Picture:
+        """Draws an L, the upright of which fades from its left side to its right one."""
+        picture = np.zeros((64, 64, 1), np.float32)
+        picture[40:46, 20:44] = 1
+        picture[16:40, 20:26], picture[16:40, 38:44] = (1 - t) / 2, (1 + t) / 2
+        return picture
+
+    assert describe_frames(frames(corner)).label.split(", ")[0] == "turns the other way"
+
+
+def test_what_an_eye_cannot_see_has_no_label() -> None:
+    """Thirty levels over a twentieth of the pixels are the least; ten over the whole picture are as much."""
+    for levels, is_seen in ((12, True), (8, False)):
+        everywhere = frames(lambda t, n, levels=levels: photograph(n) + np.float32(levels / 255 * t / 2))  # type: ignore[misc]
+        effect = describe_frames(everywhere)
+        assert effect.visible_change == pytest.approx(3 * levels, abs=0.1)
+        assert (bool(effect.label), effect.strength > 0) == (is_seen, is_seen)
 
 
 def test_still_frames_have_an_empty_label() -> None:

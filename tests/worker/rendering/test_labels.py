@@ -10,7 +10,8 @@ import torch
 from models.config import NetworkConfig
 from models.info import PRETRAINED, ModelInfo, Preprocessing, read_info
 from models.networks import VAE
-from worker.rendering.labels import best_factors, label_model
+from worker.rendering.effects import DimensionEffect
+from worker.rendering.labels import best_factors, label_model, told_apart
 
 
 def test_each_dimension_finds_its_factor() -> None:
@@ -32,6 +33,31 @@ def test_a_hundred_points_are_enough_to_find_the_factor() -> None:
     first, *others = best_factors(codes, factors, ["shape", "scale", "orientation", "y"])
     assert first is not None and first["name"] == "y"
     assert all(entry is None or entry["correlation"] < 0.4 for entry in others)
+
+
+def effect_of(label: str, strength: float, *details: str) -> DimensionEffect:
+    return DimensionEffect(
+        label=label, strength=strength, visible_change=99.0, changes={}, heat_map=[], details=details
+    )
+
+
+def test_equal_labels_are_told_apart() -> None:
+    effects = [
+        effect_of("shape changes", 0.3, "wider", "most at the top"),
+        effect_of("moves left", 0.7, "wider"),
+        effect_of("shape changes", 0.5, "wider", "taller"),
+        effect_of("shape changes", 0.4, "wider"),
+        effect_of("", 0.0),
+        effect_of("", 0.0),
+    ]
+    assert [effect.label for effect in told_apart(effects)] == [
+        "shape changes, most at the top",
+        "moves left",
+        "shape changes, wider",
+        "shape changes (no. 2 by strength)",
+        "",
+        "",
+    ]
 
 
 def make_info() -> tuple[VAE, ModelInfo]:

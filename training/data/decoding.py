@@ -21,6 +21,8 @@ _BYTES_PER_PIXEL = {"1": 2.5, "L": 2.5, "P": 6.5, "LA": 9, "RGB": 7.5, "I;16": 4
 _OTHER_BYTES_PER_PIXEL = 10
 _WEBP_BYTES_PER_PIXEL = 21
 """Pillow decodes a WebP as an animation: two canvases, a copy of the frame, and the picture, 4 bytes each."""
+_AVIF_BYTES_PER_PIXEL = 24
+"""The planes of up to 12 bits with alpha, their 8-bit copy as Pillow reads it, and the picture."""
 _TIFF_RGBA_BYTES_PER_PIXEL = 14
 _STRIP_PIXELS = 2**20
 _STRIP_BYTES_PER_PIXEL = {"RGBA": 8, "LA": 8, "I;16": 17, "I;16B": 17}
@@ -97,6 +99,8 @@ def decoding_bytes(image: Image.Image, full_size: tuple[int, int], num_scans: in
         return num_pixels * _REDUCED_BYTES_PER_PIXEL + is_buffered * coefficients
     if image.format == "WEBP":
         return num_pixels * _WEBP_BYTES_PER_PIXEL
+    if image.format == "AVIF":
+        return num_pixels * _AVIF_BYTES_PER_PIXEL
     strip_bytes = min(num_pixels, _STRIP_PIXELS) * _STRIP_BYTES_PER_PIXEL.get(image.mode, 0)
     if image.format == "TIFF" and image.mode == "RGBA":
         return num_pixels * _TIFF_RGBA_BYTES_PER_PIXEL + strip_bytes

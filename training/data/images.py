@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import AvifImagePlugin, ExifTags, Image, PngImagePlugin, UnidentifiedImageError, features
 
 from models.info import Preprocessing
 from training.data.decoding import MAX_DECODING_BYTES, DecodingBudget, ImageError, checked_cost
+from training.data.picture_notes import is_negative, without_notes
 
 __all__ = [
     "DEFAULT_MAX_BYTES",
@@ -32,12 +33,14 @@ __all__ = [
     "preprocess_array",
 ]
 
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 """Formats that are opened. Pillow has more, but anyone can send any bytes to each decoder."""
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # Several pictures are decoded at once already.
 
 _SIGNATURES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"])
+_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"])
 
 _GREY_SPREAD = 16
 """Number of levels, of 255, by which the channels of a grey picture may differ."""
@@ -67,6 +70,9 @@ _DAMAGED = (
 _BUDGET = DecodingBudget(2 * MAX_DECODING_BYTES)
 """Memory that the threads of this process may decode with at the same time."""
 
+_NEGATIVE = "negative"
+"""Our own key in a picture's info: True if 0 is white in it, which Pillow heeds only in pictures of 8 bits."""
+
 _TURNS: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -83,6 +89,8 @@ def looks_like_picture(head: bytes) -> bool:
     """Returns True if a file may be a picture in one of FORMATS, judged by its first bytes (16 or more)."""
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in (b"avif", b"avis", b"mif1", b"msf1")
     if head[:1] == b"P":
         return head[1:2] in b"123456fFy" and head[2:3].isspace()
     return head.startswith(_SIGNATURES)
@@ -214,7 +222,9 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(without_notes(data)), formats=FORMATS)
+        image.info[_NEGATIVE] = is_negative(data)
+        _correct_colour_key(image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError("image_too_large", f"the picture has more than {max_pixels} pixels") from error
     except UnidentifiedImageError as error:
@@ -227,6 +237,17 @@ def _open(data: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
             "image_too_large", f"the picture has {width}×{height} = {width * height} pixels, the limit is {max_pixels}"
         )
     return image
+
+
+def _correct_colour_key(image: Image.Image) -> None:
+    """Brings the transparent colour of a PNG to the scale of its pixels; Pillow leaves it as the file writes it."""
+    key = image.info.get("transparency")
+    tiles = image.tile if isinstance(image, PngImagePlugin.PngImageFile) else []
+    raw_mode = tiles[0].args if tiles else None
+    if isinstance(key, int) and raw_mode in ("L;2", "L;4"):
+        image.info["transparency"] = key * 85 if raw_mode == "L;2" else key * 17
+    elif isinstance(key, tuple) and raw_mode == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _shrink_while_decoding(image: Image.Image, preprocessing: Preprocessing) -> None:
@@ -346,7 +367,12 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         values = values * (255 / white)
     elif image.mode.startswith("I;16") or image.format == "PPM" or values.max(initial=0) > 255:
         values = values / 257
-    return Image.fromarray(np.clip(np.round(values), 0, 255).astype(np.uint8))
+    bytes_ = np.clip(np.round(values), 0, 255).astype(np.uint8)
+    if image.info.get(_NEGATIVE):
+        bytes_ = 255 - bytes_
+    if isinstance(key := image.info.get("transparency"), int):
+        bytes_[np.asarray(image) == key] = 255
+    return Image.fromarray(bytes_)
 
 
 def _crop_box(size: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int, int, int]:

@@ -49,7 +49,7 @@ _SLACK_BYTES = 5 * 2**20
 def saved(path: Path, mode: str, side: int, format: str, **options: Any) -> Path:
     exif = Image.Exif()
     exif[0x0112] = 6
-    if format in ("JPEG", "PNG", "WEBP"):
+    if format in ("JPEG", "PNG", "WEBP", "AVIF"):
         options["exif"] = exif
     Image.effect_noise((side, side), 40).convert(mode).save(path, format, **options)
     return path
@@ -66,6 +66,7 @@ _PICTURES: list[tuple[str, str, dict[str, Any]]] = [
     ("WEBP", "RGB", {}), ("WEBP", "RGBA", {"lossless": True, "method": 0}),
     ("GIF", "P", {}), ("BMP", "RGB", {}), ("PPM", "RGB", {}), ("PPM", "I", {}),
     ("TIFF", "RGB", _ONE_STRIP), ("TIFF", "RGBA", _ONE_STRIP), ("TIFF", "CMYK", _ONE_STRIP),
+    ("AVIF", "RGB", {"speed": 10}), ("AVIF", "RGBA", {"subsampling": "4:4:4", "speed": 10}),
     ("TIFF", "F", _ONE_STRIP), ("TIFF", "I", _ONE_STRIP), ("TIFF", "P", _ONE_STRIP), ("TIFF", "1", {}),
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from models.info import Preprocessing
 from training.data.datasets import DatasetError
-from training.data.packs import Pack, PackInfo
+from training.data.packs import Pack, PackInfo, label_warnings
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
@@ -103,6 +103,8 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
     except OSError as error:
         claim.fail("storage_failed", f"The data set could not be stored: {error}")
         return None
+    if warnings := label_warnings(pack.folder):
+        claim.event("warning", {"message": warnings[0]}, warnings=warnings)
     claim.succeed(describe_pack(pack.info))
     return pack
 

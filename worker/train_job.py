@@ -13,7 +13,7 @@ from models.config import ConfigError
 from models.info import ModelInfo, write_info
 from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
-from training.data.packs import Pack, keep_pack, kept_pack, release_pack
+from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
 from training.device import DeviceError, pick_device
 from training.loop import FINISH, TrainingResult, train
 from training.monitor import Progress
@@ -104,6 +104,8 @@ class _Training:
             self._warn_of_change(dataset, pack)
         elif isinstance(self.services.storage, LocalStorage):
             keep_pack(pack, self.folder)
+        for text in label_warnings(pack.folder):
+            self._warn(text)
         return pack
 
     def _warn_of_change(self, dataset: str, pack: Pack) -> None:

@@ -44,7 +44,7 @@ def list_datasets(
 def add(
     name: Annotated[str, typer.Argument(help="The name of the data set.")],
     folder: Annotated[Path, typer.Argument(help="A folder of images or an archive; it stays in place.")],
-    layout: Annotated[str, typer.Option(help="auto, images, chairs3d or celeba.")] = "auto",
+    layout: Annotated[str, typer.Option(help="auto, images, classes, labels, chairs3d or celeba.")] = "auto",
     split: Annotated[str, typer.Option(help="official, identity (no person is in two splits) or none.")] = "official",
 ) -> None:
     """Register a folder of images as a data set, and print its id."""
@@ -64,7 +64,10 @@ def pack(
     preprocessing = request.with_channels(request.num_channels or num_channels(stores, dataset))
     packed = pack_of(stores, dataset, preprocessing)
     for rejected in read_rejected(packed.folder, limit=20):
-        note(f"left out: {rejected.file}: {rejected.reason}")
+        if rejected.code == "bad_labels":
+            note(f"warning: labels in {rejected.file}: {rejected.reason}")
+        else:
+            note(f"left out: {rejected.file}: {rejected.reason}")
     if packed.info.num_rejected > 20:
         note(f"{packed.info.num_rejected} files were left out; {packed.folder / 'rejected.jsonl'} lists them all")
     print(f"{packed.info.num_images} images in {packed.folder}")

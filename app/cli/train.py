@@ -21,7 +21,7 @@ from models.config import ConfigError
 from models.info import validate_name
 from training.config import TrainingConfig, all_settings, check_initial_network, with_channels
 from training.data.datasets import DatasetError, ImageFolder
-from training.data.packs import Pack, keep_pack, kept_pack, release_pack
+from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
 from training.data.sources import OWN_FILE
 from training.lengths import OpenLength, open_length
 from training.presets import PRESETS, resolve
@@ -222,6 +222,8 @@ def _pack(stores: Stores, run: _Run) -> Pack:
             f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
             "that it began with (--no-resume begins anew with the current ones)"
         )
+    for text in label_warnings(pack.folder):
+        note(f"warning: {text}")
     return pack
 
 

@@ -29,6 +29,7 @@ REJECTED_FILE = "rejected.jsonl"
 STAMP_FILE = ".verified.json"
 KEPT_FOLDER = ".pack"
 """Name of the folder, in a run's folder, with the pack that the run began with."""
+_MOST_WARNINGS = 100
 SPLITS = ("train", "validation", "test")
 LABELS = ("factors", "split", "identities")
 """Names of the arrays that a pack may have beside its images."""
@@ -45,7 +46,7 @@ class PackInfo:
     id: str
     name: str
     kind: str
-    """The kind is builtin, images, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
+    """The kind is builtin, images, classes, labels, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
     source: str
     num_images: int
     preprocessing: Preprocessing
@@ -162,6 +163,14 @@ def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:
     """Returns the files that were left out, or the first `limit` of them."""
     with (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape") as lines:
         return [Rejected(**json.loads(line)) for line in itertools.islice(lines, limit)]
+
+
+def label_warnings(folder: Path) -> list[str]:
+    """Returns a sentence for each list or array of labels that is not used, or only in part."""
+    with suppress(OSError, ValueError, TypeError):
+        found = [rejected for rejected in read_rejected(folder, limit=_MOST_WARNINGS) if rejected.code == "bad_labels"]
+        return [f"labels in {rejected.file}: {rejected.reason}" for rejected in found]
+    return []
 
 
 def open_pack(

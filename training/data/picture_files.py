@@ -18,7 +18,8 @@ from training.data.images import (
     load_image,
     looks_like_picture,
 )
-from training.data.layouts import read_layout
+from training.data.layouts.layout import ListError
+from training.data.layouts.recognition import read_layout
 from training.data.pack_writer import PackWriter
 from training.data.packs import PackInfo
 from training.data.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
@@ -60,7 +61,9 @@ def pack_pictures(
         DatasetError: The source cannot be read, holds no picture, or its labels are broken.
     """
     with _opened(source, limits) as files, PackWriter(target, preprocessing) as writer:
-        layout = read_layout(files.names(), lambda n: _read_text(files, n), layout=source.layout, split=source.split)
+        layout = read_layout(files.names(), lambda n: _read_list(files, n), layout=source.layout, split=source.split)
+        for unusable, reason in layout.unusable:
+            writer.reject(unusable, "bad_labels", reason)
         for refused in files.refused:
             writer.reject(*refused)
         for other in layout.unlabelled:
@@ -73,7 +76,8 @@ def pack_pictures(
                 writer.add(images)
                 kept += good
             on_progress(
-                len(kept) + len(writer.rejected), len(layout.names) + len(files.refused) + len(layout.unlabelled)
+                len(kept) + len(writer.rejected) - len(layout.unusable),
+                len(layout.names) + len(files.refused) + len(layout.unlabelled),
             )
         if not kept:
             raise DatasetError("no_images", _no_images(source.path, writer))
@@ -169,11 +173,11 @@ def _check_sample(files: Files, path: Path) -> None:
         raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture; the first is {first}")
 
 
-def _read_text(files: Files, name: str) -> str:
+def _read_list(files: Files, name: str) -> bytes:
     try:
-        return files.read(name, _MAX_LIST_BYTES).decode("utf-8-sig")
-    except (ImageError, UnicodeDecodeError) as error:
-        raise DatasetError("bad_labels", f"{name}: {error}") from error
+        return files.read(name, _MAX_LIST_BYTES)
+    except ImageError as error:
+        raise ListError(error.message) from error
 
 
 Decoded = tuple[NDArray[np.uint8], list[str], list[tuple[str, ImageError]]]
@@ -224,9 +228,10 @@ def _chunk_size(preprocessing: Preprocessing) -> int:
 
 
 def _no_images(path: Path, writer: PackWriter) -> str:
-    if not writer.rejected:
+    rejected = [file for file in writer.rejected if file.code != "bad_labels"]
+    if not rejected:
         return f"{path.name}: there are no files"
-    first, count = writer.rejected[0], len(writer.rejected)
+    first, count = rejected[0], len(rejected)
     return f"{path.name}: none of {count} files is a readable picture; {_shown(first.file)}: {first.reason}"
 
 

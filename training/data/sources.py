@@ -24,7 +24,7 @@ DAMAGED_ARCHIVE = (
 )
 """Errors that zipfile raises for an entry that is damaged or compressed by an unknown method."""
 
-LAYOUTS = ("auto", "images", "chairs3d", "celeba")
+LAYOUTS = ("auto", "images", "classes", "labels", "chairs3d", "celeba")
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
@@ -80,7 +80,8 @@ class ImageFolder:
 
     path: Path
     layout: str = "auto"
-    """The layout is auto (decided by the names), images (no labels), chairs3d or celeba."""
+    """The layout is auto (decided by the names), images (no labels), classes (a folder for each), labels (labels.csv),
+    chairs3d or celeba."""
     split: str = "official"
     """The split is official (the set's own; by model for 3D Chairs), identity (none of them in two splits) or none."""
 

@@ -8,8 +8,8 @@ from datasets_support import Files, Make, as_folder, both, code_of, packed, pict
 
 from training.data.datasets import DatasetError, ImageFolder
 from training.data.images import Preprocessing, load_image
-from training.data.layouts import split_by_group
-from training.data.packs import read_rejected
+from training.data.layouts.layout import split_by_group
+from training.data.packs import Pack, label_warnings, read_rejected
 
 
 def chairs3d(num_models: int = 10) -> Files:
@@ -110,10 +110,94 @@ def test_a_picture_that_the_lists_leave_out_is_rejected(tmp_path: Path) -> None:
     assert [(r.file, r.code) for r in read_rejected(pack.folder)] == [("img_align_celeba/000099.jpg", "no_label")]
 
 
-@pytest.mark.parametrize("text", [b"000001.jpg x\n", b"\xff\xfe", b"000001.jpg 0\n000002.jpg 0 1\n", b"000001.jpg 7\n"])
-def test_broken_lists_are_refused(tmp_path: Path, text: bytes) -> None:
-    files = {"000001.jpg": picture(1), "000002.jpg": picture(2), "list_eval_partition.txt": text}
-    assert code_of(as_folder(tmp_path, files), tmp_path) == "bad_labels"
+_HTML = b"<!DOCTYPE html><html><body>No download today</body></html>\n"
+
+
+def reports(pack: Pack) -> dict[str, str]:
+    return {r.file: r.reason for r in read_rejected(pack.folder) if r.code == "bad_labels"}
+
+
+@pytest.mark.parametrize("name", ["identity_CelebA", "list_attr_celeba", "list_eval_partition"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (_HTML, "it is not used, since it names 0 of 30 pictures: line 1: expected a heading or a picture's name"),
+        (b"", "it is empty"),
+        (b"\xff\xfe", "it is empty"),
+        (b"000001.jpg x\n", "it is not used, since it names 0 of 30 pictures: line 1: "),
+        (b"000031.jpg 1\n", "it is not used, since it names 0 of 30 pictures"),
+        (b"\0\x07\xff" * 99, "it is not used, since it names 0 of 30 pictures"),
+    ],
+    ids=["html", "empty", "mark alone", "no number", "other pictures", "bytes"],
+)
+def test_a_list_that_cannot_be_used_costs_no_picture(tmp_path: Path, name: str, text: bytes, reason: str) -> None:
+    files = celeba()
+    place = next(file for file in files if name in file)
+    pack = packed(as_folder(tmp_path, files | {place: text}), tmp_path)
+    assert pack.info.num_images == 30
+    labels = {"identity_CelebA": pack.identities, "list_attr_celeba": pack.factors, "list_eval_partition": pack.split}
+    if name != "list_eval_partition":  # Without the partition, pictures are split by their identities.
+        assert labels[name] is None
+    assert all(array is not None for other, array in labels.items() if other != name)
+    assert list(reports(pack)) == [place]
+    assert reports(pack)[place].startswith(reason)
+    assert label_warnings(pack.folder) == [f"labels in {place}: {reports(pack)[place]}"]
+
+
+def test_the_good_rows_of_a_cut_list_are_used(tmp_path: Path) -> None:
+    files = celeba()
+    files["Anno/list_attr_celeba.txt"] = files["Anno/list_attr_celeba.txt"][:-4]
+    pack = packed(as_folder(tmp_path, files), tmp_path)
+    assert (pack.info.num_images, pack.info.factor_names) == (29, ("Smiling", "Young"))
+    assert reports(pack) == {"Anno/list_attr_celeba.txt": "line 32: 1 values for 2 attributes"}
+    assert [r.file for r in read_rejected(pack.folder) if r.code == "no_label"] == ["img_align_celeba/000030.jpg"]
+
+
+def test_a_list_that_ends_after_a_line_is_reported(tmp_path: Path) -> None:
+    files = celeba()
+    lines = files["Anno/list_attr_celeba.txt"].splitlines(keepends=True)
+    files["Anno/list_attr_celeba.txt"] = b"".join(lines[:22])
+    pack = packed(as_folder(tmp_path, files), tmp_path)
+    assert pack.info.num_images == 20
+    assert reports(pack) == {"Anno/list_attr_celeba.txt": "line 22: the list ends after 20 of 30 pictures"}
+    files["Anno/list_attr_celeba.txt"] = b"".join(lines[:16])
+    pack = packed(as_folder(tmp_path, files), tmp_path)
+    assert (pack.info.num_images, pack.factors) == (30, None)
+
+
+@pytest.mark.parametrize("line", [b"000004.jpg x", b"000004.jpg", b"000004.jpg 3", b"# note"])
+def test_a_bad_line_is_named_and_costs_its_own_picture_at_most(tmp_path: Path, line: bytes) -> None:
+    files = {f"{i:06}.jpg": picture(i) for i in range(1, 5)}
+    files["list_eval_partition.txt"] = b"000001.jpg 0\n000002.jpg 1\n000003.jpg 2\n" + line + b"\n"
+    pack = packed(as_folder(tmp_path, files), tmp_path)
+    assert pack.split is not None
+    assert pack.split.tolist() == [0, 1, 2]
+    assert reports(pack)["list_eval_partition.txt"].startswith("line 4: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("separator", [" ", ";", ",", "\t"])
+def test_lists_of_other_programs_are_read(tmp_path: Path, encoding: str, separator: str) -> None:
+    plain = celeba()
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    files = {
+        name: data if name.endswith(".jpg") else (mark + text_with(data, separator)).encode(encoding)
+        for name, data in plain.items()
+    }
+    pack = packed(as_folder(tmp_path, files), tmp_path)
+    wanted = packed(as_folder(tmp_path / "plain", plain), tmp_path)
+    assert (pack.info.digest, reports(pack)) == (wanted.info.digest, {})
+
+
+def text_with(data: bytes, separator: str) -> str:
+    return "\r\n".join(separator.join(line.split()) for line in data.decode().splitlines())
+
+
+def test_a_split_by_identity_needs_a_good_list(tmp_path: Path) -> None:
+    folder = as_folder(tmp_path, celeba() | {"Anno/identity_CelebA.txt": _HTML}).path
+    with pytest.raises(DatasetError, match=r"needs identity_CelebA.txt: it is not used.*line 1") as caught:
+        packed(ImageFolder(folder, split="identity"), tmp_path)
+    assert caught.value.code == "bad_labels"
 
 
 def test_a_requested_layout_must_be_there(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.array_labels import read_labels
-from training.data.array_readers import StoredArray, open_array_file, read_blocks, read_rows, sample_rows
+from training.data.array_labels import read_labels, unused_arrays
+from training.data.array_readers import open_array_file, read_blocks, read_rows, sample_rows
 from training.data.expansion import is_bomb
 from training.data.images import DARKEST, ImageError, Preprocessing, is_coloured, preprocess_array, white_of_floats
+from training.data.layouts.layout import complete_split
 from training.data.pack_writer import PackWriter
 from training.data.packs import PackInfo
 from training.data.sources import ArrayFile, DatasetError, Limits, OnProgress
+from training.data.stored_arrays import StoredArray
 
 
 def pack_array_file(
@@ -67,6 +69,8 @@ def pack_array_file(
             with PackWriter(target, preprocessing) as writer, ThreadPoolExecutor(num_workers) as pool:
                 for key, reason in unusable:
                     writer.reject(key, "bad_labels", reason)
+                for key in unused_arrays(contents, labels.key, [key for key, _ in unusable]):
+                    writer.reject(key, "not_used", "an array with a row for each picture that is not used")
                 for block in read_blocks(contents.pictures, packed_bytes):
                     writer.add(_preprocess_block(_channels_last(to_bytes(block)), preprocessing, pool))
                     on_progress(writer.num_images, num_images)
@@ -75,7 +79,11 @@ def pack_array_file(
                     source=str(source.path),
                     full_grid=labels.is_full_grid,
                     source_fingerprint=source_fingerprint,
-                    **vars(labels),
+                    kind=labels.kind,
+                    factors=labels.factors,
+                    factor_names=labels.factor_names,
+                    factor_sizes=labels.factor_sizes,
+                    split=None if contents.split is None else complete_split(contents.split),
                 )
         except ImageError as error:
             raise DatasetError("unsupported_array", f"{source.path.name}: {error.message}") from error

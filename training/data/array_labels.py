@@ -2,7 +2,8 @@
 
 import math
 import operator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data import dsprites
-from training.data.array_readers import (
-    ArrayContents,
-    StoredArray,
-    damage_as_dataset_error,
-    read_blocks,
-    read_rows,
-    sample_rows,
-)
+from training.data.array_keys import CLASSES_KEY, VALUES_KEY
+from training.data.array_readers import damage_as_dataset_error, read_blocks, read_rows, sample_rows
 from training.data.packs import factor_grid
 from training.data.sources import DatasetError
+from training.data.stored_arrays import ArrayContents, StoredArray
 
 _MAX_LABEL_BYTES = 2**30
 _MAX_COLUMNS = 256
@@ -44,6 +40,8 @@ class ArrayLabels:
     factors: NDArray[np.integer[Any]] | None = None
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
+    key: str | None = None
+    """The array that the factors are from, if they are from one."""
 
     @property
     def is_full_grid(self) -> bool:
@@ -74,7 +72,7 @@ def read_labels(contents: ArrayContents, path: Path) -> tuple[ArrayLabels, list[
         try:
             with damage_as_dataset_error(path, "damaged"):
                 values = _label_values(array(), pictures.shape[0])
-            return _named_labels(values, pictures, key), unusable
+            return replace(_named_labels(values, pictures, key), key=key), unusable
         except DatasetError as error:
             if error.code == "not_an_archive":
                 raise
@@ -83,6 +81,22 @@ def read_labels(contents: ArrayContents, path: Path) -> tuple[ArrayLabels, list[
     if sizes is not None and pictures.shape[1:] == (64, 64, 3):
         return _grid_labels(sizes, pictures.shape[1:]), unusable
     return ArrayLabels(), unusable
+
+
+def unused_arrays(contents: ArrayContents, used: str | None, reported: Sequence[str]) -> list[str]:
+    """Returns the keys of the arrays with a row for each picture that are neither used nor reported yet.
+
+    The values of dSprites are left out beside its classes, which say the same.
+
+    Args:
+        contents: The arrays of the file.
+        used: Key of the labels that are used.
+        reported: Keys of labels that cannot be used.
+    """
+    keys = [key for key in contents.labels if key != used and key not in reported]
+    if used is not None and used.replace("/", "_") == CLASSES_KEY:
+        keys = [key for key in keys if key.replace("/", "_") != VALUES_KEY]
+    return [*keys, *contents.unused]
 
 
 def _label_values(array: StoredArray, num_images: int) -> NDArray[Any]:
@@ -159,7 +173,7 @@ def _are_dsprites(pictures: StoredArray, classes: NDArray[np.uint16], key: str) 
         return False
     rows = sample_rows(pictures)
     sample = np.concatenate(list(read_rows(pictures, rows))).reshape(-1, 64, 64)
-    return dsprites.are_sprites(sample, classes[rows], labels_key=key)
+    return dsprites.are_sprites(sample, classes[rows], labels_key=key.replace("/", "_"))
 
 
 def _grid_labels(sizes: tuple[int, ...], shape: tuple[int, ...]) -> ArrayLabels:

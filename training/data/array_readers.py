@@ -5,11 +5,9 @@ members that are not needed (the metadata of dSprites) are not read.
 """
 
 import math
-import tokenize
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.archives import open_archive
-from training.data import dsprites
+from training.data.array_keys import BROKEN, as_pictures, contents_of
 from training.data.npy_headers import read_npy_header
-from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits
+from training.data.sources import DatasetError, Limits
+from training.data.stored_arrays import ArrayContents, StoredArray
 
 MAX_ROW_BYTES = 2**28
 """The largest image or HDF5 chunk that is read, in bytes."""
@@ -31,58 +30,10 @@ _CHUNK_BYTES = 2**13
 
 _NUM_SAMPLES = 64
 _SAMPLE_BYTES = 2**30
-_MAX_KEYS = 100
+_MAX_DEPTH = 2
+"""Most groups around an array of an HDF5 file; a group may contain itself."""
 _MAX_MEMBERS = 10_000
 """Most members of a .npz file."""
-_IMAGE_KEYS = ("imgs", "images", "x", "x_train", "arr_0", "data")
-_LABEL_KEYS = (dsprites.LABELS_KEY, "factors", "classes", "labels", "y", "y_train")
-
-_BROKEN = (*DAMAGED_ARCHIVE, TypeError, SyntaxError, KeyError, IndexError, tokenize.TokenError)
-"""Errors that zipfile, h5py and NumPy raise on damaged bytes; NumPy parses the header of a .npy file as Python."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredArray:
-    """One array of a file, which is read only on demand."""
-
-    shape: tuple[int, ...]
-    """The shape (N, …) as stored, after the leading axes of a factor grid are folded into N."""
-    dtype: np.dtype[Any]
-    read: Callable[[Iterable[range]], Iterator[NDArray[Any]]]
-    """Yields the rows of each of the given ranges, which must ascend."""
-    grid: tuple[int, ...] = ()
-    """The sizes of the axes that were folded into N."""
-    transposed: bool = False
-    """True if the array was saved in Fortran order: it is the transpose of what `read` yields."""
-    chunks: tuple[int, ...] = ()
-    """The shape of the pieces that are decompressed as a whole; empty if there are none."""
-    is_stream: bool = False
-    """True if reading a row decompresses everything before it."""
-
-    @property
-    def row_bytes(self) -> int:
-        """The size of one row in bytes."""
-        return math.prod(self.shape[1:]) * self.dtype.itemsize
-
-    @property
-    def chunk_rows(self) -> int:
-        """The number of rows that one chunk spans."""
-        return self.chunks[0] if self.chunks else 1
-
-    @property
-    def row_chunks(self) -> int:
-        """The number of chunks that one row touches."""
-        return math.prod(-(-n // part) for n, part in zip(self.shape[1:], self.chunks[1:], strict=False))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArrayContents:
-    """The arrays of a file that packing can use."""
-
-    pictures: StoredArray
-    """The pictures, (N, H, W[, C]) or (N, C, H, W)."""
-    labels: Mapping[str, Callable[[], StoredArray]] = field(default_factory=dict)
-    """The arrays that have a usual name for labels, by key."""
 
 
 def open_array_file(path: Path, stack: ExitStack, limits: Limits) -> ArrayContents:
@@ -129,7 +80,7 @@ def damage_as_dataset_error(path: Path, what: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise DatasetError("not_found", f"{path}: no such file") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DatasetError("not_an_archive", f"{path.name}: {what}: {error}") from error
 
 
@@ -177,7 +128,7 @@ def read_rows(array: StoredArray, rows: Sequence[int]) -> Iterator[NDArray[Any]]
 def _open_by_suffix(path: Path, stack: ExitStack) -> ArrayContents:
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return ArrayContents(pictures=_npy_array(lambda: path.open("rb"), is_stream=False))
+        return ArrayContents(pictures=as_pictures(_npy_array(lambda: path.open("rb"), is_stream=False)))
     if suffix == ".npz":
         return _open_npz(path, stack)
     if suffix in (".h5", ".hdf5"):
@@ -213,13 +164,9 @@ def _check_size(pictures: StoredArray, name: str, limits: Limits) -> None:
 def _open_npz(path: Path, stack: ExitStack) -> ArrayContents:
     archive = stack.enter_context(open_archive(path, max_entries=_MAX_MEMBERS))
     keys = [entry.filename.removesuffix(".npy") for entry in archive.entries if entry.filename.endswith(".npy")]
-
-    def array(key: str) -> StoredArray:
-        return _npy_array(lambda: archive.open(archive.entry(f"{key}.npy")), is_stream=True)
-
-    key = _images_key(keys, lambda key: array(key).shape, path.name)
-    labels = {k: partial(array, k) for k in _LABEL_KEYS if k in keys and k != key}
-    return ArrayContents(pictures=array(key), labels=labels)
+    return contents_of(
+        keys, lambda key: _npy_array(lambda: archive.open(archive.entry(f"{key}.npy")), is_stream=True), path.name
+    )
 
 
 def _open_hdf5(path: Path, stack: ExitStack) -> ArrayContents:
@@ -228,10 +175,6 @@ def _open_hdf5(path: Path, stack: ExitStack) -> ArrayContents:
     except ImportError as error:
         raise DatasetError("needs_h5py", "HDF5 files need the package h5py") from error
     file = stack.enter_context(h5py.File(path, "r"))
-
-    def shape(key: str) -> tuple[int, ...]:
-        is_own = isinstance(file.get(key, getlink=True), h5py.HardLink)
-        return (getattr(file[key], "shape", None) or ()) if is_own else ()
 
     def array(key: str) -> StoredArray:
         data = _own_data(h5py, file, key, path.name)
@@ -242,9 +185,18 @@ def _open_hdf5(path: Path, stack: ExitStack) -> ArrayContents:
 
         return StoredArray(shape=data.shape, dtype=data.dtype, read=read, chunks=data.chunks or ())
 
-    key = _images_key(list(file), shape, path.name)
-    labels = {k: partial(array, k) for k in _LABEL_KEYS if k in file and k != key}
-    return ArrayContents(pictures=array(key), labels=labels)
+    return contents_of(list(_hdf5_keys(h5py, file)), array, path.name)
+
+
+def _hdf5_keys(h5py: Any, group: Any, prefix: str = "") -> Iterator[str]:
+    """Yields the paths of the arrays of a file, also of those in groups; a link is not followed."""
+    for name in group:
+        key = f"{prefix}{name}"
+        is_own = isinstance(group.get(name, getlink=True), h5py.HardLink)
+        if is_own and key.count("/") < _MAX_DEPTH and group.get(name, getclass=True) is h5py.Group:
+            yield from _hdf5_keys(h5py, group[name], f"{key}/")
+        else:
+            yield key
 
 
 def _own_data(h5py: Any, file: Any, key: str, name: str) -> Any:
@@ -260,26 +212,6 @@ def _own_data(h5py: Any, file: Any, key: str, name: str) -> Any:
     if data.chunks and math.prod(data.chunks) * data.dtype.itemsize > MAX_ROW_BYTES:
         raise DatasetError("unsupported_array", f"{name}: {key} has chunks of more than {MAX_ROW_BYTES} bytes")
     return data
-
-
-def _images_key(keys: list[str], shape_of: Callable[[str], tuple[int, ...]], name: str) -> str:
-    """Returns the key of the pictures.
-
-    This is the first array of three or more axes with a usual name for pictures, or else the only array of three or
-    more axes.
-    """
-    known = [key for key in _IMAGE_KEYS if key in keys]
-    found = next((key for key in known if len(shape_of(key)) > 2), None)
-    if found is not None:
-        return found
-    others = [key for key in keys[:_MAX_KEYS] if key not in known and len(shape_of(key)) > 2]
-    if len(others) == 1:
-        return others[0]
-    raise DatasetError(
-        "unsupported_array",
-        f"{name}: none of the arrays {', '.join(_IMAGE_KEYS)} has three axes or more and lies in the file itself; "
-        f"found {', '.join(keys[:20])}",
-    )
 
 
 def _npy_array(open_file: Callable[[], IO[bytes]], *, is_stream: bool) -> StoredArray:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from training.data import dsprites
 from training.data.array_labels import read_labels
-from training.data.array_readers import ArrayContents, StoredArray
 from training.data.images import Preprocessing
 from training.data.packs import read_rejected
+from training.data.stored_arrays import ArrayContents, StoredArray
 
 
 def some_classes(count: int = 40) -> NDArray[np.int64]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from arrays_support import Arrays, h5_of, noise, npz_of, packed
 
-from training.data.array_readers import StoredArray, read_blocks, sample_rows
+from training.data.array_readers import read_blocks, sample_rows
 from training.data.datasets import ArrayFile, DatasetError, num_channels_of
+from training.data.stored_arrays import StoredArray
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,21 @@ from training.objectives.registry import OBJECTIVES
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("app", "worker", "training", "models")
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("app.main", "app.cli", "app.api", "app.serve", "app"),
+    ("app.main", "app.cli", "app.remote", "app.api", "app.serve", "app"),
     ("worker", "worker.rendering", "worker.jobs", "worker.stores"),
     ("training.metrics", "training", "training.objectives", "training.data"),
     ("models", "models.convolutions"),
 )
 """The rooms of each folder; one imports itself and those to its right. A folder's own name stands for the modules at
 its root that are in no other room."""
-SAME_ROOM = {"app.server": "app.main", "app.__main__": "app.main"}
+SAME_ROOM = {"app.server": "app.main", "app.__main__": "app.main", "app.client": "app.remote"}
 """Modules at the root that belong to the room of another."""
-STRANGERS = (("app.api", "app.serve"), ("app.main", "app.serve"))
+STRANGERS = (
+    ("app.api", "app.serve"),
+    ("app.main", "app.serve"),
+    ("app.remote", "app.api"),
+    ("app.remote", "app.serve"),
+)
 """Rooms of which the first never imports the second, which stands to its right."""
 MOST_MODULES = 20
 MOST_LINES = 80

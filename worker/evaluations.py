@@ -13,7 +13,10 @@ from worker.dataset_job import Abandoned
 from worker.stores.models import ModelRegistry, UnknownModel
 
 REPORT_SECONDS = 0.5
-_COSTS = {"losses": 4, "encoding": 12, "mig": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2, "dci": 40}
+_COSTS = {
+    "losses": 4, "encoding": 12, "mig": 1, "mig_sup": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2,
+    "infomec": 6, "dci": 40,
+}  # fmt: skip
 """Rough relative cost of each stage, from which the fraction of the whole follows."""
 
 Report = Callable[[dict[str, Any]], None]

@@ -21,6 +21,7 @@ from training.inputs import VALIDATION_SPLIT
 from training.metrics import scores as m
 from training.metrics.agreement import UdrScores, udr
 from training.metrics.bootstrap import accuracy_of_counts, bootstrap_interval
+from training.metrics.infomec_scores import infomec
 from training.metrics.information import correlation, factor_entropy, mutual_information
 from training.metrics.names import METRICS
 from training.metrics.points import NUM_TRAIN, Points, VaryingFactors, draw_points, generator_for, varying_factors
@@ -49,8 +50,9 @@ class Evaluation:
     """The result of evaluate_model."""
 
     scores: dict[str, Score]
-    """The scores mig, modularity, sap, factor_vae, beta_vae, dci_disentanglement, dci_completeness and
-    dci_informativeness by name; empty for a set without factors."""
+    """The scores by name: mig, mig_sup, modularity, sap, factor_vae, beta_vae, infomec_modularity, infomec_compactness,
+    infomec_explicitness, dci_disentanglement, dci_completeness and dci_informativeness; empty for a set without
+    factors."""
     sampling: str | None
     """The sampling: grid (uniform, independent factors as in the papers), rows (as in the set) or None (no factors)."""
     factor_names: list[str]
@@ -287,6 +289,27 @@ def _mig(points: Points, work: _Work) -> dict[str, Score]:
     return {"mig": Score(score(None), _interval("mig", score, points, work))}
 
 
+def _mig_sup(points: Points, work: _Work) -> dict[str, Score]:
+    if points.factors.shape[1] < 2:
+        return {"mig_sup": Score(None, note="needs at least two factors")}
+    score = m.mig_sup_of_counts(points.codes, points.factors)
+    return {"mig_sup": Score(score(None), _interval("mig_sup", score, points, work))}
+
+
+def _infomec(points: Points, work: _Work) -> dict[str, Score]:
+    found = infomec(points.codes, points.factors, seed=work.seed % 2**32)
+    modularity, compactness = Score(found.modularity), Score(found.compactness)
+    if points.factors.shape[1] < 2:
+        modularity = Score(None, note="needs at least two factors")
+    if found.active.sum() < 2:
+        compactness = Score(None, note="needs at least two active dimensions")
+    return {
+        "infomec_modularity": modularity,
+        "infomec_compactness": compactness,
+        "infomec_explicitness": Score(found.explicitness),
+    }
+
+
 def _modularity(points: Points, work: _Work) -> dict[str, Score]:
     if points.factors.shape[1] < 2:
         return {"modularity": Score(None, note="needs at least two factors")}
@@ -354,9 +377,11 @@ def _accuracy(hits: m.Flags, work: _Work) -> Score:
 
 _SCORERS: dict[str, Callable[[Points, _Work], dict[str, Score]]] = {
     "mig": _mig,
+    "mig_sup": _mig_sup,
     "modularity": _modularity,
     "sap": _sap,
     "factor_vae": _factor_vae,
     "beta_vae": _beta_vae,
+    "infomec": _infomec,
     "dci": _dci,
 }

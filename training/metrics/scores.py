@@ -61,6 +61,33 @@ def mig_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64]
     return score
 
 
+def mig_sup(codes: Codes, factors: Factors) -> float:
+    """Returns the gap between the two factors that each dimension is most informative about (Li et al. 2020).
+
+    The gap is the difference of the two largest I/H, with the factor's entropy H, averaged over all dimensions. It
+    complements MIG, which does not notice a dimension that holds two factors.
+
+    Raises:
+        ValueError: There are fewer than two factors, or a factor has a single value.
+    """
+    return mig_sup_of_counts(codes, factors)(None)
+
+
+def mig_sup_of_counts(codes: Codes, factors: Factors) -> Callable[[NDArray[np.int64] | None], float]:
+    """Returns `mig_sup` as a function of how often each point counts, as mig_of_counts does `mig`."""
+    check_points(codes, factors, min_factors=2, vary=True)
+    bins, factors = bins_of(codes), compact(factors)
+
+    def score(counts: NDArray[np.int64] | None) -> float:
+        information = information_matrix(bins, factors, counts)
+        entropies = np.array([entropy_of(column, counts) for column in factors.T])
+        shares = np.divide(information, entropies, out=np.zeros_like(information), where=entropies > 0)
+        top = np.sort(shares, axis=1)
+        return float(np.mean(top[:, -1] - top[:, -2]))
+
+    return score
+
+
 def modularity(codes: Codes, factors: Factors) -> float:
     """Returns how close each dimension is to informing about one factor only (Ridgeway & Mozer 2018), on average.
 

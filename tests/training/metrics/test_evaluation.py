@@ -23,10 +23,14 @@ SIZES = (3, 4, 5)
 NAMES = ("shape", "x", "y")
 SCORES = {
     "mig",
+    "mig_sup",
     "modularity",
     "sap",
     "factor_vae",
     "beta_vae",
+    "infomec_modularity",
+    "infomec_compactness",
+    "infomec_explicitness",
     "dci_disentanglement",
     "dci_completeness",
     "dci_informativeness",
@@ -172,7 +176,7 @@ def test_a_perfect_code_gets_every_score_on_a_grid(make_pack: Callable[..., Pack
         assert score.value is not None, name
         # A linear machine on one number cannot separate several ordered classes, so SAP is below 1 by definition.
         assert score.value > (0.3 if name == "sap" else 0.8), name
-        if name not in ("dci_disentanglement", "dci_completeness"):
+        if not name.startswith("infomec") and name not in ("dci_disentanglement", "dci_completeness"):
             assert score.interval is not None
             assert 0 <= score.interval[0] <= score.value + 1e-9
             assert score.value - 1e-9 <= score.interval[1] <= 1
@@ -262,7 +266,10 @@ def test_scores_that_compare_factors_or_dimensions_are_undefined_for_a_single_on
     pack = make_pack(np.column_stack([np.arange(300) % 3, np.zeros(300, dtype=np.int64)]))
     result = evaluate_model(FakeNetwork(1, [0.0]), pack, device="cpu")
     undefined = {name for name, score in result.scores.items() if score.value is None}
-    assert undefined == {"mig", "modularity", "sap", "beta_vae", "dci_disentanglement", "dci_completeness"}
+    assert undefined == {
+        "mig", "mig_sup", "modularity", "sap", "beta_vae", "infomec_modularity", "infomec_compactness",
+        "dci_disentanglement", "dci_completeness",
+    }  # fmt: skip
     assert all(result.scores[name].note for name in undefined)
     assert result.factor_names == ["shape"]
     assert any("x" in note and "one value" in note for note in result.notes)

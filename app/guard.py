@@ -1,8 +1,9 @@
 """A guard that refuses requests to a foreign `Host` and requests that other sites' pages send.
 
-The service has no password, so two checks keep web pages from using it through a visitor's browser. The list of hosts
-stops DNS rebinding, in which a page's own host name is made to point at this machine. The check of `Origin` and
-`Sec-Fetch-Site` stops forms and scripts on other sites that post here; clients other than browsers send neither header.
+A service without tokens takes requests from anybody, so two checks keep web pages from using it through a visitor's
+browser. The list of hosts stops DNS rebinding, in which a page's own host name is made to point at this machine. The
+check of `Origin` and `Sec-Fetch-Site` stops forms and scripts on other sites that post here; clients other than
+browsers send neither header.
 """
 
 import re
@@ -22,7 +23,9 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 HOSTLESS_PATHS = ("/healthz",)
 """Paths that need no Host header, since HTTP/1.0 probes of load balancers send none; every browser sends one."""
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-CORS_REQUEST_HEADERS = ("Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range")
+CORS_REQUEST_HEADERS = (
+    "Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range",
+)  # fmt: skip
 CORS_ANSWER_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -9,8 +9,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import guard, openapi, problems
-from app.api import datasets, docs, evaluations, health, model_imports, models, train_jobs, traversals
+from app.api import datasets, docs, evaluations, health, model_imports, models, session, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
+from app.authorization import AuthorizationMiddleware
 from app.body_limits import MediaTypeLimitMiddleware
 from app.dependencies import Services, open_services
 from app.headers import SafeHeadersMiddleware
@@ -72,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SafeHeadersMiddleware)
     for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
                           (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
-                          (health, MAX_JSON_BYTES)):  # fmt: skip
+                          (health, MAX_JSON_BYTES), (session, MAX_JSON_BYTES)):  # fmt: skip
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)
     _include(app, datasets.upload_router, dataset_bytes)
@@ -89,6 +90,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
     app.add_middleware(MethodsMiddleware, router=app.router)
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
+    app.add_middleware(AuthorizationMiddleware, tokens=services.tokens)
     if settings.allowed_origin_names:
         app.add_middleware(
             CORSMiddleware,

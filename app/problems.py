@@ -37,6 +37,8 @@ class ProblemKind:
 
 KINDS: dict[str, ProblemKind] = {
     "bad_request": ProblemKind(400, "The request could not be read"),
+    "token_required": ProblemKind(401, "A token is required"),
+    "scope_missing": ProblemKind(403, "The token's scope does not include this"),
     "cross_site_refused": ProblemKind(403, "Pages of other sites may not change anything"),
     "not_found": ProblemKind(404, "There is nothing at this address"),
     "unknown_traversal": ProblemKind(404, "No such traversal"),

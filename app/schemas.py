@@ -31,6 +31,14 @@ def respond(answer: Answer, status: int = 200, headers: dict[str, str] | None = 
     return Response(body, status, headers, "application/json")
 
 
+class Session(Answer):
+    """What a caller may do: whether tokens are required, and the token that came along."""
+
+    required: bool
+    name: str | None
+    scope: str | None
+
+
 class Failure(Answer):
     """Why work failed; `code` is stable."""
 

@@ -13,6 +13,7 @@ import uvicorn
 
 from app.main import create_app
 from worker.stores.settings import SettingsError, load_settings, set_up_logging, without_password
+from worker.stores.tokens import check_exposure
 
 log = logging.getLogger("app.server")  # __name__ is __main__.
 
@@ -31,6 +32,7 @@ def main() -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         settings.make_temporary_folder()
         application = create_app(settings)
+        check_exposure(settings, application.state.services.tokens)
     except (SettingsError, OSError) as error:
         print(f"api: {error}", file=sys.stderr)
         sys.exit(2)

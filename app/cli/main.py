@@ -1,4 +1,4 @@
-"""The command line: `betavae serve | train | traverse | evaluate | datasets | models`.
+"""The command line: `betavae serve | train | traverse | evaluate | datasets | models | tokens`.
 
 Only serve starts a server. The other commands call the same functions as the workers. Those functions load torch, so
 that --help is quick.
@@ -14,6 +14,7 @@ import typer
 from app.cli import datasets as cli_datasets
 from app.cli import evaluate as cli_evaluate
 from app.cli import models as cli_models
+from app.cli import tokens as cli_tokens
 from app.cli import train as cli_train
 from app.cli import traverse as cli_traverse
 from app.cli.output import CliError, fail
@@ -36,6 +37,7 @@ app.command("traverse")(cli_traverse.traverse)
 app.command("evaluate")(cli_evaluate.evaluate)
 app.add_typer(cli_datasets.app, name="datasets")
 app.add_typer(cli_models.app, name="models")
+app.add_typer(cli_tokens.app, name="tokens")
 
 USAGE_ERRORS = (ConfigError, SettingsError)
 USER_ERRORS = (

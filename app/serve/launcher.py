@@ -16,6 +16,8 @@ from app.serve import broker
 from app.serve.supervisor import Child, Supervisor
 from worker.stores.processes import exit_text
 from worker.stores.settings import Settings, socket_path
+from worker.stores.storage import open_storage
+from worker.stores.tokens import TokenStore, check_exposure
 
 TRAINING_STOP_SECONDS = 60.0
 """Time in which a stopping training worker finishes its step, writes a checkpoint and hands its job back."""
@@ -44,7 +46,9 @@ def serve(settings: Settings) -> None:
 
     Raises:
         LaunchError: The data folder, the port or the broker is not available.
+        SettingsError: Other machines would reach the service, and there are no tokens.
     """
+    check_exposure(settings, TokenStore(open_storage(settings.storage, cache_folder=settings.cache_folder)))
     # With a new data folder the port is bound first, so that a taken port leaves no files. A data folder with a lock,
     # and the port, may be held by the children of a killed launcher, so the lock is waited for first.
     listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)

@@ -6,6 +6,7 @@ from worker.stores.datasets import DatasetRegistry, open_dataset_registry
 from worker.stores.models import ModelRegistry
 from worker.stores.settings import Settings
 from worker.stores.storage import Storage, open_storage
+from worker.stores.tokens import TokenStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,7 @@ class OpenStores:
     storage: Storage
     models: ModelRegistry
     datasets: DatasetRegistry
+    tokens: TokenStore
 
 
 def open_stores(settings: Settings) -> OpenStores:
@@ -30,4 +32,5 @@ def open_stores(settings: Settings) -> OpenStores:
         storage=storage,
         models=ModelRegistry(storage),
         datasets=open_dataset_registry(settings, storage),
+        tokens=TokenStore(storage),
     )

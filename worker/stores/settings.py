@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import ipaddress
 import logging
 import os
 import re
@@ -37,6 +38,16 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address that the HTTP server listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
+    published_host: str | None = Field(
+        None,
+        description="Address at which others reach the service where that is not `BETAVAE_HOST`, as with a container; "
+        "it decides with the tokens whether the service starts.",
+    )
+    open_to_network: bool = Field(
+        False,
+        description="Serve other machines although there are no tokens: everybody who reaches the port may do "
+        "everything.",
+    )
     allowed_hosts: str | None = Field(
         None,
         description="Host names, separated by commas, that requests may name beside this machine's own and "
@@ -85,7 +96,7 @@ class Settings(BaseSettings):
     def _capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("redis_url", "storage_url", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("redis_url", "storage_url", "published_host", "allowed_hosts", "allowed_origins", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -124,6 +135,20 @@ class Settings(BaseSettings):
         if value is not None and urlsplit(value).scheme not in _REDIS_SCHEMES:
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return value
+
+    @field_validator("open_to_network", mode="before")
+    @classmethod
+    def _empty_is_false(cls, value: object) -> object:
+        return False if value == "" else value
+
+    @property
+    def serves_other_machines(self) -> bool:
+        """Whether the service is reached at an address that is not this machine's own loopback."""
+        host = (self.published_host or self.host).strip("[]")
+        try:
+            return not ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host.lower() != "localhost"
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:

@@ -1,0 +1,106 @@
+"""API tokens over HTTP: which scope a request needs, and the refusal of requests that lack it.
+
+A service without tokens asks for none, and then serves this machine only (worker.stores.settings, `exposure`). A token
+comes as `Authorization: Bearer …`, or in the cookie that `POST /session` sets for browsers, whose pictures and event
+streams cannot send headers. The cookie is SameSite=Strict, and app.guard refuses unsafe requests of other sites.
+"""
+
+import re
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.problems import Problem, problem_response, responses
+from worker.stores.tokens import Scope as TokenScope
+from worker.stores.tokens import Token, TokenStore
+
+COOKIE = "betavae_token"
+_PUBLIC = re.compile(r"/|/(healthz|readyz|session|openapi\.json|docs(/.*)?|assets/.*|problems/.*)")
+"""Paths without anybody's data: the page and the API's description, the probes, and the login."""
+_RENDERS = re.compile(r"/traversals(/.*)?|/models/compare|/models/[^/]+/(encode|decode|reconstruct)")
+_ADMINISTERS = re.compile(r"DELETE /(models|datasets)/[^/]+|PUT /models/default")
+
+
+def scope_of(method: str, path: str) -> TokenScope | None:
+    """Returns the scope that a request needs; None where it needs no token.
+
+    Args:
+        method: The HTTP method.
+        path: The path without the prefix of a proxy.
+    """
+    if _PUBLIC.fullmatch(path) or method == "OPTIONS":
+        return None
+    if method in ("GET", "HEAD"):
+        return "read"
+    if _RENDERS.fullmatch(path):
+        return "render"
+    return "admin" if _ADMINISTERS.fullmatch(f"{method} {path}") else "train"
+
+
+class AuthorizationMiddleware:
+    """Refuses requests without a token (401) or without the scope that they need (403), once there are tokens."""
+
+    def __init__(self, app: ASGIApp, tokens: TokenStore) -> None:
+        self.app = app
+        self.tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (problem := await self._refusal(scope)) is not None:
+            await problem_response(problem, scope["path"])(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Problem | None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        needed = scope_of(scope["method"], path)
+        if needed is None or not await anyio.to_thread.run_sync(self.tokens.exist):
+            return None
+        token = await anyio.to_thread.run_sync(find_token, self.tokens, Headers(scope=scope))
+        if token is None:
+            return token_required("This service asks for a token, in the header Authorization: Bearer.")
+        if not token.allows(needed):
+            return Problem(
+                "scope_missing", f"The token {token.name!r} has the scope {token.scope}; this needs {needed}."
+            )
+        return None
+
+
+def find_token(tokens: TokenStore, headers: Headers) -> Token | None:
+    """Returns the token that a request shows in its header or its cookie; None without a valid one."""
+    kind, _, secret = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return tokens.find(secret.strip())
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return tokens.find(cookie.value) if cookie else None
+
+
+def token_required(detail: str) -> Problem:
+    """Returns the refusal of a request without a valid token."""
+    return Problem("token_required", detail, headers={"WWW-Authenticate": 'Bearer realm="betavae"'})
+
+
+def document(schema: dict[str, Any]) -> None:
+    """Adds the token, the scope of each operation, and the refusals to an OpenAPI description."""
+    schema["components"]["securitySchemes"] = {
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "Needed once the service has tokens (`betavae tokens add`). Scopes: read, render, train, "
+            "admin; each includes those before it.",
+        }
+    }
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            needed = scope_of(method.upper(), path)
+            if needed is None:
+                continue
+            operation["security"] = [{}, {"token": [needed]}]
+            operation["responses"].setdefault("401", responses("token_required")[401])
+            if needed != "read":  # Every token includes it.
+                operation["responses"]["403"] = responses("cross_site_refused", "scope_missing")[403]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import guard, openapi, problems
-from app.api import datasets, docs, evaluations, health, model_imports, models, session, train_jobs, traversals
+from app.api import datasets, docs, evaluations, health, model_imports, models, page, session, train_jobs, traversals
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.authorization import AuthorizationMiddleware
 from app.body_limits import MediaTypeLimitMiddleware
@@ -79,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _include(app, datasets.upload_router, dataset_bytes)
     _include(app, model_imports.upload_router, MAX_BUNDLE_BYTES + model_imports.MAX_SPEC_BYTES + FORM_OVERHEAD_BYTES)
     docs.install(app)
+    page.install(app)
     openapi.install(app)
     return app
 

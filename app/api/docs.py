@@ -9,7 +9,7 @@ from pathlib import Path
 import fastapi_offline
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.staticfiles import StaticFiles
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from app.problems import KINDS, Problem
 from app.schemas import ProblemDescription
@@ -28,6 +28,7 @@ _PAGE = """<!DOCTYPE html>
 <link rel="icon" href="{assets}/favicon.png">
 </head>
 <body>
+<p class="back"><a href="{root}/">β-VAE, the page</a></p>
 <div id="swagger-ui"></div>
 <noscript>This page needs JavaScript; the description itself is at {root}/openapi.json.</noscript>
 <script src="{assets}/swagger-ui-bundle.js"></script>
@@ -56,11 +57,6 @@ _OPTIONS = {
 }
 
 router = APIRouter(include_in_schema=False)
-
-
-@router.get("/")
-def home(request: Request) -> RedirectResponse:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/docs")
 
 
 @router.get("/docs")

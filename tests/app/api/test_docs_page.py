@@ -27,12 +27,6 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-def test_the_root_redirects_to_the_docs(api: Service) -> None:
-    answer = api.client.get("/", follow_redirects=True)
-    assert answer.url.path == "/docs"
-    assert "swagger-ui" in answer.text
-
-
 def test_the_page_refers_to_no_other_host(api: Service) -> None:
     page = api.client.get("/docs").text
     assert re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", page) == []

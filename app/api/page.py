@@ -1,0 +1,50 @@
+"""The web page at `/` and its files. The addresses of the files hold a digest, so that browsers keep them for ever."""
+
+import hashlib
+import mimetypes
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from starlette.responses import FileResponse, HTMLResponse
+
+from app.headers import PAGE_POLICY
+from app.problems import Problem
+
+WEB = (Path(__file__).parent.parent / "web").resolve()
+MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
+"""Media types of served files; browsers refuse modules and WebAssembly of other types."""
+FOREVER = "public, max-age=31536000, immutable"
+POLICY = PAGE_POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'") + "; worker-src 'self'"
+"""Content-Security-Policy of the page, which runs the decoder as WebAssembly and in a Web Worker."""
+
+router = APIRouter(include_in_schema=False)
+
+
+def assets_digest() -> str:
+    """Returns the digest of all files of the page, which changes whenever one of them does."""
+    digest = hashlib.sha256()
+    for path in sorted(WEB.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(WEB).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@router.get("/")
+def page(request: Request) -> HTMLResponse:
+    text = (WEB / "index.html").read_text("utf-8").replace("{assets}", f"assets/{request.app.state.assets_digest}")
+    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+
+
+@router.get("/assets/{digest}/{path:path}")
+def asset(request: Request, digest: str, path: str) -> FileResponse:
+    file = (WEB / path).resolve()
+    media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
+    if digest != request.app.state.assets_digest or not file.is_relative_to(WEB) or not file.is_file():
+        raise Problem("not_found", "The page has no such file; reload it.")
+    return FileResponse(file, media_type=media_type, headers={"Cache-Control": FOREVER})
+
+
+def install(app: FastAPI) -> None:
+    """Adds the page and its files to the application."""
+    app.state.assets_digest = assets_digest()
+    app.include_router(router)

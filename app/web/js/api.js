@@ -1,0 +1,115 @@
+// Requests to the service. Addresses are relative to the page, so that a path prefix of a proxy is kept.
+
+/** A refused request: the service's problem document, or what stands in for one when no answer came. */
+export class Problem extends Error {
+  /**
+   * @param {{code: string, status?: number, title?: string, detail?: string, errors?: {field: string, message: string}[]}} body
+   */
+  constructor(body) {
+    super(body.detail || body.title || body.code);
+    this.code = body.code;
+    this.status = body.status ?? 0;
+    this.errors = body.errors ?? [];
+  }
+}
+
+/**
+ * Returns the address of a path of the service.
+ * @param {string} path Path such as "models/chairs"; a leading slash is taken off.
+ * @returns {string} Absolute address.
+ */
+export function address(path) {
+  return new URL(path.replace(/^\//, ""), document.baseURI.split("#")[0]).href;
+}
+
+/**
+ * Sends a request and returns the response.
+ * @param {string} method HTTP method.
+ * @param {string} path Path of the service.
+ * @param {{json?: unknown, form?: FormData, accept?: string, headers?: Record<string, string>, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>} A response with a status below 400.
+ * @throws {Problem} Where the service refuses, or does not answer (code `unreachable`).
+ */
+export async function request(method, path, options = {}) {
+  const headers = { Accept: options.accept ?? "application/json", ...options.headers };
+  let body;
+  if (options.json !== undefined) {
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify(options.json);
+  } else if (options.form) {
+    body = options.form;
+  }
+  let response;
+  try {
+    response = await fetch(address(path), { method, headers, body, signal: options.signal });
+  } catch (error) {
+    if (options.signal?.aborted) throw error;
+    throw new Problem({ code: "unreachable", detail: "The service does not answer." });
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response;
+}
+
+/**
+ * Reads the problem of a refused response.
+ * @param {Response} response Response with a status of 400 or more.
+ * @returns {Promise<Problem>}
+ */
+export async function problemOf(response) {
+  try {
+    const body = await response.json();
+    if (typeof body.code === "string") return new Problem(body);
+  } catch {
+    // A proxy answers with a page of its own.
+  }
+  return new Problem({ code: "unexpected_answer", status: response.status, detail: `The answer was HTTP ${response.status}.` });
+}
+
+/**
+ * Returns the JSON of a GET request.
+ * @param {string} path Path of the service.
+ * @param {{signal?: AbortSignal}} [options]
+ * @returns {Promise<any>}
+ */
+export async function getJson(path, options = {}) {
+  return (await request("GET", path, options)).json();
+}
+
+/**
+ * Sends JSON and returns the JSON of the answer; null where there is none.
+ * @param {string} method HTTP method.
+ * @param {string} path Path of the service.
+ * @param {unknown} [json] Body.
+ * @returns {Promise<any>}
+ */
+export async function sendJson(method, path, json) {
+  const response = await request(method, path, { json });
+  return response.status === 204 ? null : response.json();
+}
+
+/**
+ * Sends a form with progress, which fetch cannot report for uploads.
+ * @param {string} method HTTP method.
+ * @param {string} path Path of the service.
+ * @param {FormData} form Fields and files.
+ * @param {(fraction: number) => void} onProgress Called with the share of the body that has been sent.
+ * @param {AbortSignal} [signal] Stops the upload.
+ * @returns {Promise<any>} JSON of the answer.
+ */
+export function upload(method, path, form, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const call = new XMLHttpRequest();
+    call.open(method, address(path));
+    call.setRequestHeader("Accept", "application/json");
+    call.responseType = "json";
+    call.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
+    call.onload = () => {
+      if (call.status < 400) resolve(call.response);
+      else reject(new Problem(call.response?.code ? call.response : { code: "unexpected_answer", status: call.status }));
+    };
+    call.onerror = () => reject(new Problem({ code: "unreachable", detail: "The service does not answer." }));
+    call.onabort = () => reject(new DOMException("The upload was stopped.", "AbortError"));
+    signal?.addEventListener("abort", () => call.abort());
+    call.send(form);
+  });
+}

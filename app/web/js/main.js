@@ -1,0 +1,32 @@
+// Starts the page: the frame, and the view that the address names.
+
+import { html, render, useEffect, useState } from "./html.js";
+import { currentRoute, onRoute } from "./router.js";
+import { TopBar } from "./topbar.js";
+import { ExploreView } from "./explore/view.js";
+
+/** @type {Record<string, () => Promise<any>>} Views other than the first screen are loaded when they are opened. */
+const LATER = {
+  train: () => import("./train/view.js").then((module) => module.TrainView),
+  models: () => import("./models/view.js").then((module) => module.ModelsView),
+};
+
+function Page() {
+  const [route, setRoute] = useState(currentRoute());
+  const [views, setViews] = useState({ explore: ExploreView });
+  useEffect(() => onRoute(setRoute), []);
+  useEffect(() => {
+    const load = LATER[route.view];
+    if (load && !views[route.view]) load().then((view) => setViews((before) => ({ ...before, [route.view]: view })));
+  }, [route.view]);
+  const view = LATER[route.view] ? route.view : "explore";
+  const View = views[view];
+  return html`
+    <${TopBar} view=${view} />
+    <main id="main" tabindex="-1">${View ? html`<${View} params=${route.params} />` : html`<p class="boot">Loading…</p>`}</main>
+  `;
+}
+
+const page = /** @type {HTMLElement} */ (document.getElementById("page"));
+page.textContent = "";
+render(html`<${Page} />`, page);

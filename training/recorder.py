@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from models.atomic import write_bytes
 from models.networks import VAE
+from models.web_weights import DECODER_FILE, web_weights
 from training.checkpoints import list_checkpoints
 from training.data.sources import mark_as_own
 from training.inputs import evenly_spaced
@@ -28,6 +30,7 @@ LEFT_BY_A_RUN = (
     "previews",
     "training.gif",
     "capacity.png",
+    DECODER_FILE,
     "checkpoints",
     "best",
     "model",
@@ -90,7 +93,9 @@ class Recorder:
         self._events.add(step, *(summary.scalar(name, value) for name, value in scalars.items()))
 
     def preview(self, step: int, num_steps: int, network: VAE, images: Tensor, restart_step: int | None) -> None:
-        """Saves previews/<step>.png, and redraws training.gif and capacity.png every ten seconds or so.
+        """Saves previews/<step>.png and the decoder for browsers.
+
+        training.gif and capacity.png are drawn anew every ten seconds or so.
 
         Args:
             step: Number of steps that are done.
@@ -104,10 +109,18 @@ class Recorder:
         Image.fromarray(sheet).save(buffer, "PNG")
         write_bytes(self.folder / "previews" / f"{step:08d}.png", buffer.getvalue())
         self._events.add(step, summary.image("preview", sheet, dataformats="HWC"))
+        self._write_decoder(step, network, images[:1])
         # After the last preview, `finish` draws them.
         if step < num_steps and time.monotonic() - self._drawn_at >= _DRAWING_SECONDS:
             self._draw(restart_step)
             self._drawn_at = time.monotonic()
+
+    @torch.no_grad()
+    def _write_decoder(self, step: int, network: VAE, image: Tensor) -> None:
+        """Writes the decoder, with the posterior mean of an image, (1, C, H, W), as a vector to begin with."""
+        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+        about = {"step": step, "z": network.encode(image)[0][0].tolist()}
+        write_bytes(self.folder / DECODER_FILE, web_weights(tensors, network.config, about=about))
 
     def close(self) -> None:
         """Closes the files."""

@@ -19,6 +19,7 @@ from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import TrainJobForm, TrainJobRequest, request_body
 from app.schemas import PreviewList, TrainJob, TrainJobList, respond
+from models.web_weights import DECODER_FILE
 from worker.jobs.events import follow_events
 from worker.jobs.store import STATES, Event, Job, UnknownJob
 from worker.stores.storage import NotStored
@@ -291,6 +292,18 @@ def get_training_animation(job_id: str, request: Request, services: Services_) -
 def get_capacity_figure(job_id: str, request: Request, services: Services_) -> Response:
     """The figure of Burgess et al. 2018, also against the step, is drawn anew as previews are added."""
     return _figure(services, job_id, request, "capacity.png", "image/png")
+
+
+@router.get(
+    "/train-jobs/{job_id}/web",
+    summary="The newest decoder of a job, for browsers",
+    response_class=Response,
+    operation_id="getTrainJobWebWeights",
+    responses=_figure_responses("application/octet-stream"),
+)
+def get_train_job_web_weights(job_id: str, request: Request, services: Services_) -> Response:
+    """The training writes its decoder with each preview, in the format of `/models/{model_id}/web`."""
+    return _figure(services, job_id, request, DECODER_FILE, "application/octet-stream")
 
 
 def _figure(services: Services, job_id: str, request: Request, name: str, media: str) -> Response:

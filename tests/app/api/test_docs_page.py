@@ -7,17 +7,7 @@ from pathlib import Path
 
 import pytest
 from api_support import Service, service
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from page_support import chromium, skip_without_chromium
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +40,10 @@ def test_every_operation_has_a_summary_a_text_and_a_tag(api: Service) -> None:
 
 @pytest.mark.browser
 def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service, tmp_path: Path) -> None:
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing")
-        pytest.skip(f"needs {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
+    skip_without_chromium()
     asked: list[str] = []
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1600})
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
@@ -70,7 +54,6 @@ def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service
         page.locator("#operations-traversals-createTraversal .opblock-summary").click()
         page.wait_for_selector(".opblock-body input[type=file]")
         page.screenshot(path=os.environ.get("DOCS_SCREENSHOT", tmp_path / "docs.png"), full_page=True)
-        browser.close()
     schema = api.client.get("/openapi.json").json()
     assert operations == sum(len(path) for path in schema["paths"].values())
     assert [url for url in asked if not url.startswith((api.url, "data:"))] == []

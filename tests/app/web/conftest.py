@@ -1,0 +1,56 @@
+"""The real service with Redis and workers, and tabs of a real browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from api_support import Service, service
+from page_support import Visit, Visitor, chromium, skip_without_chromium, visit
+from playwright.sync_api import Browser
+
+TEST_TIMEOUT_MS = 60_000
+"""Longest wait of Playwright for one condition; the machine may be busy with other tests."""
+
+
+@pytest.fixture(scope="package")
+def site(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with a worker for renderings and one for trainings; tests share it and name their own things."""
+    skip_without_chromium()
+    with service(tmp_path_factory.mktemp("site"), redis_process, ("render", "train")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def quiet_site(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service without workers. It empties Redis, so a module uses either this or `site`."""
+    skip_without_chromium()
+    with service(tmp_path_factory.mktemp("quiet-site"), redis_process) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    skip_without_chromium()
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visitor]:
+    """A function that opens a tab. After the test, no tab may have complained or asked another host for anything."""
+    tabs: list[Visit] = []
+
+    def open_tab(*, url: str | None = None, **options: object) -> Visit:
+        site: Service = request.getfixturevalue("site") if url is None else None  # type: ignore[assignment]
+        tab = visit(browser, url or site.url, **options)  # type: ignore[arg-type]
+        tab.page.set_default_timeout(TEST_TIMEOUT_MS)
+        tabs.append(tab)
+        return tab
+
+    yield open_tab
+    complaints = [text for tab in tabs for text in tab.complaints]
+    foreign = [address for tab in tabs for address in tab.foreign_requests()]
+    for tab in tabs:
+        tab.page.context.close()
+    assert complaints == []
+    assert foreign == []

@@ -1,8 +1,18 @@
-// The view "Train".
+// The view "Train": a form and the jobs, or one job.
 
 import { html } from "../html.js";
+import { JobList } from "./job_list.js";
+import { JobPage } from "./job_page.js";
+import { TrainForm } from "./form.js";
 
 /** @param {{params: URLSearchParams}} props */
 export function TrainView({ params }) {
-  return html`<h1>Train</h1>`;
+  const job = params.get("job");
+  if (job) return html`<${JobPage} key=${job} jobId=${job} params=${params} />`;
+  return html`
+    <div class="train-start">
+      <${TrainForm} params=${params} />
+      <${JobList} />
+    </div>
+  `;
 }

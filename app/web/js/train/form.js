@@ -1,0 +1,100 @@
+// The form that starts a training: pictures, a name, how long. Everything else is folded.
+
+import { Problem, getJson, request } from "../api.js";
+import { html, useEffect, useRef, useState } from "../html.js";
+import { announceJobs } from "../jobs/polling.js";
+import { ProblemBanner } from "../problems/banner.js";
+import { linkTo } from "../router.js";
+import { LengthField, requestOf } from "./lengths.js";
+import { Pictures, uploadPictures } from "./pictures.js";
+import { Settings } from "./settings.js";
+import { useWorkers } from "./workers.js";
+
+/** @typedef {import("./pictures.js").Choice} Choice */
+
+/** @param {{params: URLSearchParams}} props */
+export function TrainForm({ params }) {
+  const [datasets, setDatasets] = useState(/** @type {any[] | null} */ (null));
+  const [schema, setSchema] = useState(/** @type {any} */ (null));
+  const [choice, setChoice] = useState(/** @type {Choice} */ ({ dataset: params.get("dataset") ?? "", files: null }));
+  const [name, setName] = useState("");
+  const [length, setLength] = useState(/** @type {import("./lengths.js").Length} */ ({ kind: "minutes", minutes: 5 }));
+  const [settings, setSettings] = useState(/** @type {Record<string, any>} */ ({}));
+  const [stage, setStage] = useState("");
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+  const workers = useWorkers();
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  const key = useRef(newKey());
+  const refused = (/** @type {any} */ error) => {
+    if (!(error instanceof Problem)) throw error;
+    setProblem(error);
+  };
+  const readSets = () => getJson("datasets").then(({ datasets }) => {
+    setDatasets(datasets);
+    setChoice((before) => ({ ...before, dataset: before.dataset || datasets[0]?.id || "" }));
+  }, refused);
+  useEffect(() => {
+    readSets();
+    getJson("openapi.json").then((api) => setSchema(api.components.schemas), refused);
+  }, []);
+  useEffect(() => {
+    const field = problem?.errors[0]?.field;
+    const named = field && form.current?.querySelector(`[name="${CSS.escape(field)}"]`);
+    const fold = named && named.closest("details");
+    if (fold) fold.open = true;
+    if (named instanceof HTMLElement) named.focus();
+  }, [problem]);
+
+  const submit = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    setProblem(null);
+    setStage("Starting the training…");
+    try {
+      let { dataset } = choice;
+      if (choice.files) {
+        const title = name || choice.files.name;
+        dataset = await uploadPictures(choice.files, title, setStage);
+        setChoice({ dataset, files: null });
+        await readSets();
+        setStage("Starting the training…");
+      }
+      const body = { name: name || null, dataset, ...requestOf(length, settings, schema) };
+      const answer = await request("POST", "train-jobs", { json: body, headers: { "Idempotency-Key": key.current } });
+      const job = await answer.json();
+      announceJobs();
+      location.hash = linkTo("train", { job: job.id });
+    } catch (error) {
+      key.current = newKey();
+      refused(error);
+      setStage("");
+    }
+  };
+  const errors = Object.fromEntries((problem?.errors ?? []).map(({ field, message }) => [field, message]));
+  return html`
+    <form class="card train-form" ref=${form} onSubmit=${submit} noValidate>
+      <h1>Train a model on your pictures</h1>
+      <p class="muted">It learns to describe each picture by a few numbers, without labels. While it learns, you see what each number does.</p>
+      <${Pictures} datasets=${datasets} choice=${choice} onChoose=${setChoice} error=${errors.dataset ?? errors.file} />
+      <div class="field">
+        <label for="job-name">Name <span class="hint">optional</span></label>
+        <input id="job-name" name="name" value=${name} maxlength="80" aria-invalid=${Boolean(errors.name)}
+          aria-describedby=${errors.name ? "name-error" : null} onInput=${(/** @type {any} */ event) => setName(event.target.value)} />
+        ${errors.name && html`<p class="field-error" id="name-error">${errors.name}</p>`}
+      </div>
+      <${LengthField} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
+      <${Settings} schema=${schema} settings=${settings} onChange=${setSettings} errors=${errors} />
+      ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
+      ${workers === false && html`
+        <div class="banner warn" role="status"><p>No worker is there that could train. You can start the training all the same: it waits until one comes (<code>betavae serve</code> brings one).</p></div>`}
+      <div class="submit">
+        <button class="primary" type="submit" disabled=${stage !== "" || (!choice.files && !choice.dataset)}>Train</button>
+        <span role="status">${stage}</span>
+      </div>
+    </form>
+  `;
+}
+
+/** Returns a new Idempotency-Key, with which a repeated click or a lost answer starts one training only. */
+function newKey() {
+  return `page-${Array.from(crypto.getRandomValues(new Uint32Array(4)), (word) => word.toString(36)).join("")}`;
+}

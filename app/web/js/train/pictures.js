@@ -112,11 +112,13 @@ async function look(found, onVerdicts, signal) {
   return pictures.length ? { name, archive: null, pictures } : null;
 }
 
-/** @param {Found[]} found The name of the common folder, or of the file. */
+/** @param {Found[]} found @returns {string} The name of the common folder, or of the file, as the service allows names. */
 function nameOf(found) {
   const [folder, rest] = found[0].path.split("/");
-  if (found.length === 1) return folder.replace(/\.\w+$/, "");
-  return rest !== undefined && found.every(({ path }) => path.startsWith(`${folder}/`)) ? folder : "my pictures";
+  const isShared = rest !== undefined && found.every(({ path }) => path.startsWith(`${folder}/`));
+  const name = found.length === 1 ? folder.replace(/\.\w+$/, "") : isShared ? folder : "";
+  const allowed = name.replace(/[^A-Za-z0-9 ._()-]+/g, " ").replace(/^[^A-Za-z0-9]+/, "").trim();
+  return allowed || "my pictures";
 }
 
 /**

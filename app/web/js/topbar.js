@@ -1,6 +1,7 @@
 // The bar above every view, which becomes a tab bar at the bottom of a phone.
 
 import { html } from "./html.js";
+import { RunningJob } from "./jobs/running.js";
 import { linkTo } from "./router.js";
 
 const VIEWS = [
@@ -20,6 +21,7 @@ export function TopBar({ view }) {
         ${VIEWS.map(([name, text]) => html`<a href=${linkTo(name)} aria-current=${name === view ? "page" : null}>${text}</a>`)}
         <a href="docs">API</a>
       </nav>
+      <${RunningJob} />
     </header>
   `;
 }

@@ -1,7 +1,7 @@
 // The form that starts a training: pictures, a name, how long. Everything else is folded.
 
 import { Problem, getJson, request } from "../api.js";
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { announceJobs } from "../jobs/polling.js";
 import { ProblemBanner } from "../problems/banner.js";
 import { linkTo } from "../router.js";
@@ -37,12 +37,12 @@ export function TrainForm({ params }) {
     readSets();
     getJson("openapi.json").then((api) => setSchema(api.components.schemas), refused);
   }, []);
-  useEffect(() => {
-    const field = problem?.errors[0]?.field;
-    const named = field && form.current?.querySelector(`[name="${CSS.escape(field)}"]`);
-    const fold = named && named.closest("details");
-    if (fold) fold.open = true;
-    if (named instanceof HTMLElement) named.focus();
+  // The banner focuses the field that is wrong, which may be folded.
+  useLayoutEffect(() => {
+    for (const { field } of problem?.errors ?? []) {
+      const fold = form.current?.querySelector(`[name="${CSS.escape(field)}"]`)?.closest("details");
+      if (fold) fold.open = true;
+    }
   }, [problem]);
 
   const submit = async (/** @type {Event} */ event) => {
@@ -81,7 +81,7 @@ export function TrainForm({ params }) {
           aria-describedby=${errors.name ? "name-error" : null} onInput=${(/** @type {any} */ event) => setName(event.target.value)} />
         ${errors.name && html`<p class="field-error" id="name-error">${errors.name}</p>`}
       </div>
-      <${LengthField} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
+      <${LengthField} ownSteps=${settings.num_steps ?? settings.num_epochs} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
       <${Settings} schema=${schema} settings=${settings} onChange=${setSettings} errors=${errors} />
       ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
       ${workers === false && html`

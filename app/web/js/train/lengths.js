@@ -29,8 +29,8 @@ export function requestOf(length, settings, schema) {
   return { minutes: length.minutes, config: own, ...rest };
 }
 
-/** @param {{schema: any, dataset: string | null, length: Length, onChange: (length: Length) => void, error?: string}} props */
-export function LengthField({ schema, dataset, length, onChange, error }) {
+/** @param {{schema: any, dataset: string | null, ownSteps: number | undefined, length: Length, onChange: (length: Length) => void, error?: string}} props */
+export function LengthField({ schema, dataset, ownSteps, length, onChange, error }) {
   const presets = presetsOf(schema).filter((preset) => !preset.dataset || !dataset || preset.dataset === dataset);
   const isOwn = length.kind === "minutes" && !BUDGETS.some(([minutes]) => minutes === length.minutes);
   const chosen = length.kind === "preset" ? presets.find((preset) => preset.name === length.preset) : null;
@@ -59,6 +59,7 @@ export function LengthField({ schema, dataset, length, onChange, error }) {
               </select>`}</span>
         </label>`}
       ${chosen?.text && html`<p class="hint preset-text">${chosen.text}</p>`}
+      ${ownSteps !== undefined && length.kind === "minutes" && html`<p class="hint preset-text">The length in the settings below counts, not the time.</p>`}
       ${error && html`<p class="field-error" id="length-error">${error}</p>`}
     </fieldset>
   `;

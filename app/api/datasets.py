@@ -12,6 +12,7 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.dataset_uploads import check_filename, store_dataset_upload, stream_dataset_upload
+from app.api.media import bytes_to_png
 from app.api.negotiation import bytes_response
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
@@ -23,12 +24,18 @@ from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
 from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.models import DatasetRecord
+from worker.stores.samples import sample_pictures
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])
 
 STOP_SECONDS = 15.0
 """Longest wait of a DELETE for the packing that it cancels; a worker reacts within a second."""
+
+SAMPLE_PICTURES = 16
+SAMPLE_COLUMNS = 8
+SAMPLE_CACHING = "private, max-age=300"
+"""Browsers show a sample again without asking; it changes only when the set is packed or its folder changes."""
 
 RAW_TYPES = {
     "application/zip": "upload.zip",
@@ -54,7 +61,7 @@ def describe(record: DatasetRecord, request: Request, packing: list[Job] | None 
         body["source"] = record.source.rstrip("/").rsplit("/", 1)[-1]
     if packing is not None:
         body["packing"] = [describe_packing(job) for job in packing]
-    return Dataset(**body, links={"self": url, "rejected": f"{url}/rejected"})
+    return Dataset(**body, links={"self": url, "rejected": f"{url}/rejected", "sample": f"{url}/sample.png"})
 
 
 @router.get(
@@ -138,6 +145,32 @@ def list_rejected_files(dataset_id: str, request: Request, services: Services_) 
     """Each line names a file that could not be used, and why; there is none before the set was packed."""
     services.datasets.get(dataset_id)
     return bytes_response(request, services.datasets.rejected(dataset_id), "application/x-ndjson", immutable=False)
+
+
+@router.get(
+    "/datasets/{dataset_id}/sample.png",
+    summary="A few pictures of a data set",
+    response_class=Response,
+    responses={
+        200: {"description": "One picture of up to 16, 8 in a row.", "content": binary_content("image/png")},
+        304: {"description": "The caller has it already (If-None-Match)."},
+        **problems.responses("unknown_dataset", "invalid_dataset"),
+    },
+)
+async def get_dataset_sample(dataset_id: str, request: Request, services: Services_) -> Response:
+    """The pictures are spread over the set, cropped and scaled to 64 × 64 pixels."""
+
+    def draw() -> bytes:
+        try:
+            return bytes_to_png(sample_pictures(services.datasets, dataset_id, SAMPLE_PICTURES), SAMPLE_COLUMNS)
+        except DatasetError as error:
+            # The message for a folder that is gone names the operator's path.
+            detail = "Its pictures are no longer where they were." if error.code == "not_found" else error.message
+            raise Problem("invalid_dataset", detail) from error
+
+    # Foreign files are read a few at a time, as the pictures of requests are.
+    data = await anyio.to_thread.run_sync(draw, limiter=services.decoding)
+    return bytes_response(request, data, "image/png", headers={"Cache-Control": SAMPLE_CACHING})
 
 
 @router.post(

@@ -43,9 +43,18 @@ def to_png(images: NDArray[np.float32]) -> bytes:
     Args:
         images: Pixels in [0, 1], (N, H, W, C).
     """
-    pixels = np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
+    return bytes_to_png(np.rint(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8))
+
+
+def bytes_to_png(pixels: NDArray[np.uint8], columns: int | None = None) -> bytes:
+    """Returns one PNG of several pictures in rows.
+
+    Args:
+        pixels: The pictures, (N, H, W, C).
+        columns: Pictures in a row; None makes the PNG about square.
+    """
     num, height, width, channels = pixels.shape
-    columns = int(np.ceil(np.sqrt(num)))
+    columns = min(num, columns) if columns else int(np.ceil(np.sqrt(num)))
     rows = -(-num // columns)
     tiles = np.zeros((rows * columns, height, width, channels), np.uint8)
     tiles[:num] = pixels

@@ -126,6 +126,33 @@ def has_colour(source: ArrayFile, limits: Limits) -> bool:
         return is_coloured(np.array([0, min(spread, 255)]).astype(np.uint8))
 
 
+def sample_array(source: ArrayFile, preprocessing: Preprocessing, count: int, limits: Limits) -> NDArray[np.uint8]:
+    """Returns a few pictures that are spread over an array; the range of the values is guessed from these.
+
+    Args:
+        source: The file.
+        preprocessing: Size, channels and crop.
+        count: Largest number of pictures.
+        limits: Bounds on the number of images and on the pixels of each.
+
+    Returns:
+        (n, H, W, C) uint8.
+
+    Raises:
+        DatasetError: The file cannot be read, or its arrays are not pictures.
+    """
+    with ExitStack() as stack:
+        try:
+            pictures = open_array_file(source.path, stack, limits).pictures
+            rows = sample_rows(pictures)
+            chosen = rows[:: -(-len(rows) // count)]
+            block = _channels_last(np.concatenate(list(read_rows(pictures, chosen))))
+            to_bytes = _scale(block.dtype, *_range_of(block))
+            return np.stack([preprocess_array(image, preprocessing) for image in to_bytes(block)])
+        except ImageError as error:
+            raise DatasetError("unsupported_array", f"{source.path.name}: {error.message}") from error
+
+
 def _check_expansion(pictures: StoredArray, path: Path, limits: Limits) -> None:
     """Refuses a small file that declares pictures without end.
 
@@ -148,15 +175,36 @@ def _byte_scale(pictures: StoredArray) -> Callable[[NDArray[Any]], NDArray[np.ui
         DatasetError: unsupported_array if the values fit no known range.
     """
     dtype = pictures.dtype
+    low, high = math.inf, -math.inf
+    for block in () if dtype.kind == "b" else read_blocks(pictures):
+        block_low, block_high = _range_of(block)
+        low, high = min(low, block_low), max(high, block_high)
+        if dtype == np.uint8 and high > 1:
+            break
+    return _scale(dtype, low, high)
+
+
+def _range_of(block: NDArray[Any]) -> tuple[float, float]:
+    """Returns the smallest and the largest value.
+
+    Raises:
+        DatasetError: unsupported_array if a value is not finite.
+    """
+    if not np.isfinite(block).all():
+        raise DatasetError("unsupported_array", "the pixels hold values that are not finite")
+    return float(block.min()), float(block.max())
+
+
+def _scale(dtype: np.dtype[Any], low: float, high: float) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
+    """Returns the function that turns values of a type and a range into bytes.
+
+    Raises:
+        DatasetError: unsupported_array if the values fit no known range.
+    """
     if dtype.kind == "b":
         return lambda block: block * np.uint8(255)
-    low, high = math.inf, -math.inf
-    for block in read_blocks(pictures):
-        if not np.isfinite(block).all():
-            raise DatasetError("unsupported_array", "the pixels hold values that are not finite")
-        low, high = min(low, float(block.min())), max(high, float(block.max()))
-        if dtype == np.uint8 and high > 1:
-            return lambda block: block
+    if dtype == np.uint8 and high > 1:
+        return lambda block: block
     white, fits = _white(dtype, low, high)
     if not fits:
         raise DatasetError(

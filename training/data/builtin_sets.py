@@ -18,6 +18,7 @@ VERSIONS = {"dsprites": 1, "dsprites_color": 1, "chairs": 1}
 
 _RENDERERS: dict[str, ModuleType] = {"dsprites": dsprites, "dsprites_color": dsprites, "chairs": chairs}
 _COLOUR_SEED = 20181129
+_SAMPLE_SEED = 0
 _BLOCK = 1024
 
 
@@ -81,6 +82,27 @@ def pack_builtin(
             full_grid=whole,
             source_fingerprint=builtin_fingerprint(source),
         )
+
+
+def draw_sample(source: BuiltIn, preprocessing: Preprocessing, count: int) -> NDArray[np.uint8]:
+    """Draws a few images of a set, always the same ones.
+
+    Args:
+        source: The set.
+        preprocessing: Size and channels.
+        count: Number of images, at most that of the set.
+
+    Returns:
+        (n, H, W, C) uint8.
+    """
+    renderer = _RENDERERS[source.name]
+    sizes: tuple[int, ...] = renderer.FACTOR_SIZES
+    total = int(np.prod(sizes))
+    chosen = np.random.default_rng(_SAMPLE_SEED).choice(total, min(count, total), replace=False)
+    blocks = iter([renderer.render(np.stack(np.unravel_index(chosen, sizes), axis=1), preprocessing.image_size)])
+    if source.name == "dsprites_color":
+        blocks = _coloured(blocks, total, chosen)
+    return _with_channels(next(blocks), preprocessing.num_channels)
 
 
 def _coloured(

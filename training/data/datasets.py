@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.data import array_files, builtin_sets, picture_files
 from training.data.file_trees import folder_fingerprint
 from training.data.images import Preprocessing
@@ -36,6 +39,7 @@ __all__ = [
     "fingerprint",
     "num_channels_of",
     "pack_dataset",
+    "sample_of",
     "source_for",
 ]
 
@@ -154,6 +158,31 @@ def count_images(source: Source, limits: Limits | None = None) -> int:
     if isinstance(source, ArrayFile):
         return array_files.count_images(source, limits or Limits())
     return picture_files.count_images(source, limits or Limits())
+
+
+def sample_of(
+    source: Source, preprocessing: Preprocessing, count: int, limits: Limits | None = None
+) -> NDArray[np.uint8]:
+    """Returns a few of a source's pictures, always the same ones while it does not change.
+
+    Args:
+        source: The data set.
+        preprocessing: Size, channels and crop.
+        count: Largest number of pictures.
+        limits: Bounds on files, bytes and pixels (default: Limits()).
+
+    Returns:
+        (n, H, W, C) uint8, with n at least 1.
+
+    Raises:
+        DatasetError: The source cannot be read, or holds no picture.
+    """
+    limits = limits or Limits()
+    if isinstance(source, BuiltIn):
+        return builtin_sets.draw_sample(source, preprocessing, count)
+    if isinstance(source, ArrayFile):
+        return array_files.sample_array(source, preprocessing, count, limits)
+    return picture_files.sample_pictures(source, preprocessing, count, limits)
 
 
 def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> Source:

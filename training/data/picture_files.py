@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -134,16 +134,45 @@ def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
         DatasetError: The folder or zip cannot be opened.
     """
     as_seen = Preprocessing(num_channels=3, crop="none")
+    return any(is_coloured(pixels) for pixels in _peek(source, as_seen, _NUM_COLOUR_PEEKS, limits))
+
+
+def sample_pictures(
+    source: ImageFolder | ZipFile, preprocessing: Preprocessing, count: int, limits: Limits
+) -> NDArray[np.uint8]:
+    """Returns a few pictures that are spread over a folder or zip; those that cannot be read are left out.
+
+    Args:
+        source: The folder or zip.
+        preprocessing: Size, channels and crop.
+        count: Largest number of pictures.
+        limits: Bounds on files, bytes and pixels.
+
+    Returns:
+        (n, H, W, C) uint8.
+
+    Raises:
+        DatasetError: The folder or zip cannot be opened, or none of these files is a picture (no_images).
+    """
+    pictures = list(_peek(source, preprocessing, count, limits))
+    if not pictures:
+        raise DatasetError("no_images", f"{source.path.name}: none of the files that were looked at is a picture")
+    return np.stack(pictures)
+
+
+def _peek(
+    source: ImageFolder | ZipFile, preprocessing: Preprocessing, count: int, limits: Limits
+) -> Iterator[NDArray[np.uint8]]:
+    """Yields those of at most `count` files, spread over a folder or zip, that can be read; packing reports the others.
+
+    Raises:
+        DatasetError: The folder or zip cannot be opened.
+    """
     with _opened(source, limits) as files:
-        for name in _spread(_candidates(files.names()), _NUM_COLOUR_PEEKS):
-            try:
+        for name in _spread(sorted(_candidates(files.names())), count):
+            with suppress(ImageError):
                 data = files.read(name, limits.max_file_bytes)
-                pixels = load_image(data, as_seen, max_bytes=limits.max_file_bytes, max_pixels=limits.max_pixels)
-            except ImageError:  # Packing reports it.
-                continue
-            if is_coloured(pixels):
-                return True
-    return False
+                yield load_image(data, preprocessing, max_bytes=limits.max_file_bytes, max_pixels=limits.max_pixels)
 
 
 def _candidates(names: list[str]) -> list[str]:

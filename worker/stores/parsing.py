@@ -18,6 +18,7 @@ from training.data.datasets import (
     ZipFile,
     count_images,
     num_channels_of,
+    sample_of,
 )
 from training.data.images import ImageError, load_image
 from training.data.picture_files import check_zip
@@ -68,6 +69,10 @@ def _answer(head: dict[str, Any], body: bytes, answers: IO[bytes]) -> None:
         write_frame(answers, {"num_channels": num_channels_of(_source(head["source"]), Limits(**head["limits"]))})
     elif head["task"] == "count":
         write_frame(answers, {"num_images": count_images(_source(head["source"]), Limits(**head["limits"]))})
+    elif head["task"] == "sample":
+        source, preprocessing = _source(head["source"]), Preprocessing(**head["preprocessing"])
+        pixels = sample_of(source, preprocessing, head["count"], Limits(**head["limits"]))
+        write_frame(answers, {"shape": pixels.shape}, pixels.tobytes())
     else:
         check_zip(Path(head["path"]), Limits(**head["limits"]))
         write_frame(answers, {})

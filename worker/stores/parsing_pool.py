@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import Preprocessing
-from training.data.datasets import ArrayFile, BuiltIn, DatasetError, Limits, Source, count_images, num_channels_of
+from training.data.datasets import (
+    ArrayFile,
+    BuiltIn,
+    DatasetError,
+    ImageFolder,
+    Limits,
+    Source,
+    ZipFile,
+    count_images,
+    num_channels_of,
+    sample_of,
+)
 from training.data.decoding import MAX_DECODING_BYTES, DecodingBudget, ImageError
 from worker.stores.children import ParserDied, ParsingChild
 from worker.stores.parsing import source_to_json
@@ -126,13 +137,45 @@ def num_channels_in_child(source: Source, limits: Limits) -> int:
     """
     if isinstance(source, BuiltIn):
         return num_channels_of(source, limits)
+    _check_readable(source)
+    answer, _ = _inspect(source.path, {"task": "channels", "source": source_to_json(source), "limits": asdict(limits)})
+    return int(answer["num_channels"])
+
+
+def sample_in_child(source: Source, preprocessing: Preprocessing, count: int, limits: Limits) -> NDArray[np.uint8]:
+    """Returns a few pictures, like training.data.datasets.sample_of, from a child if the source is foreign.
+
+    Args:
+        source: Where the pictures come from.
+        preprocessing: Size, channels and crop.
+        count: Largest number of pictures.
+        limits: Bounds on files, bytes and pixels.
+
+    Returns:
+        (n, H, W, C) uint8, with n at least 1.
+
+    Raises:
+        DatasetError: The source cannot be read; parser_died if the child died while it read the file.
+    """
+    if isinstance(source, BuiltIn):
+        return sample_of(source, preprocessing, count, limits)
+    _check_readable(source)
+    request = {"task": "sample", "source": source_to_json(source), "limits": asdict(limits), "count": count}
+    head, body = _inspect(source.path, {**request, "preprocessing": preprocessing.model_dump()})
+    return np.frombuffer(body, np.uint8).reshape(head["shape"])
+
+
+def _check_readable(source: ArrayFile | ImageFolder | ZipFile) -> None:
+    """Refuses what no child needs to look at: files that are gone, and those that a missing package would read.
+
+    Raises:
+        DatasetError: not_found or needs_h5py.
+    """
     if isinstance(source, ArrayFile) and not source.path.is_file():
         raise DatasetError("not_found", f"{source.path}: no such file")
     # The API's image does without h5py; no child is needed to find that out.
     if source.path.suffix.lower() in (".h5", ".hdf5") and find_spec("h5py") is None:
         raise DatasetError("needs_h5py", "HDF5 files need the package h5py")
-    answer = _inspect(source.path, {"task": "channels", "source": source_to_json(source), "limits": asdict(limits)})
-    return int(answer["num_channels"])
 
 
 def count_images_in_child(source: Source, limits: Limits) -> int | None:
@@ -180,13 +223,13 @@ def check_zip_in_child(path: Path, limits: Limits) -> None:
     _inspect(path, {"task": "zip", "path": path, "limits": asdict(limits)})
 
 
-def _inspect(path: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answer of a child that reads only this file, so that a damaged file affects no other."""
+def _inspect(path: Path, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Returns the answer of a child that reads only this file, so that a damaged file affects no other: head, body."""
     request |= {"memory_bytes": _INSPECTION_BYTES, "cpu_seconds": INSPECTION_CPU_SECONDS}
     with _inspecting:
         child = ParsingChild()
         try:
-            head, _ = child.ask(request, seconds=INSPECTION_SECONDS)
+            head, body = child.ask(request, seconds=INSPECTION_SECONDS)
         except ParserDied as died:
             raise DatasetError("parser_died", f"{path.name}: {died}; the file is damaged or hostile") from died
         finally:
@@ -194,4 +237,4 @@ def _inspect(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     if "code" in head:
         code = "unsupported_array" if head["code"] == "memory" else head["code"]
         raise DatasetError(code, head["message"] if head["code"] != "memory" else f"{path.name}: {head['message']}")
-    return head
+    return head, body

@@ -287,9 +287,13 @@ class Encoded(Answer):
 
 
 class Reconstructed(Encoded):
-    """The posterior of one image and its reconstruction: pixel means in [0, 1], (H, W, C)."""
+    """The posterior of one image, its reconstruction, and the input of the model after crop and resize.
+
+    Both pictures are numbers in [0, 1], (H, W, C).
+    """
 
     image: list[list[list[float]]]
+    input: list[list[list[float]]]
 
 
 class Decoded(Answer):

@@ -251,7 +251,8 @@ async def reconstruct_image(
     assert images is not None
     if kind == "image/png":
         return Response(to_png(images), headers={"Vary": "Accept"}, media_type=kind)
-    return respond(Reconstructed(**answer.values, image=_numbers(images[0])), headers={"Vary": "Accept"})
+    numbers = Reconstructed(**answer.values, image=_numbers(images[0]), input=_numbers(pixels / 255))
+    return respond(numbers, headers={"Vary": "Accept"})
 
 
 @router.post(

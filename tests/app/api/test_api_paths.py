@@ -13,6 +13,9 @@ import pytest
 from api_support import LATENT_DIM, Service, assert_problem, picture, service, zip_of_pictures
 from PIL import Image
 
+from models.info import Preprocessing
+from training.data.images import load_image
+
 pytestmark = pytest.mark.slow
 
 SMALL = {
@@ -333,6 +336,8 @@ def test_encode_decode_and_reconstruct_agree(api: Service) -> None:
     through = api.client.post("/models/tiny-rgb/reconstruct", files=image, headers=as_json).json()
     assert through["mean"] == encoded["mean"]
     np.testing.assert_allclose(through["image"], decoded["images"][0], atol=2e-6)
+    seen = load_image(picture(), Preprocessing(image_size=32, num_channels=3))
+    np.testing.assert_allclose(through["input"], seen / 255, atol=2e-6)
     png = api.client.post("/models/tiny-rgb/reconstruct", files=image)
     assert png.headers["content-type"] == "image/png"
     pixels = np.asarray(Image.open(io.BytesIO(png.content)))

@@ -1,0 +1,45 @@
+// The name of a latent, which is edited in place.
+
+import { html, useEffect, useRef, useState } from "../html.js";
+import { Icon } from "./icons.js";
+import { nameOf } from "./latents.js";
+
+const MOST_CHARACTERS = 60;
+
+/**
+ * @param {{latent: import("./latents.js").Latent, onRename?: (index: number, label: string) => void}} props
+ *   Without onRename the name is plain text.
+ */
+export function LabelEditor({ latent, onRename }) {
+  const [editing, setEditing] = useState(false);
+  const input = useRef(/** @type {HTMLInputElement | null} */ (null));
+  const button = useRef(/** @type {HTMLButtonElement | null} */ (null));
+  const left = useRef(false);
+  useEffect(() => {
+    if (editing) input.current?.select();
+    else if (left.current) button.current?.focus();
+    left.current = editing;
+  }, [editing]);
+
+  const name = nameOf(latent);
+  const look = latent.label ? "latent-name" : "latent-name unnamed";
+  if (!onRename) return html`<span class=${look}>${name}</span>`;
+  if (!editing) {
+    return html`<button ref=${button} type="button" class=${`${look} editable`} title="Rename" onClick=${() => setEditing(true)}>
+      <span>${name}</span><${Icon} name="pencil" /><span class="visually-hidden">, rename</span>
+    </button>`;
+  }
+  /** @param {string} text */
+  const keep = (text) => {
+    setEditing(false);
+    if (text.trim() !== latent.label) onRename(latent.index, text.trim());
+  };
+  /** @param {KeyboardEvent} event */
+  const onKeyDown = (event) => {
+    if (event.key === "Enter") keep(/** @type {HTMLInputElement} */ (event.target).value);
+    if (event.key === "Escape") setEditing(false);
+  };
+  return html`<input ref=${input} class="latent-name-input" value=${latent.label} maxlength=${MOST_CHARACTERS}
+    aria-label=${`Name of latent ${latent.index}`} placeholder=${`latent ${latent.index}`}
+    onKeyDown=${onKeyDown} onBlur=${(event) => keep(event.target.value)} />`;
+}

@@ -1,0 +1,74 @@
+// One latent: its name, KL and value, a filmstrip, and beneath it the slider whose thumb stands where the film is.
+
+import { Component, html } from "../html.js";
+import { LabelEditor } from "./label_editor.js";
+import { FRAMES, nameOf, RANGE, signed } from "./latents.js";
+
+/** @param {number} value @returns {string} Place of a value on the slider, from its left end. */
+const place = (value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
+
+/**
+ * @typedef {{
+ *   latent: import("./latents.js").Latent, value: number, largestKl: number, playing: boolean, strip: boolean,
+ *   mark: {mean: number, sigma: number} | null,
+ *   onInput: (index: number, value: number) => void, onRelease?: (index: number) => void,
+ *   onRename?: (index: number, label: string) => void, onCanvas: (index: number, canvas: HTMLCanvasElement | null) => void,
+ * }} RowProps
+ */
+
+const SHOWN = ["latent", "value", "largestKl", "playing", "strip", "mark", "onRename"];
+
+/** A row is drawn again only where what it shows has changed: a drag moves one row of many. */
+export class LatentRow extends Component {
+  /** @param {RowProps} next */
+  shouldComponentUpdate(next) {
+    return SHOWN.some((name) => next[name] !== this.props[name]);
+  }
+
+  /** The value at the start of a touch, which a pan of the page puts back. */
+  held = 0;
+  onInput = (event) => this.props.onInput(this.props.latent.index, Number(event.target.value));
+  onRelease = () => this.props.onRelease?.(this.props.latent.index);
+  onPointerDown = () => (this.held = this.props.value);
+  onPointerCancel = () => this.props.onInput(this.props.latent.index, this.held);
+  onCanvas = (canvas) => this.props.onCanvas(this.props.latent.index, canvas);
+  onStrip = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    const frame = Math.floor(((event.clientX - box.left) / box.width) * FRAMES.length);
+    this.props.onInput(this.props.latent.index, FRAMES[Math.max(0, Math.min(FRAMES.length - 1, frame))]);
+    this.onRelease();
+  };
+
+  /** @param {RowProps} props */
+  render({ latent, value, largestKl, playing, strip, mark, onRename }) {
+    const name = nameOf(latent);
+    const share = largestKl > 0 ? Math.max(0.02, latent.kl / largestKl) : 0;
+    const from = Math.min(0, value);
+    const to = Math.max(0, value);
+    const width = ((Math.min(RANGE, to) - Math.max(-RANGE, from)) / (2 * RANGE)) * 100;
+    return html`<li class="latent" data-playing=${playing ? "true" : null}>
+      <div class="latent-head">
+        <${LabelEditor} latent=${latent} onRename=${onRename} />
+        <span class="latent-kl" title=${`KL from the prior: ${latent.kl.toFixed(2)} nats`}>
+          <span class="kl-bar" aria-hidden="true"><i style=${{ width: `${share * 100}%` }}></i></span>
+          <span class="number"><span class="visually-hidden">KL </span>${latent.kl.toFixed(2)}<span class="unit"> nats</span></span>
+        </span>
+        <output class="latent-value number">${signed(value, 2)}<span class="unit"> σ</span></output>
+      </div>
+      <div class="latent-film">
+        ${strip && html`<div class="strip" onClick=${this.onStrip}>
+          <canvas ref=${this.onCanvas} aria-hidden="true" width="7" height="1"></canvas>
+          <div class="strip-scale"><i class="playhead" style=${{ left: place(value) }}></i></div>
+        </div>`}
+        <div class="slider">
+          <i class="slider-fill" style=${{ left: place(from), width: `${width}%` }}></i>
+          ${mark && html`<i class="posterior" style=${{ left: place(mark.mean - mark.sigma), right: `calc(100% - ${place(mark.mean + mark.sigma)})` }}></i>
+            <i class="posterior-mean" style=${{ left: place(mark.mean) }}></i>`}
+          <input type="range" min=${-RANGE} max=${RANGE} step="0.01" value=${value} data-latent=${latent.index} aria-label=${name}
+            aria-valuetext=${`${name}, ${signed(value)} σ`} onInput=${this.onInput} onChange=${this.onRelease}
+            onPointerDown=${this.onPointerDown} onPointerCancel=${this.onPointerCancel} />
+        </div>
+      </div>
+    </li>`;
+  }
+}

@@ -1,0 +1,105 @@
+// Two latents at once, on a map of what they make together.
+
+import { html, useEffect, useRef } from "../html.js";
+import { nameOf, RANGE, signed } from "./latents.js";
+
+const COLUMNS = 7;
+const GRID = Array.from({ length: COLUMNS }, (_, place) => ((place + 0.5) / COLUMNS - 0.5) * 2 * RANGE);
+const KEY_STEP = 0.1;
+
+/** @type {Record<string, [number, number]>} */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/**
+ * @param {{
+ *   latents: import("./latents.js").Latent[], z: Float32Array, pair: [number, number], onPair: (pair: [number, number]) => void,
+ *   onMove: (x: number, y: number) => void, onRelease: () => void,
+ *   strips: {render: (z: Float32Array, latents: number[], values: number[]) => Promise<ImageData[][] | null>} | null,
+ * }} props `pair` holds the latents across and down.
+ */
+export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
+  const [across, down] = pair;
+  const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
+  const held = useRef(false);
+  const rest = Array.from(z, (value, index) => (index === across || index === down ? 0 : value)).join();
+  useEffect(() => drawMap(canvas, strips, rest, across, down), [strips, rest, across, down]);
+
+  /** @param {PointerEvent} event */
+  const follow = (event) => {
+    const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
+    const value = (/** @type {number} */ at) => Math.max(-RANGE, Math.min(RANGE, (at - 0.5) * 2 * RANGE));
+    onMove(value((event.clientX - box.left) / box.width), value((event.clientY - box.top) / box.height));
+  };
+  /** @param {PointerEvent} event */
+  const onPointerDown = (event) => {
+    held.current = true;
+    /** @type {HTMLElement} */ (event.currentTarget).setPointerCapture(event.pointerId);
+    follow(event);
+  };
+  const onPointerUp = () => {
+    held.current = false;
+    onRelease();
+  };
+  /** @param {KeyboardEvent} event */
+  const onKeyDown = (event) => {
+    const arrow = ARROWS[event.key];
+    if (!arrow) return;
+    event.preventDefault();
+    const step = event.shiftKey ? 10 * KEY_STEP : KEY_STEP;
+    const moved = [across, down].map((index, axis) => Math.max(-RANGE, Math.min(RANGE, z[index] + step * arrow[axis])));
+    onMove(moved[0], moved[1]);
+    onRelease();
+  };
+  const named = (/** @type {number} */ index) => latents.find((latent) => latent.index === index) ?? { index, label: "" };
+  const place = (/** @type {number} */ value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
+  const text = `${nameOf(named(across))} ${signed(z[across])} σ, ${nameOf(named(down))} ${signed(z[down])} σ`;
+  return html`<section class="card pad-card" aria-labelledby="pad-title">
+    <h2 id="pad-title">Two latents at once</h2>
+    <div class="pad-axes">
+      <${AxisChoice} text="Across" latents=${latents} value=${across} onChoose=${(index) => onPair([index, index === down ? across : down])} />
+      <${AxisChoice} text="Down" latents=${latents} value=${down} onChoose=${(index) => onPair([index === across ? down : across, index])} />
+    </div>
+    <div class="pad" tabindex="0" role="application" aria-roledescription="two-dimension pad" aria-label=${`Pad: ${text}. The arrow keys move.`}
+      onPointerDown=${onPointerDown} onPointerMove=${(event) => held.current && follow(event)} onPointerUp=${onPointerUp}
+      onPointerCancel=${onPointerUp} onKeyDown=${onKeyDown}>
+      <canvas ref=${canvas} aria-hidden="true" width="1" height="1"></canvas>
+      <i class="pad-dot" style=${{ left: place(z[across]), top: place(z[down]) }}></i>
+    </div>
+    <p class="hint">Drag the ring, or move it with the arrow keys. The map shows the other latents as they stand.</p>
+  </section>`;
+}
+
+/** @param {{text: string, latents: import("./latents.js").Latent[], value: number, onChoose: (index: number) => void}} props */
+function AxisChoice({ text, latents, value, onChoose }) {
+  return html`<label>${text} <select value=${value} onChange=${(event) => onChoose(Number(event.target.value))}>
+    ${latents.map((latent) => html`<option key=${latent.index} value=${latent.index} selected=${latent.index === value}>${nameOf(latent)}</option>`)}
+  </select></label>`;
+}
+
+/**
+ * Draws the map row by row, and starts again when the other latents have moved.
+ * @returns {() => void} Ends the drawing.
+ */
+function drawMap(canvas, strips, rest, across, down) {
+  if (!strips) return () => {};
+  let gone = false;
+  const draw = async () => {
+    const z = Float32Array.from(rest.split(",").map(Number));
+    const rows = [];
+    for (const value of GRID) {
+      z[down] = value;
+      const [frames] = (await strips.render(Float32Array.from(z), [across], GRID)) ?? [];
+      if (gone || !frames || !canvas.current) return;
+      rows.push(frames);
+    }
+    const size = rows[0][0].width;
+    canvas.current.width = canvas.current.height = size * COLUMNS;
+    const context = canvas.current.getContext("2d");
+    rows.forEach((frames, row) => frames.forEach((frame, column) => context.putImageData(frame, column * size, row * size)));
+  };
+  const timer = setTimeout(draw, 120);
+  return () => {
+    gone = true;
+    clearTimeout(timer);
+  };
+}

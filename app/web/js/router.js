@@ -20,7 +20,7 @@ export function currentRoute() {
  * @returns {string}
  */
 export function linkTo(view, params = {}) {
-  const query = new URLSearchParams(params).toString();
+  const query = new URLSearchParams(params).toString().replaceAll("%2C", ","); // Vectors stay readable.
   return `#/${view}${query ? `?${query}` : ""}`;
 }
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 from api_support import Service, service
 from page_support import Visit, Visitor, chromium, skip_without_chromium, visit
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 TEST_TIMEOUT_MS = 60_000
 """Longest wait of Playwright for one condition; the machine may be busy with other tests."""
+expect.set_options(timeout=TEST_TIMEOUT_MS)
 
 
 @pytest.fixture(scope="package")

@@ -60,7 +60,7 @@ export function Pictures({ datasets, choice, onChoose, error }) {
 }
 
 /** @param {{found: Found[], onReady: (files: Files | null) => void, onClear: () => void}} props */
-function Verdicts({ found, onReady, onClear }) {
+export function Verdicts({ found, onReady, onClear }) {
   const [verdicts, setVerdicts] = useState(/** @type {Verdict[]} */ ([]));
   useEffect(() => {
     const stop = new AbortController();

@@ -1,0 +1,48 @@
+// The lists of models and data sets, and what was deleted but can still come back.
+
+import { getJson } from "../api.js";
+import { useCallback, useEffect, useState } from "../html.js";
+import { deleteLater } from "../undo.js";
+
+/** @typedef {import("../api.js").Problem} Problem */
+
+/**
+ * Loads both lists.
+ * @returns {{
+ *   models: any[] | null, datasets: any[] | null, problem: Problem | null, dismiss: () => void, refuse: (problem: Problem) => void,
+ *   reload: () => Promise<void>, remove: (path: string, name: string) => void,
+ * }} `models` and `datasets` are null while they are loaded. `remove` deletes what a path names, after the time to undo it.
+ */
+export function useLists() {
+  const [models, setModels] = useState(/** @type {any[] | null} */ (null));
+  const [datasets, setDatasets] = useState(/** @type {any[] | null} */ (null));
+  const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
+  const [hidden, setHidden] = useState(/** @type {string[]} */ ([]));
+  const reload = useCallback(async () => {
+    try {
+      const [ofModels, ofDatasets] = await Promise.all([getJson("models"), getJson("datasets")]);
+      setModels(ofModels.models);
+      setDatasets(ofDatasets.datasets);
+    } catch (failure) {
+      setProblem(/** @type {Problem} */ (failure));
+    }
+  }, []);
+  useEffect(() => void reload(), []);
+  /** @param {string} path @param {string} name */
+  const remove = (path, name) => {
+    setHidden((before) => [...before, path]);
+    const show = () => setHidden((before) => before.filter((one) => one !== path));
+    deleteLater({ path, name, onUndone: show, onRefused: setProblem, onDone: () => reload().then(show) });
+  };
+  /** @param {string} kind @param {any[] | null} all */
+  const shown = (kind, all) => all && all.filter(({ id }) => !hidden.includes(`${kind}/${id}`));
+  return {
+    models: shown("models", models),
+    datasets: shown("datasets", datasets),
+    problem,
+    dismiss: () => setProblem(null),
+    refuse: setProblem,
+    reload,
+    remove,
+  };
+}

@@ -9,7 +9,19 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app import guard, openapi, problems
-from app.api import datasets, docs, evaluations, health, model_imports, models, page, session, train_jobs, traversals
+from app.api import (
+    datasets,
+    docs,
+    evaluations,
+    health,
+    model_imports,
+    model_pages,
+    models,
+    page,
+    session,
+    train_jobs,
+    traversals,
+)
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.authorization import AuthorizationMiddleware
 from app.body_limits import MediaTypeLimitMiddleware
@@ -71,8 +83,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
     problems.install(app, TRANSLATIONS, limits)
     app.add_middleware(SafeHeadersMiddleware)
-    for module, limit in ((traversals, image_bytes), (models, image_bytes), (train_jobs, MAX_JSON_BYTES),
-                          (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
+    for module, limit in ((traversals, image_bytes), (models, image_bytes), (model_pages, MAX_JSON_BYTES),
+                          (train_jobs, MAX_JSON_BYTES), (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
                           (health, MAX_JSON_BYTES), (session, MAX_JSON_BYTES)):  # fmt: skip
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)

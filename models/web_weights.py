@@ -1,8 +1,8 @@
 """A network's weights in the order in which the page's kernel reads them (app/web/js/decoder/kernel.c); free of torch.
 
-The result is a safetensors file. Its metadata has `network` (JSON of the NetworkConfig) and `layers`, a JSON list of
-`{"part", "kind", "inputs", "outputs", "rectify"}` in the order of computation, where `kind` is `linear`, `convolution`
-or `transposed`, and `about`, further facts in JSON. The tensors of layer i are `i.weight` and `i.bias`:
+The result is a safetensors file, whose metadata has one entry, `page`, in JSON: `network`, the NetworkConfig; `layers`,
+a list of `{"part", "kind", "inputs", "outputs", "rectify"}` in the order of computation, where `kind` is `linear`,
+`convolution` or `transposed`; and `about`, further facts. The tensors of layer i are `i.weight` and `i.bias`:
 
 - linear: (inputs, outputs)
 - convolution, kernel 4, stride 2, padding 1: (4, 4, inputs, outputs), taps down and across first
@@ -62,7 +62,7 @@ def web_weights(
         network: The network's shape.
         parts: The parts that the page needs.
         half: Whether float16 suffices; weights beyond its range stay float32 all the same.
-        about: Further facts for the metadata, as JSON under `about`.
+        about: Further facts for the metadata.
 
     Returns:
         The safetensors file that this module describes.
@@ -80,9 +80,10 @@ def web_weights(
     for i, layer in enumerate(layers):
         arrays[f"{i}.weight"] = np.ascontiguousarray(layer.weight, dtype)
         arrays[f"{i}.bias"] = np.ascontiguousarray(layer.bias, dtype)
-    described = json.dumps([layer.described() for layer in layers])
-    metadata = {"network": json.dumps(network.model_dump()), "layers": described, "about": json.dumps(about or {})}
-    return safetensors.numpy.save(arrays, metadata)
+    described = [layer.described() for layer in layers]
+    content = {"network": network.model_dump(), "layers": described, "about": about or {}}
+    # The format keeps several entries in an order that changes, and with it the bytes.
+    return safetensors.numpy.save(arrays, {"page": json.dumps(content)})
 
 
 @dataclass(frozen=True)

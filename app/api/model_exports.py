@@ -8,8 +8,7 @@ import anyio
 from app.api.model_calls import run_call
 from app.dependencies import Services
 from models.bundles import write_bundle
-from models.info import WEIGHTS_FILE, ModelInfo
-from models.web_weights import Part, read_tensors, web_weights
+from models.info import ModelInfo
 from worker.stores.models import card_of
 
 EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
@@ -36,24 +35,6 @@ async def export_bytes(services: Services, model_id: str, format: str, seconds: 
     if format == "card":
         return card_of(info).encode()
     return await anyio.to_thread.run_sync(_bundle, info, folder)
-
-
-def page_weights(services: Services, model_id: str, *, encoder: bool, half: bool) -> bytes:
-    """Returns a model's weights for the page (models.web_weights).
-
-    Args:
-        services: The services.
-        model_id: Id of the model.
-        encoder: Whether the encoder's weights come after the decoder's.
-        half: Whether the numbers are float16 where their range allows it.
-
-    Raises:
-        UnknownModel: There is no such model.
-    """
-    info, folder = services.models.get(model_id)
-    tensors = read_tensors((folder / WEIGHTS_FILE).read_bytes())
-    parts: tuple[Part, ...] = ("decoder", "encoder") if encoder else ("decoder",)
-    return web_weights(tensors, info.network, parts, half=half)
 
 
 def _bundle(info: ModelInfo, folder: Path) -> bytes:

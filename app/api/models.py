@@ -12,7 +12,7 @@ from app.api.bodies import media_type, read_body, read_form
 from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
 from app.api.model_calls import check_latents, run_call
-from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes, page_weights
+from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
 from app.api.negotiation import PreferHeader, accepted, bytes_response, wait_seconds
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
@@ -25,7 +25,7 @@ from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
 
-LINKS = ("export", "web", "encode", "decode", "reconstruct", "evaluations")
+LINKS = ("export", "web", "explorer.html", "encode", "decode", "reconstruct", "evaluations")
 CALL_PROBLEMS = (
     "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "unsupported_media_type", "invalid_request",
     "job_store_unavailable", "workers_busy", "request_failed",
@@ -181,32 +181,6 @@ async def export_model(
     data = await export_bytes(services, model_id, format, _wait(prefer))
     filename = model_id + SUFFIXES[format]
     return bytes_response(request, data, EXPORTS[format], filename=filename, immutable=False)
-
-
-@router.get(
-    "/models/{model_id}/web",
-    summary="A model's weights for browsers",
-    response_class=Response,
-    operation_id="getModelWebWeights",
-    responses={
-        200: {
-            "description": "A safetensors file in the order in which the page's kernel reads it.",
-            "content": binary_content("application/octet-stream"),
-        },
-        304: {"description": "The caller has it already (If-None-Match)."},
-        **problems.responses("unknown_model", "invalid_request", "range_not_satisfiable"),
-    },
-)
-def get_model_web_weights(
-    model_id: str,
-    request: Request,
-    services: Services_,
-    encoder: Annotated[bool, Query(description="Add the encoder's weights to the decoder's.")] = False,
-    precision: Annotated[Literal["float16", "float32"], Query(description="Type of the numbers.")] = "float16",
-) -> Response:
-    """The page decodes latents in the browser with them. Weights beyond the range of float16 stay float32."""
-    data = page_weights(services, model_id, encoder=encoder, half=precision == "float16")
-    return bytes_response(request, data, "application/octet-stream", immutable=False)
 
 
 @router.post(

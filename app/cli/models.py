@@ -11,6 +11,7 @@ from rich.table import Table
 
 from app.cli.output import CliError
 from app.cli.stores import open_stores, pack_of
+from app.explorer_file import explorer_file
 from models.atomic import write_bytes
 from models.bundles import write_zip
 from models.config import ConfigError
@@ -125,6 +126,20 @@ def export(
     else:
         for name, data in files.items():
             write_bytes(target / name, data)
+    print(target)
+
+
+@app.command()
+def explorer(
+    model: ModelArgument,
+    target: Annotated[Path, typer.Argument(help="The HTML file.")],
+    encoder: Annotated[
+        bool, typer.Option(help="Add the encoder, so that a picture of one's own can be shown; doubles the size.")
+    ] = True,
+) -> None:
+    """Write a page with the model's sliders into one file, which opens from disk without a network."""
+    info, folder = open_stores().model(model)
+    write_bytes(target, explorer_file(info, folder, encoder=encoder))
     print(target)
 
 

@@ -24,10 +24,10 @@ def _tensors(network: VAE) -> dict[str, Any]:
     return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
 
 
-def _read(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, str]]:
+def _read(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     length = int.from_bytes(data[:8], "little")
-    metadata = json.loads(data[8 : 8 + length])["__metadata__"]
-    return json.loads(metadata["layers"]), safetensors.numpy.load(data), metadata
+    content = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["page"])
+    return content["layers"], safetensors.numpy.load(data), content
 
 
 def _run(data: bytes, numbers: Any) -> Any:
@@ -82,9 +82,14 @@ def test_weights_beyond_float16_stay_float32() -> None:
 
 def test_the_metadata_names_the_network_and_what_is_said_about_it() -> None:
     network = _network("burgess", 3)
-    metadata = _read(web_weights(_tensors(network), network.config, about={"step": 7}))[2]
-    assert json.loads(metadata["network"]) == network.config.model_dump()
-    assert json.loads(metadata["about"]) == {"step": 7}
+    content = _read(web_weights(_tensors(network), network.config, about={"step": 7}))[2]
+    assert content["network"] == network.config.model_dump()
+    assert content["about"] == {"step": 7}
+
+
+def test_equal_weights_give_equal_bytes() -> None:
+    network = _network("burgess", 1)
+    assert len({web_weights(_tensors(network), network.config) for _ in range(8)}) == 1
 
 
 def test_damaged_and_foreign_weights_are_refused() -> None:

@@ -20,13 +20,13 @@ export function readWeights(file) {
     const bytes = file.slice(8 + length + from, 8 + length + to); // A copy, since float32 has to be aligned.
     return dtype === "F16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
   };
-  const layers = JSON.parse(header.__metadata__.layers).map((/** @type {any} */ layer, /** @type {number} */ i) => ({
+  const { network, layers: described, about } = JSON.parse(header.__metadata__.page);
+  const layers = described.map((/** @type {any} */ layer, /** @type {number} */ i) => ({
     ...layer,
     weight: tensor(`${i}.weight`),
     bias: tensor(`${i}.bias`),
   }));
-  const { network, about } = header.__metadata__;
-  return { network: JSON.parse(network), layers, about: JSON.parse(about) };
+  return { network, layers, about };
 }
 
 /**

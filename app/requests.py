@@ -40,7 +40,9 @@ BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 """The schema of a file."""
 
 Upload = Annotated[UploadFile, WithJsonSchema(BINARY)]
-Preset = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PRESETS)})]
+_PRESET_TEXTS = {name: {"dataset": preset.dataset, "text": preset.text} for name, preset in PRESETS.items()}
+Preset = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PRESETS), "x-presets": _PRESET_TEXTS})]
+"""The name of a preset; `x-presets` describes each in the schema, with the data set that it is meant for."""
 
 
 class Body(BaseModel):

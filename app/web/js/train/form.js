@@ -25,6 +25,9 @@ export function TrainForm({ params }) {
   const workers = useWorkers();
   const form = useRef(/** @type {HTMLFormElement | null} */ (null));
   const key = useRef(newKey());
+  const busy = useRef(false);
+  const reading = useRef(/** @type {Promise<any>} */ (/** @type {any} */ (null)));
+  reading.current ??= getJson("openapi.json").then((api) => api.components.schemas);
   const refused = (/** @type {any} */ error) => {
     if (!(error instanceof Problem)) throw error;
     setProblem(error);
@@ -35,7 +38,7 @@ export function TrainForm({ params }) {
   }, refused);
   useEffect(() => {
     readSets();
-    getJson("openapi.json").then((api) => setSchema(api.components.schemas), refused);
+    reading.current.then(setSchema, refused);
   }, []);
   // The banner focuses the field that is wrong, which may be folded.
   useLayoutEffect(() => {
@@ -47,6 +50,8 @@ export function TrainForm({ params }) {
 
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (busy.current) return;
+    busy.current = true;
     setProblem(null);
     setStage("Starting the training…");
     try {
@@ -58,7 +63,7 @@ export function TrainForm({ params }) {
         await readSets();
         setStage("Starting the training…");
       }
-      const body = { name: name || null, dataset, ...requestOf(length, settings, schema) };
+      const body = { name: name || null, dataset, ...requestOf(length, settings, await reading.current) };
       const answer = await request("POST", "train-jobs", { json: body, headers: { "Idempotency-Key": key.current } });
       const job = await answer.json();
       announceJobs();
@@ -67,6 +72,8 @@ export function TrainForm({ params }) {
       key.current = newKey();
       refused(error);
       setStage("");
+    } finally {
+      busy.current = false;
     }
   };
   const errors = Object.fromEntries((problem?.errors ?? []).map(({ field, message }) => [field, message]));

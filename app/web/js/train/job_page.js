@@ -1,6 +1,6 @@
 // One training job: what it does, its linked panes, and its story.
 
-import { html, useEffect, useState } from "../html.js";
+import { html, useEffect, useRef, useState } from "../html.js";
 import { useFeed } from "../jobs/use_feed.js";
 import { jobSentence, percentText } from "../jobs/words.js";
 import { currentRoute, linkTo, replaceState } from "../router.js";
@@ -14,11 +14,16 @@ export function JobPage({ jobId, params }) {
   const feed = useFeed(jobId);
   const asked = params.get("step");
   const [step, setStep] = useState(/** @type {number | null} */ (asked === null ? null : Number(asked)));
-  useEffect(() => {
-    if (currentRoute().params.get("job") === jobId) {
-      replaceState("train", step === null ? { job: jobId } : { job: jobId, step: String(step) });
-    }
-  }, [step]);
+  const z = useRef(params.get("z"));
+  const write = () => {
+    if (currentRoute().params.get("job") !== jobId) return;
+    replaceState("train", { job: jobId, ...(step === null ? {} : { step: String(step) }), ...(z.current ? { z: z.current } : {}) });
+  };
+  useEffect(write, [step]);
+  const onVector = (/** @type {string} */ text) => {
+    z.current = text;
+    write();
+  };
   if (feed?.problem) return html`<${Missing} problem=${feed.problem} />`;
   if (!feed?.job) return html`<p class="boot" role="status">Loading the training…</p>`;
   const { job } = feed;
@@ -36,7 +41,7 @@ export function JobPage({ jobId, params }) {
         <${Connection} feed=${feed} />
       </header>
       <${Outcome} job=${job} feed=${feed} />
-      <${Panes} feed=${feed} step=${step} onStep=${setStep} />
+      <${Panes} feed=${feed} step=${step} onStep=${setStep} zText=${z.current} onVector=${onVector} />
       <${Story} feed=${feed} />
     </article>
   `;

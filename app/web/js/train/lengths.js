@@ -23,7 +23,7 @@ export function requestOf(length, settings, schema) {
   const hasOwnLength = own.num_steps != null || own.num_epochs != null;
   if (length.kind === "preset") return { preset: length.preset, config: own, ...rest };
   if (hasOwnLength) return { config: own, ...rest };
-  if (schema && !schema.TrainJobRequest.properties.minutes) {
+  if (!schema.TrainJobRequest.properties.minutes) {
     return { config: { num_steps: Math.max(1, Math.round(length.minutes * STEPS_PER_MINUTE)), ...own }, ...rest };
   }
   return { minutes: length.minutes, config: own, ...rest };

@@ -23,7 +23,7 @@ function Queued({ job }) {
     setBefore([...running.jobs, ...queued.jobs.reverse().filter((/** @type {any} */ other) => other.id !== job.id && other.created_at < job.created_at)]);
   }, 5), [job.id]);
   return html`
-    <section class="card" role="status">
+    <section class="card queue" role="status">
       <h2>In the queue</h2>
       ${workers === false
         ? html`<p class="warn-text">No worker is there that could train. The training is kept, and starts when a worker comes: <code>betavae serve</code> brings one, or look at the worker's log.</p>`

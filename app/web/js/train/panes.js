@@ -10,10 +10,12 @@ import { PreviewPane } from "./preview_pane.js";
 import { Scrubber } from "./scrubber.js";
 
 /**
- * @param {{feed: import("../jobs/feed.js").Feed, step: number | null, onStep: (step: number | null) => void}} props
- *   `step` is the step that is shown; null follows the newest.
+ * @param {{
+ *   feed: import("../jobs/feed.js").Feed, step: number | null, onStep: (step: number | null) => void,
+ *   zText: string | null, onVector: (text: string) => void,
+ * }} props `step` is the step that is shown; null follows the newest. `zText` is the latent vector of the address.
  */
-export function Panes({ feed, step, onStep }) {
+export function Panes({ feed, step, onStep, zText, onVector }) {
   const { job, history, previews } = feed;
   const traces = history.traces();
   const numbers = history.numbers();
@@ -26,10 +28,14 @@ export function Panes({ feed, step, onStep }) {
   const at = numbers.findLast((record) => record.step <= shown) ?? null;
   return html`
     <div class="panes">
-      <${PreviewPane} feed=${feed} step=${shown} />
-      <${LossPane} history=${history} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
-      <${KlPane} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
-      <${PlayNow} job=${job} newestPreview=${previews.at(-1) ?? null} />
+      <div class="pane-column">
+        <${PreviewPane} feed=${feed} step=${shown} />
+        <${PlayNow} path=${feed.path} job=${job} kl=${numbers.at(-1)?.kl_per_dimension ?? []} newestPreview=${previews.at(-1) ?? null} zText=${zText} onVector=${onVector} />
+      </div>
+      <div class="pane-column">
+        <${LossPane} history=${history} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
+        <${KlPane} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
+      </div>
     </div>
     <${Scrubber} newest=${newest} stops=${previews} step=${step} onStep=${onStep} isLive=${!job.finished_at} />
   `;

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from api_support import Service, picture, zip_of_pictures
 from page_support import DESK, PHONE, THEMES, Visit, Visitor, sideways_scroll
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 pytestmark = pytest.mark.browser
 
@@ -202,21 +202,31 @@ def test_ten_tabs_share_one_stream(visitor: Visitor, jobs: Jobs) -> None:
     # Given ten tabs of one browser on a running job.
     job = jobs.start(ENDLESS)
     first = visitor()
-    streams: list[str] = []
+    readers: list[Page] = []
     tabs = [first.page] + [first.page.context.new_page() for _ in range(9)]
+    first.page.context.on("request", lambda request: _note_reader(readers, request))
     for tab in tabs:
-        tab.on("request", lambda request: streams.append(request.url) if request.url.endswith("/events") else None)
         tab.goto(f"{first.url}/#/train?job={job}")
     # Then each follows the job, and one of them reads the stream.
     for tab in tabs:
         wait_for_step(tab, shown_step(tabs[0]) + 10)
-    assert len(streams) == 1
+    assert len(readers) == 1
     # When that tab is closed, another one goes on.
-    with first.page.context.expect_event("request", lambda request: request.url.endswith("/events")):
-        tabs[0].close()
-    for tab in tabs[1:]:
-        wait_for_step(tab, shown_step(tabs[1]) + 10)
-    assert len(streams) == 2
+    tabs.remove(readers[0])
+    with first.page.context.expect_event("request", _is_stream):
+        readers[0].close()
+    for tab in tabs:
+        wait_for_step(tab, shown_step(tabs[0]) + 10)
+    assert len(readers) == 2
+
+
+def _is_stream(request: Request) -> bool:
+    return request.url.endswith("/events")
+
+
+def _note_reader(readers: list[Page], request: Request) -> None:
+    if _is_stream(request):
+        readers.append(request.frame.page)
 
 
 def test_a_second_click_starts_no_second_training(visitor: Visitor, site: Service, jobs: Jobs, dataset: str) -> None:

@@ -1,11 +1,14 @@
 """The web page at `/` and its files. The addresses of the files hold a digest, so that browsers keep them for ever."""
 
+import gzip
 import hashlib
 import mimetypes
+import re
+from functools import lru_cache
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request
-from starlette.responses import FileResponse, HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from app.headers import PAGE_POLICY
 from app.problems import Problem
@@ -36,12 +39,23 @@ def page(request: Request) -> HTMLResponse:
 
 
 @router.get("/assets/{digest}/{path:path}")
-def asset(request: Request, digest: str, path: str) -> FileResponse:
+def asset(request: Request, digest: str, path: str) -> Response:
     file = (WEB / path).resolve()
     media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     if digest != request.app.state.assets_digest or not file.is_relative_to(WEB) or not file.is_file():
         raise Problem("not_found", "The page has no such file; reload it.")
-    return FileResponse(file, media_type=media_type, headers={"Cache-Control": FOREVER})
+    headers = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
+    if re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding", "")):
+        return Response(
+            _compressed(file, digest), media_type=media_type, headers={**headers, "Content-Encoding": "gzip"}
+        )
+    return Response(file.read_bytes(), media_type=media_type, headers=headers)
+
+
+@lru_cache(maxsize=512)
+def _compressed(file: Path, digest: str) -> bytes:
+    """Returns a file of the page with this digest, compressed by gzip."""
+    return gzip.compress(file.read_bytes(), mtime=0)
 
 
 def install(app: FastAPI) -> None:

@@ -31,6 +31,7 @@ export function address(path) {
  * @throws {Problem} Where the service refuses, or does not answer (code `unreachable`).
  */
 export async function request(method, path, options = {}) {
+  /** @type {Record<string, string>} */
   const headers = { Accept: options.accept ?? "application/json", ...options.headers };
   let body;
   if (options.json !== undefined) {

@@ -13,7 +13,7 @@ const LATER = {
 
 function Page() {
   const [route, setRoute] = useState(currentRoute());
-  const [views, setViews] = useState({ explore: ExploreView });
+  const [views, setViews] = useState(/** @type {Record<string, any>} */ ({ explore: ExploreView }));
   useEffect(() => onRoute(setRoute), []);
   useEffect(() => {
     const load = LATER[route.view];

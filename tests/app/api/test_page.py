@@ -32,6 +32,18 @@ def test_the_page_is_asked_for_anew_and_its_files_are_kept_for_ever(api: Service
         assert "immutable" in answer.headers["cache-control"]
 
 
+@pytest.mark.parametrize(
+    ("accepts", "encoding"),
+    [("gzip, deflate, br", "gzip"), ("br", None), ("", None), ("gzip;q=0", None), ("br, gzip;q=0.5", "gzip")],
+)
+def test_files_are_compressed_for_those_who_accept_it(api: Service, accepts: str, encoding: str | None) -> None:
+    file = next(file for file in _files(api) if file.endswith("page.css"))
+    answer = api.client.get(f"/{file}", headers={"Accept-Encoding": accepts})
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["vary"] == "Accept-Encoding"
+    assert answer.content == (WEB / "css" / "page.css").read_bytes()
+
+
 def test_the_page_and_the_api_description_link_to_each_other(api: Service) -> None:
     assert 'href="docs"' in api.client.get("/").text
     assert 'href="/"' in api.client.get("/docs").text
@@ -46,7 +58,8 @@ def test_an_address_outside_the_page_is_not_found(api: Service, path: str) -> No
 
 def test_vendored_files_are_those_of_the_manifest() -> None:
     manifest = dict(line.split("  ")[::-1] for line in (WEB / "vendor" / "SHA256SUMS").read_text().splitlines())
-    found = {path.name for path in (WEB / "vendor").iterdir()} - {"SHA256SUMS"}
+    own = {"SHA256SUMS", "htm-preact.d.ts"}
+    found = {path.name for path in (WEB / "vendor").iterdir()} - own
     assert set(manifest) == found
     for name, digest in manifest.items():
         assert hashlib.sha256((WEB / "vendor" / name).read_bytes()).hexdigest() == digest

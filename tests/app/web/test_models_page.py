@@ -170,7 +170,7 @@ def test_two_models_are_compared_on_one_picture(visitor: Visitor, site: Service,
 
 def test_a_dropped_data_set_is_shown_with_its_counts_and_what_was_left_out(visitor: Visitor, site: Service) -> None:
     page = _open(visitor, site)
-    upload = {"name": "mixed bag.zip", "mimeType": "application/zip", "buffer": zip_of_pictures(12, broken=2)}
+    upload: Any = {"name": "mixed bag.zip", "mimeType": "application/zip", "buffer": zip_of_pictures(12, broken=2)}
     page.set_input_files("#add-pictures", upload)
     page.get_by_role("button", name="Add data set").click()
     card = page.locator("[data-dataset][data-new]")

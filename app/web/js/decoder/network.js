@@ -36,7 +36,7 @@ export class Network {
     }
     this.contents = [];
     this.kernel = module
-      ? /** @type {any} */ (new WebAssembly.Instance(module, { env: { memory } }).exports).layer
+      ? /** @type {any} */ (new WebAssembly.Instance(module, { env: { memory: /** @type {WebAssembly.Memory} */ (memory) } }).exports).layer
       : javascriptKernel(this.memory);
   }
 

@@ -41,5 +41,5 @@ export function LabelEditor({ latent, onRename }) {
   };
   return html`<input ref=${input} class="latent-name-input" value=${latent.label} maxlength=${MOST_CHARACTERS}
     aria-label=${`Name of latent ${latent.index}`} placeholder=${`latent ${latent.index}`}
-    onKeyDown=${onKeyDown} onBlur=${(event) => keep(event.target.value)} />`;
+    onKeyDown=${onKeyDown} onBlur=${(/** @type {any} */ event) => keep(event.target.value)} />`;
 }

@@ -19,9 +19,9 @@ export function LatentSliders({ latents, z, onInput, onRelease, onRename, strips
   const marks = useRef(new Map());
   const calls = useRef({ onInput, onRelease });
   calls.current = { onInput, onRelease };
-  const input = useCallback((index, value) => calls.current.onInput(index, value), []);
-  const release = useCallback((index) => calls.current.onRelease?.(index), []);
-  const onCanvas = useCallback((index, canvas) => {
+  const input = useCallback((/** @type {number} */ index, /** @type {number} */ value) => calls.current.onInput(index, value), []);
+  const release = useCallback((/** @type {number} */ index) => calls.current.onRelease?.(index), []);
+  const onCanvas = useCallback((/** @type {number} */ index, /** @type {HTMLCanvasElement | null} */ canvas) => {
     if (canvas) canvases.current.set(index, canvas);
     else canvases.current.delete(index);
   }, []);
@@ -60,7 +60,7 @@ export function LatentSliders({ latents, z, onInput, onRelease, onRename, strips
   return html`<div class="latents">
     <ul class="latent-list">${active.map(row)}</ul>
     ${unused.length > 0 &&
-    html`<details class="unused" onToggle=${(event) => setUnfolded(event.target.open)}>
+    html`<details class="unused" onToggle=${(/** @type {any} */ event) => setUnfolded(event.target.open)}>
       <summary>${unused.length} unused</summary>
       <p class="hint">The model does not use ${unused.length === 1 ? "this latent" : "these latents"}: moving ${unused.length === 1 ? "it" : "them"} changes next to nothing.</p>
       ${unfolded && html`<ul class="latent-list">${unused.map(row)}</ul>`}

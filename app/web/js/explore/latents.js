@@ -126,6 +126,7 @@ const STARTS = 8;
  */
 export function startVector(latents, decoder) {
   const random = seededRandom(1);
+  /** @type {{z: Float32Array, clearness: number}} */
   let best = { z: new Float32Array(latents.length), clearness: -1 };
   for (let turn = 0; turn < STARTS; turn++) {
     const z = drawVector(latents, random);

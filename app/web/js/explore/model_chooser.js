@@ -10,7 +10,7 @@ export function ModelChooser({ models, chosen, model, onChoose }) {
   const known = models.some((one) => one.id === chosen) ? models : [{ id: chosen, name: chosen }, ...models];
   return html`<div class="chooser">
     <label class="visually-hidden" for="model">Model</label>
-    <select id="model" value=${chosen} onChange=${(event) => onChoose(event.target.value)}>
+    <select id="model" value=${chosen} onChange=${(/** @type {any} */ event) => onChoose(event.target.value)}>
       ${known.map((one) => html`<option key=${one.id} value=${one.id} selected=${one.id === chosen}>${one.name}</option>`)}
     </select>
     <p class="hint">${model ? factsOf(model) : "Loading…"}</p>

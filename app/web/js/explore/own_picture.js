@@ -86,7 +86,7 @@ export function useDroppedPictures(onFile) {
     const fileOf = (data) => Array.from(data?.files ?? [])[0];
     /** @param {DragEvent} event */
     const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
-    const listen = (name, handle) => document.addEventListener(name, handle, { signal: stop.signal });
+    const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ handle) => document.addEventListener(name, handle, { signal: stop.signal });
     listen("dragover", (event) => {
       if (!holdsFile(event)) return;
       event.preventDefault();

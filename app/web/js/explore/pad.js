@@ -56,11 +56,11 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
   return html`<section class="card pad-card" aria-labelledby="pad-title">
     <h2 id="pad-title">Two latents at once</h2>
     <div class="pad-axes">
-      <${AxisChoice} text="Across" latents=${latents} value=${across} onChoose=${(index) => onPair([index, index === down ? across : down])} />
-      <${AxisChoice} text="Down" latents=${latents} value=${down} onChoose=${(index) => onPair([index === across ? down : across, index])} />
+      <${AxisChoice} text="Across" latents=${latents} value=${across} onChoose=${(/** @type {number} */ index) => onPair([index, index === down ? across : down])} />
+      <${AxisChoice} text="Down" latents=${latents} value=${down} onChoose=${(/** @type {number} */ index) => onPair([index === across ? down : across, index])} />
     </div>
     <div class="pad" tabindex="0" role="application" aria-roledescription="two-dimension pad" aria-label=${`Pad: ${text}. The arrow keys move.`}
-      onPointerDown=${onPointerDown} onPointerMove=${(event) => held.current && follow(event)} onPointerUp=${onPointerUp}
+      onPointerDown=${onPointerDown} onPointerMove=${(/** @type {any} */ event) => held.current && follow(event)} onPointerUp=${onPointerUp}
       onPointerCancel=${onPointerUp} onKeyDown=${onKeyDown}>
       <canvas ref=${canvas} aria-hidden="true" width="1" height="1"></canvas>
       <i class="pad-dot" style=${{ left: place(z[across]), top: place(z[down]) }}></i>
@@ -71,13 +71,18 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
 
 /** @param {{text: string, latents: import("./latents.js").Latent[], value: number, onChoose: (index: number) => void}} props */
 function AxisChoice({ text, latents, value, onChoose }) {
-  return html`<label>${text} <select value=${value} onChange=${(event) => onChoose(Number(event.target.value))}>
+  return html`<label>${text} <select value=${value} onChange=${(/** @type {any} */ event) => onChoose(Number(event.target.value))}>
     ${latents.map((latent) => html`<option key=${latent.index} value=${latent.index} selected=${latent.index === value}>${nameOf(latent)}</option>`)}
   </select></label>`;
 }
 
 /**
  * Draws the map row by row, and starts again when the other latents have moved.
+ * @param {{current: HTMLCanvasElement | null}} canvas
+ * @param {{render: (z: Float32Array, latents: number[], values: number[]) => Promise<ImageData[][] | null>} | null} strips
+ * @param {string} rest The values of all latents as text.
+ * @param {number} across Latent of the columns.
+ * @param {number} down Latent of the rows.
  * @returns {() => void} Ends the drawing.
  */
 function drawMap(canvas, strips, rest, across, down) {
@@ -85,6 +90,7 @@ function drawMap(canvas, strips, rest, across, down) {
   let gone = false;
   const draw = async () => {
     const z = Float32Array.from(rest.split(",").map(Number));
+    /** @type {ImageData[][]} */
     const rows = [];
     for (const value of GRID) {
       z[down] = value;
@@ -93,8 +99,9 @@ function drawMap(canvas, strips, rest, across, down) {
       rows.push(frames);
     }
     const size = rows[0][0].width;
-    canvas.current.width = canvas.current.height = size * COLUMNS;
-    const context = canvas.current.getContext("2d");
+    const target = /** @type {HTMLCanvasElement} */ (canvas.current);
+    target.width = target.height = size * COLUMNS;
+    const context = /** @type {CanvasRenderingContext2D} */ (target.getContext("2d"));
     rows.forEach((frames, row) => frames.forEach((frame, column) => context.putImageData(frame, column * size, row * size)));
   };
   const timer = setTimeout(draw, 120);

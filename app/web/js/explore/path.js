@@ -21,7 +21,7 @@ const FRACTIONS = [0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1];
 export function between(first, last, t, path) {
   if (t <= 0) return first;
   if (t >= 1) return last;
-  const dot = (a, b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
+  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
   const lengths = Math.sqrt(dot(first, first) * dot(last, last));
   let weights = [1 - t, t];
   if (path === "slerp" && lengths > 0) {
@@ -56,7 +56,7 @@ export function PathCard({ decoder, z, ends, t, path, onEnd, onMove, onRelease }
       <div class="slider">
         <i class="slider-fill" style=${{ left: "0", width: `${100 * t}%` }}></i>
         <input type="range" id="path-place" min="0" max="1" step="0.01" value=${t} aria-label="Place between A and B"
-          aria-valuetext=${`${Math.round(100 * t)} % of the way from A to B`} onInput=${(event) => onMove(Number(event.target.value), path)} onChange=${onRelease} />
+          aria-valuetext=${`${Math.round(100 * t)} % of the way from A to B`} onInput=${(/** @type {any} */ event) => onMove(Number(event.target.value), path)} onChange=${onRelease} />
       </div>
     </div>
     <fieldset class="path-kind"><legend class="visually-hidden">Path</legend>

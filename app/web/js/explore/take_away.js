@@ -45,7 +45,7 @@ export function TakeAway({ model, z, latents, current, pair, steps, onProblem })
   return html`<section class="card take-away" aria-labelledby="take-away-title">
     <div class="take-away-files">
       <h2 id="take-away-title">Take it away</h2>
-      <label class="take-away-what">What <select value=${kind} onChange=${(event) => setKind(event.target.value)}>
+      <label class="take-away-what">What <select value=${kind} onChange=${(/** @type {any} */ event) => setKind(event.target.value)}>
         ${Object.entries(subjects).map(([name, { text }]) => html`<option key=${name} value=${name} selected=${name === kind}>${text}</option>`)}
       </select></label>
       <div class="take-away-buttons">

@@ -19,7 +19,7 @@ export function useLatentVector() {
   const own = useRef({ z: /** @type {Float32Array | null} */ (null), frame: 0, past: /** @type {Float32Array[]} */ ([]), key: "", time: 0 });
   useEffect(() => () => cancelAnimationFrame(own.current.frame), []);
 
-  const set = useCallback((next) => {
+  const set = useCallback((/** @type {Float32Array | null} */ next) => {
     const held = own.current;
     const first = held.z === null || next === null || held.z.length !== next.length;
     held.z = next;

@@ -8,6 +8,7 @@
  * @typedef {{attempt: number, lost: boolean, points: Numbers[]}} Trace
  */
 
+/** @type {Record<string, string>} */
 const ENDINGS = {
   paused: "Paused after a checkpoint.",
   cancelled: "Cancelled.",
@@ -74,7 +75,7 @@ export class History {
     } else if (type === "queued") this.#add(at, "state", attempt ? "Back in the queue." : "Put into the queue.");
     else if (type === "failed") this.#add(at, "killed", `Failed${attempt ? ` at step ${attempt.lastStep}` : ""}.`);
     else if (type === "started_from") this.#add(at, "state", `Started from the weights of ${data.model}.`);
-    else if (type in ENDINGS) this.#add(at, "state", ENDINGS[/** @type {keyof ENDINGS} */ (type)]);
+    else if (type in ENDINGS) this.#add(at, "state", ENDINGS[type]);
   }
 
   /** @param {string} at @param {string} kind @param {string} text */

@@ -19,6 +19,7 @@ export function percentText(fraction) {
   return `${Math.floor(100 * (fraction ?? 0))} %`;
 }
 
+/** @type {Record<string, string>} */
 const WAITING = {
   queued: "Waiting for its turn",
   pausing: "Saving a checkpoint before the pause",
@@ -41,7 +42,7 @@ export function jobSentence(job) {
   }
   if (status !== "running") {
     const rest = status === "paused" ? ` at step ${numberText(progress.step)}` : "";
-    return `${WAITING[/** @type {keyof WAITING} */ (status)] ?? status}${rest}.`;
+    return `${WAITING[status] ?? status}${rest}.`;
   }
   if (progress.phase === "packing") return `Reading the pictures, ${percentText(progress.phase_fraction)}.`;
   if (progress.phase === "naming") return "Trained. Looking at what each latent does.";

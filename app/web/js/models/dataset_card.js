@@ -10,6 +10,7 @@ import { Rejected } from "./rejected.js";
 import { countText, dateText } from "./words.js";
 
 const POLL_SECONDS = 1;
+/** @type {Record<string, string>} */
 const KINDS = { builtin: "drawn by the service", folder: "a folder of the operator", file: "a file of the operator", upload: "uploaded" };
 const ENDED = ["succeeded", "failed", "cancelled"];
 
@@ -35,7 +36,7 @@ export function DatasetCard({ dataset: listed, isNew, onDelete }) {
       <${Sample} id=${dataset.id} isVisible=${visible} version=${dataset.packs?.[0]?.digest ?? ""} />
       <h3>${dataset.name} ${isNew && html`<span class="badge good">new</span>`}</h3>
       <p class=${typeof dataset.num_images === "number" ? "counts" : "hint"}>${countsText(dataset)}</p>
-      <p class="hint">${KINDS[/** @type {keyof KINDS} */ (dataset.kind)] ?? dataset.kind}${dataset.created_at ? `, ${dateText(dataset.created_at)}` : ""}${factorsText(dataset)}</p>
+      <p class="hint">${KINDS[dataset.kind] ?? dataset.kind}${dataset.created_at ? `, ${dateText(dataset.created_at)}` : ""}${factorsText(dataset)}</p>
       ${packing && html`<p role="status">Reading the pictures, ${percentText(packing.progress?.phase_fraction ?? 0)}.</p>
         <progress max="1" value=${packing.progress?.phase_fraction ?? 0} aria-label="Pictures read"></progress>`}
       ${dataset.error && html`<p class="banner bad">${dataset.error.message}</p>`}

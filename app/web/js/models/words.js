@@ -2,6 +2,7 @@
 
 /** @typedef {any} Model The model as the API shows it. */
 
+/** @type {Record<string, string>} */
 const OBJECTIVES = {
   beta: "β-VAE",
   annealed: "β-VAE, β falls during the training",
@@ -11,6 +12,7 @@ const OBJECTIVES = {
   dipvae1: "DIP-VAE I",
   dipvae2: "DIP-VAE II",
 };
+/** @type {Record<string, string>} */
 const NAMES = {
   mig: "MIG",
   sap: "SAP",
@@ -24,7 +26,7 @@ const NAMES = {
 
 /** @param {string} name Name of a score as the API has it. @returns {string} */
 export function scoreName(name) {
-  return NAMES[/** @type {keyof NAMES} */ (name)] ?? name.replaceAll("_", " ");
+  return NAMES[name] ?? name.replaceAll("_", " ");
 }
 
 /**
@@ -35,7 +37,7 @@ export function scoreName(name) {
 export function objectiveText({ training }) {
   const { objective } = training ?? {};
   if (!objective) return "unknown";
-  const words = OBJECTIVES[/** @type {keyof OBJECTIVES} */ (objective)] ?? objective;
+  const words = OBJECTIVES[objective] ?? objective;
   if (objective === "capacity" && training.capacity_max) return `${words} to ${training.capacity_max} nats`;
   if (objective === "beta" && training.beta) return `${words}, β = ${training.beta}`;
   if (objective === "annealed" && training.beta) return `β-VAE, β from ${training.beta_start} to ${training.beta}`;

@@ -5,6 +5,7 @@ import { html, useEffect, useState } from "../html.js";
 import { announceJobs } from "../jobs/polling.js";
 import { ProblemBanner } from "../problems/banner.js";
 
+/** @type {Record<string, [string, string, string]>} */
 const TEXTS = {
   pause: ["Pause", "Pausing…", "Stops after a checkpoint, until you resume."],
   resume: ["Resume", "Resuming…", "Goes on from its checkpoint."],
@@ -13,7 +14,7 @@ const TEXTS = {
   cancel: ["Cancel", "Cancelling…", "Stops. You can go on later from its last checkpoint."],
 };
 
-/** @typedef {keyof TEXTS} Action */
+/** @typedef {string} Action A key of TEXTS. */
 
 /**
  * Returns what may be done to a job.

@@ -299,7 +299,8 @@ def test_archives_are_ones_that_others_read(visitor: Visitor, tmp_path: Path) ->
     data = module(
         page,
         "train/zip.js",
-        """const files = Object.entries(argument).map(([path, bytes]) => ({path, file: new Blob([new Uint8Array(bytes)])}));
+        """const blob = (bytes) => new Blob([new Uint8Array(bytes)]);
+        const files = Object.entries(argument).map(([path, bytes]) => ({path, file: blob(bytes)}));
         const archive = await it.zipOf(files, () => {});
         return {bytes: [...new Uint8Array(await archive.arrayBuffer())], listed: await it.listZip(archive)};""",
         files,
@@ -330,8 +331,9 @@ def test_a_history_takes_each_event_once_and_keeps_attempts_apart(visitor: Visit
         """const history = new it.History();
         const taken = [...argument, ...argument].filter(([id, type, data]) => history.take({id, type, data})).length;
         history.setRecords('{"step": 5, "kl": 1, "kl_per_dimension": [1]}\\n');
+        const pairs = (points) => points.map(({step, kl}) => [step, kl]);
         return {taken, story: history.story.map((chapter) => chapter.text),
-                traces: history.traces().map(({attempt, lost, points}) => [attempt, lost, points.map((p) => [p.step, p.kl])])};""",
+                traces: history.traces().map(({attempt, lost, points}) => [attempt, lost, pairs(points)])};""",
         [list(event) for event in events],
     )
     assert found["taken"] == len(events)

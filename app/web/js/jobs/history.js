@@ -3,7 +3,8 @@
 /**
  * @typedef {import("./stream.js").JobEvent} JobEvent
  * @typedef {Record<string, any> & {step: number}} Numbers One record of a run: losses in nats, KL per dimension, C.
- * @typedef {{number: number, from: number, worker: string, startedAt: string, lastStep: number, lastAt: string}} Attempt
+ * @typedef {{number: number, from: number, worker: string, startedAt: string, lastStep: number, lastAt: string, isPlaced: boolean}} Attempt
+ *   `isPlaced`: it is known at which step it began.
  * @typedef {{at: string, kind: string, text: string}} Chapter
  * @typedef {{attempt: number, lost: boolean, points: Numbers[]}} Trace
  */
@@ -86,7 +87,7 @@ export class History {
   /** @param {Record<string, any>} data @param {string} at */
   #begin(data, at) {
     const number = data.attempt;
-    this.attempts.push({ number, from: 0, worker: data.worker, startedAt: at, lastStep: 0, lastAt: at });
+    this.attempts.push({ number, from: 0, worker: data.worker, startedAt: at, lastStep: 0, lastAt: at, isPlaced: number === 1 });
     this.reported.push([]);
     this.#add(at, "state", number === 1 ? `Started by ${data.worker}.` : `Attempt ${number} started by ${data.worker}.`);
   }
@@ -96,10 +97,12 @@ export class History {
     const attempt = this.attempts.at(-1);
     if (!attempt) return;
     attempt.from = attempt.lastStep = step;
+    attempt.isPlaced = true;
     const before = this.attempts.at(-2);
-    const saved = this.checkpoints.get(step);
+    const saved = step ? this.checkpoints.get(step) : before?.startedAt;
     const lost = before && before.lastStep > step && saved ? secondsBetween(saved, before.lastAt) : 0;
-    this.#add(at, "resumed", `Resumed at step ${step}${lost >= 1 ? `, ${Math.round(lost)} s of work lost` : ""}.`);
+    const where = step ? `Resumed at step ${step}` : "Started again, since there was no checkpoint yet";
+    this.#add(at, "resumed", `${where}${lost >= 1 ? `, ${Math.round(lost)} s of work lost` : ""}.`);
   }
 
   /** @param {Record<string, any>} data @param {string} at */
@@ -107,10 +110,11 @@ export class History {
     const step = data.progress.step;
     // The beginning of a long job's log is gone; what is left belongs to an attempt that nobody announced.
     if (!this.attempts.length) {
-      this.attempts.push({ number: 1, from: 0, worker: "", startedAt: at, lastStep: 0, lastAt: at });
+      this.attempts.push({ number: 1, from: 0, worker: "", startedAt: at, lastStep: 0, lastAt: at, isPlaced: true });
       this.reported.push([]);
     }
     const attempt = /** @type {Attempt} */ (this.attempts.at(-1));
+    if (!attempt.isPlaced) this.#resume(0, at);
     attempt.lastStep = step;
     attempt.lastAt = at;
     this.reported.at(-1)?.push({ step, ...data.metrics });

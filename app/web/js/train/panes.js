@@ -41,6 +41,9 @@ export function Panes({ feed, step, onStep, zText, onVector }) {
   `;
 }
 
+/** @param {any[]} numbers */
+const firstText = (numbers) => (numbers.length ? `the first numbers are those of step ${numberText(numbers[0].step)}` : "the first numbers come soon");
+
 /** @param {any} props */
 function LossPane({ history, traces, numbers, at, steps, step, onStep }) {
   const floor = numbers.at(-1)?.bernoulli_floor ?? null;
@@ -55,7 +58,7 @@ function LossPane({ history, traces, numbers, at, steps, step, onStep }) {
   return html`
     <section class="card pane" aria-labelledby="loss-title">
       <h2 id="loss-title">Reconstruction loss</h2>
-      <p class="reading"><span class="key reconstruction"></span>${numberText(at?.reconstruction_loss)} nats per image
+      <p class="reading"><span class="key reconstruction"></span>${at ? `${numberText(at.reconstruction_loss)} nats per image` : firstText(numbers)}
         ${history.validations.length > 0 && html` · <span class="key validation"></span>on images it does not learn from`}
         ${traces.some((/** @type {any} */ trace) => trace.lost) && html` · <span class="key faint"></span>done again after a restart`}</p>
       <${LineChart} lines=${lines} level=${floor === null ? null : { name: "lowest possible", value: floor }} steps=${steps} step=${step} onStep=${onStep}
@@ -80,7 +83,7 @@ function KlPane({ traces, numbers, at, steps, step, onStep }) {
   return html`
     <section class="card pane" aria-labelledby="kl-title">
       <h2 id="kl-title">Information in each latent</h2>
-      <p class="reading">KL ${numberText(at?.kl)} nats${target !== null && html` · <span class="key target"></span>its target C ${numberText(target)}`}</p>
+      <p class="reading">${at ? `KL ${numberText(at.kl)} nats` : firstText(numbers)}${target !== null && html` · <span class="key target"></span>its target C ${numberText(target)}`}</p>
       <${StackedChart} traces=${stacked} steps=${steps} step=${step} onStep=${onStep}
         label=${`KL of each latent by step, stacked; together ${numberText(at?.kl)} nats at step ${step}.`} />
       <ul class="legend">

@@ -40,7 +40,7 @@ export function PreviewPane({ feed, step }) {
   return html`
     <section class="card pane" aria-labelledby="preview-title">
       <h2 id="preview-title">Reconstructions</h2>
-      <p class="reading">${shown === undefined ? "There is no preview yet." : html`Above the pictures, below what the network makes of them after step ${numberText(shown)}.`}</p>
+      <p class="reading">${shown === undefined ? "There is no preview yet." : html`At the top pictures of the set, below what the network makes of them after step ${numberText(shown)}.`}</p>
       <canvas ref=${canvas} class="reconstructions" width=${COLUMNS * 66} height="132" role="img"
         aria-label=${`Eight pictures and their reconstructions after step ${shown ?? 0}.`}></canvas>
       ${url && html`

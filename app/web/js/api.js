@@ -13,6 +13,18 @@ export class Problem extends Error {
   }
 }
 
+const refusals = new EventTarget();
+
+/**
+ * Calls a function whenever the service refuses a request for want of a token.
+ * @param {() => void} listener
+ * @returns {() => void} Stops the calls.
+ */
+export function onTokenRequired(listener) {
+  refusals.addEventListener("token", listener);
+  return () => refusals.removeEventListener("token", listener);
+}
+
 /**
  * Returns the address of a path of the service.
  * @param {string} path Path such as "models/chairs"; a leading slash is taken off.
@@ -59,6 +71,7 @@ export async function request(method, path, options = {}) {
 export async function problemOf(response) {
   try {
     const body = await response.json();
+    if (body.code === "token_required") refusals.dispatchEvent(new Event("token"));
     if (typeof body.code === "string") return new Problem(body);
   } catch {
     // A proxy answers with a page of its own.

@@ -2,6 +2,7 @@
 
 import { html, render, useEffect, useState } from "./html.js";
 import { currentRoute, onRoute } from "./router.js";
+import { TokenDialog } from "./token_dialog.js";
 import { TopBar } from "./topbar.js";
 import { ExploreView } from "./explore/view.js";
 
@@ -24,6 +25,7 @@ function Page() {
   return html`
     <${TopBar} view=${view} />
     <main id="main" tabindex="-1">${View ? html`<${View} params=${route.params} />` : html`<p class="boot">Loading…</p>`}</main>
+    <${TokenDialog} />
   `;
 }
 

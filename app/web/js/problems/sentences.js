@@ -7,6 +7,8 @@ export const SENTENCES = {
   unexpected_answer: ["The answer did not come from the service.", "A proxy may stand between. Try again, or ask whoever runs it."],
   // 400 to 409
   bad_request: ["The request could not be read.", "Reload the page and try again."],
+  token_required: ["The service asks for a token.", "Enter the one that its operator made for you: betavae tokens add."],
+  scope_missing: ["Your token does not allow this.", "Ask the service's operator for one of a larger scope."],
   cross_site_refused: ["The service took this page for one of another site.", "Open the page at the service's own address."],
   not_found: ["There is nothing at this address.", "The service may be newer than this page: reload the page."],
   unknown_traversal: ["This traversal is gone.", "Make it again: the same request gives the same pictures."],

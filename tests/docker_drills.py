@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -248,6 +249,10 @@ def build_and_start() -> None:
     expect(get("/readyz"), "not ready")
     status, page = ask("GET", "/docs")
     expect(status == 200 and b"swagger" in page, f"/docs: {status}")
+    status, page = ask("GET", "/")
+    for file in ["assets/" + name for name in re.findall(r'(?:src|href)="assets/([^"]+)"', page.decode())]:
+        status, content = ask("GET", f"/{file}")
+        expect(status == 200 and len(content) > 100, f"/{file}: {status}")
 
 
 def containers_are_locked_down() -> None:
@@ -369,6 +374,7 @@ def wrong_settings_are_reported() -> None:
         ("worker-train", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
         ("api", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
         ("api", {"BETAVAE_REDIS_URL": "http://redis"}, "BETAVAE_REDIS_URL"),
+        ("api", {"BETAVAE_PUBLISHED_HOST": "192.0.2.1"}, "tokens add"),
         ("worker-render", {"BETAVAE_HOME": "/images"}, "cannot be written"),
         ("api", {"BETAVAE_HOME": "/images"}, "cannot be written"),
     ]

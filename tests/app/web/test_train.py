@@ -61,8 +61,8 @@ def has_status(page: Page, status: str) -> None:
 def shown_step(page: Page) -> int:
     """Returns the step that the page says the job has reached."""
     text = page.locator(".job-bar .number").inner_text()
-    found = re.search(r"step ([\d ]+) of", text)
-    return int(found[1].replace(" ", "")) if found else 0
+    found = re.search(r"step ([\d\s]+) of", text)
+    return int("".join(found[1].split())) if found else 0
 
 
 def wait_for_step(page: Page, step: int) -> None:
@@ -70,7 +70,7 @@ def wait_for_step(page: Page, step: int) -> None:
     page.wait_for_function(
         """step => {
           const text = document.querySelector(".job-bar .number")?.textContent ?? "";
-          return Number(text.match(/step ([\\d ]+) of/)?.[1].replaceAll(" ", "") ?? 0) >= step;
+          return Number(text.match(/step ([\\d\\s]+) of/)?.[1].replace(/\\s/g, "") ?? 0) >= step;
         }""",
         arg=step,
     )
@@ -354,3 +354,20 @@ def test_events_are_read_whatever_the_pieces_they_come_in(visitor: Visitor) -> N
         "events": [{"id": "1-0", "type": "progress", "data": {"a": 1}}, {"id": "2-0", "type": "paused", "data": {}}],
         "remainder": "id: 3",
     }
+
+
+def test_a_finished_job_is_deleted_unless_that_is_undone(visitor: Visitor, site: Service, jobs: Jobs) -> None:
+    job = jobs.start(ENDLESS, "to be deleted")
+    page = visitor().open(f"/train?job={job}")
+    page.get_by_role("button", name="Cancel").click()
+    has_status(page, "cancelled")
+    page.goto(page.url.split("#")[0] + "#/train")
+    row = page.locator(".job-list li", has_text="to be deleted")
+    row.get_by_role("button", name="Delete").click()
+    expect(row).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(row).to_have_count(1)
+    row.get_by_role("button", name="Delete").click()
+    with page.expect_response(lambda answer: answer.request.method == "DELETE"):
+        pass  # The time for second thoughts ends.
+    assert site.client.get(f"/train-jobs/{job}").json()["code"] == "unknown_job"

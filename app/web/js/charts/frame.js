@@ -29,11 +29,15 @@ export function Frame({ label, steps, values, step, onStep, children }) {
   return html`
     <div class="chart" ref=${holder}>
       <svg width=${width} height=${HEIGHT} role="img" aria-label=${label} onPointerDown=${pick} onPointerMove=${pick}>
-        ${ticks(values[0], values[1], 4).map((value) => html`
+        ${ticks(values[0], values[1], 4).map(
+          (value) => html`
           <line class="grid" x1=${area.left} x2=${area.right} y1=${y(value)} y2=${y(value)} />
-          <text class="tick" x=${area.left - 6} y=${y(value) + 4} text-anchor="end">${numberText(value)}</text>`)}
-        ${ticks(steps[0], steps[1], Math.max(2, width / 130)).map((value) => html`
-          <text class="tick" x=${x(value)} y=${HEIGHT - 8} text-anchor="middle">${numberText(value)}</text>`)}
+          <text class="tick" x=${area.left - 6} y=${y(value) + 4} text-anchor="end">${numberText(value)}</text>`,
+        )}
+        ${ticks(steps[0], steps[1], Math.max(2, width / 130)).map(
+          (value) => html`
+          <text class="tick" x=${x(value)} y=${HEIGHT - 8} text-anchor="middle">${numberText(value)}</text>`,
+        )}
         ${children({ ...area, x, y })}
         ${step !== null && html`<line class="cursor" x1=${x(step)} x2=${x(step)} y1=${area.top} y2=${area.bottom} />`}
       </svg>

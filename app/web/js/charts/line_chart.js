@@ -17,17 +17,29 @@ import { numberText, thinned } from "./scale.js";
  */
 export function LineChart({ label, lines, level, steps, step, onStep }) {
   const shown = lines.map((line) => ({ ...line, points: thinned(line.points) }));
-  const values = range(shown.flatMap((line) => line.points.map((point) => point[1])), level?.value);
+  const values = range(
+    shown.flatMap((line) => line.points.map((point) => point[1])),
+    level?.value,
+  );
   return html`
     <${Frame} label=${label} steps=${steps} values=${values} step=${step} onStep=${onStep}>
       ${(/** @type {import("./frame.js").Area} */ area) => html`
-        ${level && html`
+        ${
+          level &&
+          html`
           <line class="level" x1=${area.left} x2=${area.right} y1=${area.y(level.value)} y2=${area.y(level.value)} />
-          <text class="level-name" x=${area.right - 4} y=${area.y(level.value) - 6} text-anchor="end">${level.name} ${numberText(level.value)}</text>`}
-        ${shown.map((line) => line.points.length < 2 ? line.points.map(([x, y]) => html`
-          <circle class="dot ${line.kind}" cx=${area.x(x)} cy=${area.y(y)} r="4" />`) : html`
+          <text class="level-name" x=${area.right - 4} y=${area.y(level.value) - 6} text-anchor="end">${level.name} ${numberText(level.value)}</text>`
+        }
+        ${shown.map((line) =>
+          line.points.length < 2
+            ? line.points.map(
+                ([x, y]) => html`
+          <circle class="dot ${line.kind}" cx=${area.x(x)} cy=${area.y(y)} r="4" />`,
+              )
+            : html`
           <path class="line ${line.kind} ${line.faint ? "faint" : ""}"
-            d=${path(line.points.map(([x, y]) => [area.x(x), Math.max(area.top, area.y(y))]))} />`)}
+            d=${path(line.points.map(([x, y]) => [area.x(x), Math.max(area.top, area.y(y))]))} />`,
+        )}
       `}
     <//>
   `;

@@ -49,7 +49,10 @@ export function thinned(points, most = MAX_POINTS) {
 export function numberText(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (Number.isInteger(value) || Math.abs(value) >= 1000) {
-    return Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, "\u202f").replace("-", "−");
+    return Math.round(value)
+      .toString()
+      .replace(/\B(?=(\d{3})+$)/g, "\u202f")
+      .replace("-", "−");
   }
   return value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2).replace("-", "−");
 }

@@ -17,11 +17,22 @@ export function StackedChart({ label, traces, steps, step, onStep }) {
   const order = stackingOrder(all.at(-1)?.parts ?? []);
   return html`
     <${Frame} label=${label} steps=${steps} values=${[0, highest * 1.08]} step=${step} onStep=${onStep}>
-      ${(/** @type {import("./frame.js").Area} */ area) => shown.map((points) => html`
-        ${layers(points, order).map(({ index, low, high }) => html`
-          <path class="layer" fill=${latentColour(index)} d=${`${path(edge(points, high, area))}L${path(edge(points, low, area).reverse()).slice(1)}Z`} />`)}
-        <path class="line target" d=${path(edge(points.filter((point) => point.target !== null), points.filter((point) => point.target !== null).map((point) => Number(point.target)), area))} />
-      `)}
+      ${(/** @type {import("./frame.js").Area} */ area) =>
+        shown.map(
+          (points) => html`
+        ${layers(points, order).map(
+          ({ index, low, high }) => html`
+          <path class="layer" fill=${latentColour(index)} d=${`${path(edge(points, high, area))}L${path(edge(points, low, area).reverse()).slice(1)}Z`} />`,
+        )}
+        <path class="line target" d=${path(
+          edge(
+            points.filter((point) => point.target !== null),
+            points.filter((point) => point.target !== null).map((point) => Number(point.target)),
+            area,
+          ),
+        )} />
+      `,
+        )}
     <//>
   `;
 }

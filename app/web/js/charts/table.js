@@ -11,14 +11,17 @@ export function ChartTable({ caption, columns, rows }) {
   return html`
     <details class="chart-table" onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
       <summary>Table</summary>
-      ${open && html`
+      ${
+        open &&
+        html`
         <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
           <table>
             <caption class="visually-hidden">${caption}</caption>
             <thead><tr>${columns.map((name) => html`<th scope="col">${name}</th>`)}</tr></thead>
             <tbody>${thinned(rows(), ROWS).map((row) => html`<tr>${row.map((value) => html`<td class="number">${numberText(value)}</td>`)}</tr>`)}</tbody>
           </table>
-        </div>`}
+        </div>`
+      }
     </details>
   `;
 }

@@ -3,11 +3,11 @@
 
 import { Problem, getJson, request } from "../api.js";
 import { History } from "./history.js";
+import { pause, withPlace } from "./places.js";
 import { readEvents } from "./stream.js";
 
 const SILENCE_SECONDS = 40; // The service pings every 15 s.
 const LONGEST_WAIT_SECONDS = 15;
-const MAX_STREAMS = 3;
 export const FINISHED = ["succeeded", "failed", "cancelled"];
 
 /** @typedef {"loading" | "live" | "reconnecting" | "ended"} Connection */
@@ -71,7 +71,9 @@ export class Feed {
       const signal = this.#closed.signal;
       const [job, metrics] = await Promise.all([
         getJson(this.path, { signal }),
-        request("GET", `${this.path}/metrics`, { accept: "application/x-ndjson", signal }).then((answer) => answer.text()),
+        request("GET", `${this.path}/metrics`, { accept: "application/x-ndjson", signal }).then((answer) =>
+          answer.text(),
+        ),
       ]);
       this.job = job;
       this.history.setRecords(metrics);
@@ -96,27 +98,15 @@ export class Feed {
     if (!navigator.locks) return this.#follow(); // Plain HTTP to another machine has no locks.
     const signal = this.#closed.signal;
     try {
-      await navigator.locks.request(`betavae-${this.path}`, { signal }, () => this.#withPlace(() => this.#follow()));
+      await navigator.locks.request(`betavae-${this.path}`, { signal }, () =>
+        withPlace(
+          signal,
+          () => this.#follow(),
+          () => this.refresh(),
+        ),
+      );
     } catch (error) {
       if (!signal.aborted) throw error;
-    }
-  }
-
-  /**
-   * Calls a function while holding one of the browser's few places for streams.
-   * @param {() => Promise<void>} call
-   */
-  async #withPlace(call) {
-    while (!this.#closed.signal.aborted) {
-      for (let place = 0; place < MAX_STREAMS; place += 1) {
-        const took = await navigator.locks.request(`betavae-stream-${place}`, { ifAvailable: true }, async (lock) => {
-          if (lock) await call();
-          return lock !== null;
-        });
-        if (took) return;
-      }
-      await this.#pause(3);
-      await this.refresh();
     }
   }
 
@@ -130,7 +120,12 @@ export class Feed {
         this.#hear({ kind: "connection", connection: "live" }, true);
       };
       try {
-        await readEvents(`${this.path}/events`, this.history.lastId, { onNews, onEvents: this.#tell }, this.#stream.signal);
+        await readEvents(
+          `${this.path}/events`,
+          this.history.lastId,
+          { onNews, onEvents: this.#tell },
+          this.#stream.signal,
+        );
         await this.refresh();
         if (FINISHED.includes(this.job?.status)) break;
       } catch (error) {
@@ -142,7 +137,7 @@ export class Feed {
       }
       failures += 1;
       this.#hear({ kind: "connection", connection: "reconnecting" }, true);
-      await this.#pause(Math.min(LONGEST_WAIT_SECONDS, 2 ** (failures - 1)));
+      await pause(Math.min(LONGEST_WAIT_SECONDS, 2 ** (failures - 1)), this.#closed.signal);
       await this.refresh();
     }
     this.#leads = false;
@@ -205,7 +200,11 @@ export class Feed {
       } else changes = true;
     }
     if (changes) this.refresh();
-    else if (this.#previewIsDue()) this.#listPreviews().then(() => this.#changed(), () => undefined);
+    else if (this.#previewIsDue())
+      this.#listPreviews().then(
+        () => this.#changed(),
+        () => undefined,
+      );
   }
 
   #previewIsDue() {
@@ -223,14 +222,6 @@ export class Feed {
     this.lastNews = Date.now();
     if (this.#leads) this.#stream.abort();
     else this.refresh();
-  }
-
-  /** @param {number} seconds */
-  #pause(seconds) {
-    return new Promise((resolve) => {
-      const timer = setTimeout(resolve, seconds * 1000);
-      this.#closed.signal.addEventListener("abort", () => (clearTimeout(timer), resolve(undefined)));
-    });
   }
 
   #changed() {

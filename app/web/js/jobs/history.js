@@ -58,7 +58,9 @@ export class History {
 
   /** Whether the run was asked to finish early. */
   get isFinishing() {
-    const newest = this.log.findLast(({ type, data }) => type === "finishing" || data.finishing || ENDED.includes(type));
+    const newest = this.log.findLast(
+      ({ type, data }) => type === "finishing" || data.finishing || ENDED.includes(type),
+    );
     return newest !== undefined && !ENDED.includes(newest.type);
   }
 
@@ -87,9 +89,21 @@ export class History {
   /** @param {Record<string, any>} data @param {string} at */
   #begin(data, at) {
     const number = data.attempt;
-    this.attempts.push({ number, from: 0, worker: data.worker, startedAt: at, lastStep: 0, lastAt: at, isPlaced: number === 1 });
+    this.attempts.push({
+      number,
+      from: 0,
+      worker: data.worker,
+      startedAt: at,
+      lastStep: 0,
+      lastAt: at,
+      isPlaced: number === 1,
+    });
     this.reported.push([]);
-    this.#add(at, "state", number === 1 ? `Started by ${data.worker}.` : `Attempt ${number} started by ${data.worker}.`);
+    this.#add(
+      at,
+      "state",
+      number === 1 ? `Started by ${data.worker}.` : `Attempt ${number} started by ${data.worker}.`,
+    );
   }
 
   /** @param {number} step @param {string} at */
@@ -125,7 +139,10 @@ export class History {
    * @param {string} text JSON lines.
    */
   setRecords(text) {
-    const records = text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    const records = text
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
     this.recorded = records.filter((record) => record.kl_per_dimension);
     this.validations = records.filter((record) => "validation_reconstruction_loss" in record);
   }
@@ -155,7 +172,9 @@ export class History {
    * @returns {Numbers[]}
    */
   numbers() {
-    return this.traces().filter((trace) => !trace.lost).flatMap((trace) => trace.points);
+    return this.traces()
+      .filter((trace) => !trace.lost)
+      .flatMap((trace) => trace.points);
   }
 }
 

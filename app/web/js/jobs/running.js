@@ -10,19 +10,28 @@ const TITLE = document.title;
 
 export function RunningJob() {
   const [job, setJob] = useState(/** @type {any} */ (null));
-  useEffect(() => whileVisible(async () => {
-    const { jobs } = await getJson("train-jobs?status=running&limit=1");
-    setJob(jobs[0] ?? null);
-  }, 5), []);
+  useEffect(
+    () =>
+      whileVisible(async () => {
+        const { jobs } = await getJson("train-jobs?status=running&limit=1");
+        setJob(jobs[0] ?? null);
+      }, 5),
+    [],
+  );
   const { phase, phase_fraction: part, eta_seconds: left } = job?.progress ?? {};
-  const fraction = phase === "packing" ? null : job?.progress.fraction ?? null;
+  const fraction = phase === "packing" ? null : (job?.progress.fraction ?? null);
   const percent = job && fraction !== null ? percentText(fraction) : "";
   useEffect(() => {
     document.title = job ? `${percent || "Starting"} ${job.name} · ${TITLE}` : TITLE;
     drawIcon(fraction);
   }, [job?.name, percent]);
   if (!job) return null;
-  const time = phase === "packing" ? `reading pictures, ${percentText(part)}` : left && phase === "training" ? durationText(left) : "";
+  const time =
+    phase === "packing"
+      ? `reading pictures, ${percentText(part)}`
+      : left && phase === "training"
+        ? durationText(left)
+        : "";
   return html`
     <a class="running" href=${linkTo("train", { job: job.id })}>
       <span class="running-dot" aria-hidden="true"></span>
@@ -48,7 +57,10 @@ function drawIcon(fraction) {
   canvas.width = canvas.height = 32;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.lineWidth = 6;
-  for (const [colour, end] of /** @type {[string, number][]} */ ([["#c3c9ee", 1], ["#3d4fc4", fraction]])) {
+  for (const [colour, end] of /** @type {[string, number][]} */ ([
+    ["#c3c9ee", 1],
+    ["#3d4fc4", fraction],
+  ])) {
     context.strokeStyle = colour;
     context.beginPath();
     context.arc(16, 16, 12, -Math.PI / 2, (2 * end - 0.5) * Math.PI);

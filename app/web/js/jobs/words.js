@@ -55,7 +55,8 @@ export function jobSentence(job) {
 /** @param {any} job What a running training learns now. */
 function stage({ progress, metrics, config }) {
   const { capacity, kl } = metrics;
-  if (progress.fraction > 0.8 && config.learning_rate_schedule === "cooldown") return "Polishing: the learning rate falls";
+  if (progress.fraction > 0.8 && config.learning_rate_schedule === "cooldown")
+    return "Polishing: the learning rate falls";
   if ((kl ?? 0) < 1) return "Learning the average picture";
   const most = config.capacity_max;
   if (typeof capacity === "number" && capacity < 0.98 * most) {

@@ -32,10 +32,11 @@ export function TrainForm({ params }) {
     if (!(error instanceof Problem)) throw error;
     setProblem(error);
   };
-  const readSets = () => getJson("datasets").then(({ datasets }) => {
-    setDatasets(datasets);
-    setChoice((before) => ({ ...before, dataset: before.dataset || datasets[0]?.id || "" }));
-  }, refused);
+  const readSets = () =>
+    getJson("datasets").then(({ datasets }) => {
+      setDatasets(datasets);
+      setChoice((before) => ({ ...before, dataset: before.dataset || datasets[0]?.id || "" }));
+    }, refused);
   useEffect(() => {
     readSets();
     reading.current.then(setSchema, refused);
@@ -91,8 +92,11 @@ export function TrainForm({ params }) {
       <${LengthField} ownSteps=${settings.num_steps ?? settings.num_epochs} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
       <${Settings} schema=${schema} settings=${settings} onChange=${setSettings} errors=${errors} />
       ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
-      ${workers === false && html`
-        <div class="banner warn" role="status"><p>No worker is there that could train. You can start the training all the same: it waits until one comes (<code>betavae serve</code> brings one).</p></div>`}
+      ${
+        workers === false &&
+        html`
+        <div class="banner warn" role="status"><p>No worker is there that could train. You can start the training all the same: it waits until one comes (<code>betavae serve</code> brings one).</p></div>`
+      }
       <div class="submit">
         <button class="primary" type="submit" disabled=${stage !== "" || (!choice.files && !choice.dataset)}>Train</button>
         <span role="status">${stage}</span>

@@ -9,7 +9,11 @@ import { ProblemBanner } from "../problems/banner.js";
 const TEXTS = {
   pause: ["Pause", "Pausing…", "Stops after a checkpoint, until you resume."],
   resume: ["Resume", "Resuming…", "Goes on from its checkpoint."],
-  finish: ["Finish now and keep", "Finishing…", "Cools down over a quarter of the steps that are done, and makes the model."],
+  finish: [
+    "Finish now and keep",
+    "Finishing…",
+    "Cools down over a quarter of the steps that are done, and makes the model.",
+  ],
   retry: ["Try again", "Returning it to the queue…", "Goes on from its last checkpoint, if it has one."],
   cancel: ["Cancel", "Cancelling…", "Stops. You can go on later from its last checkpoint."],
 };

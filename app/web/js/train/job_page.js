@@ -1,8 +1,9 @@
 // One training job: what it does, its linked panes, and its story.
 
+import { numberText } from "../charts/scale.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { useFeed } from "../jobs/use_feed.js";
-import { jobSentence, percentText } from "../jobs/words.js";
+import { durationText, jobSentence, percentText } from "../jobs/words.js";
 import { currentRoute, linkTo, replaceState } from "../router.js";
 import { JobActions } from "./job_actions.js";
 import { Outcome } from "./outcome.js";
@@ -17,7 +18,11 @@ export function JobPage({ jobId, params }) {
   const z = useRef(params.get("z"));
   const write = () => {
     if (currentRoute().params.get("job") !== jobId) return;
-    replaceState("train", { job: jobId, ...(step === null ? {} : { step: String(step) }), ...(z.current ? { z: z.current } : {}) });
+    replaceState("train", {
+      job: jobId,
+      ...(step === null ? {} : { step: String(step) }),
+      ...(z.current ? { z: z.current } : {}),
+    });
   };
   useEffect(write, [step]);
   const onVector = (/** @type {string} */ text) => {
@@ -37,6 +42,7 @@ export function JobPage({ jobId, params }) {
         </div>
         <p class="sentence" role="status">${jobSentence(job)}</p>
         <${Bar} job=${job} />
+        <${Estimate} job=${job} />
         <${JobActions} job=${job} feed=${feed} />
         <${Connection} feed=${feed} />
       </header>
@@ -57,10 +63,27 @@ function Bar({ job: { progress, status } }) {
     <div class="job-bar">
       <progress max="1" value=${fraction ?? 0} aria-label=${packs ? "Pictures read" : "Progress of the training"}></progress>
       <span class="number muted">
-        ${percentText(fraction)}${!packs && numSteps ? html` · step ${step.toLocaleString("en").replaceAll(",", " ")} of ${numSteps.toLocaleString("en").replaceAll(",", " ")}` : ""}${status === "running" && speed ? ` · ${Math.round(speed)} images/s` : ""}
+        ${[
+          percentText(fraction),
+          !packs && numSteps ? `step ${numberText(step)} of ${numberText(numSteps)}` : "",
+          status === "running" && speed ? `${Math.round(speed)} images/s` : "",
+        ]
+          .filter(Boolean)
+          .join(" · ")}
       </span>
     </div>
   `;
+}
+
+/** @param {{job: any}} props What the service expects before the first step. */
+function Estimate({ job: { estimate, progress, status } }) {
+  if (!estimate || progress.step || !["queued", "running"].includes(status)) return null;
+  const parts = [
+    estimate.seconds ? `about ${durationText(estimate.seconds)} once it runs` : "",
+    estimate.num_steps ? `${numberText(estimate.num_steps)} steps` : "",
+    estimate.passes ? `each picture is used ${numberText(estimate.passes)} times` : "",
+  ].filter(Boolean);
+  return parts.length ? html`<p class="muted estimate">Expected: ${parts.join(", ")}.</p>` : null;
 }
 
 /** @param {{feed: import("../jobs/feed.js").Feed}} props */

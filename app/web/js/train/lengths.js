@@ -37,27 +37,38 @@ export function LengthField({ schema, dataset, ownSteps, length, onChange, error
   return html`
     <fieldset class="field lengths" aria-describedby=${error ? "length-error" : null}>
       <legend>How long</legend>
-      ${BUDGETS.map(([minutes, title, text]) => html`
+      ${BUDGETS.map(
+        ([minutes, title, text]) => html`
         <label class="option" key=${minutes}>
           <input type="radio" name="length" checked=${length.kind === "minutes" && length.minutes === minutes}
             onChange=${() => onChange({ kind: "minutes", minutes: Number(minutes) })} />
           <span><strong>${title}</strong> <span class="time">${minutes} min</span><span class="hint">${text}</span></span>
-        </label>`)}
+        </label>`,
+      )}
       <label class="option">
         <input type="radio" name="length" checked=${isOwn} onChange=${() => onChange({ kind: "minutes", minutes: 10 })} />
         <span><strong>Own time</strong><span class="hint">The schedules are laid out to fit it.</span>
-          ${isOwn && html`<span><input type="number" name="minutes" min="0.5" max="100000" step="any" aria-label="Minutes" aria-invalid=${Boolean(error)}
-            value=${length.minutes} onInput=${(/** @type {any} */ event) => onChange({ kind: "minutes", minutes: Number(event.target.value) })} /> min</span>`}</span>
+          ${
+            isOwn &&
+            html`<span><input type="number" name="minutes" min="0.5" max="100000" step="any" aria-label="Minutes" aria-invalid=${Boolean(error)}
+            value=${length.minutes} onInput=${(/** @type {any} */ event) => onChange({ kind: "minutes", minutes: Number(event.target.value) })} /> min</span>`
+          }</span>
       </label>
-      ${presets.length > 0 && html`
+      ${
+        presets.length > 0 &&
+        html`
         <label class="option">
           <input type="radio" name="length" checked=${length.kind === "preset"} onChange=${() => onChange({ kind: "preset", preset: presets[0].name })} />
           <span><strong>Published settings</strong><span class="hint">Of a paper or of a model that is shipped; some take hours.</span>
-            ${length.kind === "preset" && html`
+            ${
+              length.kind === "preset" &&
+              html`
               <select name="preset" aria-label="Preset" value=${length.preset} onChange=${(/** @type {any} */ event) => onChange({ kind: "preset", preset: event.target.value })}>
                 ${presets.map((preset) => html`<option value=${preset.name}>${preset.name}</option>`)}
-              </select>`}</span>
-        </label>`}
+              </select>`
+            }</span>
+        </label>`
+      }
       ${chosen?.text && html`<p class="hint preset-text">${chosen.text}</p>`}
       ${ownSteps !== undefined && length.kind === "minutes" && html`<p class="hint preset-text">The length in the settings below counts, not the time.</p>`}
       ${error && html`<p class="field-error" id="length-error">${error}</p>`}
@@ -69,5 +80,9 @@ export function LengthField({ schema, dataset, ownSteps, length, onChange, error
 function presetsOf(schema) {
   const kinds = schema?.TrainJobRequest.properties.preset.anyOf ?? [];
   const { enum: names = [], "x-presets": texts = {} } = kinds.find((/** @type {any} */ kind) => kind.enum) ?? {};
-  return names.map((/** @type {string} */ name) => ({ name, dataset: texts[name]?.dataset ?? null, text: texts[name]?.text ?? "" }));
+  return names.map((/** @type {string} */ name) => ({
+    name,
+    dataset: texts[name]?.dataset ?? null,
+    text: texts[name]?.text ?? "",
+  }));
 }

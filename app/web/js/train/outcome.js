@@ -18,21 +18,35 @@ export function Outcome({ job, feed }) {
 function Queued({ job }) {
   const [before, setBefore] = useState(/** @type {any[] | null} */ (null));
   const workers = useWorkers();
-  useEffect(() => whileVisible(async () => {
-    const [queued, running] = await Promise.all([getJson("train-jobs?status=queued&limit=200"), getJson("train-jobs?status=running&limit=20")]);
-    setBefore([...running.jobs, ...queued.jobs.reverse().filter((/** @type {any} */ other) => other.id !== job.id && other.created_at < job.created_at)]);
-  }, 5), [job.id]);
+  useEffect(
+    () =>
+      whileVisible(async () => {
+        const [queued, running] = await Promise.all([
+          getJson("train-jobs?status=queued&limit=200"),
+          getJson("train-jobs?status=running&limit=20"),
+        ]);
+        setBefore([
+          ...running.jobs,
+          ...queued.jobs
+            .reverse()
+            .filter((/** @type {any} */ other) => other.id !== job.id && other.created_at < job.created_at),
+        ]);
+      }, 5),
+    [job.id],
+  );
   return html`
     <section class="card queue" role="status">
       <h2>In the queue</h2>
-      ${workers === false
-        ? html`<p class="warn-text">No worker is there that could train. The training is kept, and starts when a worker comes: <code>betavae serve</code> brings one, or look at the worker's log.</p>`
-        : before === null
-          ? html`<p class="muted">Looking at what runs before…</p>`
-          : before.length === 0
-            ? html`<p>Nothing is before it; a worker takes it in a moment.</p>`
-            : html`<p>${before.length === 1 ? "One training is" : `${before.length} trainings are`} before it:</p>
-              <ul>${before.map((other) => html`<li><a href=${linkTo("train", { job: other.id })}>${other.name}</a> <span class="muted">${other.status}</span></li>`)}</ul>`}
+      ${
+        workers === false
+          ? html`<p class="warn-text">No worker is there that could train. The training is kept, and starts when a worker comes: <code>betavae serve</code> brings one, or look at the worker's log.</p>`
+          : before === null
+            ? html`<p class="muted">Looking at what runs before…</p>`
+            : before.length === 0
+              ? html`<p>Nothing is before it; a worker takes it in a moment.</p>`
+              : html`<p>${before.length === 1 ? "One training is" : `${before.length} trainings are`} before it:</p>
+              <ul>${before.map((other) => html`<li><a href=${linkTo("train", { job: other.id })}>${other.name}</a> <span class="muted">${other.status}</span></li>`)}</ul>`
+      }
     </section>
   `;
 }

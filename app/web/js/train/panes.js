@@ -21,7 +21,9 @@ export function Panes({ feed, step, onStep, zText, onVector }) {
   const numbers = history.numbers();
   const newest = Math.max(job.progress.step ?? 0, numbers.at(-1)?.step ?? 0, previews.at(-1) ?? 0);
   if (!numbers.length && !previews.length) {
-    return ["queued", "failed", "cancelled"].includes(job.status) ? null : html`<section class="card empty-panes"><p class="muted">The first picture comes with step 0, as soon as the pictures are read.</p></section>`;
+    return ["queued", "failed", "cancelled"].includes(job.status)
+      ? null
+      : html`<section class="card empty-panes"><p class="muted">The first picture comes with step 0, as soon as the pictures are read.</p></section>`;
   }
   const shown = Math.min(step ?? newest, newest);
   const steps = /** @type {[number, number]} */ ([0, Math.max(1, newest)]);
@@ -42,19 +44,30 @@ export function Panes({ feed, step, onStep, zText, onVector }) {
 }
 
 /** @param {any[]} numbers */
-const firstText = (numbers) => (numbers.length ? `the first numbers are those of step ${numberText(numbers[0].step)}` : "the first numbers come soon");
+const firstText = (numbers) =>
+  numbers.length ? `the first numbers are those of step ${numberText(numbers[0].step)}` : "the first numbers come soon";
 
 /** @param {any} props */
 function LossPane({ history, traces, numbers, at, steps, step, onStep }) {
   const floor = numbers.at(-1)?.bernoulli_floor ?? null;
   const lines = [
     ...traces.map((/** @type {any} */ trace) => ({
-      name: "reconstruction loss", kind: "reconstruction", faint: trace.lost,
+      name: "reconstruction loss",
+      kind: "reconstruction",
+      faint: trace.lost,
       points: trace.points.map((/** @type {any} */ record) => [record.step, record.reconstruction_loss]),
     })),
-    { name: "on validation images", kind: "validation", points: history.validations.map((/** @type {any} */ record) => [record.step, record.validation_reconstruction_loss]) },
+    {
+      name: "on validation images",
+      kind: "validation",
+      points: history.validations.map((/** @type {any} */ record) => [
+        record.step,
+        record.validation_reconstruction_loss,
+      ]),
+    },
   ];
-  const rows = () => numbers.map((/** @type {any} */ record) => [record.step, record.reconstruction_loss, record.kl, record.loss]);
+  const rows = () =>
+    numbers.map((/** @type {any} */ record) => [record.step, record.reconstruction_loss, record.kl, record.loss]);
   return html`
     <section class="card pane" aria-labelledby="loss-title">
       <h2 id="loss-title">Reconstruction loss</h2>
@@ -71,15 +84,28 @@ function LossPane({ history, traces, numbers, at, steps, step, onStep }) {
 /** @param {any} props */
 function KlPane({ traces, numbers, at, steps, step, onStep }) {
   const stacked = useMemo(
-    () => traces.filter((/** @type {any} */ trace) => !trace.lost).map((/** @type {any} */ trace) => trace.points.map((/** @type {any} */ record) => ({
-      step: record.step, parts: record.kl_per_dimension ?? [], target: record.capacity ?? null,
-    }))),
+    () =>
+      traces
+        .filter((/** @type {any} */ trace) => !trace.lost)
+        .map((/** @type {any} */ trace) =>
+          trace.points.map((/** @type {any} */ record) => ({
+            step: record.step,
+            parts: record.kl_per_dimension ?? [],
+            target: record.capacity ?? null,
+          })),
+        ),
     [numbers.length, traces.length],
   );
   const parts = at?.kl_per_dimension ?? [];
   const target = at?.capacity ?? null;
   const columns = ["step", "C", "KL", ...parts.map((/** @type {number} */ _, /** @type {number} */ k) => `z${k}`)];
-  const rows = () => numbers.map((/** @type {any} */ record) => [record.step, record.capacity ?? null, record.kl, ...(record.kl_per_dimension ?? [])]);
+  const rows = () =>
+    numbers.map((/** @type {any} */ record) => [
+      record.step,
+      record.capacity ?? null,
+      record.kl,
+      ...(record.kl_per_dimension ?? []),
+    ]);
   return html`
     <section class="card pane" aria-labelledby="kl-title">
       <h2 id="kl-title">Information in each latent</h2>
@@ -87,8 +113,13 @@ function KlPane({ traces, numbers, at, steps, step, onStep }) {
       <${StackedChart} traces=${stacked} steps=${steps} step=${step} onStep=${onStep}
         label=${`KL of each latent by step, stacked; together ${numberText(at?.kl)} nats at step ${step}.`} />
       <ul class="legend">
-        ${stackingOrder(parts).filter((index) => parts[index] >= 0.01).slice(0, 12).map((index) => html`
-          <li key=${index}><svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="3" fill=${latentColour(index)} /></svg>z${index} <span class="number muted">${numberText(parts[index])}</span></li>`)}
+        ${stackingOrder(parts)
+          .filter((index) => parts[index] >= 0.01)
+          .slice(0, 12)
+          .map(
+            (index) => html`
+          <li key=${index}><svg width="12" height="12" aria-hidden="true"><rect width="12" height="12" rx="3" fill=${latentColour(index)} /></svg>z${index} <span class="number muted">${numberText(parts[index])}</span></li>`,
+          )}
       </ul>
       <${ChartTable} caption="KL of each latent by step, in nats" columns=${columns} rows=${rows} />
     </section>

@@ -16,7 +16,8 @@ import { zipOf } from "./zip.js";
 export function Pictures({ datasets, choice, onChoose, error }) {
   const [found, setFound] = useState(/** @type {Found[] | null} */ (null));
   const [over, setOver] = useState(false);
-  const take = (/** @type {Found[]} */ files) => files.length && setFound(files.sort((a, b) => (a.path < b.path ? -1 : 1)));
+  const take = (/** @type {Found[]} */ files) =>
+    files.length && setFound(files.sort((a, b) => (a.path < b.path ? -1 : 1)));
   const onDrop = async (/** @type {DragEvent} */ event) => {
     event.preventDefault();
     setOver(false);
@@ -36,23 +37,28 @@ export function Pictures({ datasets, choice, onChoose, error }) {
   return html`
     <fieldset class="field pictures" aria-describedby=${error ? "pictures-error" : null}>
       <legend>Pictures</legend>
-      ${!found && html`
+      ${
+        !found &&
+        html`
         <label for="dataset">A data set that is here</label>
         <select id="dataset" name="dataset" value=${choice.dataset} aria-invalid=${Boolean(error)} onChange=${(/** @type {any} */ event) => onChoose({ dataset: event.target.value, files: null })}>
           ${datasets === null && html`<option value="">Loading…</option>`}
           ${datasets?.map((set) => html`<option value=${set.id}>${set.name}${set.num_images ? ` (${set.num_images} pictures)` : ""}</option>`)}
-        </select>`}
+        </select>`
+      }
       <div class="drop ${over ? "over" : ""}" onDragOver=${(/** @type {Event} */ event) => (event.preventDefault(), setOver(true))}
         onDragLeave=${() => setOver(false)} onDrop=${onDrop}>
-        ${found
-          ? html`<${Verdicts} found=${found} onReady=${(/** @type {Files | null} */ files) => onChoose({ ...choice, files })} onClear=${clear} />`
-          : html`
+        ${
+          found
+            ? html`<${Verdicts} found=${found} onReady=${(/** @type {Files | null} */ files) => onChoose({ ...choice, files })} onClear=${clear} />`
+            : html`
             <p><strong>or your own: drop pictures, a folder or a zip here</strong></p>
             <p class="hint">Some hundred pictures of one kind of thing are a start; a few thousand are good.</p>
             <p class="pick">
               <label class="button">Choose files<input class="visually-hidden" type="file" id="own-pictures" multiple accept="image/*,.zip,.npz,.npy,.h5,.hdf5" onChange=${onPick} /></label>
               <label class="button">Choose a folder<input class="visually-hidden" type="file" id="own-folder" webkitdirectory onChange=${onPick} /></label>
-            </p>`}
+            </p>`
+        }
       </div>
       ${error && html`<p class="field-error" id="pictures-error">${error}</p>`}
     </fieldset>
@@ -64,7 +70,9 @@ export function Verdicts({ found, onReady, onClear }) {
   const [verdicts, setVerdicts] = useState(/** @type {Verdict[]} */ ([]));
   useEffect(() => {
     const stop = new AbortController();
-    look(found, (all) => !stop.signal.aborted && setVerdicts(all), stop.signal).then((files) => !stop.signal.aborted && onReady(files));
+    look(found, (all) => !stop.signal.aborted && setVerdicts(all), stop.signal).then(
+      (files) => !stop.signal.aborted && onReady(files),
+    );
     return () => stop.abort();
   }, [found]);
   const bad = verdicts.filter((verdict) => !verdict.good);
@@ -75,8 +83,10 @@ export function Verdicts({ found, onReady, onClear }) {
       ${ends ? "" : ` · looking at them, ${verdicts.length} done`}</p>
     ${!ends && html`<progress max=${found.length} value=${verdicts.length} aria-label="Files looked at"></progress>`}
     <ul class="verdicts" tabindex="0" aria-label="Verdict of each file">
-      ${[...bad, ...verdicts.filter((verdict) => verdict.good)].slice(0, 200).map((verdict) => html`
-        <li key=${verdict.path} class=${verdict.good ? "good" : "bad"}><span aria-hidden="true">${verdict.good ? "✓" : "✕"}</span><span class="path">${verdict.path}</span><span class="muted">${verdict.text}</span></li>`)}
+      ${[...bad, ...verdicts.filter((verdict) => verdict.good)].slice(0, 200).map(
+        (verdict) => html`
+        <li key=${verdict.path} class=${verdict.good ? "good" : "bad"}><span aria-hidden="true">${verdict.good ? "✓" : "✕"}</span><span class="path">${verdict.path}</span><span class="muted">${verdict.text}</span></li>`,
+      )}
     </ul>
     ${ends && bad.length > 0 && good > 0 && html`<p class="hint">${bad.length === 1 ? "One file is" : `${bad.length} files are`} left out.</p>`}
     <button type="button" class="quiet" onClick=${onClear}>Choose others</button>
@@ -100,13 +110,17 @@ async function look(found, onVerdicts, signal) {
   /** @type {Verdict[]} */
   const verdicts = [];
   let shown = 0;
-  await judge(found, (verdict) => {
-    verdicts.push(verdict);
-    if (performance.now() - shown > 100) {
-      shown = performance.now();
-      onVerdicts([...verdicts]);
-    }
-  }, signal);
+  await judge(
+    found,
+    (verdict) => {
+      verdicts.push(verdict);
+      if (performance.now() - shown > 100) {
+        shown = performance.now();
+        onVerdicts([...verdicts]);
+      }
+    },
+    signal,
+  );
   onVerdicts([...verdicts]);
   const pictures = verdicts.filter((verdict) => verdict.good);
   return pictures.length ? { name, archive: null, pictures } : null;
@@ -117,7 +131,10 @@ function nameOf(found) {
   const [folder, rest] = found[0].path.split("/");
   const isShared = rest !== undefined && found.every(({ path }) => path.startsWith(`${folder}/`));
   const name = found.length === 1 ? folder.replace(/\.\w+$/, "") : isShared ? folder : "";
-  const allowed = name.replace(/[^A-Za-z0-9 ._()-]+/g, " ").replace(/^[^A-Za-z0-9]+/, "").trim();
+  const allowed = name
+    .replace(/[^A-Za-z0-9 ._()-]+/g, " ")
+    .replace(/^[^A-Za-z0-9]+/, "")
+    .trim();
   return allowed || "my pictures";
 }
 
@@ -132,8 +149,14 @@ export async function uploadPictures(files, name, onStage) {
   let body = files.archive;
   if (!body) {
     const { length } = files.pictures;
-    const archive = await zipOf(files.pictures, (done) => done % 20 === 0 && onStage(`Packing the pictures, ${done} of ${length}…`)).catch(() => {
-      throw new Problem({ code: "upload_too_large", detail: "These are too many pictures for one upload. Zip them, or let the service read their folder." });
+    const archive = await zipOf(
+      files.pictures,
+      (done) => done % 20 === 0 && onStage(`Packing the pictures, ${done} of ${length}…`),
+    ).catch(() => {
+      throw new Problem({
+        code: "upload_too_large",
+        detail: "These are too many pictures for one upload. Zip them, or let the service read their folder.",
+      });
     });
     body = new File([archive], "pictures.zip");
   }
@@ -142,7 +165,9 @@ export async function uploadPictures(files, name, onStage) {
   form.append("file", body, body.name);
   onStage("Sending the pictures…");
   const dataset = await upload("POST", "datasets", form, (fraction) => {
-    onStage(fraction < 1 ? `Sending the pictures, ${Math.floor(100 * fraction)} %…` : "The service looks at the pictures…");
+    onStage(
+      fraction < 1 ? `Sending the pictures, ${Math.floor(100 * fraction)} %…` : "The service looks at the pictures…",
+    );
   });
   return dataset.id;
 }

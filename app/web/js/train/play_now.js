@@ -29,24 +29,32 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
   useEffect(() => {
     if (newestPreview === null) return undefined;
     const stop = new AbortController();
-    loadDecoder(`${path}/web`, stop.signal).then((decoder) => {
-      if (stop.signal.aborted) return;
-      setLoaded({ decoder, strips: new Filmstrips(`${path}/web`) });
-      const { latent_dim: size } = decoder.network;
-      const own = parseVector(zText, size);
-      isOwn.current ||= own !== null;
-      // Until the visitor moves something, the first preview picture is shown as the newest network sees it.
-      setZ((before) => (isOwn.current && (before ?? own)) || Float32Array.from(decoder.about.z ?? new Float32Array(size)));
-    }, (error) => {
-      // The next preview brings the next decoder.
-      if (!stop.signal.aborted && !(error instanceof Problem)) throw error;
-    });
+    loadDecoder(`${path}/web`, stop.signal).then(
+      (decoder) => {
+        if (stop.signal.aborted) return;
+        setLoaded({ decoder, strips: new Filmstrips(`${path}/web`) });
+        const { latent_dim: size } = decoder.network;
+        const own = parseVector(zText, size);
+        isOwn.current ||= own !== null;
+        // Until the visitor moves something, the first preview picture is shown as the newest network sees it.
+        setZ(
+          (before) =>
+            (isOwn.current && (before ?? own)) || Float32Array.from(decoder.about.z ?? new Float32Array(size)),
+        );
+      },
+      (error) => {
+        // The next preview brings the next decoder.
+        if (!stop.signal.aborted && !(error instanceof Problem)) throw error;
+      },
+    );
     return () => stop.abort();
   }, [path, newestPreview]);
   useEffect(() => () => loaded?.strips.close(), [loaded]);
 
   if (!loaded || !z) {
-    return newestPreview === null ? null : html`<section class="card pane play-now"><h2>Play with it now</h2><p class="muted">Loading the decoder…</p></section>`;
+    return newestPreview === null
+      ? null
+      : html`<section class="card pane play-now"><h2>Play with it now</h2><p class="muted">Loading the decoder…</p></section>`;
   }
   const move = (/** @type {Float32Array} */ vector) => {
     isOwn.current = true;
@@ -58,7 +66,9 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
   if (order.current.length !== latents.length || !pane.current?.contains(document.activeElement)) {
     order.current = latents.map((latent) => latent.index);
   }
-  const strongest = order.current.map((index) => latents.find((latent) => latent.index === index)).filter((latent) => latent !== undefined);
+  const strongest = order.current
+    .map((index) => latents.find((latent) => latent.index === index))
+    .filter((latent) => latent !== undefined);
   const shown = strongest.slice(0, all ? undefined : SHOWN).map((latent) => ({ ...latent, active: true }));
   return html`
     <section class="card pane play-now" aria-labelledby="play-title" ref=${pane}>
@@ -72,7 +82,10 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
             <button onClick=${() => move(Float32Array.from(loaded.decoder.about.z ?? new Float32Array(z.length)))}>Reset</button>
           </div>
         </div>
-        <${LatentSliders} latents=${shown} z=${z} strips=${loaded.strips} onInput=${(/** @type {number} */ index, /** @type {number} */ value) => {
+        <${LatentSliders} latents=${shown} z=${z} strips=${loaded.strips} onInput=${(
+          /** @type {number} */ index,
+          /** @type {number} */ value,
+        ) => {
           const moved = Float32Array.from(z);
           moved[index] = value;
           move(moved);

@@ -17,7 +17,10 @@ function load(url) {
   if (!loaded.has(url)) {
     const image = new Image();
     image.src = url;
-    loaded.set(url, image.decode().then(() => image));
+    loaded.set(
+      url,
+      image.decode().then(() => image),
+    );
     loaded.get(url)?.catch(() => loaded.delete(url));
     if (loaded.size > 300) loaded.delete(/** @type {string} */ (loaded.keys().next().value));
   }
@@ -32,7 +35,11 @@ export function PreviewPane({ feed, step }) {
   const url = shown === undefined ? null : address(`${feed.path}/previews/${String(shown).padStart(8, "0")}.png`);
   useEffect(() => {
     let outdated = false;
-    if (url) load(url).then((image) => !outdated && canvas.current && draw(canvas.current, image), () => undefined);
+    if (url)
+      load(url).then(
+        (image) => !outdated && canvas.current && draw(canvas.current, image),
+        () => undefined,
+      );
     return () => {
       outdated = true;
     };
@@ -43,11 +50,14 @@ export function PreviewPane({ feed, step }) {
       <p class="reading">${shown === undefined ? "There is no preview yet." : html`At the top pictures of the set, below what the network makes of them after step ${numberText(shown)}.`}</p>
       <canvas ref=${canvas} class="reconstructions" width=${COLUMNS * 66} height="132" role="img"
         aria-label=${`Eight pictures and their reconstructions after step ${shown ?? 0}.`}></canvas>
-      ${url && html`
+      ${
+        url &&
+        html`
         <details onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
           <summary>Every latent from −3 to 3</summary>
           ${open && html`<img class="sheet" src=${url} alt=${`Traversals of every latent after step ${shown}.`} />`}
-        </details>`}
+        </details>`
+      }
     </section>
   `;
 }

@@ -12,7 +12,10 @@ const FRAMES = 40;
  */
 export function Scrubber({ newest, stops, step, onStep, isLive }) {
   const [playing, setPlaying] = useState(false);
-  const places = stops.length > 1 ? [...new Set([...stops, newest])] : Array.from({ length: 21 }, (_, k) => Math.round((k * newest) / 20));
+  const places =
+    stops.length > 1
+      ? [...new Set([...stops, newest])]
+      : Array.from({ length: 21 }, (_, k) => Math.round((k * newest) / 20));
   const shown = Math.min(step ?? newest, newest);
   const state = useRef({ places, shown });
   state.current = { places, shown };

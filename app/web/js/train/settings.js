@@ -29,8 +29,10 @@ export function Settings({ schema, settings, onChange, errors }) {
       <label class="visually-hidden" for="settings-query">Search the settings</label>
       <input id="settings-query" type="search" placeholder="Search, for example capacity" value=${query} onInput=${(/** @type {any} */ event) => setQuery(event.target.value)} />
       <p class="hint" role="status">${names.length} of ${Object.keys(properties).length} settings${words.length ? "" : ", those of the chosen objective"}. What you leave alone comes from the choice above.</p>
-      ${names.map((name) => html`
-        <${Setting} key=${name} name=${name} schema=${properties[name]} value=${settings[name]} error=${errors[`config.${name}`]} onChange=${(/** @type {any} */ value) => set(name, value)} />`)}
+      ${names.map(
+        (name) => html`
+        <${Setting} key=${name} name=${name} schema=${properties[name]} value=${settings[name]} error=${errors[`config.${name}`]} onChange=${(/** @type {any} */ value) => set(name, value)} />`,
+      )}
       <label class="setting check"><input type="checkbox" name="evaluate" checked=${Boolean(settings.evaluate)} onChange=${(/** @type {any} */ event) => set("evaluate", event.target.checked || undefined)} />
         <span>Compute scores at the end<span class="hint">MIG, SAP and others, for sets whose factors are known; takes minutes.</span></span></label>
     </details>
@@ -50,9 +52,11 @@ function Setting({ name, schema, value, error, onChange }) {
   return html`
     <div class="setting ${value === undefined ? "" : "changed"}">
       <label for=${id}>${name}</label>
-      ${kind.enum
-        ? html`<select ...${shared} value=${value ?? ""} onChange=${read}><option value="">${defaultText(fallback)}</option>${kind.enum.map((/** @type {any} */ choice) => html`<option value=${choice}>${choice}</option>`)}</select>`
-        : html`<input ...${shared} type="number" step=${kind.type === "integer" ? 1 : "any"} min=${kind.minimum ?? kind.exclusiveMinimum} max=${kind.maximum} placeholder=${defaultText(fallback)} value=${value ?? ""} onInput=${read} />`}
+      ${
+        kind.enum
+          ? html`<select ...${shared} value=${value ?? ""} onChange=${read}><option value="">${defaultText(fallback)}</option>${kind.enum.map((/** @type {any} */ choice) => html`<option value=${choice}>${choice}</option>`)}</select>`
+          : html`<input ...${shared} type="number" step=${kind.type === "integer" ? 1 : "any"} min=${kind.minimum ?? kind.exclusiveMinimum} max=${kind.maximum} placeholder=${defaultText(fallback)} value=${value ?? ""} onInput=${read} />`
+      }
       <p class="hint" id="${id}-text">${schema.description}${boundsText(kind)}</p>
       ${error && html`<p class="field-error">${error}</p>`}
     </div>
@@ -66,7 +70,8 @@ function defaultText(value) {
 
 /** @param {any} kind */
 function boundsText({ minimum, exclusiveMinimum, maximum }) {
-  const least = minimum !== undefined ? `at least ${minimum}` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "";
+  const least =
+    minimum !== undefined ? `at least ${minimum}` : exclusiveMinimum !== undefined ? `above ${exclusiveMinimum}` : "";
   const most = maximum !== undefined ? `at most ${maximum}` : "";
   const bounds = [least, most].filter(Boolean).join(", ");
   return bounds ? ` ${bounds[0].toUpperCase()}${bounds.slice(1)}.` : "";

@@ -12,15 +12,19 @@ export function Story({ feed }) {
       <h2 id="story-title">What happened</h2>
       <ol>
         ${warnings.map((/** @type {string} */ text) => html`<li class="warning"><span></span><span>${text}</span></li>`)}
-        ${history.story.map((chapter) => html`
-          <li class=${chapter.kind}><time class="muted number" datetime=${chapter.at}>${timeText(chapter.at)}</time><span>${chapter.text}</span></li>`)}
+        ${history.story.map(
+          (chapter) => html`
+          <li class=${chapter.kind}><time class="muted number" datetime=${chapter.at}>${timeText(chapter.at)}</time><span>${chapter.text}</span></li>`,
+        )}
       </ol>
       <details>
         <summary>Settings of this training</summary>
         <dl class="settings-list">
           <dt>dataset</dt><dd>${job.dataset}</dd>
           ${job.preset && html`<dt>preset</dt><dd>${job.preset}</dd>`}
-          ${Object.entries(job.config).filter(([, value]) => value !== null).map(([name, value]) => html`<dt>${name}</dt><dd>${String(value)}</dd>`)}
+          ${Object.entries(job.config)
+            .filter(([, value]) => value !== null)
+            .map(([name, value]) => html`<dt>${name}</dt><dd>${String(value)}</dd>`)}
         </dl>
       </details>
     </section>

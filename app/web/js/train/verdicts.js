@@ -73,7 +73,9 @@ export async function judgeArchive(file) {
  * @returns {Promise<Found[]>}
  */
 export async function filesOf(dropped) {
-  const entries = [...dropped.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry !== null && entry !== undefined);
+  const entries = [...dropped.items]
+    .map((item) => item.webkitGetAsEntry?.())
+    .filter((entry) => entry !== null && entry !== undefined);
   if (!entries.length) return [...dropped.files].map((file) => ({ path: file.name, file }));
   return (await Promise.all(entries.map(walk))).flat();
 }

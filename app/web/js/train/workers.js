@@ -10,14 +10,18 @@ import { whileVisible } from "../jobs/polling.js";
  */
 export function useWorkers() {
   const [has, setHas] = useState(/** @type {boolean | null} */ (null));
-  useEffect(() => whileVisible(async () => {
-    try {
-      const { workers } = await getJson("readyz");
-      setHas((workers.train ?? 0) > 0);
-    } catch (error) {
-      // The answer names the queues that nobody consumes.
-      if (error instanceof Problem) setHas(error.code === "workers_busy" ? !/\btrain\b/.test(error.message) : null);
-    }
-  }, 10), []);
+  useEffect(
+    () =>
+      whileVisible(async () => {
+        try {
+          const { workers } = await getJson("readyz");
+          setHas((workers.train ?? 0) > 0);
+        } catch (error) {
+          // The answer names the queues that nobody consumes.
+          if (error instanceof Problem) setHas(error.code === "workers_busy" ? !/\btrain\b/.test(error.message) : null);
+        }
+      }, 10),
+    [],
+  );
   return has;
 }

@@ -49,7 +49,18 @@ export async function zipOf(files, onProgress) {
     const name = new TextEncoder().encode(path);
     const crc = crc32(new Uint8Array(await file.arrayBuffer()));
     /** @type {[number, number][]} */
-    const shared = [[20, 2], [UTF8_NAMES, 2], [0, 2], [0, 2], [0x21, 2], [crc, 4], [file.size, 4], [file.size, 4], [name.length, 2], [0, 2]];
+    const shared = [
+      [20, 2],
+      [UTF8_NAMES, 2],
+      [0, 2],
+      [0, 2],
+      [0x21, 2],
+      [crc, 4],
+      [file.size, 4],
+      [file.size, 4],
+      [name.length, 2],
+      [0, 2],
+    ];
     const header = record([[0x04034b50, 4], ...shared]);
     directory.push(record([[0x02014b50, 4], [20, 2], ...shared, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]]), name);
     parts.push(header, name, file);
@@ -57,7 +68,16 @@ export async function zipOf(files, onProgress) {
     onProgress(k + 1);
   }
   const size = directory.reduce((sum, bytes) => sum + bytes.length, 0);
-  const end = record([[0x06054b50, 4], [0, 2], [0, 2], [files.length, 2], [files.length, 2], [size, 4], [offset, 4], [0, 2]]);
+  const end = record([
+    [0x06054b50, 4],
+    [0, 2],
+    [0, 2],
+    [files.length, 2],
+    [files.length, 2],
+    [size, 4],
+    [offset, 4],
+    [0, 2],
+  ]);
   return new Blob(/** @type {BlobPart[]} */ ([...parts, ...directory, end]), { type: "application/zip" });
 }
 
@@ -75,7 +95,7 @@ export async function listZip(archive) {
   if (offset === MAX_BYTES || offset + size > archive.size) return null;
   const view = new DataView(await archive.slice(offset, offset + size).arrayBuffer());
   const files = [];
-  for (let place = 0; place + 46 <= size && view.getUint32(place, true) === 0x02014b50; ) {
+  for (let place = 0; place + 46 <= size && view.getUint32(place, true) === 0x02014b50;) {
     const [name, extra, comment] = [28, 30, 32].map((field) => view.getUint16(place + field, true));
     const path = new TextDecoder().decode(new Uint8Array(view.buffer, place + 46, name));
     if (!path.endsWith("/")) files.push({ path, size: view.getUint32(place + 24, true) });

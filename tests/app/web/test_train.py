@@ -371,3 +371,20 @@ def test_a_finished_job_is_deleted_unless_that_is_undone(visitor: Visitor, site:
     with page.expect_response(lambda answer: answer.request.method == "DELETE"):
         pass  # The time for second thoughts ends.
     assert site.client.get(f"/train-jobs/{job}").json()["code"] == "unknown_job"
+
+
+def test_a_failure_says_why_and_what_to_do_next(visitor: Visitor, site: Service, jobs: Jobs) -> None:
+    # Given a training whose loss is not finite after its first step,
+    settings = {**ENDLESS, "optimizer": "sgd", "learning_rate": 10.0, "seed": 3}
+    page = visitor().open(f"/train?job={jobs.start(settings, 'too fast')}")
+    has_status(page, "failed")
+    banner = page.locator(".banner.failed")
+    expect(banner).to_contain_text("lower learning rate")
+    # when a new one like it is asked for,
+    banner.get_by_role("link", name="A new one like it").click()
+    # then the form has its settings.
+    expect(page.locator("#job-name")).to_have_value("too fast")
+    expect(page.locator("#dataset")).to_have_value(jobs.dataset)
+    page.click("summary:has-text('All settings')")
+    for name, value in settings.items():
+        expect(page.locator(f'[name="config.{name}"]')).to_have_value(f"{value:g}" if value == 10 else str(value))

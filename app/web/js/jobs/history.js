@@ -76,7 +76,8 @@ export class History {
     else if (type === "queued" && data.reason === "worker lost") {
       this.#add(at, "killed", `The worker died${attempt?.lastStep ? ` after step ${attempt.lastStep}` : ""}.`);
     } else if (type === "queued") this.#add(at, "state", attempt ? "Back in the queue." : "Put into the queue.");
-    else if (type === "failed") this.#add(at, "killed", `Failed${attempt ? ` at step ${attempt.lastStep}` : ""}.`);
+    else if (type === "failed")
+      this.#add(at, "killed", `Failed${attempt?.lastStep ? ` at step ${attempt.lastStep}` : ""}.`);
     else if (type === "started_from") this.#add(at, "state", `Started from the weights of ${data.model}.`);
     else if (type in ENDINGS) this.#add(at, "state", ENDINGS[type]);
   }

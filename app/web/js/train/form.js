@@ -6,6 +6,7 @@ import { announceJobs } from "../jobs/polling.js";
 import { ProblemBanner } from "../problems/banner.js";
 import { linkTo } from "../router.js";
 import { LengthField, requestOf } from "./lengths.js";
+import { formLike } from "./like.js";
 import { Pictures, uploadPictures } from "./pictures.js";
 import { Settings } from "./settings.js";
 import { useWorkers } from "./workers.js";
@@ -37,9 +38,17 @@ export function TrainForm({ params }) {
       setDatasets(datasets);
       setChoice((before) => ({ ...before, dataset: before.dataset || datasets[0]?.id || "" }));
     }, refused);
+  const fill = (/** @type {Awaited<ReturnType<typeof formLike>>} */ like) => {
+    setChoice({ dataset: like.dataset, files: null });
+    setName(like.name);
+    setSettings(like.settings);
+    if (like.length) setLength(like.length);
+  };
   useEffect(() => {
     readSets();
     reading.current.then(setSchema, refused);
+    const like = params.get("like");
+    if (like) reading.current.then((schema) => formLike(like, schema)).then(fill, refused);
   }, []);
   // The banner focuses the field that is wrong, which may be folded.
   useLayoutEffect(() => {

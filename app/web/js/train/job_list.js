@@ -7,6 +7,7 @@ import { whileVisible } from "../jobs/polling.js";
 import { jobSentence, percentText } from "../jobs/words.js";
 import { ProblemBanner } from "../problems/banner.js";
 import { linkTo } from "../router.js";
+import { sentenceOfError } from "./failures.js";
 import { deleteLater, UndoNote } from "../undo.js";
 
 const PAGE = "train-jobs?limit=20";
@@ -67,7 +68,7 @@ function JobRow({ job, onDelete }) {
     <li>
       <a href=${linkTo("train", { job: job.id })}>${job.name}</a>
       <span class="status ${job.status}">${job.status}</span>
-      <span class="muted">${job.status === "failed" ? job.error?.message : jobSentence(job)}</span>
+      <span class="muted">${job.status === "failed" ? sentenceOfError(job.error) : jobSentence(job)}</span>
       ${isFinished && html`<button class="quiet" title="Removes the record and the checkpoints; its model stays." aria-label="Delete ${job.name}" onClick=${onDelete}>Delete</button>`}
       ${isRunning && html`<progress max="1" value=${job.progress.fraction ?? 0} aria-label="Progress of ${job.name}">${percentText(job.progress.fraction)}</progress>`}
     </li>

@@ -3,7 +3,9 @@
 import { getJson } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { whileVisible } from "../jobs/polling.js";
+import { numberText } from "../charts/scale.js";
 import { linkTo } from "../router.js";
+import { nextStepAfter, sentenceOfError } from "./failures.js";
 import { useWorkers } from "./workers.js";
 
 /** @param {{job: any, feed: import("../jobs/feed.js").Feed}} props */
@@ -55,12 +57,16 @@ function Queued({ job }) {
 function Failed({ job, feed }) {
   const saved = Math.max(-1, ...feed.history.checkpoints.keys());
   return html`
-    <section class="banner bad" role="alert">
+    <section class="banner bad failed" role="alert">
       <div>
-        <strong>The training failed${job.progress.step ? ` at step ${job.progress.step}` : " before its first step"}.</strong>
-        <p>${job.error?.message}</p>
-        <p>${saved > 0 ? `Its last checkpoint is of step ${saved}: “Try again” goes on from there, “Finish now and keep” makes a model of it.` : "It has no checkpoint: “Try again” starts from the beginning."}</p>
-        <details><summary>Details</summary><pre>${JSON.stringify(job.error, null, 2)}</pre></details>
+        <p><strong>The training failed${job.progress.step ? ` at step ${numberText(job.progress.step)}` : ""}.</strong> ${sentenceOfError(job.error)}</p>
+        <p>${nextStepAfter(job.error)} ${
+          saved > 0
+            ? `Its last checkpoint is of step ${numberText(saved)}: “Try again” goes on from there, “Finish now and keep” makes a model of it.`
+            : "“Try again” goes on from its last checkpoint, or from the beginning if there is none."
+        }</p>
+        <p><a class="button" href=${linkTo("train", { like: job.id })}>A new one like it</a></p>
+        <details><summary>Details</summary><pre tabindex="0" aria-label="Details of the failure">${JSON.stringify(job.error, null, 2)}</pre></details>
       </div>
     </section>
   `;

@@ -34,10 +34,14 @@ export function Panes({ feed, step, onStep, zText, onVector }) {
         <${PreviewPane} feed=${feed} step=${shown} />
         <${PlayNow} path=${feed.path} job=${job} kl=${numbers.at(-1)?.kl_per_dimension ?? []} newestPreview=${previews.at(-1) ?? null} zText=${zText} onVector=${onVector} />
       </div>
+      ${
+        numbers.length > 0 &&
+        html`
       <div class="pane-column">
         <${LossPane} history=${history} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
         <${KlPane} traces=${traces} numbers=${numbers} at=${at} steps=${steps} step=${shown} onStep=${onStep} />
-      </div>
+      </div>`
+      }
     </div>
     <${Scrubber} newest=${newest} stops=${previews} step=${step} onStep=${onStep} isLive=${!job.finished_at} />
   `;

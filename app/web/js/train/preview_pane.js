@@ -8,6 +8,7 @@ import { numberText } from "../charts/scale.js";
 const LEFT = 84;
 const TOP = 26;
 const COLUMNS = 8;
+const GAP = 2;
 
 /** @type {Map<string, Promise<HTMLImageElement>>} */
 const loaded = new Map();
@@ -69,8 +70,14 @@ export function PreviewPane({ feed, step }) {
  */
 function draw(canvas, image) {
   const pitch = (image.naturalWidth - LEFT) / COLUMNS;
-  canvas.width = COLUMNS * pitch;
-  canvas.height = 2 * pitch;
+  const side = pitch - GAP;
+  canvas.width = COLUMNS * pitch - GAP;
+  canvas.height = 2 * pitch - GAP;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  context.drawImage(image, LEFT, TOP, canvas.width, canvas.height, 0, 0, canvas.width, canvas.height);
+  for (let row = 0; row < 2; row += 1) {
+    for (let column = 0; column < COLUMNS; column += 1) {
+      const [x, y] = [column * pitch, row * pitch];
+      context.drawImage(image, LEFT + x, TOP + y + GAP / 2, side, side, x, y, side, side);
+    }
+  }
 }

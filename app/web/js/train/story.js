@@ -1,6 +1,7 @@
 // What happened to a job, in the order of time, and the settings it runs with.
 
 import { html } from "../html.js";
+import { linkTo } from "../router.js";
 
 /** @param {{feed: import("../jobs/feed.js").Feed}} props */
 export function Story({ feed }) {
@@ -19,6 +20,7 @@ export function Story({ feed }) {
       </ol>
       <details>
         <summary>Settings of this training</summary>
+        <p><a class="button" href=${linkTo("train", { like: job.id })}>A new one like it</a></p>
         <dl class="settings-list">
           <dt>dataset</dt><dd>${job.dataset}</dd>
           ${job.preset && html`<dt>preset</dt><dd>${job.preset}</dd>`}

@@ -11,7 +11,7 @@ export function TrainView({ params }) {
   if (job) return html`<${JobPage} key=${job} jobId=${job} params=${params} />`;
   return html`
     <div class="train-start">
-      <${TrainForm} params=${params} />
+      <${TrainForm} key=${params.get("like")} params=${params} />
       <${JobList} />
     </div>
   `;

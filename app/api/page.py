@@ -10,8 +10,10 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
+from app.dependencies import Services_
 from app.headers import PAGE_POLICY
 from app.problems import Problem
+from worker.stores.settings import PREFIX
 
 WEB = (Path(__file__).parent.parent / "web").resolve()
 MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".wasm": "application/wasm"}
@@ -32,10 +34,41 @@ def assets_digest() -> str:
     return digest.hexdigest()[:16]
 
 
+def imported_modules(start: Path) -> list[Path]:
+    """Returns a module and all that it imports at once, directly or not, in the order in which they are found."""
+    found = [start]
+    for path in found:  # It grows while it is read.
+        names = re.findall(r'^(?:import|export)\b[^;]*?"(\.[^"]+)";', path.read_text("utf-8"), re.MULTILINE)
+        near = dict.fromkeys((path.parent / name).resolve() for name in names)
+        found += [module for module in near if module not in found]
+    return found
+
+
+@lru_cache
+def _preloads(name: str) -> str:
+    """Returns links for all modules of a page, which browsers would otherwise find one import after the other."""
+    modules = imported_modules(WEB / "js" / f"{name}.js")
+    return "\n".join(f'<link rel="modulepreload" href="{{assets}}/{it.relative_to(WEB).as_posix()}">' for it in modules)
+
+
+def _html(request: Request, name: str, script: str, policy: str) -> HTMLResponse:
+    text = (WEB / name).read_text("utf-8").replace("{modules}", _preloads(script))
+    text = text.replace("{assets}", f"assets/{request.app.state.assets_digest}")
+    return HTMLResponse(text, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+
+
 @router.get("/")
 def page(request: Request) -> HTMLResponse:
-    text = (WEB / "index.html").read_text("utf-8").replace("{assets}", f"assets/{request.app.state.assets_digest}")
-    return HTMLResponse(text, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"})
+    return _html(request, "index.html", "main", POLICY)
+
+
+@router.get("/embed")
+def embed(request: Request, services: Services_) -> HTMLResponse:
+    hosts = services.settings.embed_host_names
+    if not hosts:
+        raise Problem("not_found", f"Framing is off; {PREFIX}EMBED_HOSTS lists the sites that may frame this page.")
+    policy = POLICY.replace("frame-ancestors 'none'", f"frame-ancestors {' '.join(hosts)}")
+    return _html(request, "embed.html", "embed", policy)
 
 
 @router.get("/assets/{digest}/{path:path}")

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
         None,
         description="Origins of other sites, separated by commas (`https://lab.example`), whose pages may use the API.",
     )
+    embed_hosts: str | None = Field(
+        None,
+        description="Origins of other sites, separated by commas (`https://blog.example`, `https://*.school.example`), "
+        "whose pages may frame `/embed`; `*`: every site; empty: `/embed` is off.",
+    )
     redis_url: str | None = Field(
         None,
         description="Redis of the job system (redis://, rediss:// or unix://); empty: the embedded server.",
@@ -96,7 +101,10 @@ class Settings(BaseSettings):
     def _capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("redis_url", "storage_url", "published_host", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator(
+        "redis_url", "storage_url", "published_host", "allowed_hosts", "allowed_origins", "embed_hosts",
+        mode="before",
+    )  # fmt: skip
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -129,6 +137,16 @@ class Settings(BaseSettings):
                 raise ValueError(f"must hold origins such as https://lab.example:8443, without a path, not {name!r}")
         return value
 
+    @field_validator("embed_hosts")
+    @classmethod
+    def _frame_ancestors(cls, value: str | None) -> str | None:
+        for name in _listed(value):
+            if name != "*" and not _ORIGIN.fullmatch(name.replace("://*.", "://", 1)):
+                raise ValueError(
+                    f"must hold origins such as https://*.school.example, without a path, or *, not {name!r}"
+                )
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str | None) -> str | None:
@@ -159,6 +177,11 @@ class Settings(BaseSettings):
     def allowed_origin_names(self) -> tuple[str, ...]:
         """The origins in allowed_origins, as browsers write them."""
         return tuple(_DEFAULT_PORT.sub(r"\1", origin) for origin in _listed(self.allowed_origins))
+
+    @property
+    def embed_host_names(self) -> tuple[str, ...]:
+        """The origins in embed_hosts."""
+        return _listed(self.embed_hosts)
 
     @property
     def storage(self) -> str:

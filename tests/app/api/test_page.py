@@ -44,6 +44,13 @@ def test_files_are_compressed_for_those_who_accept_it(api: Service, accepts: str
     assert answer.content == (WEB / "css" / "page.css").read_bytes()
 
 
+def test_the_page_names_all_modules_of_the_first_screen_at_once(api: Service) -> None:
+    modules = re.findall(r'rel="modulepreload" href="assets/[^/]+/([^"]+)"', api.client.get("/").text)
+    assert len(modules) == len(set(modules))
+    assert {"js/main.js", "js/explore/view.js", "js/decoder/weights.js", "vendor/htm-preact.js"} <= set(modules)
+    assert "js/train/view.js" not in modules
+
+
 def test_the_page_and_the_api_description_link_to_each_other(api: Service) -> None:
     assert 'href="docs"' in api.client.get("/").text
     assert 'href="/"' in api.client.get("/docs").text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.api.page import WEB
+from app.api.page import WEB, imported_modules
 
 MODULES = sorted((WEB / "js").rglob("*.js"))
 MOST_LINES = 250
@@ -25,22 +25,8 @@ def test_a_module_is_short_and_its_first_line_says_what_it_is(path: Path) -> Non
     assert re.match(r"// \"?[A-Z].+", lines[0]), lines[0]
 
 
-def _imported(start: Path) -> set[Path]:
-    """Returns a module and all that it imports at once, directly or not."""
-    found: set[Path] = set()
-    waiting = [start]
-    while waiting:
-        path = waiting.pop().resolve()
-        if path in found:
-            continue
-        found.add(path)
-        names = re.findall(r'^(?:import|export)\b[^;]*?"(\.[^"]+)";', path.read_text("utf-8"), re.MULTILINE)
-        waiting += [path.parent / name for name in names]
-    return found
-
-
 def test_the_first_screen_is_light() -> None:
-    files = [WEB / "index.html", *(WEB / "css").glob("*.css"), *_imported(WEB / "js" / "main.js")]
+    files = [WEB / "index.html", *(WEB / "css").glob("*.css"), *imported_modules(WEB / "js" / "main.js")]
     weight = {_name(path): len(gzip.compress(path.read_bytes(), 9)) for path in files}
     assert "vendor/htm-preact.js" in weight
     assert "js/explore/view.js" in weight

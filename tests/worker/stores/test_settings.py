@@ -92,6 +92,12 @@ def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytes
         ("BETAVAE_ALLOWED_ORIGINS", "https://lab.example/"),
         ("BETAVAE_ALLOWED_ORIGINS", "*"),
         ("BETAVAE_ALLOWED_ORIGINS", "null"),
+        ("BETAVAE_EMBED_HOSTS", "blog.example"),
+        ("BETAVAE_EMBED_HOSTS", "https://blog.example/course"),
+        ("BETAVAE_EMBED_HOSTS", "https://*"),
+        ("BETAVAE_EMBED_HOSTS", "https://a.*.example"),
+        ("BETAVAE_EMBED_HOSTS", "https://blog.example; script-src *"),
+        ("BETAVAE_EMBED_HOSTS", "'self'"),
     ],
 )
 def test_a_bad_value_is_reported_in_one_line_that_names_it(
@@ -106,9 +112,12 @@ def test_a_bad_value_is_reported_in_one_line_that_names_it(
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (load_settings().allowed_host_names, load_settings().allowed_origin_names) == ((), ())
+    assert load_settings().embed_host_names == ()
     monkeypatch.setenv("BETAVAE_ALLOWED_HOSTS", ",VAE.example, [::1] ,10.0.0.7")
     monkeypatch.setenv("BETAVAE_ALLOWED_ORIGINS", "https://Lab.example:443,http://lab.example:443,http://[::1]:80,")
+    monkeypatch.setenv("BETAVAE_EMBED_HOSTS", "https://Blog.example:8443, https://*.school.example,")
     settings = load_settings()
+    assert settings.embed_host_names == ("https://blog.example:8443", "https://*.school.example")
     assert settings.allowed_host_names == ("vae.example", "[::1]", "10.0.0.7")
     assert settings.allowed_origin_names == ("https://lab.example", "http://lab.example:443", "http://[::1]")
 

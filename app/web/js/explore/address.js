@@ -17,7 +17,10 @@ import { parseVector, vectorText } from "./latents.js";
  */
 export function readState(params, latentDim) {
   const pair = (params.get("pad") ?? "").split(",").map(Number);
-  const fits = pair.length === 2 && pair[0] !== pair[1] && pair.every((index) => Number.isInteger(index) && index >= 0 && index < latentDim);
+  const fits =
+    pair.length === 2 &&
+    pair[0] !== pair[1] &&
+    pair.every((index) => Number.isInteger(index) && index >= 0 && index < latentDim);
   const t = params.has("t") ? Number(params.get("t")) : NaN;
   return {
     z: parseVector(params.get("z"), latentDim),

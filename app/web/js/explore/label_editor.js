@@ -14,30 +14,37 @@ export function LabelEditor({ latent, onRename }) {
   const [editing, setEditing] = useState(false);
   const input = useRef(/** @type {HTMLInputElement | null} */ (null));
   const button = useRef(/** @type {HTMLButtonElement | null} */ (null));
-  const left = useRef(false);
+  const open = useRef(false);
+  const opened = useRef(false);
   useEffect(() => {
     if (editing) input.current?.select();
-    else if (left.current) button.current?.focus();
-    left.current = editing;
+    else if (opened.current) button.current?.focus();
+    opened.current = editing;
   }, [editing]);
 
   const name = nameOf(latent);
   const look = latent.label ? "latent-name" : "latent-name unnamed";
   if (!onRename) return html`<span class=${look}>${name}</span>`;
+  /** @param {boolean} now */
+  const toggle = (now) => {
+    open.current = now;
+    setEditing(now);
+  };
   if (!editing) {
-    return html`<button ref=${button} type="button" class=${`${look} editable`} title="Rename" onClick=${() => setEditing(true)}>
+    return html`<button ref=${button} type="button" class=${`${look} editable`} title="Rename" onClick=${() => toggle(true)}>
       <span>${name}</span><${Icon} name="pencil" /><span class="visually-hidden">, rename</span>
     </button>`;
   }
   /** @param {string} text */
   const keep = (text) => {
-    setEditing(false);
+    if (!open.current) return; // The field loses the focus once more when it disappears.
+    toggle(false);
     if (text.trim() !== latent.label) onRename(latent.index, text.trim());
   };
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
     if (event.key === "Enter") keep(/** @type {HTMLInputElement} */ (event.target).value);
-    if (event.key === "Escape") setEditing(false);
+    if (event.key === "Escape") toggle(false);
   };
   return html`<input ref=${input} class="latent-name-input" value=${latent.label} maxlength=${MOST_CHARACTERS}
     aria-label=${`Name of latent ${latent.index}`} placeholder=${`latent ${latent.index}`}

@@ -1,7 +1,7 @@
 // The names of a model's latents: kept by the service, or by this browser for models that ship and cannot be changed.
 
 import { sendJson } from "../api.js";
-import { useEffect, useState } from "../html.js";
+import { useCallback, useEffect, useRef, useState } from "../html.js";
 
 const keyOf = (/** @type {any} */ model) => `labels:${model.id}:${model.weights_sha256 ?? ""}`;
 
@@ -29,7 +29,9 @@ export function useLabels(model, onProblem) {
       onProblem(/** @type {Error} */ (problem));
     }
   };
-  return [labels, rename];
+  const call = useRef(rename);
+  call.current = rename;
+  return [labels, useCallback((index, label) => call.current(index, label), [])];
 }
 
 /** @param {any | null} model @returns {string[]} */

@@ -1,4 +1,5 @@
-// One latent: its name, KL and value, a filmstrip, and beneath it the slider whose thumb stands where the film is.
+// One latent: its name, KL and value, a filmstrip, and beneath it the slider whose thumb stands where the film is. What
+// moves in a drag moves by transforms, which cost no layout.
 
 import { Component, html } from "../html.js";
 import { LabelEditor } from "./label_editor.js";
@@ -16,6 +17,9 @@ const place = (value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) 
  * }} RowProps
  */
 
+/** @type {Record<string, number>} The slider's own step is as fine as a posterior mean, too fine for keys. */
+const KEY_STEPS = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1, PageDown: -1, PageUp: 1 };
+/** @type {(keyof RowProps)[]} */
 const SHOWN = ["latent", "value", "largestKl", "playing", "strip", "mark", "onRename"];
 
 /** A row is drawn again only where what it shows has changed: a drag moves one row of many. */
@@ -27,12 +31,20 @@ export class LatentRow extends Component {
 
   /** The value at the start of a touch, which a pan of the page puts back. */
   held = 0;
-  onInput = (event) => this.props.onInput(this.props.latent.index, Number(event.target.value));
+  onInput = (/** @type {any} */ event) => this.props.onInput(this.props.latent.index, Number(event.target.value));
   onRelease = () => this.props.onRelease?.(this.props.latent.index);
   onPointerDown = () => (this.held = this.props.value);
   onPointerCancel = () => this.props.onInput(this.props.latent.index, this.held);
-  onCanvas = (canvas) => this.props.onCanvas(this.props.latent.index, canvas);
-  onStrip = (event) => {
+  onCanvas = (/** @type {HTMLCanvasElement | null} */ canvas) => this.props.onCanvas(this.props.latent.index, canvas);
+  onKeyDown = (/** @type {KeyboardEvent} */ event) => {
+    const step = KEY_STEPS[event.key];
+    if (step === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    const { latent, value } = this.props;
+    this.props.onInput(latent.index, Math.max(-RANGE, Math.min(RANGE, value + step)));
+    this.onRelease();
+  };
+  onStrip = (/** @type {any} */ event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const frame = Math.floor(((event.clientX - box.left) / box.width) * FRAMES.length);
     this.props.onInput(this.props.latent.index, FRAMES[Math.max(0, Math.min(FRAMES.length - 1, frame))]);
@@ -43,9 +55,7 @@ export class LatentRow extends Component {
   render({ latent, value, largestKl, playing, strip, mark, onRename }) {
     const name = nameOf(latent);
     const share = largestKl > 0 ? Math.max(0.02, latent.kl / largestKl) : 0;
-    const from = Math.min(0, value);
-    const to = Math.max(0, value);
-    const width = ((Math.min(RANGE, to) - Math.max(-RANGE, from)) / (2 * RANGE)) * 100;
+    const within = Math.max(-RANGE, Math.min(RANGE, value));
     return html`<li class="latent" data-playing=${playing ? "true" : null}>
       <div class="latent-head">
         <${LabelEditor} latent=${latent} onRename=${onRename} />
@@ -56,16 +66,22 @@ export class LatentRow extends Component {
         <output class="latent-value number">${signed(value, 2)}<span class="unit"> σ</span></output>
       </div>
       <div class="latent-film">
-        ${strip && html`<div class="strip" onClick=${this.onStrip}>
+        ${
+          strip &&
+          html`<div class="strip" onClick=${this.onStrip}>
           <canvas ref=${this.onCanvas} aria-hidden="true" width="7" height="1"></canvas>
-          <div class="strip-scale"><i class="playhead" style=${{ left: place(value) }}></i></div>
-        </div>`}
+          <div class="strip-scale"><i class="playhead" style=${{ transform: `translateX(${within * 100}%)` }}></i></div>
+        </div>`
+        }
         <div class="slider">
-          <i class="slider-fill" style=${{ left: place(from), width: `${width}%` }}></i>
-          ${mark && html`<i class="posterior" style=${{ left: place(mark.mean - mark.sigma), right: `calc(100% - ${place(mark.mean + mark.sigma)})` }}></i>
-            <i class="posterior-mean" style=${{ left: place(mark.mean) }}></i>`}
-          <input type="range" min=${-RANGE} max=${RANGE} step="0.01" value=${value} data-latent=${latent.index} aria-label=${name}
-            aria-valuetext=${`${name}, ${signed(value)} σ`} onInput=${this.onInput} onChange=${this.onRelease}
+          <i class="slider-fill" style=${{ transform: `scaleX(${within / RANGE})` }}></i>
+          ${
+            mark &&
+            html`<i class="posterior" style=${{ left: place(mark.mean - mark.sigma), right: `calc(100% - ${place(mark.mean + mark.sigma)})` }}></i>
+            <i class="posterior-mean" style=${{ left: place(mark.mean) }}></i>`
+          }
+          <input type="range" min=${-RANGE} max=${RANGE} step="0.001" value=${value} data-latent=${latent.index} aria-label=${name}
+            aria-valuetext=${`${name}, ${signed(value)} σ`} onInput=${this.onInput} onChange=${this.onRelease} onKeyDown=${this.onKeyDown}
             onPointerDown=${this.onPointerDown} onPointerCancel=${this.onPointerCancel} />
         </div>
       </div>

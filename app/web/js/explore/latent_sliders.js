@@ -19,7 +19,10 @@ export function LatentSliders({ latents, z, onInput, onRelease, onRename, strips
   const marks = useRef(new Map());
   const calls = useRef({ onInput, onRelease });
   calls.current = { onInput, onRelease };
-  const input = useCallback((/** @type {number} */ index, /** @type {number} */ value) => calls.current.onInput(index, value), []);
+  const input = useCallback(
+    (/** @type {number} */ index, /** @type {number} */ value) => calls.current.onInput(index, value),
+    [],
+  );
   const release = useCallback((/** @type {number} */ index) => calls.current.onRelease?.(index), []);
   const onCanvas = useCallback((/** @type {number} */ index, /** @type {HTMLCanvasElement | null} */ canvas) => {
     if (canvas) canvases.current.set(index, canvas);
@@ -59,12 +62,14 @@ export function LatentSliders({ latents, z, onInput, onRelease, onRename, strips
     onInput=${input} onRelease=${release} onRename=${onRename} onCanvas=${onCanvas} />`;
   return html`<div class="latents">
     <ul class="latent-list">${active.map(row)}</ul>
-    ${unused.length > 0 &&
-    html`<details class="unused" onToggle=${(/** @type {any} */ event) => setUnfolded(event.target.open)}>
+    ${
+      unused.length > 0 &&
+      html`<details class="unused" onToggle=${(/** @type {any} */ event) => setUnfolded(event.target.open)}>
       <summary>${unused.length} unused</summary>
-      <p class="hint">The model does not use ${unused.length === 1 ? "this latent" : "these latents"}: moving ${unused.length === 1 ? "it" : "them"} changes next to nothing.</p>
+      <p class="hint">The model does not use what is listed here: moving it changes next to nothing.</p>
       ${unfolded && html`<ul class="latent-list">${unused.map(row)}</ul>`}
-    </details>`}
+    </details>`
+    }
   </div>`;
 }
 

@@ -55,7 +55,10 @@ export function describeVector(latents, z) {
   const moved = latents.filter((latent) => latent.active && Math.abs(z[latent.index]) >= 0.05);
   moved.sort((a, b) => Math.abs(z[b.index]) - Math.abs(z[a.index]));
   if (moved.length === 0) return "every latent at 0";
-  return moved.slice(0, 4).map((latent) => `${nameOf(latent)} ${signed(z[latent.index])} σ`).join(", ");
+  return moved
+    .slice(0, 4)
+    .map((latent) => `${nameOf(latent)} ${signed(z[latent.index])} σ`)
+    .join(", ");
 }
 
 /**
@@ -84,7 +87,9 @@ export function vectorText(z) {
 export function parseVector(text, length) {
   if (!text) return null;
   const values = text.split(",").map(Number);
-  return values.length === length && values.every((value) => Number.isFinite(value) && Math.abs(value) <= 100) ? rounded(values) : null;
+  return values.length === length && values.every((value) => Number.isFinite(value) && Math.abs(value) <= 100)
+    ? rounded(values)
+    : null;
 }
 
 /**
@@ -139,6 +144,7 @@ export function startVector(latents, decoder) {
 /** @param {ImageData} pixels @returns {number} How much neighbouring pixels differ. */
 function contrastOf({ data, width }) {
   let sum = 0;
-  for (let place = 4 * width; place < data.length; place++) sum += Math.abs(data[place] - data[place - 4]) + Math.abs(data[place] - data[place - 4 * width]);
+  for (let place = 4 * width; place < data.length; place++)
+    sum += Math.abs(data[place] - data[place - 4]) + Math.abs(data[place] - data[place - 4 * width]);
   return sum;
 }

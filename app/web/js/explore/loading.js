@@ -23,7 +23,8 @@ export function useLoadedModel(id, onProblem) {
     const path = `models/${encodeURIComponent(id)}`;
     Promise.all([getJson(path, { signal: stop.signal }), loadDecoder(`${path}/web`)])
       .then(([model, decoder]) => {
-        if (!stop.signal.aborted) setLoaded({ model, decoder, strips: new Filmstrips(`${path}/web`), map: new Filmstrips(`${path}/web`) });
+        if (!stop.signal.aborted)
+          setLoaded({ model, decoder, strips: new Filmstrips(`${path}/web`), map: new Filmstrips(`${path}/web`) });
       })
       .catch((problem) => stop.signal.aborted || onProblem(problem));
     return () => stop.abort();

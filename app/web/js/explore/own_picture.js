@@ -2,6 +2,7 @@
 
 import { request } from "../api.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
+import { compare, toPixels } from "./difference.js";
 import { Icon } from "./icons.js";
 import { SmallPicture } from "./picture.js";
 
@@ -24,11 +25,13 @@ export async function encodePicture(model, file, signal) {
   form.append("image", file, /** @type {File} */ (file).name || "picture");
   const answer = await request("POST", `models/${model}/reconstruct`, { form, signal });
   const body = await answer.json();
-  const { error, mean } = differenceOf(body.input, body.image);
+  const crop = pixelsOf(body.input);
+  const reconstruction = pixelsOf(body.image);
+  const { error, mean } = compare(crop, reconstruction);
   return {
     url: URL.createObjectURL(file),
-    crop: pixelsOf(body.input),
-    reconstruction: pixelsOf(body.image),
+    crop,
+    reconstruction,
     error,
     meanError: mean,
     mean: body.mean,
@@ -38,37 +41,9 @@ export async function encodePicture(model, file, signal) {
   };
 }
 
-/**
- * Returns pixels of numbers in [0, 1].
- * @param {number[][][]} rows (H, W, C)
- */
+/** @param {number[][][]} rows (H, W, C) in [0, 1], H = W */
 function pixelsOf(rows) {
-  const pixels = new ImageData(rows[0].length, rows.length);
-  rows.flat().forEach((pixel, place) => {
-    for (let channel = 0; channel < 3; channel++) pixels.data[4 * place + channel] = Math.round(255 * pixel[channel % pixel.length]);
-    pixels.data[4 * place + 3] = 255;
-  });
-  return pixels;
-}
-
-/**
- * Returns where two pictures differ: dark where they are equal, bright where they are far apart.
- * @param {number[][][]} first (H, W, C)
- * @param {number[][][]} second (H, W, C)
- * @returns {{error: ImageData, mean: number}} The picture, and the mean difference in [0, 1].
- */
-function differenceOf(first, second) {
-  const error = new ImageData(first[0].length, first.length);
-  const other = second.flat();
-  let sum = 0;
-  first.flat().forEach((pixel, place) => {
-    const difference = pixel.reduce((total, value, channel) => total + Math.abs(value - other[place][channel]), 0) / pixel.length;
-    sum += difference;
-    const heat = Math.min(1, 1.5 * difference) * 3;
-    for (let channel = 0; channel < 3; channel++) error.data[4 * place + channel] = 18 + 237 * Math.max(0, Math.min(1, heat - channel));
-    error.data[4 * place + 3] = 255;
-  });
-  return { error, mean: sum / other.length };
+  return toPixels(Float32Array.from(rows.flat(2)), rows.length, rows[0][0].length);
 }
 
 /**
@@ -86,7 +61,8 @@ export function useDroppedPictures(onFile) {
     const fileOf = (data) => Array.from(data?.files ?? [])[0];
     /** @param {DragEvent} event */
     const holdsFile = (event) => event.dataTransfer?.types.includes("Files");
-    const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ handle) => document.addEventListener(name, handle, { signal: stop.signal });
+    const listen = (/** @type {string} */ name, /** @type {(event: any) => void} */ handle) =>
+      document.addEventListener(name, handle, { signal: stop.signal });
     listen("dragover", (event) => {
       if (!holdsFile(event)) return;
       event.preventDefault();
@@ -124,8 +100,11 @@ export function OwnPictureCard({ own, busy, over, onFile, onShow, onForget }) {
       <label class="button" for="own-picture"><${Icon} name="upload" /> Your picture</label>
       <input type="file" id="own-picture" class="visually-hidden" accept="image/*" onChange=${onChange} />
       <span class="hint">${busy ? "Looking at it…" : own ? "" : "Choose one, drop it anywhere, or paste it."}</span>
-      ${own && html`<button type="button" class="quiet" onClick=${onShow}>Back to it</button>
-        <button type="button" class="quiet" onClick=${onForget}>Remove</button>`}
+      ${
+        own &&
+        html`<button type="button" class="quiet" onClick=${onShow}>Back to it</button>
+        <button type="button" class="quiet" onClick=${onForget}>Remove</button>`
+      }
     </div>
     ${own && html`<${Comparison} own=${own} />`}
   </section>`;

@@ -50,14 +50,18 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
     onMove(moved[0], moved[1]);
     onRelease();
   };
-  const named = (/** @type {number} */ index) => latents.find((latent) => latent.index === index) ?? { index, label: "" };
-  const place = (/** @type {number} */ value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
+  const named = (/** @type {number} */ index) =>
+    latents.find((latent) => latent.index === index) ?? { index, label: "" };
+  const place = (/** @type {number} */ value) =>
+    `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
   const text = `${nameOf(named(across))} ${signed(z[across])} σ, ${nameOf(named(down))} ${signed(z[down])} σ`;
   return html`<section class="card pad-card" aria-labelledby="pad-title">
     <h2 id="pad-title">Two latents at once</h2>
     <div class="pad-axes">
-      <${AxisChoice} text="Across" latents=${latents} value=${across} onChoose=${(/** @type {number} */ index) => onPair([index, index === down ? across : down])} />
-      <${AxisChoice} text="Down" latents=${latents} value=${down} onChoose=${(/** @type {number} */ index) => onPair([index === across ? down : across, index])} />
+      <${AxisChoice} text="Across" latents=${latents} value=${across}
+        onChoose=${(/** @type {number} */ index) => onPair([index, index === down ? across : down])} />
+      <${AxisChoice} text="Down" latents=${latents} value=${down}
+        onChoose=${(/** @type {number} */ index) => onPair([index === across ? down : across, index])} />
     </div>
     <div class="pad" tabindex="0" role="application" aria-roledescription="two-dimension pad" aria-label=${`Pad: ${text}. The arrow keys move.`}
       onPointerDown=${onPointerDown} onPointerMove=${(/** @type {any} */ event) => held.current && follow(event)} onPointerUp=${onPointerUp}
@@ -71,9 +75,15 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
 
 /** @param {{text: string, latents: import("./latents.js").Latent[], value: number, onChoose: (index: number) => void}} props */
 function AxisChoice({ text, latents, value, onChoose }) {
-  return html`<label>${text} <select value=${value} onChange=${(/** @type {any} */ event) => onChoose(Number(event.target.value))}>
-    ${latents.map((latent) => html`<option key=${latent.index} value=${latent.index} selected=${latent.index === value}>${nameOf(latent)}</option>`)}
-  </select></label>`;
+  const id = `pad-${text.toLowerCase()}`;
+  return html`<div>
+    <label for=${id}>${text}</label>
+    <select id=${id} value=${value} onChange=${(/** @type {any} */ event) => onChoose(Number(event.target.value))}>
+      ${latents.map(
+        (latent) => html`<option value=${latent.index} selected=${latent.index === value}>${nameOf(latent)}</option>`,
+      )}
+    </select>
+  </div>`;
 }
 
 /**
@@ -102,7 +112,9 @@ function drawMap(canvas, strips, rest, across, down) {
     const target = /** @type {HTMLCanvasElement} */ (canvas.current);
     target.width = target.height = size * COLUMNS;
     const context = /** @type {CanvasRenderingContext2D} */ (target.getContext("2d"));
-    rows.forEach((frames, row) => frames.forEach((frame, column) => context.putImageData(frame, column * size, row * size)));
+    rows.forEach((frames, row) =>
+      frames.forEach((frame, column) => context.putImageData(frame, column * size, row * size)),
+    );
   };
   const timer = setTimeout(draw, 120);
   return () => {

@@ -2,49 +2,41 @@
 
 import { html, useEffect, useRef } from "../html.js";
 import { drawStrip } from "./latent_sliders.js";
-import { rounded } from "./latents.js";
+import { between } from "./vector.js";
 
 export const PATHS = {
-  slerp: { name: "Along the arc (slerp)", hint: "The arc keeps the distance to the origin, so that pictures on the way are as pronounced as A and B." },
-  linear: { name: "Straight line", hint: "The straight line passes closer to the origin, where pictures are nearer to the average." },
+  slerp: {
+    name: "Along the arc (slerp)",
+    hint: "The arc keeps the distance to the origin, so that pictures on the way are as pronounced as A and B.",
+  },
+  linear: {
+    name: "Straight line",
+    hint: "The straight line passes closer to the origin, where pictures are nearer to the average.",
+  },
 };
 const FRACTIONS = [0, 1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6, 1];
 
 /**
- * Returns a vector between two, as the service computes it; the ends are exact.
- * @param {Float32Array} first
- * @param {Float32Array} last
- * @param {number} t In [0, 1].
- * @param {keyof typeof PATHS} path slerp is linear where the arc is not defined.
- * @returns {Float32Array}
- */
-export function between(first, last, t, path) {
-  if (t <= 0) return first;
-  if (t >= 1) return last;
-  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) => a.reduce((sum, value, index) => sum + value * b[index], 0);
-  const lengths = Math.sqrt(dot(first, first) * dot(last, last));
-  let weights = [1 - t, t];
-  if (path === "slerp" && lengths > 0) {
-    const angle = Math.acos(Math.max(-1, Math.min(1, dot(first, last) / lengths)));
-    if (Math.sin(angle) > 1e-4) weights = [Math.sin((1 - t) * angle), Math.sin(t * angle)].map((weight) => weight / Math.sin(angle));
-  }
-  return rounded(first.map((value, index) => weights[0] * value + weights[1] * last[index]));
-}
-
-/**
  * @param {{
- *   decoder: {decode: (z: ArrayLike<number>) => ImageData}, z: Float32Array, ends: {a: Float32Array, b: Float32Array}, t: number,
- *   path: keyof typeof PATHS, onEnd: (end: "a" | "b", z: Float32Array) => void, onMove: (t: number, path: keyof typeof PATHS) => void,
+ *   decoder: {decode: (z: ArrayLike<number>) => ImageData}, ends: {a: Float32Array, b: Float32Array}, t: number,
+ *   path: keyof typeof PATHS, onEnd: (end: "a" | "b") => void, onMove: (t: number, path: keyof typeof PATHS) => void,
  *   onRelease: () => void,
  * }} props
  */
-export function PathCard({ decoder, z, ends, t, path, onEnd, onMove, onRelease }) {
+export function PathCard({ decoder, ends, t, path, onEnd, onMove, onRelease }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   useEffect(() => {
-    if (canvas.current) drawStrip(canvas.current, FRACTIONS.map((share) => decoder.decode(between(ends.a, ends.b, share, path))));
+    if (canvas.current)
+      drawStrip(
+        canvas.current,
+        FRACTIONS.map((share) => decoder.decode(between(ends.a, ends.b, share, path))),
+      );
   }, [decoder, ends.a, ends.b, path]);
   /** @param {"a" | "b"} end */
-  const setEnd = (end) => html`<button type="button" onClick=${() => onEnd(end, z)}>Set ${end.toUpperCase()}<span class="visually-hidden"> to the picture that is shown</span></button>`;
+  const setEnd = (end) =>
+    html`<button type="button" onClick=${() => onEnd(end)}>
+      Set ${end.toUpperCase()}<span class="visually-hidden"> to the picture that is shown</span>
+    </button>`;
   return html`<section class="card path-card" aria-labelledby="path-title">
     <div class="path-head">
       <div><h2 id="path-title">From A to B</h2><p class="hint">Set keeps the picture that is shown, such as one of your own, as an end.</p></div>
@@ -52,16 +44,22 @@ export function PathCard({ decoder, z, ends, t, path, onEnd, onMove, onRelease }
     </div>
     <div class="latent-film">
       <div class="strip"><canvas ref=${canvas} aria-hidden="true" width="7" height="1"></canvas>
-        <div class="strip-scale"><i class="playhead" style=${{ left: `${100 * t}%` }}></i></div></div>
+        <div class="strip-scale"><i class="playhead" style=${{ transform: `translateX(${600 * t - 300}%)` }}></i></div></div>
       <div class="slider">
-        <i class="slider-fill" style=${{ left: "0", width: `${100 * t}%` }}></i>
+        <i class="slider-fill whole" style=${{ transform: `scaleX(${t})` }}></i>
         <input type="range" id="path-place" min="0" max="1" step="0.01" value=${t} aria-label="Place between A and B"
-          aria-valuetext=${`${Math.round(100 * t)} % of the way from A to B`} onInput=${(/** @type {any} */ event) => onMove(Number(event.target.value), path)} onChange=${onRelease} />
+          aria-valuetext=${`${Math.round(100 * t)} % of the way from A to B`}
+          onInput=${(/** @type {any} */ event) => onMove(Number(event.target.value), path)} onChange=${onRelease} />
       </div>
     </div>
     <fieldset class="path-kind"><legend class="visually-hidden">Path</legend>
-      ${Object.entries(PATHS).map(([kind, { name }]) => html`<label key=${kind}><input type="radio" name="path" value=${kind} checked=${kind === path}
-        onChange=${() => onMove(t, /** @type {any} */ (kind))} /> ${name}</label>`)}
+      ${Object.entries(PATHS).map(
+        ([
+          kind,
+          { name },
+        ]) => html`<label key=${kind}><input type="radio" name="path" value=${kind} checked=${kind === path}
+        onChange=${() => onMove(t, /** @type {any} */ (kind))} /> ${name}</label>`,
+      )}
     </fieldset>
     <p class="hint">${PATHS[path].hint}</p>
   </section>`;

@@ -31,8 +31,10 @@ export function formatsOf(subject) {
  */
 export function callFor(model, z, subject, format) {
   const numbers = (/** @type {Float32Array} */ vector) => JSON.parse(`[${vectorText(vector)}]`);
-  if (subject.kind === "picture") return { path: `models/${model}/decode`, json: { z: [numbers(z)] }, file: `${model}.png` };
-  if (subject.kind === "path") return { path: `models/${model}/decode`, json: { z: subject.steps.map(numbers) }, file: `${model}-a-to-b.png` };
+  if (subject.kind === "picture")
+    return { path: `models/${model}/decode`, json: { z: [numbers(z)] }, file: `${model}.png` };
+  if (subject.kind === "path")
+    return { path: `models/${model}/decode`, json: { z: subject.steps.map(numbers) }, file: `${model}-a-to-b.png` };
   /** @type {[string, string][]} */
   const fields = [["model", model], ["z", vectorText(z)], ...rangeOf(subject), ["format", format]];
   return { path: "traversals", fields, file: `${model}-${subject.kind}.${format}` };
@@ -43,10 +45,17 @@ export function callFor(model, z, subject, format) {
  * @returns {[string, string][]}
  */
 function rangeOf(subject) {
-  const frames = /** @type {[string, string][]} */ ([["start", "-3"], ["end", "3"], ["steps", STEPS], ["columns", "7"], ["resample", "nearest"]]);
+  const frames = /** @type {[string, string][]} */ ([
+    ["start", "-3"],
+    ["end", "3"],
+    ["steps", STEPS],
+    ["columns", "7"],
+    ["resample", "nearest"],
+  ]);
   if (subject.kind === "pad") return [["grid", subject.pair.join()], ...frames];
   if (subject.kind === "latent") return [["dimensions", String(subject.index)], ["loop", "pingpong"], ...frames];
-  if (subject.kind === "latents") return [["dimensions", subject.indices.join()], ["order", "kl"], ["loop", "pingpong"], ...frames];
+  if (subject.kind === "latents")
+    return [["dimensions", subject.indices.join()], ["order", "kl"], ["loop", "pingpong"], ...frames];
   return frames;
 }
 
@@ -74,8 +83,20 @@ export function pythonOf(call, base) {
   const body = call.json
     ? `    json=${JSON.stringify(call.json)},`
     : `    data={\n${(call.fields ?? []).map(([name, value]) => `        ${JSON.stringify(name)}: ${JSON.stringify(value)},`).join("\n")}\n    },`;
-  const lines = ["from pathlib import Path", "", "import httpx", "", "answer = httpx.post(", `    ${JSON.stringify(base + call.path)},`, body, "    timeout=90,", ")"];
-  return [...lines, "answer.raise_for_status()", `Path(${JSON.stringify(call.file)}).write_bytes(answer.content)`].join("\n");
+  const lines = [
+    "from pathlib import Path",
+    "",
+    "import httpx",
+    "",
+    "answer = httpx.post(",
+    `    ${JSON.stringify(base + call.path)},`,
+    body,
+    "    timeout=90,",
+    ")",
+  ];
+  return [...lines, "answer.raise_for_status()", `Path(${JSON.stringify(call.file)}).write_bytes(answer.content)`].join(
+    "\n",
+  );
 }
 
 /**

@@ -18,12 +18,16 @@ export function TakeAway({ model, z, latents, current, pair, steps, onProblem })
   const [busy, setBusy] = useState("");
   const latent = latents.find((one) => one.index === current) ?? latents[0];
   const active = latents.filter((one) => one.active);
-  const named = (/** @type {number} */ index) => nameOf(latents.find((one) => one.index === index) ?? { index, label: "" });
+  const named = (/** @type {number} */ index) =>
+    nameOf(latents.find((one) => one.index === index) ?? { index, label: "" });
   /** @type {Record<string, {text: string, subject: import("./snippets.js").Subject}>} */
   const subjects = {
     picture: { text: "This picture", subject: { kind: "picture" } },
     latent: { text: `The sweep of “${nameOf(latent)}”`, subject: { kind: "latent", index: latent.index } },
-    latents: { text: `All ${active.length} filmstrips`, subject: { kind: "latents", indices: active.map((one) => one.index) } },
+    latents: {
+      text: `All ${active.length} filmstrips`,
+      subject: { kind: "latents", indices: active.map((one) => one.index) },
+    },
     pad: { text: `The pad of “${named(pair[0])}” and “${named(pair[1])}”`, subject: { kind: "pad", pair } },
     path: { text: "The way from A to B", subject: { kind: "path", steps } },
   };
@@ -49,8 +53,10 @@ export function TakeAway({ model, z, latents, current, pair, steps, onProblem })
         ${Object.entries(subjects).map(([name, { text }]) => html`<option key=${name} value=${name} selected=${name === kind}>${text}</option>`)}
       </select></label>
       <div class="take-away-buttons">
-        ${offered.map((name) => html`<button key=${name} type="button" disabled=${busy !== ""} onClick=${() => download(name)}>
-          ${busy === name ? "Making it…" : FORMATS[name]}</button>`)}
+        ${offered.map(
+          (name) => html`<button key=${name} type="button" disabled=${busy !== ""} onClick=${() => download(name)}>
+          ${busy === name ? "Making it…" : FORMATS[name]}</button>`,
+        )}
       </div>
       <p class="hint">Or the whole model with its sliders, as one file that opens without a network:</p>
       <a class="button primary" href=${address(`models/${model}/explorer.html`)} download=${`${model}.html`}>HTML with sliders</a>
@@ -66,7 +72,8 @@ function Snippets({ call }) {
   const base = address("");
   /** @type {Record<string, string | null>} */
   const texts = { curl: curlOf(call, base), Python: pythonOf(call, base), "Command line": commandOf(call) };
-  const text = texts[tab] ?? "# The command line makes animations and figures of latents; choose one of those at the left.";
+  const text =
+    texts[tab] ?? "# The command line makes animations and figures of latents; choose one of those at the left.";
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     setCopied(true);
@@ -76,7 +83,10 @@ function Snippets({ call }) {
     <div class="snippets-head">
       <h3>This, as</h3>
       <div class="segments" role="group" aria-label="Language">
-        ${Object.keys(texts).map((name) => html`<button key=${name} type="button" aria-pressed=${name === tab} onClick=${() => setTab(name)}>${name}</button>`)}
+        ${Object.keys(texts).map(
+          (name) =>
+            html`<button type="button" aria-pressed=${name === tab} onClick=${() => setTab(name)}>${name}</button>`,
+        )}
       </div>
       <button type="button" class="quiet" onClick=${copy}><${Icon} name="copy" /> ${copied ? "Copied" : "Copy"}</button>
     </div>

@@ -1,9 +1,11 @@
 // The latent vector that is shown: set at most once a frame, with undo.
 
 import { useCallback, useEffect, useMemo, useRef, useState } from "../html.js";
+import { rounded } from "./latents.js";
 
 const MOST_STEPS = 200;
 const SAME_GESTURE_MS = 800;
+const SETTLED_MS = 150;
 
 /**
  * Holds a latent vector. `set` draws in the next animation frame, where the last value wins; `remember` keeps the present
@@ -16,7 +18,13 @@ const SAME_GESTURE_MS = 800;
 export function useLatentVector() {
   const [z, show] = useState(/** @type {Float32Array | null} */ (null));
   const [steps, setSteps] = useState(0);
-  const own = useRef({ z: /** @type {Float32Array | null} */ (null), frame: 0, past: /** @type {Float32Array[]} */ ([]), key: "", time: 0 });
+  const own = useRef({
+    z: /** @type {Float32Array | null} */ (null),
+    frame: 0,
+    past: /** @type {Float32Array[]} */ ([]),
+    key: "",
+    time: 0,
+  });
   useEffect(() => () => cancelAnimationFrame(own.current.frame), []);
 
   const set = useCallback((/** @type {Float32Array | null} */ next) => {
@@ -61,6 +69,21 @@ export function useLatentVector() {
 }
 
 /**
+ * Returns a value once it has not changed for a moment; the first one at once.
+ * @template T
+ * @param {T} value
+ * @returns {T}
+ */
+export function useSettled(value) {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), SETTLED_MS);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled ?? value;
+}
+
+/**
  * Returns a copy of a vector with one value changed.
  * @param {Float32Array} z
  * @param {number} index
@@ -70,4 +93,27 @@ export function withValue(z, index, value) {
   const copy = Float32Array.from(z);
   copy[index] = Number(value.toFixed(3));
   return copy;
+}
+
+/**
+ * Returns a vector between two, as the service computes it; the ends are exact.
+ * @param {Float32Array} first
+ * @param {Float32Array} last
+ * @param {number} t In [0, 1].
+ * @param {"slerp" | "linear"} path slerp is linear where the arc is not defined.
+ * @returns {Float32Array}
+ */
+export function between(first, last, t, path) {
+  if (t <= 0) return first;
+  if (t >= 1) return last;
+  const dot = (/** @type {Float32Array} */ a, /** @type {Float32Array} */ b) =>
+    a.reduce((sum, value, index) => sum + value * b[index], 0);
+  const lengths = Math.sqrt(dot(first, first) * dot(last, last));
+  let weights = [1 - t, t];
+  if (path === "slerp" && lengths > 0) {
+    const angle = Math.acos(Math.max(-1, Math.min(1, dot(first, last) / lengths)));
+    if (Math.sin(angle) > 1e-4)
+      weights = [Math.sin((1 - t) * angle), Math.sin(t * angle)].map((weight) => weight / Math.sin(angle));
+  }
+  return rounded(first.map((value, index) => weights[0] * value + weights[1] * last[index]));
 }

@@ -20,7 +20,9 @@ export class InlineStrips {
     for (const latent of latents) {
       await new Promise((resolve) => setTimeout(resolve));
       if (turn !== this.turn) return null;
-      pictures.push(values.map((value) => this.network.decode(Array.from(z, (before, k) => (k === latent ? value : before)))));
+      pictures.push(
+        values.map((value) => this.network.decode(Array.from(z, (before, k) => (k === latent ? value : before)))),
+      );
     }
     return pictures;
   }

@@ -2,12 +2,11 @@
 
 import { Network } from "../decoder/network.js";
 import { readWeights } from "../decoder/weights.js";
-import { Controls } from "../explore/controls.js";
 import { LatentSliders } from "../explore/latent_sliders.js";
 import { describeVector, drawVector, latentsOf, rounded, startVector } from "../explore/latents.js";
 import { useMotion, wantsStillness } from "../explore/motion.js";
 import { OwnPictureCard, useDroppedPictures } from "../explore/own_picture.js";
-import { Picture, SmallPicture } from "../explore/picture.js";
+import { Stage } from "../explore/stage.js";
 import { useLatentVector, withValue } from "../explore/vector.js";
 import { html, render, useEffect, useMemo, useState } from "../html.js";
 import { InlineStrips } from "./inline_strips.js";
@@ -29,9 +28,11 @@ function TakenAway({ model, network }) {
   const strips = useMemo(() => new InlineStrips(network), []);
   const start = useMemo(() => startVector(latents, network), []);
   const vector = useLatentVector();
-  const motion = useMotion(vector, active.map((latent) => latent.index));
+  const motion = useMotion(
+    vector,
+    active.map((latent) => latent.index),
+  );
   const [own, setOwn] = useState(/** @type {import("../explore/own_picture.js").OwnPicture | null} */ (null));
-  const [comparing, setComparing] = useState(false);
   const [problem, setProblem] = useState("");
   const home = own ? rounded(own.mean) : start;
   useEffect(() => {
@@ -65,17 +66,14 @@ function TakenAway({ model, network }) {
     </header>
     <div class="explore">
       <div class="explore-left">
-        <div class="stage">
-          <div class="stage-picture">
-            <${Picture} decoder=${network} z=${z} alt=${`Picture that ${model.name} decodes: ${describeVector(latents, z)}`} />
-            ${comparing && html`<figure class="stage-start"><${SmallPicture} pixels=${network.decode(home)} /><figcaption>start</figcaption></figure>`}
-          </div>
-          <${Controls} playing=${motion.playing !== null} comparing=${comparing} canUndo=${vector.canUndo}
-            onUndo=${() => (motion.stop(), vector.undo())} onRandom=${() => show(drawVector(latents))} onReset=${() => show(home)}
-            onPlay=${() => (motion.playing === null ? motion.play() : motion.stop())} onCompare=${() => setComparing(!comparing)} />
-        </div>
-        ${network.encodes &&
-        html`<${OwnPictureCard} own=${own} busy=${false} over=${over} onFile=${onFile} onShow=${() => show(home)} onForget=${() => setOwn(null)} />`}
+        <${Stage} decoder=${network} z=${z} alt=${`Picture that ${model.name} decodes: ${describeVector(latents, z)}`}
+          start=${home} startText=${own ? "your picture, decoded" : "start"} playing=${motion.playing !== null} canUndo=${vector.canUndo}
+          onUndo=${() => (motion.stop(), vector.undo())} onRandom=${() => show(drawVector(latents))} onReset=${() => show(home)}
+          onPlay=${() => (motion.playing === null ? motion.play() : motion.stop())} />
+        ${
+          network.encodes &&
+          html`<${OwnPictureCard} own=${own} busy=${false} over=${over} onFile=${onFile} onShow=${() => show(home)} onForget=${() => setOwn(null)} />`
+        }
         ${problem && html`<p class="banner bad" role="alert">${problem}</p>`}
       </div>
       <div class="explore-right">

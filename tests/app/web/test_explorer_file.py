@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 from api_support import Service
-from page_support import DESK, PHONE, chromium, sideways_scroll, visit
+from page_support import DESK, PHONE, sideways_scroll, visit
 from PIL import Image, ImageDraw
+from playwright.sync_api import Browser
 
 from app.explorer_file import explorer_file
 from models.info import PRETRAINED, read_info
@@ -31,26 +32,25 @@ def picture(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("size", [DESK, PHONE])
 @pytest.mark.parametrize("model", ["chairs", "dsprites"])
 def test_the_file_works_from_disk_without_a_network(
-    model: str, size: tuple[int, int], picture: Path, tmp_path: Path
+    browser: Browser, model: str, size: tuple[int, int], picture: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "page.html"
     file.write_bytes(explorer_file(read_info(PRETRAINED / model), PRETRAINED / model))
-    with chromium() as browser:
-        tab = visit(browser, file.as_uri(), size=size, offline=True, reduced_motion="reduce")
-        page = tab.page
-        page.goto(tab.url)
-        page.wait_for_selector('body[data-ready="true"]')
-        before = page.locator("canvas#picture").evaluate("canvas => canvas.toDataURL()")
-        slider = page.locator("input[type=range][data-latent]").first
-        slider.focus()
-        slider.press("End")
-        page.wait_for_function("before => document.querySelector('canvas#picture').toDataURL() !== before", arg=before)
-        page.set_input_files("#own-picture", picture)
-        page.get_by_text("reconstruction", exact=True).wait_for()
-        assert sideways_scroll(page) <= 0
-        assert tab.axe_violations() == []
-        assert tab.complaints == []
-        assert [a for a in tab.requests if not a.startswith(("blob:", "data:")) and a != tab.url] == []
+    tab = visit(browser, file.as_uri(), size=size, offline=True, reduced_motion="reduce")
+    page = tab.page
+    page.goto(tab.url)
+    page.wait_for_selector('body[data-ready="true"]')
+    before = page.locator("canvas#picture").evaluate("canvas => canvas.toDataURL()")
+    slider = page.locator("input[type=range][data-latent]").first
+    slider.focus()
+    slider.press("End")
+    page.wait_for_function("before => document.querySelector('canvas#picture').toDataURL() !== before", arg=before)
+    page.set_input_files("#own-picture", picture)
+    page.get_by_text("reconstruction", exact=True).wait_for()
+    assert sideways_scroll(page) <= 0
+    assert tab.axe_violations() == []
+    assert tab.complaints == []
+    assert [a for a in tab.requests if not a.startswith(("blob:", "data:")) and a != tab.url] == []
 
 
 def test_the_service_and_the_command_line_give_the_same_file(site: Service, betavae: object, tmp_path: Path) -> None:
@@ -76,10 +76,9 @@ def test_names_and_labels_of_a_model_cannot_end_the_script(tmp_path: Path) -> No
     assert base64.b64decode(kernel[1])[:4] == b"\0asm"
 
 
-def test_a_page_served_by_the_service_runs_too(site: Service) -> None:
-    with chromium() as browser:
-        tab = visit(browser, site.url, reduced_motion="reduce")
-        tab.page.goto(f"{site.url}/models/chairs/explorer.html")
-        tab.page.wait_for_selector('body[data-ready="true"]')
-        assert tab.complaints == []
+def test_a_page_served_by_the_service_runs_too(browser: Browser, site: Service) -> None:
+    tab = visit(browser, site.url, reduced_motion="reduce")
+    tab.page.goto(f"{site.url}/models/chairs/explorer.html")
+    tab.page.wait_for_selector('body[data-ready="true"]')
+    assert tab.complaints == []
     assert httpx.get(f"{site.url}/models/chairs/explorer.html").headers["x-content-type-options"] == "nosniff"

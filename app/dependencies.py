@@ -12,6 +12,7 @@ from app.problems import Problem
 from worker.jobs import connections
 from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import JobStore
+from worker.stores.models import UnknownDataset, UnknownModel
 from worker.stores.opened import OpenStores, open_stores
 from worker.stores.parsing_pool import NUM_DECODERS, ParsingPool
 from worker.stores.settings import Settings
@@ -95,3 +96,25 @@ def get_services(request: Request) -> Services:
 
 
 Services_ = Annotated[Services, Depends(get_services)]
+
+
+def _model_id(model_id: str, services: Services_) -> str:
+    """Returns the id of the model that the path names by id or name; an unknown one is left to the route."""
+    try:
+        return services.models.find(model_id)
+    except UnknownModel:
+        return model_id
+
+
+def _dataset_id(dataset_id: str, services: Services_) -> str:
+    """Returns the id of the data set that the path names by id or name; an unknown one is left to the route."""
+    try:
+        return services.datasets.find(dataset_id)
+    except UnknownDataset:
+        return dataset_id
+
+
+ModelId = Annotated[str, Depends(_model_id)]
+"""The id of the model in a route's path, where its name may stand as well."""
+DatasetId = Annotated[str, Depends(_dataset_id)]
+"""The id of the data set in a route's path, where its name may stand as well."""

@@ -35,6 +35,7 @@ from models.config import ConfigError
 from training.data.images import ImageError
 from worker.jobs.records import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.dataset_records import UnknownDataset
+from worker.stores.ids import AmbiguousName
 from worker.stores.models import ShippedModel, UnknownModel
 from worker.stores.settings import PREFIX, Settings, load_settings
 
@@ -142,6 +143,10 @@ def _from_config_error(error: ConfigError) -> Problem:
     return problems.invalid(error.field, error.message)
 
 
+def _from_ambiguous_name(error: AmbiguousName) -> Problem:
+    return Problem("ambiguous_name", str(error), [{"field": "id", "message": one} for one in error.candidates])
+
+
 def _from_image_error(error: ImageError) -> Problem:
     code = error.code if error.code in problems.KINDS else "not_an_image"
     setting = f" ({PREFIX}MAX_IMAGE_PIXELS)" if code == "image_too_large" and "pixels" in error.message else ""
@@ -152,6 +157,7 @@ def _from_image_error(error: ImageError) -> Problem:
 TRANSLATIONS: dict[type[Exception], Any] = {
     ConfigError: _from_config_error,
     ImageError: _from_image_error,
+    AmbiguousName: _from_ambiguous_name,
     UnknownJob: lambda error: Problem("unknown_job", str(error)),
     UnknownModel: lambda error: Problem("unknown_model", str(error)),
     UnknownDataset: lambda error: Problem("unknown_dataset", str(error)),

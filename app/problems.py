@@ -50,6 +50,7 @@ KINDS: dict[str, ProblemKind] = {
     "not_acceptable": ProblemKind(406, "None of the accepted media types can be made"),
     "transition_refused": ProblemKind(409, "The job's state does not allow this"),
     "already_exists": ProblemKind(409, "The name is taken"),
+    "ambiguous_name": ProblemKind(409, "Several things have this name"),
     "in_use": ProblemKind(409, "It is in use"),
     "read_only": ProblemKind(409, "It ships with the service and cannot be changed"),
     "not_ready": ProblemKind(409, "It is not ready yet"),
@@ -332,6 +333,8 @@ _DETAILS = {
 }
 
 
+_NAMED = {"unknown_job", "unknown_model", "unknown_dataset"}
+"""Problems of the routes that take a name in the place of an id."""
 EXAMPLES: dict[str, str] = {
     "bad_request": "There was an error parsing the body",
     "unknown_traversal": "There is no traversal with the id t-0123.",
@@ -340,6 +343,7 @@ EXAMPLES: dict[str, str] = {
     "unknown_dataset": "There is no data set with the id faces.",
     "unknown_file": "The traversal has no file z_99.gif.",
     "not_acceptable": "This address makes application/json, image/gif, image/png; none of them is accepted.",
+    "ambiguous_name": "2 models have the name faces: faces-0123ab, faces-4567cd; give one of these ids.",
     "transition_refused": "The job has succeeded; it cannot be cancelled.",
     "cross_site_refused": "A page of the origin 'https://example.org' sent this request; …",
     "host_not_allowed": "The service does not answer requests to the host 'example.org'; …",
@@ -353,7 +357,8 @@ EXAMPLES: dict[str, str] = {
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Returns the OpenAPI entries of a route's failures: one per status, with an example per code."""
     entries: dict[int | str, dict[str, Any]] = {}
-    for code in (*codes, "internal_error"):
+    named = ("ambiguous_name",) if _NAMED & set(codes) else ()
+    for code in (*codes, *named, "internal_error"):
         kind = KINDS[code]
         errors = [{"field": "gamma", "message": "must be at least 0, not -1"}] if code == "invalid_request" else []
         problem = Problem(code, EXAMPLES.get(code, f"{kind.title}."), errors)

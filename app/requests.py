@@ -138,8 +138,8 @@ def _check_scores(value: Any) -> tuple[str, ...]:
 
 _SCORES = {"type": "array", "items": {"type": "string", "enum": list(METRICS)}}
 _FROM = (
-    "Id of a model whose weights the run starts with; its network must be the same. Step and optimizer begin anew, "
-    "and C begins at the model's KL: this does not resume a run."
+    "A model whose weights the run starts with, by id or name. Its network's settings hold where the request gives "
+    "none. Step and optimizer begin anew, and C begins at the model's KL: this does not resume a run (`more_steps`)."
 )
 
 _MINUTES = (
@@ -148,16 +148,23 @@ _MINUTES = (
     "that suits the set and the worker (`estimate`)."
 )
 
+_MORE_STEPS = (
+    "Steps by which the run of the model in `from` trains longer, with its settings and its optimizer state: C and β "
+    "stay where they ended, and the learning rate runs through its schedule once more. Beside it the request may have "
+    "name and evaluate."
+)
+
 
 class TrainJobRequest(Body):
     """A training job: a data set, and the settings of the run."""
 
     name: str | None = Field(None, description="Name of the job and of the model; empty: the data set's.")
-    dataset: str | None = Field(None, description="Id of a data set; empty: the one that the preset was made for.")
+    dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")
     preset: Preset | None = Field(None, description="Settings to start from.")
     config: TrainingConfig | None = Field(None, description="Settings that differ from the preset or the defaults.")
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description=_MINUTES)
     from_: str | None = Field(None, alias="from", description=_FROM)
+    more_steps: int | None = Field(None, ge=1, le=100_000_000, description=_MORE_STEPS)
     evaluate: Annotated[
         tuple[str, ...],
         PlainValidator(_check_evaluate),
@@ -191,7 +198,7 @@ class TrainJobForm(Body):
 class EvaluationRequest(Body):
     """An evaluation of a model on a data set."""
 
-    dataset: str | None = Field(None, description="Id of a data set; empty: the model's own.")
+    dataset: str | None = Field(None, description="Id or name of a data set; empty: the model's own.")
     metrics: Annotated[
         tuple[str, ...], PlainValidator(_check_scores), WithJsonSchema({"anyOf": [_SCORES, {"type": "null"}]})
     ] = Field(
@@ -237,7 +244,7 @@ class ModelForm(Body):
 class DefaultModel(Body):
     """The choice of the default model."""
 
-    id: str = Field(description="Id of a model.")
+    id: str = Field(description="Id or name of a model.")
 
 
 def _printable(label: str) -> str:
@@ -280,7 +287,7 @@ class LatentVectors(Body):
 class TraversalParameters(Body):
     """Base of the two forms of a traversal."""
 
-    model: str = Field("", description="Id of a model; empty: the default one.", json_schema_extra={"example": ""})
+    model: str = Field("", description="A model, by id or name; empty: the default.", json_schema_extra={"example": ""})
 
     @property
     def parameters(self) -> dict[str, str]:

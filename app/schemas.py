@@ -99,6 +99,7 @@ class TrainJob(Answer):
     config: dict[str, Any]
     from_: str | None = Aliased(alias="from")
     evaluate: list[str]
+    extend_to: int | None = None
     minutes: float | None = None
     estimate: Estimate | None = None
     progress: Progress

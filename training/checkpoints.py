@@ -39,6 +39,13 @@ class Checkpoint:
     """Values that JSON can hold: config, data set digest, learning-rate state, best validation loss and others."""
 
 
+def planned_steps(checkpoint: Checkpoint) -> int:
+    """Returns the number of steps after which the run of a checkpoint ends."""
+    state = checkpoint.state
+    ending = state.get("finishing") or state.get("extension")
+    return int(ending[1] if ending else state["config"]["num_steps"])
+
+
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns the tensors whose names begin with the prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

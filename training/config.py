@@ -21,7 +21,7 @@ from models.config import (
     unit,
     unknown_setting,
 )
-from models.info import Crop, Preprocessing
+from models.info import Crop, ModelInfo, Preprocessing
 from training.objectives.base import Objective
 from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
@@ -311,6 +311,16 @@ def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> Non
     ]
     if differing:
         raise ConfigError("from", f"the model has another network: {', '.join(differing)}")
+
+
+SETTINGS_OF_MODEL = (*NetworkConfig.model_fields, "crop", "crop_size", "likelihood")
+"""Settings that a run takes from the model that it starts from: those of its network and of the network's input."""
+
+
+def settings_of_model(info: ModelInfo) -> dict[str, Any]:
+    """Returns the values of SETTINGS_OF_MODEL by name."""
+    values = {**vars(info.preprocessing), **vars(info.network), "likelihood": info.likelihood}
+    return {name: values[name] for name in SETTINGS_OF_MODEL}
 
 
 def config_to_json(config: TrainingConfig) -> dict[str, Any]:

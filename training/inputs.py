@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.config import ConfigError
 from models.pixels import to_input
 from training.config import TrainingConfig
 from training.data.packs import Pack
@@ -69,6 +70,19 @@ def split_indices(pack: Pack, config: TrainingConfig) -> tuple[NDArray[np.int64]
     order = np.random.default_rng([config.seed, 0x5_91_17]).permutation(count)
     num_validation = min(round(count * config.validation_fraction), count - 1)
     return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+
+
+def check_split(config: TrainingConfig, num_training: int, num_images: int) -> None:
+    """Checks that the split has enough training images.
+
+    Raises:
+        ConfigError: The split has no training images, or too few for the objective.
+    """
+    if num_training == 0:
+        raise ConfigError(
+            "dataset", f"its split has none of its {num_images} images for training; register it with split none"
+        )
+    config.objective.check_images(num_training)
 
 
 def evenly_spaced(indices: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -73,6 +73,7 @@ def train(
     device: str | torch.device = "cpu",
     fence: int = 0,
     resume: bool = True,
+    extend_to: int | None = None,
     initial_weights: Path | None = None,
     checkpoint_seconds: float = 60.0,
     on_progress: Callable[[Progress], None] | None = None,
@@ -94,6 +95,8 @@ def train(
         fence: Part of the checkpoints' names; see training.checkpoints.
         resume: Whether to resume from the newest intact checkpoint in run_folder. Otherwise, or where there is no
             checkpoint, the files of an earlier run in the folder are removed.
+        extend_to: Number of steps at which a run that had ended should end instead; None leaves its end. C and β stay
+            where they were, and the learning rate runs through its schedule anew.
         initial_weights: Folder of a model whose weights a new run starts from. This is not a resume: optimizer and step
             start anew. C starts at the model's KL, since the run would otherwise press the KL to 0 first.
         checkpoint_seconds: Time between checkpoints.
@@ -121,6 +124,8 @@ def train(
         checkpoint=checkpoint,
         initial_weights=initial_weights if checkpoint is None else None,
     )
+    if extend_to is not None:
+        run.extend(extend_to)
     if checkpoint is None:
         _clear(run_folder, initial_weights)
     saver = _Saver(run, run_folder, fence, checkpoint, checkpoint_seconds, save_checkpoint)
@@ -210,7 +215,7 @@ def _due(run: Run) -> tuple[bool, bool, bool]:
     shows = config.preview_steps > 0 and (last or step % config.preview_steps == 0)
     # A run that was stopped after its restart, while lessons were computed, has already shown this step's preview.
     shows = shows and not run.teaching.was_prepared(step)
-    restarts = run.teaching.is_due(step) and run.finishing is None
+    restarts = run.teaching.is_due(step) and run.finishing is None and run.extension is None
     return due and len(run.validation_indices) > 0, shows, restarts
 
 

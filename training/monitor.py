@@ -180,7 +180,7 @@ class Monitor:
     def _settings(self) -> dict[str, float]:
         """Returns the values of the last step that a record holds beside the losses."""
         run = self._run
-        values = run.penalty.metrics(run.step - 1)
+        values = run.penalty.metrics(run.scheduled(run.step - 1))
         if "beta" in values:
             values["normalised_beta"] = normalised_beta(values["beta"], run.config.network)
         values["learning_rate"] = run.learning_rate.current

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.config import TrainingConfig
-from training.schedules import Finishing, cooldown, cosine_decay
+from training.schedules import Extension, Finishing, cooldown, cosine_decay
 
 
 def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -35,6 +35,8 @@ class LearningRate:
         self.current = config.learning_rate
         self.finishing: Finishing | None = None
         """The cooldown of a run that ends early, or None."""
+        self.extension: Extension | None = None
+        """More steps of a run that had ended, over which the schedule begins anew, or None."""
 
     def apply(self, step: int) -> None:
         """Sets the rate for the given step."""
@@ -46,11 +48,13 @@ class LearningRate:
             group["lr"] = self.current
 
     def _scheduled(self, step: int) -> float:
-        rate = self._config.learning_rate * self._factor
+        rate, num_steps = self._config.learning_rate * self._factor, self._config.num_steps
+        if self.extension is not None:
+            step, num_steps = step - self.extension.begin, self.extension.end - self.extension.begin
         if self._config.learning_rate_schedule == "cosine":
-            return rate * cosine_decay(step, self._config.num_steps)
+            return rate * cosine_decay(step, num_steps)
         if self._config.learning_rate_schedule == "cooldown":
-            return rate * cooldown(step, self._config.num_steps)
+            return rate * cooldown(step, num_steps)
         return rate
 
     def validated(self, loss: float) -> None:

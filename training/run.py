@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.config import ConfigError
 from models.files import load_model, save_model
 from models.info import ModelInfo
 from models.networks import VAE, initialise_encoder_alive
@@ -32,13 +31,13 @@ from training.config import (
     with_lengths_in_steps,
 )
 from training.data.packs import Pack
-from training.inputs import Batches, evenly_spaced, noise_at, sample_input, split_indices, typical_image
+from training.inputs import Batches, check_split, evenly_spaced, noise_at, sample_input, split_indices, typical_image
 from training.objectives.base import RunFacts, StepLosses
 from training.objectives.losses import kl_per_dimension
 from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
 from training.restart import Teacher
-from training.schedules import Finishing
+from training.schedules import Extension, Finishing
 from training.summary import SUMMARY_IMAGES, floor_of, summarise
 from training.teaching import Teaching
 
@@ -97,7 +96,7 @@ class Run:
             raise ValueError(f"dataset: packed as {pack.images.shape[1:]}, the network takes {expected}")
         self.pack, self.device = pack, device
         self.train_indices, self.validation_indices = split_indices(pack, config)
-        _check_split(config, len(self.train_indices), len(pack.images))
+        check_split(config, len(self.train_indices), len(pack.images))
         self.batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed)
         # These batches differ from those of the steps; objectives that compare two batches use them.
         self._other_batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed + 1)
@@ -116,6 +115,8 @@ class Run:
         self.best_loss = float("inf")
         self.finishing: Finishing | None = None
         """The cooldown of a run that was requested to finish early, or None."""
+        self.extension: Extension | None = None
+        """More steps of a run that had ended, or None."""
         self.penalty = config.objective.begin(
             RunFacts(
                 num_training_images=len(self.train_indices),
@@ -135,8 +136,9 @@ class Run:
 
     @property
     def num_steps(self) -> int:
-        """Number of steps after which the run ends: the config's, or fewer after a request to finish."""
-        return self.config.num_steps if self.finishing is None else self.finishing.end
+        """Number of steps after which the run ends: the config's, unless it finishes early or is extended."""
+        ending = self.finishing or self.extension
+        return self.config.num_steps if ending is None else ending.end
 
     @property
     def is_done(self) -> bool:
@@ -161,7 +163,19 @@ class Run:
         A restart that has not happened yet is cancelled. A second request changes nothing.
         """
         if self.finishing is None:
-            self._finish(Finishing.after(self.step, self.config.num_steps))
+            self._finish(Finishing.after(self.step, self.num_steps), self.extension)
+
+    def extend(self, num_steps: int) -> None:
+        """Lets a run that has ended go on to this number of steps in all, or raises CheckpointError if it has not."""
+        if num_steps <= self.num_steps:
+            return
+        if not self.is_done:
+            raise CheckpointError(f"the run has not ended: it is at step {self.step} of {self.num_steps}")
+        self._finish(None, Extension(self.step, num_steps))
+
+    def scheduled(self, step: int) -> int:
+        """Returns the step whose C and β hold at a step: itself, or the last one before an extension."""
+        return step if self.extension is None else min(step, self.extension.begin)
 
     def parts(self) -> Parts:
         """Returns the passes of the network over batches, a context in which steps are taken."""
@@ -219,7 +233,7 @@ class Run:
             self.best_loss = loss
             tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
             write_checkpoint(folder, Checkpoint(self.step, tensors, dict(validation)), fence, keep=1)
-        if self.penalty.is_final(self.step):
+        if self.penalty.is_final(self.scheduled(self.step)):
             self.learning_rate.validated(loss)
 
     def restart(self, parts: Parts) -> None:
@@ -248,6 +262,7 @@ class Run:
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
             "finishing": None if self.finishing is None else [self.finishing.begin, self.finishing.end],
+            "extension": None if self.extension is None else [self.extension.begin, self.extension.end],
             **self.penalty.state(),
         }
         return Checkpoint(self.step, {name: tensor.clone() for name, tensor in tensors.items()}, state)
@@ -310,11 +325,12 @@ class Run:
         self.step = checkpoint.step
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
-        if state.get("finishing") is not None:
-            self._finish(Finishing(*state["finishing"]))
+        finishing, extension = state.get("finishing"), state.get("extension")
+        self._finish(finishing and Finishing(*finishing), extension and Extension(*extension))
 
-    def _finish(self, finishing: Finishing | None) -> None:
+    def _finish(self, finishing: Finishing | None, extension: Extension | None) -> None:
         self.finishing = self.learning_rate.finishing = finishing
+        self.extension = self.learning_rate.extension = extension
 
     def _new_optimizer(self) -> None:
         self.optimizer = make_optimizer(self.config, self.network.parameters())
@@ -326,7 +342,7 @@ class Run:
         reconstruction, mean, log_variance = parts.losses(images, noise)
         kls = kl_per_dimension(mean, log_variance)
         return StepLosses(
-            step=self.step,
+            step=self.scheduled(self.step),
             reconstruction=reconstruction,
             mean=mean,
             log_variance=log_variance,
@@ -354,19 +370,6 @@ def _began_with(checkpoint: Checkpoint) -> dict[str, Any]:
     """Returns the checkpoint's settings; missing ones get today's default, except restart_components, which was 0."""
     config: dict[str, Any] = checkpoint.state["config"]
     return {"restart_components": 0} | config
-
-
-def _check_split(config: TrainingConfig, num_training: int, num_images: int) -> None:
-    """Checks that the split has enough training images.
-
-    Raises:
-        ConfigError: The split has no training images, or too few for the objective.
-    """
-    if num_training == 0:
-        raise ConfigError(
-            "dataset", f"its split has none of its {num_images} images for training; register it with split none"
-        )
-    config.objective.check_images(num_training)
 
 
 def _new_network(config: TrainingConfig, pack: Pack) -> VAE:

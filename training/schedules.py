@@ -28,6 +28,17 @@ class Finishing:
         return max(0.0, (self.end - step) / (self.end - self.begin))
 
 
+@dataclass(frozen=True)
+class Extension:
+    """More steps of a run that had ended, from step `begin` to `end`.
+
+    C and β stay where they were at `begin`, and the learning rate runs through its schedule once more.
+    """
+
+    begin: int
+    end: int
+
+
 def cooldown(step: int, num_steps: int, *, share: float = 0.2) -> float:
     """Returns the factor on the learning rate, which is 1 and falls linearly to 0 over the last `share` of the run.
 

@@ -1,7 +1,9 @@
 """The folder of a training run: the job's own folder in a local storage, else a local copy of it."""
 
+import shutil
 from pathlib import Path
 
+from training.checkpoints import newest_checkpoint, write_checkpoint
 from training.recorder import METRICS_FILE
 from worker.jobs import files as job_files
 from worker.stores.opened import OpenStores
@@ -33,6 +35,31 @@ def fetch_run_folder(stores: OpenStores, job_id: str) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
     return folder
+
+
+def copy_run(stores: OpenStores, job_id: str, folder: Path, fence: int) -> bool:
+    """Copies the record and the newest checkpoint of another job's run, which this job goes on with.
+
+    Args:
+        stores: The stores.
+        job_id: Id of the other job.
+        folder: Folder of this job's run.
+        fence: The fence of this job's worker.
+
+    Returns:
+        False if the other job has no intact checkpoint any more.
+    """
+    source = fetch_run_folder(stores, job_id)
+    checkpoint = newest_checkpoint(source / "checkpoints")
+    if checkpoint is None:
+        return False
+    for name in ("previews", "best", "tensorboard"):
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+    if (source / METRICS_FILE).is_file():
+        shutil.copyfile(source / METRICS_FILE, folder / METRICS_FILE)
+    write_checkpoint(folder / "checkpoints", checkpoint, fence)
+    return True
 
 
 def _is_wanted(path: Path, target: Path, *, at_top: bool) -> bool:

@@ -11,7 +11,14 @@ from typing import Any
 
 from models.config import ConfigError
 from models.info import ModelInfo, write_info
-from training.checkpoints import Checkpoint, CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
+from training.checkpoints import (
+    Checkpoint,
+    CheckpointError,
+    list_checkpoints,
+    newest_checkpoint,
+    planned_steps,
+    write_checkpoint,
+)
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
 from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
 from training.device import DeviceError, pick_device
@@ -25,7 +32,7 @@ from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
 from worker.progress_text import RemainingTime, losses_text, progress_line
 from worker.rendering.labels import label_model
-from worker.run_folder import fetch_run_folder, upload_run_folder
+from worker.run_folder import copy_run, fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import slug
@@ -63,6 +70,7 @@ class _Training:
         """Trains, registers the model and ends the claim, whatever happens."""
         request = self.claim.job.request
         try:
+            self._begin_from_run(request)
             config = self._config(request)
             pack = self._pack(config)
             if reason := self._should_stop():
@@ -82,6 +90,18 @@ class _Training:
             self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
         else:
             self._finish(result, pack)
+
+    def _begin_from_run(self, request: dict[str, Any]) -> None:
+        """Takes over the run that the job goes on with, unless an earlier attempt has done so.
+
+        Raises:
+            CheckpointError: The run has no intact checkpoint any more.
+        """
+        source = request.get("run")
+        if source is None or list_checkpoints(self.folder / "checkpoints"):
+            return
+        if not copy_run(self.services, source, self.folder, self.claim.fence):
+            raise CheckpointError(f"the run of the job {source} has no checkpoint any more")
 
     def _config(self, request: dict[str, Any]) -> TrainingConfig:
         """Returns the settings of the request, with the pictures' number of channels if the request sets none."""
@@ -138,6 +158,7 @@ class _Training:
             name=self.claim.job.name or self.claim.job.request["dataset"],
             device=self.device,
             fence=self.claim.fence,
+            extend_to=self.claim.job.request.get("extend_to"),
             initial_weights=initial,
             checkpoint_seconds=self.services.settings.checkpoint_seconds,
             on_progress=self._progress,
@@ -216,9 +237,7 @@ class _Training:
         """Writes a checkpoint, whose name carries the fence, unless the claim is lost."""
         if self.keeper.lost:
             return
-        finishing = checkpoint.state.get("finishing")
-        num_steps = finishing[1] if finishing else checkpoint.state["config"]["num_steps"]
-        self.progress = {**self.progress, **_place(checkpoint.step, num_steps)}
+        self.progress = {**self.progress, **_place(checkpoint.step, planned_steps(checkpoint))}
         try:
             self.claim.event("checkpoint", {"step": checkpoint.step}, progress=self.progress)
         except JobStoreUnavailable:

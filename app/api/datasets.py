@@ -14,7 +14,7 @@ from app.api.bodies import media_type, read_body, read_form
 from app.api.dataset_uploads import check_filename, store_dataset_upload, stream_dataset_upload
 from app.api.media import bytes_to_png
 from app.api.negotiation import bytes_response
-from app.dependencies import Services, Services_
+from app.dependencies import DatasetId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import DatasetForm, request_body
@@ -81,7 +81,7 @@ def list_datasets(request: Request, services: Services_) -> DatasetList:
     summary="A data set",
     responses=problems.responses("unknown_dataset"),
 )
-def get_dataset(dataset_id: str, request: Request, services: Services_) -> Dataset:
+def get_dataset(dataset_id: DatasetId, request: Request, services: Services_) -> Dataset:
     """`packs` has one entry for each image size and number of channels that was trained on, with factors and digest."""
     record = services.datasets.get(dataset_id)
     try:
@@ -141,7 +141,7 @@ def _content_length(request: Request) -> int:
         **problems.responses("unknown_dataset"),
     },
 )
-def list_rejected_files(dataset_id: str, request: Request, services: Services_) -> Response:
+def list_rejected_files(dataset_id: DatasetId, request: Request, services: Services_) -> Response:
     """Each line names a file that could not be used, and why; there is none before the set was packed."""
     services.datasets.get(dataset_id)
     return bytes_response(request, services.datasets.rejected(dataset_id), "application/x-ndjson", immutable=False)
@@ -184,7 +184,7 @@ async def get_dataset_sample(dataset_id: str, request: Request, services: Servic
         "too_many_jobs", "job_store_unavailable",
     ),
 )  # fmt: skip
-async def pack_dataset(dataset_id: str, request: Request, services: Services_) -> Response:
+async def pack_dataset(dataset_id: DatasetId, request: Request, services: Services_) -> Response:
     """The images are decoded now and not when the first training needs them, which reports rejected files early."""
     asked = await read_body(request, PreprocessingRequest)
 
@@ -210,7 +210,7 @@ async def pack_dataset(dataset_id: str, request: Request, services: Services_) -
     summary="Cancel a packing",
     responses=problems.responses("unknown_dataset", "unknown_job", "transition_refused", "job_store_unavailable"),
 )
-def cancel_packing(dataset_id: str, pack_id: str, services: Services_) -> Packing:
+def cancel_packing(dataset_id: DatasetId, pack_id: str, services: Services_) -> Packing:
     """A packing that waits or is under way stops and leaves nothing behind; a training that waits for it fails.
 
     `pack_id` is an `id` in the data set's `packing`. Another request for the pack starts it anew.
@@ -235,7 +235,7 @@ def describe_packing(job: Job) -> Packing:
     summary="Delete a data set",
     responses=problems.responses("unknown_dataset", "in_use", "read_only", "job_store_unavailable"),
 )
-def delete_dataset(dataset_id: str, services: Services_) -> None:
+def delete_dataset(dataset_id: DatasetId, services: Services_) -> None:
     """An upload and its packs are removed, but not a registered folder's images; its packings are cancelled.
 
     It is refused (409) while another job needs it.

@@ -10,7 +10,7 @@ from app.api.bodies import read_body
 from app.api.negotiation import PreferHeader, wait_seconds
 from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
 from app.api.waiting import wait_until_finished
-from app.dependencies import Services, Services_
+from app.dependencies import ModelId, Services, Services_
 from app.requests import EvaluationRequest, request_body
 from app.schemas import Evaluation, EvaluationList, respond
 from worker.jobs.store import Job, UnknownJob
@@ -42,7 +42,7 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
     },
 )  # fmt: skip
 async def create_evaluation(
-    model_id: str,
+    model_id: ModelId,
     request: Request,
     services: Services_,
     idempotency_key: KeyHeader = None,
@@ -67,7 +67,7 @@ def _create(services: Services, model_id: str, asked: EvaluationRequest, idempot
     dataset = asked.dataset or record.info.dataset.get("id")
     if not dataset:
         raise problems.invalid("dataset", "is missing, and the model does not say what it was trained on")
-    services.datasets.get(dataset)
+    dataset = services.datasets.find(dataset)
     services.refuse_when_full()
     request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed}
     return services.jobs.create("evaluation", request, name=record.info.name, idempotency_key=idempotency_key)
@@ -107,7 +107,7 @@ def _get(services: Services, model_id: str, evaluation_id: str) -> Job:
     summary="A model's evaluations, newest first",
     responses=problems.responses("unknown_model", "job_store_unavailable"),
 )
-def list_evaluations(model_id: str, request: Request, services: Services_) -> EvaluationList:
+def list_evaluations(model_id: ModelId, request: Request, services: Services_) -> EvaluationList:
     """The list has at most 200 entries."""
     services.models.record(model_id)
     jobs = [job for job in services.jobs.page("evaluation", limit=10_000) if job.request["model"] == model_id]
@@ -124,7 +124,7 @@ def list_evaluations(model_id: str, request: Request, services: Services_) -> Ev
     },
 )
 async def get_evaluation(
-    model_id: str, evaluation_id: str, request: Request, services: Services_, prefer: PreferHeader = None
+    model_id: ModelId, evaluation_id: str, request: Request, services: Services_, prefer: PreferHeader = None
 ) -> Response:
     """The answer has state, progress, and then scores with 95 % intervals. `Prefer: wait=N` waits for the end."""
     job = await anyio.to_thread.run_sync(_get, services, model_id, evaluation_id)
@@ -142,7 +142,7 @@ async def get_evaluation(
     },
 )
 async def stream_evaluation_events(
-    model_id: str,
+    model_id: ModelId,
     evaluation_id: str,
     services: Services_,
     last_event_id: LastEventHeader = None,
@@ -159,7 +159,7 @@ ACTIONS = {
 
 
 def _add_action(action: str, text: str) -> None:
-    def act(model_id: str, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
+    def act(model_id: ModelId, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
         _get(services, model_id, evaluation_id)
         return describe(getattr(services.jobs, action)(evaluation_id), request)
 
@@ -185,7 +185,7 @@ for _action, _text in ACTIONS.items():
     summary="Delete a finished evaluation",
     responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
 )
-def delete_evaluation(model_id: str, evaluation_id: str, services: Services_) -> None:
+def delete_evaluation(model_id: ModelId, evaluation_id: str, services: Services_) -> None:
     """The evaluation's record is removed; its scores stay in the model."""
     _get(services, model_id, evaluation_id)
     services.jobs.delete(evaluation_id)

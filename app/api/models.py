@@ -14,7 +14,7 @@ from app.api.media import read_upload, to_png
 from app.api.model_calls import check_latents, run_call
 from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
 from app.api.negotiation import PreferHeader, accepted, bytes_response, wait_seconds
-from app.dependencies import Services, Services_
+from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body
@@ -86,8 +86,9 @@ async def set_default_model(request: Request, services: Services_) -> Model:
     chosen = await read_body(request, DefaultModel)
 
     def put() -> Model:
-        services.models.set_default(chosen.id)
-        return describe(services.models.record(chosen.id), chosen.id, request)
+        model_id = services.models.find(chosen.id)
+        services.models.set_default(model_id)
+        return describe(services.models.record(model_id), model_id, request)
 
     return await anyio.to_thread.run_sync(put)
 
@@ -98,7 +99,7 @@ async def set_default_model(request: Request, services: Services_) -> Model:
     summary="A model",
     responses=problems.responses("unknown_model"),
 )
-def get_model(model_id: str, request: Request, services: Services_) -> Model:
+def get_model(model_id: ModelId, request: Request, services: Services_) -> Model:
     """The answer has architecture, preprocessing, data set, settings, KL per dimension in nats, and licence."""
     return describe(services.models.record(model_id), services.models.default_id(), request)
 
@@ -115,7 +116,7 @@ def get_model(model_id: str, request: Request, services: Services_) -> Model:
         "unknown_model", "read_only", "unsupported_media_type", "upload_too_large", "invalid_request"
     ),
 )
-async def update_model(model_id: str, request: Request, services: Services_) -> Model:
+async def update_model(model_id: ModelId, request: Request, services: Services_) -> Model:
     """`dimension_labels` has one text a dimension, empty where there is none. The id stays."""
     changes = await read_body(request, ModelChanges)
 
@@ -144,7 +145,7 @@ def _update(services: Services, model_id: str, changes: ModelChanges) -> None:
     summary="Delete a model",
     responses=problems.responses("unknown_model", "in_use", "read_only", "job_store_unavailable"),
 )
-def delete_model(model_id: str, services: Services_) -> None:
+def delete_model(model_id: ModelId, services: Services_) -> None:
     """The deletion is refused (409) for a model that ships, for the default, and while a job needs the model."""
     record = services.models.record(model_id)
     if not record.shipped and services.models.default_id() == model_id:
@@ -171,7 +172,7 @@ def delete_model(model_id: str, services: Services_) -> None:
     },
 )
 async def export_model(
-    model_id: str,
+    model_id: ModelId,
     request: Request,
     services: Services_,
     format: Annotated[Literal["bundle", "onnx", "card"], Query(description="Format of the file.")] = "bundle",
@@ -190,7 +191,9 @@ async def export_model(
     openapi_extra=_IMAGE_FORM,
     responses=problems.responses(*IMAGE_PROBLEMS),
 )
-async def encode_image(model_id: str, request: Request, services: Services_, prefer: PreferHeader = None) -> Encoded:
+async def encode_image(
+    model_id: ModelId, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Encoded:
     """The answer has mean and log-variance of q(z given x), and in nats its KL from the prior per dimension and the
     reconstruction loss.
     """
@@ -215,7 +218,7 @@ async def encode_image(model_id: str, request: Request, services: Services_, pre
     },
 )
 async def reconstruct_image(
-    model_id: str, request: Request, services: Services_, prefer: PreferHeader = None
+    model_id: ModelId, request: Request, services: Services_, prefer: PreferHeader = None
 ) -> Response:
     """The answer is the decoded posterior mean, as PNG, or by `Accept` as JSON with the numbers of encode."""
     kind = accepted(request.headers.get("accept"), ["image/png", "application/json"])
@@ -243,7 +246,9 @@ async def reconstruct_image(
         **problems.responses(*CALL_PROBLEMS),
     },
 )
-async def decode_latents(model_id: str, request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
+async def decode_latents(
+    model_id: ModelId, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Response:
     """`z` holds one latent vector or several; the answer is a PNG, or by `Accept` JSON, (N, H, W, C)."""
     kind = accepted(request.headers.get("accept"), ["image/png", "application/json"])
     body = await read_body(request, LatentVectors)

@@ -21,7 +21,7 @@ from app.requests import TrainJobForm, TrainJobRequest, request_body
 from app.schemas import PreviewList, TrainJob, TrainJobList, respond
 from models.web_weights import DECODER_FILE
 from worker.jobs.events import follow_events
-from worker.jobs.store import STATES, Event, Job, UnknownJob
+from worker.jobs.store import STATES, Event, Job
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["train jobs"])
@@ -104,16 +104,13 @@ def describe(job: Job, request: Request) -> TrainJob:
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
     asked = body.pop("request")
-    body |= {name: asked.get(name) for name in ("dataset", "preset", "from")}
+    body |= {name: asked.get(name) for name in ("dataset", "preset", "from", "extend_to")}
     body |= {"config": job_config(job), "minutes": (asked.get("length") or {}).get("minutes")}
     return TrainJob(**body, evaluate=asked.get("evaluate", []), links=links)
 
 
 def _get(services: Services, job_id: str) -> Job:
-    job = services.jobs.get(job_id)
-    if job.kind != "train":
-        raise UnknownJob(job_id)
-    return job
+    return services.jobs.find("train", job_id)
 
 
 @router.get(
@@ -331,8 +328,8 @@ ACTIONS = {
 
 def _add_action(action: str, text: str) -> None:
     def act(job_id: str, request: Request, services: Services_) -> TrainJob:
-        _get(services, job_id)
-        return describe(getattr(services.jobs, action)(job_id), request)
+        job = _get(services, job_id)
+        return describe(getattr(services.jobs, action)(job.id), request)
 
     router.add_api_route(
         f"/train-jobs/{{job_id}}/{action}",
@@ -358,5 +355,4 @@ for _action, _text in ACTIONS.items():
 )
 def delete_train_job(job_id: str, services: Services_) -> None:
     """The job's record, checkpoints and previews are removed; the model that it made stays."""
-    _get(services, job_id)
-    services.jobs.delete(job_id)
+    services.jobs.delete(_get(services, job_id).id)

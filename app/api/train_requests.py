@@ -10,7 +10,13 @@ from app.dependencies import Services
 from app.requests import TrainJobForm, TrainJobRequest, check_body
 from models.config import ConfigError
 from models.info import validate_name
-from training.config import check_initial_network, config_from_json, config_to_json, with_channels
+from training.config import (
+    check_initial_network,
+    config_from_json,
+    config_to_json,
+    settings_of_model,
+    with_channels,
+)
 from training.lengths import OpenLength, estimate_of, num_training_images, open_length, speed_key
 from training.presets import PRESETS, resolve
 from worker.jobs.records import Job
@@ -35,15 +41,15 @@ def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str 
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
-    request = _resolved(asked)
+    if asked.more_steps is not None:
+        return _create_extension(services, asked, asked.more_steps, idempotency_key)
+    request = _resolved(services, asked)
     if not request["dataset"]:
         raise problems.invalid("dataset", "is missing")
-    record = services.datasets.get(request["dataset"])
+    record = services.datasets.get(services.datasets.find(request["dataset"]))
+    request["dataset"] = record.id
     if request["from"]:
-        network = services.models.info(request["from"]).network
-        config = with_channels(config_from_json(request["config"]), network.num_channels)
-        check_initial_network(config, network)
-        request["config"] = config_to_json(config)
+        check_initial_network(config_from_json(request["config"]), services.models.info(request["from"]).network)
     name = request.pop("name") or record.name
     services.refuse_when_full()
     estimate = _estimate(services, request, record)
@@ -68,7 +74,7 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
         body["evaluate"] = parse_json(form.evaluate, "evaluate")
     if form.minutes:
         body["minutes"] = parse_json(form.minutes, "minutes")
-    name = _resolved(check_body(TrainJobRequest, body))["name"]
+    name = _resolved(services, check_body(TrainJobRequest, body))["name"]
     services.refuse_when_full()
     file = form.file.file
     filename = check_filename(form.file.filename)
@@ -99,16 +105,66 @@ def job_config(job: Job) -> dict[str, Any]:
     return config_to_json(length.laid_out(config_from_json(config), estimate["num_steps"]))
 
 
-def _resolved(asked: TrainJobRequest) -> dict[str, Any]:
+def _create_extension(services: Services, asked: TrainJobRequest, more_steps: int, idempotency_key: str | None) -> Job:
+    """Accepts a job that goes on with the run of a model, with its settings and its optimizer state.
+
+    Raises:
+        Problem: The request has settings, or the run of the model is gone.
+        UnknownModel: There is no such model.
+    """
+    others = {name for name in asked.model_fields_set if getattr(asked, name) not in (None, "", ())}
+    if extra := sorted(others - {"from_", "more_steps", "name", "evaluate"}):
+        raise problems.invalid("more_steps", f"goes on with the settings of the run; leave out {', '.join(extra)}")
+    if not asked.from_:
+        raise problems.invalid("more_steps", "needs from, the model whose run goes on")
+    model = services.models.record(services.models.find(asked.from_))
+    run = services.jobs.run_of(model.id)
+    if run is None:
+        raise problems.invalid(
+            "more_steps", f"the service has no run of the model {model.id}; without more_steps its weights are trained"
+        )
+    name = (asked.name or "").strip()
+    begin = int((run.result or {})["step"])
+    request = {
+        "dataset": run.request["dataset"],
+        "preset": run.request.get("preset"),
+        "config": job_config(run),
+        "length": None,
+        "from": model.id,
+        "run": run.id,
+        "extend_to": begin + more_steps,
+        "evaluate": list(asked.evaluate),
+    }
+    services.refuse_when_full()
+    config = config_from_json(request["config"]).replace(num_steps=more_steps, num_epochs=None)
+    config = with_channels(config, model.info.network.num_channels)
+    num_training = num_training_images(config, model.info.dataset["num_images"])
+    speed = known_speed(services.jobs.redis, speed_key(config))
+    estimate = {**estimate_of(config, num_training, speed).to_json(), "settled": True}
+    return services.jobs.create(
+        "train",
+        request,
+        name=validate_name(name) if name else model.info.name,
+        idempotency_key=idempotency_key,
+        estimate=estimate,
+    )
+
+
+def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
     """Returns what the job's record keeps of a request: every setting is written out.
+
+    The settings of the network come from the initial model where the request gives none.
 
     Raises:
         Problem: A setting is wrong; it names the field.
+        UnknownModel: There is no such model to start from.
     """
     # The config of an earlier job, which may be posted again, has null for a length that was open.
     given = {name: value for name, value in asked.overrides.items() if name != "num_steps" or value is not None}
+    model = services.models.find(asked.from_) if asked.from_ else None
+    inherited = {} if model is None else settings_of_model(services.models.info(model))
     try:
-        config = resolve(asked.preset, given, from_model=bool(asked.from_))
+        config = resolve(asked.preset, {**inherited, **given}, from_model=bool(asked.from_))
         length = open_length(given, has_preset=asked.preset is not None, minutes=asked.minutes)
     except ConfigError as error:
         field = error.field if error.field in _OWN_FIELDS else f"config.{error.field}"
@@ -120,7 +176,7 @@ def _resolved(asked: TrainJobRequest) -> dict[str, Any]:
         "preset": asked.preset,
         "config": config_to_json(config),
         "length": None if length is None else length.to_json(),
-        "from": asked.from_ or None,
+        "from": model,
         "evaluate": list(asked.evaluate),
     }
 

@@ -3,10 +3,10 @@
 import io
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from PIL import Image
 from starlette.responses import Response
 
@@ -108,7 +108,12 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
         {"multipart/form-data": TraversalForm, "application/x-www-form-urlencoded": TraversalFields},
     ),
 )  # fmt: skip
-async def create_traversal(request: Request, services: Services_, prefer: PreferHeader = None) -> Response:
+async def create_traversal(
+    request: Request,
+    services: Services_,
+    prefer: PreferHeader = None,
+    model: Annotated[str, Query(description="The model, where the form names none.", max_length=200)] = "",
+) -> Response:
     """Send an `image` (or a latent vector `z`, or a `seed`); every other field has a default.
 
     The id is a hash of model, pixels, parameters and renderer, so that the same request is the same traversal, which
@@ -117,7 +122,7 @@ async def create_traversal(request: Request, services: Services_, prefer: Prefer
     for JSON, 60 for a file); a traversal that is not done by then is answered with 202 and JSON.
     """
     async with read_form(request, TraversalForm) as form:
-        asked = await anyio.to_thread.run_sync(_understand, services, form, limiter=services.decoding)
+        asked = await anyio.to_thread.run_sync(_understand, services, form, model, limiter=services.decoding)
     media_type = FORMATS[asked.request.format or "json"]
     if asked.request.format is None:
         media_type = accepted(request.headers.get("accept"), OFFERED)
@@ -136,9 +141,10 @@ async def create_traversal(request: Request, services: Services_, prefer: Prefer
     return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, status)
 
 
-def _understand(services: Services, form: TraversalUploads) -> Asked:
-    model_id = form.model.strip() or services.default_model()
+def _understand(services: Services, form: TraversalUploads, model: str) -> Asked:
+    named = form.model.strip() or model.strip()
     parameters = parse_request(form.parameters)
+    model_id = services.models.find(named) if named else services.default_model()
     info = services.models.info(model_id)
     if form.image2 is not None and form.image is None:
         raise problems.invalid("image2", "needs an image beside it")

@@ -63,6 +63,7 @@ def evaluate(
 ) -> None:
     """Compute the losses, active dimensions and disentanglement scores of a model on a data set, or compare models."""
     stores = open_stores(device)
+    dataset = stores.dataset(dataset) if dataset else None
     if udr:
         if save or metrics is not None:
             raise ConfigError("--udr", "takes no --save and no --metrics, because it scores a group of models")
@@ -108,7 +109,7 @@ def _evaluate_one(
         CliError: The model cannot be evaluated, or its scores cannot be saved.
     """
     info, folder = stores.model(name)
-    model_id = None if name and (Path(name) / INFO_FILE).is_file() else name or stores.models.default_id()
+    model_id = None if name and (Path(name) / INFO_FILE).is_file() else _model_id(stores, name)
     if save and model_id and stores.models.record(model_id).shipped:
         raise CliError(str(ShippedModel(model_id)))  # The evaluation would take minutes.
     chosen = _dataset_of([info], dataset)
@@ -125,6 +126,11 @@ def _evaluate_one(
             write_info(folder, with_scores(info, found, chosen))
         elif not save_scores(stores.models, model_id, found, chosen, info.weights_sha256):
             raise CliError(f"the model {model_id} was removed or replaced during the evaluation")
+
+
+def _model_id(stores: Stores, name: str | None) -> str | None:
+    """Returns the id of a registered model that is given by its id or name, or of the default model."""
+    return stores.models.find(name) if name else stores.models.default_id()
 
 
 def _dataset_of(infos: Sequence[ModelInfo], dataset: str | None) -> str:

@@ -43,3 +43,25 @@ def with_length(
         config = length.laid_out(config, num_steps)
     note(estimate_of(config, num_training, speed).text())
     return config
+
+
+def note_extension(config: TrainingConfig, pack: Pack, folder: Path, extend_to: int, *, device: str) -> None:
+    """Prints how long a finished run trains that goes on.
+
+    Args:
+        config: The run's config.
+        pack: The images.
+        folder: Folder of the run.
+        extend_to: Number of steps at which the run ends.
+        device: The torch device.
+    """
+    from training.calibration import measure_speed
+    from training.checkpoints import newest_checkpoint
+    from training.inputs import split_indices
+
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    num_steps = extend_to - (0 if checkpoint is None else checkpoint.step)
+    if num_steps >= _SHORT_STEPS:
+        num_training = len(split_indices(pack, config)[0])
+        more = config.replace(num_steps=num_steps, num_epochs=None)
+        note(estimate_of(more, num_training, measure_speed(config, device)).text())

@@ -24,7 +24,7 @@ class Stores(opened.OpenStores):
         """Returns a model's description and folder.
 
         Args:
-            name: Id of the model or path of its folder; None takes the default model.
+            name: Id or name of the model, or path of its folder; None takes the default model.
 
         Raises:
             CliError: There is no such model.
@@ -38,10 +38,25 @@ class Stores(opened.OpenStores):
         if chosen is None:
             raise CliError("there is no model yet: train one, or import one with `betavae models import`")
         try:
-            return self.models.get(chosen)
+            return self.models.get(self.models.find(chosen))
         except UnknownModel as error:
             known = ", ".join(record.id for record in self.models.records()) or "none"
             raise CliError(f"no model {chosen!r}; there are {known}") from error
+
+    def dataset(self, text: str) -> str:
+        """Returns the id of a data set that is given by its name; every other text is returned as it is.
+
+        An id and a path go before a name.
+
+        Raises:
+            AmbiguousName: Several data sets have the name.
+        """
+        if Path(text).exists():
+            return text
+        try:
+            return self.datasets.find(text)
+        except UnknownDataset:
+            return text
 
     def device(self) -> str:
         """Loads torch and returns the device of the settings.

@@ -3,7 +3,7 @@
 import fcntl
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -13,18 +13,25 @@ import typer
 
 from app.cli.evaluate import MetricsOption, parse_metrics
 from app.cli.finish import finish_run
-from app.cli.lengths import with_length
+from app.cli.lengths import note_extension, with_length
 from app.cli.options import DeviceOption, parse_pairs, with_options_of
 from app.cli.output import CliError, note, progress
-from app.cli.stores import Stores, has_changed, num_channels, open_stores, pack_of, source_of
+from app.cli.run_start import (
+    check_output,
+    end_of_extension,
+    extended_config,
+    initial_weights,
+    run_channels,
+    run_config,
+    run_name,
+)
+from app.cli.stores import Stores, has_changed, open_stores, pack_of
 from models.config import ConfigError
-from models.info import validate_name
-from training.config import TrainingConfig, all_settings, check_initial_network, with_channels
-from training.data.datasets import DatasetError, ImageFolder
+from training.config import TrainingConfig, all_settings, with_channels
 from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
 from training.data.sources import OWN_FILE
 from training.lengths import OpenLength, open_length
-from training.presets import PRESETS, resolve
+from training.presets import PRESETS
 from worker.progress_text import losses_text
 
 if TYPE_CHECKING:
@@ -38,6 +45,16 @@ MinutesOption = Annotated[
         min=0.1,
         help="A budget of time for the whole run, whose schedules are laid out for the steps that fit.",
         show_default="a length that suits the set and this machine",
+    ),
+]
+MoreStepsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100_000_000,
+        help="Train a finished run longer, with its settings and its optimizer state: C and β stay where they ended, "
+        "and the learning rate runs through its schedule once more.",
+        show_default=False,
     ),
 ]
 FinishOption = Annotated[
@@ -63,6 +80,7 @@ class _Run:
         initial_weights: Folder of the model whose weights a new run starts from; None starts from random weights.
         length: The length that the command leaves open, or None where it has one.
         finish: True cools a stopped run down from its checkpoint.
+        extend_to: Number of steps at which a finished run ends that trains longer; None for other runs.
     """
 
     dataset: str
@@ -74,6 +92,7 @@ class _Run:
     initial_weights: Path | None
     length: OpenLength | None
     finish: bool
+    extend_to: int | None
 
 
 @with_options_of(all_settings(), PANEL)
@@ -117,8 +136,8 @@ def train(
             "--from",
             "--initial-model",
             metavar="MODEL",
-            help="Start a new run from the weights of this model (an id or a folder), which must have the same "
-            "network. The run does not resume the model's training: step and optimizer begin anew, and C begins at "
+            help="Start a new run from the weights of this model (a name, an id or a folder), with its network "
+            "settings. The run does not resume the model's training: step and optimizer begin anew, and C begins at "
             "the model's KL.",
             show_default=False,
         ),
@@ -128,6 +147,7 @@ def train(
     ] = False,
     metrics: MetricsOption = None,
     minutes: MinutesOption = None,
+    more_steps: MoreStepsOption = None,
     finish: FinishOption = False,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
     device: DeviceOption = None,
@@ -137,52 +157,52 @@ def train(
     """Train a β-VAE. Ctrl-C writes a checkpoint, from which the same command goes on."""
     stores = open_stores(device)
     given = {**parse_pairs(all_settings(), config or ()), **settings}
-    training_config = resolve(preset, given, from_model=from_model is not None)
     length = open_length(given, has_preset=preset is not None, minutes=minutes)
     dataset = dataset or (PRESETS[preset].dataset if preset else None)
     if dataset is None:
         raise ConfigError("dataset", "is missing: name a data set or a folder, or a preset that has one")
-    run_name = _run_name(name or preset, dataset)
-    folder = output or stores.settings.home / "runs" / run_name
-    _check_output(stores, folder, dataset)
-    scores = parse_metrics(metrics) if evaluate or metrics is not None else None
-    run = _prepare(stores, dataset, training_config, run_name, folder, resume, from_model, length, finish)
-    _train_and_finish(stores, run, register, scores)
-
-
-def _prepare(
-    stores: Stores,
-    dataset: str,
-    config: TrainingConfig,
-    name: str,
-    folder: Path,
-    resume: bool,
-    from_model: str | None,
-    length: OpenLength | None,
-    finish: bool,
-) -> _Run:
-    """Returns the run, with the pictures' number of channels and the folder of the initial weights.
-
-    Raises:
-        CliError: There is no such data set or model.
-        ConfigError: The model of --from has another network.
-    """
+    dataset = stores.dataset(dataset)
+    name = run_name(name or preset, dataset)
+    folder = output or stores.settings.home / "runs" / name
+    check_output(stores, folder, dataset)
     is_resumed = resume and any((folder / "checkpoints").glob("*.json"))
-    if finish and not is_resumed:
-        raise CliError(f"{folder}: there is no checkpoint of a run to finish")
-    if config.num_channels is None:
-        config = with_channels(config, _num_channels(stores, dataset, from_model, folder if is_resumed else None))
-    return _Run(
+    extend_to = None
+    if more_steps is None:
+        training_config = run_config(stores, preset, given, from_model, folder if is_resumed else None)
+    else:
+        if minutes is not None or preset is not None or from_model is not None or finish or not resume:
+            raise ConfigError("--more-steps", "goes on with a finished run; give it with --name or --output alone")
+        extend_to = end_of_extension(folder, more_steps)
+        training_config, length = extended_config(folder, given), None
+    scores = parse_metrics(metrics) if evaluate or metrics is not None else None
+    run = _Run(
         dataset=dataset,
-        config=config,
+        config=training_config,
         name=name,
         folder=folder,
         resume=resume,
         is_resumed=is_resumed,
-        initial_weights=_initial_weights(stores, from_model, config, folder if is_resumed else None),
+        initial_weights=None,
         length=length,
         finish=finish,
+        extend_to=extend_to,
     )
+    _train_and_finish(stores, _prepared(stores, run, from_model), register, scores)
+
+
+def _prepared(stores: Stores, run: _Run, from_model: str | None) -> _Run:
+    """Returns the run with the pictures' number of channels and the folder of the initial weights.
+
+    Raises:
+        CliError: There is no such data set or model, or no run to finish.
+        ConfigError: The model of --from has another network.
+    """
+    if run.finish and not run.is_resumed:
+        raise CliError(f"{run.folder}: there is no checkpoint of a run to finish")
+    resumed, config = run.folder if run.is_resumed else None, run.config
+    if config.num_channels is None:
+        config = with_channels(config, run_channels(stores, run.dataset, from_model, resumed))
+    return replace(run, config=config, initial_weights=initial_weights(stores, from_model, config, resumed))
 
 
 def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[str, ...] | None) -> None:
@@ -203,6 +223,8 @@ def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[
             keep_pack(pack, run.folder)
         folder = run.folder if run.is_resumed else None
         config = with_length(run.config, pack, run.length, resumed=folder, device=stores.device())
+        if run.extend_to is not None:
+            note_extension(config, pack, run.folder, run.extend_to, device=stores.device())
         note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {run.folder}")
         result = _train(stores, replace(run, config=config), pack)
         if result.outcome == "stopped":
@@ -261,6 +283,7 @@ def _train(stores: Stores, run: _Run, pack: Pack) -> "TrainingResult":
                 name=run.name,
                 device=stores.device(),
                 resume=run.resume,
+                extend_to=run.extend_to,
                 initial_weights=run.initial_weights,
                 checkpoint_seconds=stores.settings.checkpoint_seconds,
                 on_progress=on_progress,
@@ -268,8 +291,9 @@ def _train(stores: Stores, run: _Run, pack: Pack) -> "TrainingResult":
             )
         except CheckpointError as error:
             raise CliError(
-                f"{run.folder}: {error}; choose another --output, or begin anew with --no-resume, which removes what "
-                "is there"
+                f"{run.folder}: {error}; to train a finished run longer with its own settings, give --more-steps; "
+                "otherwise choose another --name or --output, or begin anew with --no-resume, which removes what is "
+                "there"
             ) from error
         except ValueError as error:
             raise CliError(str(error)) from error
@@ -296,76 +320,6 @@ def _sole_run_in(folder: Path) -> Iterator[None]:
         except OSError:
             pass  # Some network file systems have no locks.
         yield
-
-
-def _check_output(stores: Stores, output: Path, dataset: str) -> None:
-    """Checks that a run's folder is not the folder of the pictures, and does not contain it.
-
-    In such a folder, the run's files would be taken for pictures, and its mark (training.data.sources.OWN_FILE) would
-    hide the pictures.
-
-    Raises:
-        ConfigError: The folder contains the pictures.
-    """
-    with suppress(DatasetError):
-        source = source_of(stores, dataset)
-        if isinstance(source, ImageFolder) and source.path.resolve().is_relative_to(output.resolve()):
-            raise ConfigError("--output", f"holds the pictures ({source.path}): choose another folder for the run")
-
-
-def _run_name(given: str | None, dataset: str) -> str:
-    """Returns the name of a run, which is the given one or the name of the data set.
-
-    Raises:
-        ConfigError: The name is not allowed.
-    """
-    try:
-        return validate_name(given or Path(dataset).resolve().stem)
-    except ConfigError as error:
-        raise error if given else ConfigError("--name", f"is missing: a name {error.message}") from None
-
-
-def _num_channels(stores: Stores, dataset: str, from_model: str | None, resumed: Path | None) -> int:
-    """Returns the number of channels of a run whose settings have none.
-
-    Args:
-        stores: The stores.
-        dataset: The data set, whose pictures decide for a new run.
-        from_model: The model whose weights the run starts from, which decides before the pictures; None for no model.
-        resumed: Folder of a resumed run, whose checkpoint decides before all others; None for a new run.
-    """
-    from training.checkpoints import newest_checkpoint
-
-    if resumed is not None and (checkpoint := newest_checkpoint(resumed / "checkpoints")) is not None:
-        return int(checkpoint.state["config"]["num_channels"])
-    if from_model is not None:
-        info, _ = stores.model(from_model)
-        return info.network.num_channels
-    return num_channels(stores, dataset)
-
-
-def _initial_weights(stores: Stores, name: str | None, config: TrainingConfig, resumed: Path | None) -> Path | None:
-    """Returns the folder of the model whose weights a run starts from, or None.
-
-    Args:
-        stores: The stores.
-        name: Id of the model or path of its folder; None for no model.
-        config: The training settings.
-        resumed: Folder of a resumed run, which needs no model; None for a new run.
-
-    Raises:
-        CliError: There is no such model.
-        ConfigError: The model has another network.
-    """
-    if name is None:
-        return None
-    if resumed is not None:
-        note(f"the run in {resumed} goes on from its checkpoint; --from counts only for a new run (--no-resume)")
-        return None
-    info, folder = stores.model(name)
-    check_initial_network(config, info.network)
-    note(f"starting from the weights of {info.name} at step 0 with a new optimizer; this does not resume its training")
-    return folder
 
 
 @contextmanager

@@ -240,7 +240,7 @@ def test_a_training_job_shows_what_it_starts_from_and_what_it_will_compute(api: 
     [
         ({"from": "nope"}, 404, "unknown_model", ""),
         ({"from": 3}, 422, "invalid_request", "from"),
-        ({"from": "tiny"}, 422, "invalid_request", "from"),
+        ({"from": "tiny", "config": {"latent_dim": 10}}, 422, "invalid_request", "from"),
         ({"evaluate": ["migg"]}, 422, "invalid_request", "evaluate"),
         ({"evaluate": 0}, 422, "invalid_request", "evaluate"),
         ({"evaluate": "mig"}, 422, "invalid_request", "evaluate"),

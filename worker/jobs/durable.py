@@ -19,6 +19,7 @@ from worker.jobs.records import (
     job_from_hash,
     valid_job_id,
 )
+from worker.stores.ids import id_of_name
 from worker.stores.storage import Storage
 
 P = job_scripts.PREFIX
@@ -81,6 +82,38 @@ class DurableRecords:
             if len(jobs) == limit:
                 break
         return jobs
+
+    def find(self, kind: str, text: str) -> Job:
+        """Returns the job of a kind that is given by its id or, where no other job has it, by its name.
+
+        Raises:
+            UnknownJob: There is no such job.
+            AmbiguousName: Several jobs have the name.
+        """
+        try:
+            job = self.get(text)
+        except UnknownJob:
+            self._position(None)  # Jobs that only the storage has are put back.
+            ids = [job_id for job_id, _ in self._newest_first(kind, None)]
+            with reaching_redis():
+                pipeline = self.redis.pipeline(transaction=False)
+                for job_id in ids:
+                    pipeline.hget(f"{P}job:{job_id}", "name")
+                names = pipeline.execute()
+            found = id_of_name("jobs", text, zip(ids, names, strict=True))
+            if found is None:
+                raise
+            job = self.get(found)
+        if job.kind != kind:
+            raise UnknownJob(text)
+        return job
+
+    def run_of(self, model_id: str) -> Job | None:
+        """Returns the newest training that made a model and still has its record, or None."""
+        for job_id, _ in self._newest_first("train", "succeeded"):
+            if self._redis("hget", f"{P}job:{job_id}", "model") == model_id:
+                return self.get(job_id)
+        return None
 
     def counts(self) -> dict[str, int]:
         """Returns the number of jobs in each state."""

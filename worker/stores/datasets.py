@@ -36,7 +36,7 @@ from worker.stores.dataset_records import (
     pack_name,
     pack_summary,
 )
-from worker.stores.ids import free_id, is_id, slug
+from worker.stores.ids import free_id, id_of_name, is_id, slug
 from worker.stores.parsing_pool import count_images_in_child, num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
@@ -84,6 +84,20 @@ class DatasetRegistry:
         if record is None:
             raise UnknownDataset(dataset_id)
         return record
+
+    def find(self, text: str) -> str:
+        """Returns the id of a data set that is given by its id or, where no other set has it, by its name.
+
+        Raises:
+            UnknownDataset: There is no such data set.
+            AmbiguousName: Several data sets have the name.
+        """
+        if is_id(text) and (text in BUILT_IN_NAMES or self._has_source(text)):
+            return text
+        found = id_of_name("data sets", text, ((record.id, record.name) for record in self.records()))
+        if found is None:
+            raise UnknownDataset(text)
+        return found
 
     def add_path(self, name: str, path: Path, *, layout: str = "auto", split: str = "official") -> DatasetRecord:
         """Registers a folder of pictures or an archive, which stays where it is.

@@ -11,7 +11,7 @@ from models.info import INFO_FILE, PRETRAINED, WEIGHTS_FILE, ModelInfo, read_inf
 from training.config import settings_read
 from worker.stores.dataset_records import DatasetRecord, UnknownDataset
 from worker.stores.datasets import DatasetRegistry, open_dataset_registry
-from worker.stores.ids import free_id, is_id, slug
+from worker.stores.ids import free_id, id_of_name, is_id, slug
 from worker.stores.storage import NotStored, Storage
 
 __all__ = [
@@ -86,6 +86,20 @@ class ModelRegistry:
         found = self._record(model_id) if is_id(model_id) else None
         if found is None:
             raise UnknownModel(model_id)
+        return found
+
+    def find(self, text: str) -> str:
+        """Returns the id of a model that is given by its id or, where no other model has it, by its name.
+
+        Raises:
+            UnknownModel: There is no such model.
+            AmbiguousName: Several models have the name.
+        """
+        if self.exists(text):
+            return text
+        found = id_of_name("models", text, ((record.id, record.info.name) for record in self.records()))
+        if found is None:
+            raise UnknownModel(text)
         return found
 
     def get(self, model_id: str) -> tuple[ModelInfo, Path]:

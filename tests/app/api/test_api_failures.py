@@ -387,7 +387,7 @@ def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
         ("POST", "/train-jobs", {"json": {"data_set": "dsprites"}},
          "data_set", "is no field of this request; did you mean dataset?"),
         ("POST", "/train-jobs", {"json": {"q": 1}},
-         "q", "is no field of this request; it has config, dataset, evaluate, from, minutes, name, preset"),
+         "q", "is no field of this request; it has config, dataset, evaluate, from, minutes, more_steps, name, preset"),
         ("POST", "/train-jobs", {"files": {"file": ("a.zip", b"x")}, "data": {"presets": "x"}},
          "presets", "is no field of this request; did you mean preset?"),
         ("POST", "/train-jobs", {"json": {"dataset": "dsprites", "evaluate": "mig"}},

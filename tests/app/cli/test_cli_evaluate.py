@@ -107,7 +107,7 @@ def test_models_of_several_seeds_are_compared(
         (["evaluate", "a", "--dataset", "SQUARES", "--metrics", "migg"], 2, "migg"),
         (["evaluate", "dsprites", "--save"], 1, "ships with the service"),
         (["train", "SQUARES", "--metrics", "migg"], 2, "migg"),
-        (["train", "SQUARES", *SMALL[:2], "--from", "a"], 2, "latent_dim 3 (this run: 10)"),
+        (["train", "SQUARES", "--latent-dim", "10", "--from", "a"], 2, "latent_dim 3 (this run: 10)"),
         (["train", "SQUARES", "--from", "nothing"], 1, "no model 'nothing'"),
     ],
 )
@@ -149,6 +149,35 @@ def test_a_run_from_a_models_weights_says_that_it_does_not_resume_and_is_scored(
     assert betavae(*again) == 0
     assert "goes on from its checkpoint" in capsys.readouterr().err
     assert "from the weights of a" in read_info(tmp_path / "run" / "model").source
+
+
+def test_a_run_takes_its_network_from_the_model(
+    betavae: Betavae, squares: Path, models: dict[str, Path], tmp_path: Path
+) -> None:
+    lengths = ("--num-steps", "2", "--batch-size", "8", "--preview-steps", "0")
+    run = ("train", squares, *lengths, "-o", tmp_path / "run", "--from", models["a"], "--no-register")
+    assert betavae(*run) == 0
+    assert read_info(tmp_path / "run" / "model").network == read_info(models["a"]).network
+    assert betavae(*run) == 0  # The run goes on from its checkpoint, which has the same settings.
+
+
+def test_a_finished_run_trains_longer(betavae: Betavae, capsys: Capture, squares: Path, tmp_path: Path) -> None:
+    run = ("train", squares, "-o", tmp_path / "run", "--no-register")
+    more = (*run, "--more-steps", "3")
+    assert betavae(*more) == 1
+    assert "there is no finished run that could be trained longer" in capsys.readouterr().err
+    assert betavae(*run, *SMALL) == 0
+    first = read_info(tmp_path / "run" / "model")
+    assert betavae(*run, *SMALL, "--seed", "5") == 1
+    assert "--more-steps" in capsys.readouterr().err
+    assert betavae(*more) == 0
+    longer = read_info(tmp_path / "run" / "model")
+    assert longer.step == first.step + 3
+    assert (longer.network, longer.training) == (first.network, first.training)
+    assert betavae(*run, *SMALL) == 0
+    assert read_info(tmp_path / "run" / "model").weights_sha256 == longer.weights_sha256
+    assert betavae(*more, "--minutes", "1") == 2
+    assert "goes on with a finished run" in capsys.readouterr().err
 
 
 def test_a_model_is_registered_even_if_its_evaluation_was_interrupted(

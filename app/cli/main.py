@@ -1,4 +1,4 @@
-"""The command line: `betavae serve | train | traverse | evaluate | datasets | models | tokens`.
+"""The command line: `betavae serve | train | traverse | evaluate | datasets | models | jobs | disk | tokens`.
 
 Only serve starts a server. The other commands call the same functions as the workers. Those functions load torch, so
 that --help is quick.
@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from app.cli import datasets as cli_datasets
+from app.cli import disk as cli_disk
 from app.cli import evaluate as cli_evaluate
+from app.cli import jobs as cli_jobs
 from app.cli import models as cli_models
 from app.cli import tokens as cli_tokens
 from app.cli import train as cli_train
@@ -24,6 +26,7 @@ from models.config import ConfigError
 from training.data.images import ImageError
 from training.data.packs import PackError
 from training.data.sources import DatasetError
+from worker.stores.ids import AmbiguousName
 from worker.stores.settings import SettingsError, load_settings
 from worker.stores.storage import NotStored
 
@@ -35,6 +38,8 @@ app = typer.Typer(
 app.command("train")(cli_train.train)
 app.command("traverse")(cli_traverse.traverse)
 app.command("evaluate")(cli_evaluate.evaluate)
+app.command("disk")(cli_disk.disk)
+app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_datasets.app, name="datasets")
 app.add_typer(cli_models.app, name="models")
 app.add_typer(cli_tokens.app, name="tokens")
@@ -42,6 +47,7 @@ app.add_typer(cli_tokens.app, name="tokens")
 USAGE_ERRORS = (ConfigError, SettingsError)
 USER_ERRORS = (
     CliError,
+    AmbiguousName,
     launcher.LaunchError,
     BrokerError,
     DatasetError,

@@ -6,21 +6,19 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from app.cli.output import CliError
+from app.cli.output import CliError, note, print_table
 from app.cli.stores import open_stores, pack_of
 from app.explorer_file import explorer_file
 from models.atomic import write_bytes
 from models.bundles import write_zip
 from models.config import ConfigError
 from models.info import INFO_FILE, WEIGHTS_FILE, write_info
-from worker.stores.models import ShippedModel, UnknownModel, card_of
+from worker.stores.models import ModelRecord, ShippedModel, UnknownModel, card_of
 
 app = typer.Typer(help="List, show, import and export models.", invoke_without_command=True)
 
-ModelArgument = Annotated[str, typer.Argument(help="The id of the model.", metavar="MODEL")]
+ModelArgument = Annotated[str, typer.Argument(help="The id or the name of the model.", metavar="MODEL")]
 
 
 @app.callback()
@@ -45,19 +43,22 @@ def list_models(
             )
         )
         return
-    table = Table("", "id", "images", "dimensions", "active", "data set", "made", box=None)
-    for record in records:
-        network = record.info.network
-        table.add_row(
-            "*" if record.id == chosen else "",
-            record.id,
-            f"{network.image_size} px {'grey' if network.num_channels == 1 else 'RGB'}",
-            str(network.latent_dim),
-            str(len(record.info.active_dimensions)),
-            str(record.info.dataset.get("name", "")),
-            record.info.created_at[:10],
-        )
-    Console().print(table)
+    columns = ("", "id", "name", "images", "dimensions", "active", "data set", "made")
+    print_table(columns, [_row(record, record.id == chosen) for record in records], whole=("", "id"))
+
+
+def _row(record: ModelRecord, is_default: bool) -> list[str]:
+    info, network = record.info, record.info.network
+    return [
+        "*" if is_default else "",
+        record.id,
+        info.name,
+        f"{network.image_size} px {'grey' if network.num_channels == 1 else 'RGB'}",
+        str(network.latent_dim),
+        str(len(info.active_dimensions)),
+        str(info.dataset.get("name", "")),
+        info.created_at[:10],
+    ]
 
 
 @app.command()
@@ -173,7 +174,7 @@ def label(
     if (Path(model) / INFO_FILE).is_file():
         write_info(folder, info)
     else:
-        _change(lambda: stores.models.update(model, info))
+        _change(lambda: stores.models.update(stores.models.find(model), info))
     for k, effect in enumerate(info.dimension_effects):
         factor = effect["factor"]
         known = f"; {factor['name']} (|r| {factor['correlation']:.2f})" if factor else ""
@@ -184,21 +185,28 @@ def label(
 def set_default(model: ModelArgument) -> None:
     """Set the model that is used when no model is named."""
     stores = open_stores()
-    _change(lambda: stores.models.set_default(model))
+    _change(lambda: stores.models.set_default(stores.models.find(model)))
 
 
 @app.command()
 def rename(model: ModelArgument, name: Annotated[str, typer.Argument(help="The new name.")]) -> None:
     """Change the name of a model; its id stays."""
     stores = open_stores()
-    _change(lambda: stores.models.rename(model, name))
+
+    def change() -> None:
+        model_id = stores.models.find(model)
+        before = stores.models.info(model_id).name
+        after = stores.models.rename(model_id, name).name
+        note(f"{model_id}: the name was {before} and is now {after}; the id stays")
+
+    _change(change)
 
 
 @app.command()
 def delete(model: ModelArgument) -> None:
     """Remove a model from the data folder."""
     stores = open_stores()
-    _change(lambda: stores.models.delete(model))
+    _change(lambda: stores.models.delete(stores.models.find(model)))
 
 
 def _change(action: Callable[[], object]) -> None:

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from worker.progress_text import RemainingTime, progress_line
@@ -19,6 +20,8 @@ LINE_WIDTH = 80
 LABEL_WIDTH = 24
 """Longest label at the beginning of a line of progress, in columns."""
 BAR_WIDTH = 10
+_LEAST_WIDTH = 12
+"""Least width of a column of a table whose cells may be folded, in columns of the terminal."""
 
 
 class CliError(RuntimeError):
@@ -33,6 +36,25 @@ def fail(message: str) -> None:
 def note(message: str) -> None:
     """Prints a remark on standard error, so that standard output holds only results."""
     print(message, file=sys.stderr, flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str]) -> None:
+    """Prints a table on standard output.
+
+    Args:
+        columns: The headings.
+        rows: The cells.
+        whole: Columns that are never cut or folded, such as ids, which are copied from here; a narrow terminal breaks
+            the lines itself.
+    """
+    table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in columns), box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    least = sum(
+        max(len(name), *(len(row[k]) for row in rows), 0) if name in whole else max(len(name), _LEAST_WIDTH)
+        for k, name in enumerate(columns)
+    )
+    Console(width=max(Console().width, least + 2 * len(columns))).print(table)
 
 
 class Report(Protocol):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.jobs.records import FINISHED, KINDS, STATES
+from worker.jobs.records import FINISHED, KINDS, STATES, Job, job_from_hash, valid_job_id
 from worker.stores.storage import NotStored, Storage
 
 FORMAT_VERSION = 1
@@ -113,6 +113,18 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
         str(description.get("request_digest", "")),
         fields,
     )
+
+
+def stored_jobs(storage: Storage, kind: str) -> list[Job]:
+    """Returns the jobs of a kind as the storage has them, the newest first."""
+    found = [read_job(storage, job_id) for job_id in storage.list("jobs") if valid_job_id(job_id)]
+    newest_first = sorted((one for one in found if one and one.kind == kind), key=lambda one: -one.created_ms)
+    return [
+        job_from_hash(
+            {"id": one.id, "kind": kind, "status": one.status, "created_at": str(one.created_ms), **one.fields}
+        )
+        for one in newest_first
+    ]
 
 
 def _newest_state(storage: Storage, job_id: str) -> dict[str, Any]:

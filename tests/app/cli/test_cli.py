@@ -73,7 +73,9 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["", "serve", "train", "traverse", "evaluate", "datasets", "models"])
+@pytest.mark.parametrize(
+    "command", ["", "serve", "train", "traverse", "evaluate", "datasets", "models", "jobs", "disk"]
+)
 def test_each_command_has_help(betavae: Betavae, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert betavae(*command.split(), "--help") == 0
     assert "Usage: betavae" in capsys.readouterr().out

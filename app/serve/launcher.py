@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app.health import not_ready_because
 from app.serve import broker
+from app.serve.addresses import local_address, network_address
 from app.serve.supervisor import Child, Supervisor
 from worker.stores.processes import exit_text
 from worker.stores.settings import Settings, socket_path
@@ -48,7 +49,8 @@ def serve(settings: Settings) -> None:
         LaunchError: The data folder, the port or the broker is not available.
         SettingsError: Other machines would reach the service, and there are no tokens.
     """
-    check_exposure(settings, TokenStore(open_storage(settings.storage, cache_folder=settings.cache_folder)))
+    tokens = TokenStore(open_storage(settings.storage, cache_folder=settings.cache_folder))
+    check_exposure(settings, tokens)
     # With a new data folder the port is bound first, so that a taken port leaves no files. A data folder with a lock,
     # and the port, may be held by the children of a killed launcher, so the lock is waited for first.
     listener = None if (settings.home / "lock").exists() else bind(settings.host, settings.port)
@@ -69,7 +71,7 @@ def serve(settings: Settings) -> None:
         for child in _children(listener.fileno()):
             supervisor.add(child)
         say(f"starting on the data folder {home}")
-        _run(supervisor, settings.host, port)
+        _run(supervisor, settings.host, port, settings.serves_other_machines and not tokens.exist())
     finally:
         supervisor.stop()
         listener.close()
@@ -241,9 +243,16 @@ def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool
     return supervisor.stop_requested
 
 
-def _run(supervisor: Supervisor, host: str, port: int) -> None:
-    """Keeps everything running until a signal asks to stop, and prints a line once the service is ready."""
-    shown = _shown_address(host, port)
+def _run(supervisor: Supervisor, host: str, port: int, is_open: bool) -> None:
+    """Keeps everything running until a signal asks to stop, and prints its addresses once the service is ready.
+
+    Args:
+        supervisor: Keeps the children running.
+        host: The host that the service listens on.
+        port: Its port.
+        is_open: True if other machines reach the service without a token.
+    """
+    shown, network = local_address(host, port), network_address(host, port)
     started = time.monotonic()
     ready, said_slow = False, False
     while not supervisor.stop_requested:
@@ -253,6 +262,7 @@ def _run(supervisor: Supervisor, host: str, port: int) -> None:
             if missing is None:
                 ready = True
                 say(f"ready on {shown} (Ctrl-C stops it)")
+                _say_who_reaches_it(network, is_open)
             elif not said_slow and time.monotonic() - started > SLOW_START_SECONDS:
                 said_slow = True
                 say(f"not ready yet: {missing}")
@@ -260,7 +270,12 @@ def _run(supervisor: Supervisor, host: str, port: int) -> None:
     say("stopping")
 
 
-def _shown_address(host: str, port: int) -> str:
-    """Returns the URL to open in a browser on this machine."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"http://{local}:{port}"
+def _say_who_reaches_it(network: str | None, is_open: bool) -> None:
+    """Prints the address for other machines, and a warning where they need no token."""
+    if network is not None:
+        say(f"from other machines: {network}")
+    if is_open:
+        say(
+            "warning: there are no tokens, so everybody who reaches this address may do everything; "
+            "`betavae tokens add NAME` makes one"
+        )

@@ -125,7 +125,8 @@ def install(extras: tuple[str, ...]) -> None:
     Raises:
         SetupError: The installation failed.
     """
-    if works(PYTHON, "-c", "import torch"):
+    is_first = not works(PYTHON, "-c", "import torch")
+    if not is_first:
         say("bringing the packages in .venv up to date")
     elif sys.platform == "linux":
         say(
@@ -135,7 +136,8 @@ def install(extras: tuple[str, ...]) -> None:
     else:
         say("installing into .venv: downloads about 0.4 GB and takes about 1.5 GB on disk")
     command = [*pip_command(), "install", "--disable-pip-version-check", "-e", f"{ROOT}[{','.join(extras)}]"]
-    quiet = [] if sys.stderr.isatty() else ["-q"]
+    # The first installation takes minutes, so a log shows pip's lines too.
+    quiet = [] if is_first or sys.stderr.isatty() else ["-q"]
     done = subprocess.run([*command, *quiet], check=False, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
     if done.returncode != 0:
         raise SetupError("The installation failed (see above). Run this again; pip keeps its downloads.")

@@ -244,7 +244,7 @@ class ModelForm(Body):
 class DefaultModel(Body):
     """The choice of the default model."""
 
-    id: str = Field(description="Id or name of a model.")
+    id: str = Field(description="Id of a model.")
 
 
 def _printable(label: str) -> str:

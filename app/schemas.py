@@ -63,7 +63,11 @@ class Progress(Answer):
 
 
 class Metrics(Answer):
-    """The newest numbers of a training job, in nats."""
+    """The newest numbers of a training job, in nats.
+
+    `reconstruction_loss`, `kl` and `kl_per_dimension` are means over the last training batches; those that begin with
+    `validation_` are of the whole validation split, and absent before its first validation.
+    """
 
     reconstruction_loss: float | None = None
     kl: float | None = None
@@ -72,6 +76,9 @@ class Metrics(Answer):
     beta: float | None = None
     normalised_beta: float | None = None
     bernoulli_floor: float | None = None
+    validation_loss: float | None = None
+    validation_reconstruction_loss: float | None = None
+    validation_kl: float | None = None
 
 
 class Estimate(Answer):
@@ -110,6 +117,9 @@ class TrainJob(Answer):
     result: dict[str, Any] | None
     error: Failure | None
     warnings: list[str]
+    tensorboard: str | None = Aliased(
+        None, description="The command that shows the run's TensorBoard events; it is run in the data folder."
+    )
     worker: str | None
     created_at: str | None
     started_at: str | None

@@ -56,16 +56,34 @@ def duration_text(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns numbers as an event shows them, with five significant digits; whole numbers and texts stay.
+
+    Args:
+        values: The values by name, among them lists of numbers.
+    """
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, list):
+            return [shown(one) for one in value]
+        return float(f"{value:.5g}") if isinstance(value, float) else value
+
+    return {name: shown(value) for name, value in values.items()}
+
+
 def losses_text(metrics: Mapping[str, Any], images_per_second: float | None) -> str:
     """Returns the losses and the speed of a training in words.
 
     Args:
-        metrics: The newest metrics: reconstruction_loss and kl in nats, and those of the objective.
+        metrics: The newest metrics: reconstruction_loss and kl of the training batches in nats, those of the objective,
+            and after the first validation those of the validation split.
         images_per_second: Speed of the training; None before it is known.
     """
     floor = metrics.get("bernoulli_floor", 0)
     known = f" (floor {floor:.1f})" if floor >= 0.05 else ""
-    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{known}", f"KL {metrics['kl']:.2f}"]
+    validation = metrics.get("validation_reconstruction_loss")
+    beside = "" if validation is None else f" (validation {validation:.1f})"
+    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{beside}{known}", f"KL {metrics['kl']:.2f}"]
     if "capacity" in metrics:
         parts[-1] += f"/{metrics['capacity']:.2f}"
     if "beta" in metrics:

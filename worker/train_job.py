@@ -20,7 +20,7 @@ from training.checkpoints import (
     write_checkpoint,
 )
 from training.config import TrainingConfig, check_initial_network, config_from_json, with_channels
-from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
+from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, left_out_text, release_pack
 from training.device import DeviceError, pick_device
 from training.loop import FINISH, TrainingResult, train
 from training.monitor import Progress
@@ -30,7 +30,7 @@ from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
-from worker.progress_text import RemainingTime, losses_text, progress_line
+from worker.progress_text import RemainingTime, losses_text, progress_line, rounded
 from worker.rendering.labels import label_model
 from worker.run_folder import copy_run, fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
@@ -124,6 +124,9 @@ class _Training:
             self._warn_of_change(dataset, pack)
         elif isinstance(self.services.storage, LocalStorage):
             keep_pack(pack, self.folder)
+        if begins:
+            packed = {"num_images": pack.info.num_images, "left_out": left_out_text(pack.folder)}
+            self.claim.event("packed", packed)
         for text in label_warnings(pack.folder):
             self._warn(text)
         return pack
@@ -214,7 +217,7 @@ class _Training:
             if last or now - self.reported >= REPORT_SECONDS:
                 self.reported = now
                 self.progress = _progress_fields(progress)
-                self.claim.progress(self.progress, progress.metrics)
+                self.claim.progress(self.progress, rounded(progress.metrics))
         except JobStoreUnavailable:
             pass  # The keeper has logged this; training goes on.
         except StaleClaim:
@@ -378,7 +381,7 @@ def _renew_patiently(claim: Claim) -> None:
 
 def _progress_fields(progress: Progress) -> dict[str, Any]:
     speed = {"images_per_second": progress.images_per_second, "eta_seconds": progress.eta_seconds}
-    return _place(progress.step, progress.num_steps) | speed
+    return rounded(_place(progress.step, progress.num_steps) | speed)
 
 
 def _place(step: int, num_steps: int) -> dict[str, Any]:

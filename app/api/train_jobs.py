@@ -22,6 +22,7 @@ from app.schemas import PreviewList, TrainJob, TrainJobList, respond
 from models.web_weights import DECODER_FILE
 from worker.jobs.events import follow_events
 from worker.jobs.store import STATES, Event, Job
+from worker.stores.ids import slug
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["train jobs"])
@@ -105,6 +106,8 @@ def describe(job: Job, request: Request) -> TrainJob:
     body = job.to_json()
     asked = body.pop("request")
     body |= {name: asked.get(name) for name in ("dataset", "preset", "from", "extend_to")}
+    # The address of the data folder stays the operator's own.
+    body["tensorboard"] = f"tensorboard --logdir_spec {slug(job.name)}:jobs/{job.id}/tensorboard"
     body |= {"config": job_config(job), "minutes": (asked.get("length") or {}).get("minutes")}
     return TrainJob(**body, evaluate=asked.get("evaluate", []), links=links)
 

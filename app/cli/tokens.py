@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from app.cli.output import print_table
 from app.cli.stores import open_stores
 from worker.stores.tokens import SCOPES, TokenStore
 
@@ -31,10 +30,8 @@ def add(
 @app.command("list")
 def list_tokens() -> None:
     """List the tokens, without their secrets."""
-    table = Table("id", "name", "scope", "made", box=None)
-    for token in _tokens().all():
-        table.add_row(token.id, token.name, token.scope, token.created_at[:10])
-    Console().print(table)
+    rows = [[token.id, token.name, token.scope, token.created_at[:10]] for token in _tokens().all()]
+    print_table(("id", "name", "scope", "made"), rows, whole=("id",))
 
 
 @app.command()

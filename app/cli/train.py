@@ -28,11 +28,12 @@ from app.cli.run_start import (
 from app.cli.stores import Stores, has_changed, open_stores, pack_of
 from models.config import ConfigError
 from training.config import TrainingConfig, all_settings, with_channels
-from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, release_pack
+from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, left_out_text, release_pack
 from training.data.sources import OWN_FILE
 from training.lengths import OpenLength, open_length
 from training.presets import PRESETS
 from worker.progress_text import losses_text
+from worker.stores.ids import slug
 
 if TYPE_CHECKING:
     from training.loop import TrainingResult
@@ -226,6 +227,7 @@ def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[
         if run.extend_to is not None:
             note_extension(config, pack, run.folder, run.extend_to, device=stores.device())
         note(f"{pack.info.num_images} images of {pack.info.name}; the run's folder is {run.folder}")
+        note(f"curves: tensorboard --logdir_spec {slug(run.name)}:{run.folder / 'tensorboard'}")
         result = _train(stores, replace(run, config=config), pack)
         if result.outcome == "stopped":
             raise CliError(f"stopped at step {result.step}; the same command goes on from there")
@@ -244,6 +246,8 @@ def _pack(stores: Stores, run: _Run) -> Pack:
             f"the pictures have changed since they were packed; the run goes on with the {pack.info.num_images} "
             "that it began with (--no-resume begins anew with the current ones)"
         )
+    if not run.is_resumed and (text := left_out_text(pack.folder)) is not None:
+        note(text)
     for text in label_warnings(pack.folder):
         note(f"warning: {text}")
     return pack

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.progress_text import NUM_REPORTS, RemainingTime, duration_text, losses_text, progress_line
+from worker.progress_text import NUM_REPORTS, RemainingTime, duration_text, losses_text, progress_line, rounded
 
 LOSSES = {"reconstruction_loss": 123.46, "kl": 7.891}
 
@@ -18,6 +18,11 @@ LOSSES = {"reconstruction_loss": 123.46, "kl": 7.891}
             {"bernoulli_floor": 3.04, "beta": 4.0, "normalised_beta": 0.0123},
             None,
             "reconstruction 123.5 (floor 3.0), KL 7.89, β 4 (normalised 0.012)",
+        ),
+        (
+            {"capacity": 25.0, "validation_reconstruction_loss": 125.04},
+            None,
+            "reconstruction 123.5 (validation 125.0), KL 7.89/25.00",
         ),
     ],
 )
@@ -77,3 +82,9 @@ def test_the_time_left_begins_anew_with_another_piece_of_work() -> None:
     remaining.seconds(100, 100, now=10.0)
     assert remaining.seconds(0, 50, now=11.0) is None
     assert remaining.seconds(10, 50, now=12.0) == pytest.approx(4.0)
+
+
+def test_events_have_rounded_numbers() -> None:
+    values = {"step": 123_456_789, "loss": 123.456789, "kl": [0.000123456, 7], "phase": "training", "eta": None}
+    expected = {"step": 123_456_789, "loss": 123.46, "kl": [0.00012346, 7], "phase": "training", "eta": None}
+    assert rounded(values) == expected

@@ -10,10 +10,11 @@ import json
 import math
 import os
 import shutil
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,10 +160,29 @@ def read_pack_info(folder: Path) -> PackInfo:
     return PackInfo.from_json(data)
 
 
+def _rejected_lines(folder: Path) -> TextIO:
+    return (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape")
+
+
 def read_rejected(folder: Path, *, limit: int | None = None) -> list[Rejected]:
     """Returns the files that were left out, or the first `limit` of them."""
-    with (folder / REJECTED_FILE).open("r", encoding="utf-8", errors="surrogateescape") as lines:
+    with _rejected_lines(folder) as lines:
         return [Rejected(**json.loads(line)) for line in itertools.islice(lines, limit)]
+
+
+def left_out_text(folder: Path) -> str | None:
+    """Returns how many files a pack left out, and why, with an example for each reason; None if it has them all."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    with suppress(OSError, ValueError, TypeError), _rejected_lines(folder) as lines:
+        for rejected in (Rejected(**json.loads(line)) for line in lines):
+            if rejected.code != "bad_labels":  # Labels are no files; label_warnings has them.
+                counts[rejected.code] += 1
+                examples.setdefault(rejected.code, f"{rejected.file}: {rejected.reason}")
+    if not counts:
+        return None
+    parts = [f"{count} {code} ({examples[code]})" for code, count in counts.most_common()]
+    return f"{counts.total()} {'file was' if counts.total() == 1 else 'files were'} left out: {', '.join(parts)}"
 
 
 def label_warnings(folder: Path) -> list[str]:

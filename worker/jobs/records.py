@@ -93,7 +93,7 @@ def iso(milliseconds: int | str | None) -> str | None:
 class Event:
     """One entry of a job's durable log.
 
-    `type` is a state, or estimate, progress, packing, resumed, started_from, checkpoint, warning, model (it was
+    `type` is a state, or estimate, progress, packing, packed, resumed, started_from, checkpoint, warning, model (it was
     registered) or evaluating.
     """
 

@@ -34,7 +34,7 @@ class ArchiveError(ValueError):
         """Takes a stable code and a message for people.
 
         Args:
-            code: not_a_zip, too_many_files, unsupported_method or member_too_large.
+            code: not_a_zip, not_a_tar, too_many_files, tar_bomb, unsupported_method or member_too_large.
             message: What is wrong with the archive.
         """
         super().__init__(message)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +47,19 @@ def as_zip(root: Path, files: Files) -> ZipFile:
     return ZipFile(path)
 
 
+def as_tar(root: Path, files: Files, *, suffix: str = ".tar") -> ZipFile:
+    """Returns a tar, compressed if the suffix says so."""
+    path = root / f"pictures{suffix}"
+    with tarfile.open(path, "w" if suffix == ".tar" else "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return ZipFile(path)
+
+
 Make = Callable[[Path, Files], ImageFolder | ZipFile]
-both = pytest.mark.parametrize("make", [as_folder, as_zip], ids=["folder", "zip"])
+both = pytest.mark.parametrize("make", [as_folder, as_zip, as_tar], ids=["folder", "zip", "tar"])
 
 
 def packed(source: Source, root: Path, preprocessing: Preprocessing = RGB, **options: Any) -> Pack:

@@ -40,6 +40,8 @@ SAMPLE_CACHING = "private, max-age=300"
 RAW_TYPES = {
     "application/zip": "upload.zip",
     "application/x-zip-compressed": "upload.zip",
+    "application/x-tar": "upload.tar",
+    "application/gzip": "upload.tar.gz",
     "application/x-hdf5": "upload.h5",
     "application/x-npz": "upload.npz",
     "application/x-npy": "upload.npy",

@@ -192,11 +192,20 @@ def _hdf5_keys(h5py: Any, group: Any, prefix: str = "") -> Iterator[str]:
     """Yields the paths of the arrays of a file, also of those in groups; a link is not followed."""
     for name in group:
         key = f"{prefix}{name}"
-        is_own = isinstance(group.get(name, getlink=True), h5py.HardLink)
-        if is_own and key.count("/") < _MAX_DEPTH and group.get(name, getclass=True) is h5py.Group:
+        if key.count("/") < _MAX_DEPTH and _is_group(h5py, group, name):
             yield from _hdf5_keys(h5py, group[name], f"{key}/")
         else:
             yield key
+
+
+def _is_group(h5py: Any, parent: Any, name: str) -> bool:
+    """Returns True for a group in the file itself; False for a link, or for what cannot be opened."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        return False
+    try:
+        return parent.get(name, getclass=True) is h5py.Group
+    except BROKEN:
+        return False
 
 
 def _own_data(h5py: Any, file: Any, key: str, name: str) -> Any:

@@ -14,6 +14,8 @@ from training.data.file_trees import folder_fingerprint
 from training.data.images import Preprocessing
 from training.data.packs import PackError, PackInfo
 from training.data.sources import (
+    ARCHIVE_SUFFIXES,
+    ARRAY_SUFFIXES,
     ArrayFile,
     BuiltIn,
     DatasetError,
@@ -22,6 +24,7 @@ from training.data.sources import (
     OnProgress,
     Source,
     ZipFile,
+    suffix_of,
     usable_cpus,
 )
 
@@ -36,6 +39,7 @@ __all__ = [
     "Source",
     "ZipFile",
     "count_images",
+    "file_source",
     "fingerprint",
     "num_channels_of",
     "pack_dataset",
@@ -200,12 +204,27 @@ def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> 
         return ImageFolder(path, layout, split)
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file or folder")
-    suffix = path.suffix.lower()
-    if suffix == ".zip":
+    return file_source(path, layout=layout, split=split)
+
+
+def file_source(path: Path, *, layout: str = "auto", split: str = "official") -> ZipFile | ArrayFile:
+    """Returns the source of a file, whose kind follows from the suffix.
+
+    Args:
+        path: The file.
+        layout: See ImageFolder.layout.
+        split: See ImageFolder.split.
+
+    Raises:
+        DatasetError: not_an_archive.
+    """
+    suffix = suffix_of(path.name)
+    if suffix in ARCHIVE_SUFFIXES:
         return ZipFile(path, layout, split)
-    if suffix in (".npz", ".npy", ".h5", ".hdf5"):
+    if suffix in ARRAY_SUFFIXES:
         return ArrayFile(path)
-    raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or a .zip, .npz, .npy, .h5 or .hdf5 file")
+    suffixes = ", ".join((*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES))
+    raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {suffixes}")
 
 
 def _check_space(target: Path, num_bytes: int) -> None:

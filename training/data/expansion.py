@@ -18,5 +18,9 @@ def is_bomb(total_bytes: int, file_bytes: int, limits: Limits) -> bool:
         file_bytes: Size of the file.
         limits: Holds the largest ratio of the two.
     """
-    modest = total_bytes <= min(_MODEST_BYTES, _MAX_DEFLATE * file_bytes)
-    return not modest and total_bytes > limits.max_expansion * file_bytes + 2**30
+    return total_bytes > most_bytes(file_bytes, limits)
+
+
+def most_bytes(file_bytes: int, limits: Limits) -> int:
+    """Returns the largest content that is accepted of a file, in bytes."""
+    return max(min(_MODEST_BYTES, _MAX_DEFLATE * file_bytes), limits.max_expansion * file_bytes + 2**30)

@@ -1,4 +1,4 @@
-"""Files of a folder or of a zip, by name; a zip is read in place and never extracted; free of torch."""
+"""Files of a folder, a zip or a tar, by name; an archive is never extracted into a folder; free of torch."""
 
 import hashlib
 import os
@@ -10,11 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from models.archives import Archive, ArchiveError, open_archive, unsupported
-from training.data.expansion import is_bomb
+from models.tars import SUFFIXES as TAR_SUFFIXES
+from models.tars import TarArchive, TarEntry, open_tar
+from training.data.expansion import is_bomb, most_bytes
 from training.data.images import ImageError
-from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits, is_own
+from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits, is_own, suffix_of
 
 _HEAD_BYTES = 32
+_SAMPLE_BYTES = 2**26
+"""Bytes of a compressed tar that are unpacked to look at its first files."""
 _NUM_FOLDERS = 1000
 """Entries that a zip may have beside its files; a tenth of max_files if that is more."""
 
@@ -57,23 +61,36 @@ def open_folder(folder: Path, limits: Limits) -> Iterator[Files]:
 
 
 @contextmanager
-def open_zip(path: Path, limits: Limits) -> Iterator[Files]:
-    """Opens a zip.
+def open_zip(path: Path, limits: Limits, *, is_sample: bool = False) -> Iterator[Files]:
+    """Opens a zip or a tar.
+
+    Args:
+        path: The archive.
+        limits: Bounds on files and bytes.
+        is_sample: True suffices with the first files of a compressed tar, which has to be unpacked.
 
     Raises:
-        DatasetError: not_found, not_a_zip, zip_bomb or too_many_files.
+        DatasetError: not_found, not_a_zip, not_a_tar, zip_bomb, tar_bomb or too_many_files.
     """
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file")
+    is_tar = suffix_of(path.name) in TAR_SUFFIXES
+    max_entries = limits.max_files + max(_NUM_FOLDERS, limits.max_files // 10)
+    archive_bytes = path.stat().st_size
     with ExitStack() as stack:
         try:
-            max_entries = limits.max_files + max(_NUM_FOLDERS, limits.max_files // 10)
-            archive = stack.enter_context(open_archive(path, max_entries=max_entries))
+            if is_tar:
+                max_bytes = _SAMPLE_BYTES if is_sample else most_bytes(archive_bytes, limits)
+                tar = open_tar(path, max_entries=max_entries, max_bytes=max_bytes, is_sample=is_sample)
+                files: Files = _TarFiles(stack.enter_context(tar), limits)
+            else:
+                archive = stack.enter_context(open_archive(path, max_entries=max_entries))
+                files = _ZipFiles(archive, archive_bytes, limits)
         except ArchiveError as error:
             raise DatasetError(error.code, f"{path.name}: {error.message}") from error
         except OSError as error:
-            raise DatasetError("not_a_zip", f"{path.name}: {error}") from error
-        yield _ZipFiles(archive, path.stat().st_size, limits)
+            raise DatasetError("not_a_tar" if is_tar else "not_a_zip", f"{path.name}: {error}") from error
+        yield files
 
 
 def folder_fingerprint(folder: Path) -> str:
@@ -165,6 +182,42 @@ class _ZipFiles:
             return b""
 
 
+class _TarFiles:
+    def __init__(self, archive: TarArchive, limits: Limits) -> None:
+        self.refused: list[tuple[str, str, str]] = []
+        self._archive = archive
+        self._entries: dict[str, TarEntry] = {}
+        if len(archive.entries) > limits.max_files:
+            raise DatasetError(
+                "too_many_files", f"the tar holds {len(archive.entries)} files, the limit is {limits.max_files}"
+            )
+        for entry in archive.entries:
+            name = entry.name.removeprefix("./")
+            if _leads_out(name):
+                self.refused.append((name, "unsafe_path", "the path leads out of the archive"))
+            elif entry.problem:
+                code = "unsafe_path" if entry.problem == "a link" else "unreadable"
+                self.refused.append((name, code, entry.problem))
+            elif not _is_ignored(PurePosixPath(name)):
+                self._entries[name] = entry  # A tar that was appended to has newer versions of a file last.
+
+    def names(self) -> list[str]:
+        return list(self._entries)
+
+    def read(self, name: str, max_bytes: int) -> bytes:
+        entry = self._entries[name]
+        if entry.size > max_bytes:
+            raise ImageError("image_too_large", f"the file has {entry.size} bytes, the limit is {max_bytes}")
+        return self._archive.read(entry, max_bytes)
+
+    def head(self, name: str) -> bytes:
+        return self._archive.read(self._entries[name], _HEAD_BYTES)
+
+
+def _leads_out(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/"
+
+
 def _slashed(entry: zipfile.ZipInfo) -> str:
     """Returns the name of an entry with POSIX separators; some programs for Windows write backslashes."""
     return entry.filename.replace("\\", "/")
@@ -212,7 +265,7 @@ def _unsafe(entry: zipfile.ZipInfo) -> tuple[str, str] | None:
     name = _slashed(entry)
     if not name:
         return "unreadable", "it has no name"
-    if name.startswith("/") or ".." in name.split("/") or name[1:3] == ":/":
+    if _leads_out(name):
         return "unsafe_path", "the path leads out of the archive"
     if stat.S_ISLNK(entry.external_attr >> 16):
         return "unsafe_path", "a symbolic link"

@@ -91,8 +91,10 @@ def pack_pictures(
         )
 
 
-def _opened(source: ImageFolder | ZipFile, limits: Limits) -> AbstractContextManager[Files]:
-    return open_folder(source.path, limits) if isinstance(source, ImageFolder) else open_zip(source.path, limits)
+def _opened(source: ImageFolder | ZipFile, limits: Limits, *, is_sample: bool = False) -> AbstractContextManager[Files]:
+    if isinstance(source, ImageFolder):
+        return open_folder(source.path, limits)
+    return open_zip(source.path, limits, is_sample=is_sample)
 
 
 def check_folder(folder: Path, limits: Limits) -> None:
@@ -113,7 +115,7 @@ def check_zip(path: Path, limits: Limits) -> None:
     Raises:
         DatasetError: The zip cannot be opened, or no_images.
     """
-    with open_zip(path, limits) as files:
+    with open_zip(path, limits, is_sample=True) as files:
         _check_sample(files, path)
 
 
@@ -168,7 +170,7 @@ def _peek(
     Raises:
         DatasetError: The folder or zip cannot be opened.
     """
-    with _opened(source, limits) as files:
+    with _opened(source, limits, is_sample=True) as files:
         for name in _spread(sorted(_candidates(files.names())), count):
             with suppress(ImageError):
                 data = files.read(name, limits.max_file_bytes)

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 OnProgress = Callable[[int, int], None]
 """A function that is called with (done, total) images. If it raises, the packing ends and leaves nothing behind."""
@@ -25,6 +25,8 @@ DAMAGED_ARCHIVE = (
 """Errors that zipfile raises for an entry that is damaged or compressed by an unknown method."""
 
 LAYOUTS = ("auto", "images", "classes", "labels", "chairs3d", "celeba")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
@@ -51,8 +53,9 @@ class DatasetError(ValueError):
         """Takes a stable code and a message for people.
 
         Args:
-            code: no_images, not_found, wrong_layout, bad_labels, not_a_zip, not_an_archive, zip_bomb, too_many_files,
-                unsupported_array, needs_h5py, no_space, unknown_set, parser_died, no_memory or packing_cancelled.
+            code: no_images, not_found, wrong_layout, bad_labels, not_a_zip, not_a_tar, not_an_archive, zip_bomb,
+                tar_bomb, too_many_files, unsupported_array, needs_h5py, no_space, unknown_set, parser_died, no_memory
+                or packing_cancelled.
             message: One sentence that names the file and, where possible, the next step.
         """
         super().__init__(message)
@@ -91,7 +94,7 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class ZipFile:
-    """Pictures in a zip archive, which is read in place and never extracted."""
+    """Pictures in a zip or a tar, which is read in place."""
 
     path: Path
     layout: str = "auto"
@@ -128,6 +131,12 @@ class Limits:
 def usable_cpus() -> int:
     """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def suffix_of(name: str) -> str:
+    """Returns the suffix of a file's name in lower case, such as .zip or .tar.gz."""
+    suffix = PurePath(name).suffix.lower()
+    return ".tar.gz" if name.lower().endswith(".tar.gz") else suffix
 
 
 def _check_choices(layout: str, split: str) -> None:

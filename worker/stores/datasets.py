@@ -6,6 +6,7 @@ image size, number of channels and crop. This module loads no torch.
 """
 
 import logging
+import tarfile
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 from models.info import Preprocessing, validate_name
+from models.tars import SUFFIXES as TAR_SUFFIXES
 from training.data.datasets import (
-    ArrayFile,
     BuiltIn,
     DatasetError,
     ImageFolder,
     Limits,
     OnProgress,
     Source,
-    ZipFile,
+    file_source,
     fingerprint,
     pack_dataset,
 )
 from training.data.images import DEFAULT_MAX_PIXELS
 from training.data.packs import Pack, PackError, PackInfo, open_pack
 from training.data.picture_files import check_folder
+from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, suffix_of
 from worker.stores.dataset_records import (
     BUILT_IN_NAMES,
     DatasetRecord,
@@ -41,7 +43,7 @@ from worker.stores.parsing_pool import count_images_in_child, num_channels_in_ch
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
-_UPLOAD_SUFFIXES = (".zip", ".npz", ".npy", ".h5", ".hdf5")
+_UPLOAD_SUFFIXES = (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES)
 
 Packer = Callable[..., object]
 """A function that packs a data set; it takes the arguments of training.data.datasets.pack_dataset."""
@@ -136,7 +138,7 @@ class DatasetRegistry:
             ConfigError: The name is not allowed.
             DatasetError: The suffix is unknown.
         """
-        name, suffix = validate_name(name), Path(filename).suffix.lower()
+        name, suffix = validate_name(name), suffix_of(filename)
         if suffix not in _UPLOAD_SUFFIXES:
             raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(_UPLOAD_SUFFIXES)}")
         record_id = self._free_id(name)
@@ -167,9 +169,7 @@ class DatasetRegistry:
         path = Path(record.source)
         if record.kind == "upload":
             path = self.storage.local_file(f"datasets/{dataset_id}/{record.source}")
-        if path.suffix.lower() == ".zip":
-            return ZipFile(path, record.layout, record.split)
-        return ArrayFile(path)
+        return file_source(path, layout=record.layout, split=record.split)
 
     def num_channels(self, dataset_id: str) -> int:
         """Returns 3 if the pictures have colours, otherwise 1.
@@ -387,8 +387,10 @@ def open_dataset_registry(settings: Settings, storage: Storage) -> DatasetRegist
 def _check_archive(path: Path) -> None:
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file or folder")
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path.name)
     if suffix not in _UPLOAD_SUFFIXES:
         raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {', '.join(_UPLOAD_SUFFIXES)}")
     if suffix == ".zip" and not zipfile.is_zipfile(path):
         raise DatasetError("not_a_zip", f"{path.name}: the file is no zip, or is damaged")
+    if suffix in TAR_SUFFIXES and not tarfile.is_tarfile(path):
+        raise DatasetError("not_a_tar", f"{path.name}: the file is no tar, or is damaged")

@@ -17,8 +17,8 @@ from PIL import Image
 pytestmark = pytest.mark.slow
 
 FILES = (
-    "application/x-hdf5", "application/x-ndjson", "application/x-npy", "application/x-npz",
-    "application/x-zip-compressed", "application/zip", "image/gif", "image/png",
+    "application/gzip", "application/x-hdf5", "application/x-ndjson", "application/x-npy", "application/x-npz",
+    "application/x-tar", "application/x-zip-compressed", "application/zip", "image/gif", "image/png",
 )  # fmt: skip
 """Media types that the generator takes for files only where its configuration says so."""
 

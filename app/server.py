@@ -12,7 +12,8 @@ import sys
 import uvicorn
 
 from app.main import create_app
-from worker.stores.settings import SettingsError, load_settings, set_up_logging, without_password
+from worker.stores.redis_urls import without_password
+from worker.stores.settings import SettingsError, load_settings, set_up_logging
 from worker.stores.tokens import check_exposure
 
 log = logging.getLogger("app.server")  # __name__ is __main__.

@@ -17,7 +17,8 @@ from worker.jobs.connections import connect
 from worker.jobs.queue import make_celery
 from worker.jobs.sweeper import Sweeper
 from worker.runtime import Runtime, runtime
-from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging, without_password
+from worker.stores.redis_urls import without_password
+from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging
 
 _PRELOADED = {
     "train": ("torch._dynamo", "worker.train_job", "worker.evaluation_job"),

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import redis
 
+LOADING = "it is loading its data"
+"""What `answers` returns while the broker reads its files, which takes as long as they are large."""
+
 
 class BrokerError(RuntimeError):
     """The embedded broker cannot run here; the message is a sentence for the user."""
@@ -68,7 +71,7 @@ def answers(address: str) -> str:
         try:
             client.ping()
         except redis.BusyLoadingError:
-            return "it is loading its data"
+            return LOADING
         except (redis.RedisError, OSError) as error:
             return str(error) or type(error).__name__
     return ""

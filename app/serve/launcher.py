@@ -30,6 +30,13 @@ SLOW_START_SECONDS = 60.0
 """Time after which a start that is not ready says why."""
 
 
+BROKER_SECONDS = 60.0
+"""Time after which a broker that neither answers nor loads its data ends the start."""
+
+STILL_WAITING_SECONDS = 10.0
+"""Time between lines that say what the start waits for."""
+
+
 class LaunchError(RuntimeError):
     """The service cannot start; the message is a sentence for the user."""
 
@@ -235,10 +242,20 @@ def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool
 
     Returns:
         False if the broker ended; True if it answers or the service was asked to stop.
+
+    Raises:
+        LaunchError: The broker runs, but does not answer at its socket.
     """
+    began = said = time.monotonic()
     while child.running and not supervisor.stop_requested:
-        if not broker.answers(address):
+        if not (reason := broker.answers(address)):
             return True
+        now = time.monotonic()
+        if reason != broker.LOADING and now - began > BROKER_SECONDS:
+            raise LaunchError(f"The broker runs, but does not answer at its socket {address}: {reason}")
+        if now - said > STILL_WAITING_SECONDS:
+            said = now
+            say(f"waiting for the broker: {reason}")
         supervisor.wait(0.02)
     return supervisor.stop_requested
 

@@ -120,12 +120,12 @@ def check_zip(path: Path, limits: Limits) -> None:
 
 
 def count_images(source: ImageFolder | ZipFile, limits: Limits) -> int:
-    """Returns the number of files whose names have the suffix of a picture.
+    """Returns the number of files whose names have the suffix of a picture; of a compressed tar, in its beginning.
 
     Raises:
         DatasetError: The folder or zip cannot be opened.
     """
-    with _opened(source, limits) as files:
+    with _opened(source, limits, is_sample=True) as files:
         return sum(map(has_picture_suffix, files.names()))
 
 

@@ -10,13 +10,13 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.stores.redis_urls import celery_url, checked_redis_url, socket_url
+
 PREFIX = "BETAVAE_"
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 MAX_SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket; sockaddr_un holds 108 bytes on Linux and 104 on macOS."""
 _HOST = re.compile(r"[a-z0-9._-]+|\[?[0-9a-f]*:[0-9a-f:.]+\]?")
@@ -149,10 +149,8 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in _REDIS_SCHEMES:
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        return value
+    def _usable_redis(cls, value: str | None) -> str | None:
+        return value if value is None else checked_redis_url(value)
 
     @field_validator("open_to_network", mode="before")
     @classmethod
@@ -243,13 +241,15 @@ def socket_path(folder: Path) -> Path:
         folder: The folder of the embedded Redis.
 
     Returns:
-        A path in the folder, or in a short private folder, which is made, if the former is too long for a socket.
+        A path in the folder, or in a short private folder, which is made, if the former is too long for a socket or is
+        not UTF-8, which an address has to be.
 
     Raises:
         SettingsError: The short folder belongs to another user or is open to others.
     """
     path = folder / "broker.sock"
-    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+    is_utf8 = not any("\udc80" <= character <= "\udcff" for character in str(path))
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES and is_utf8:
         return path
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     private = Path("/tmp") / f"betavae-{os.getuid()}-{digest}"
@@ -260,32 +260,9 @@ def socket_path(folder: Path) -> Path:
     return private / "broker.sock"
 
 
-def socket_url(socket: Path) -> str:
-    """Returns the address of a Redis on a Unix socket, as redis-py takes it."""
-    return f"unix://{socket}?db=0"
-
-
 def _listed(value: str | None) -> tuple[str, ...]:
     """Returns the entries of a list separated by commas, in lower case."""
     return tuple(entry for part in (value or "").split(",") if (entry := part.strip().lower()))
-
-
-def celery_url(redis_url: str) -> str:
-    """Returns a URL of redis-py as Celery takes it; only those of Unix sockets differ."""
-    parts = urlsplit(redis_url)
-    if parts.scheme != "unix":
-        return redis_url
-    db = parse_qs(parts.query).get("db", ["0"])[0]
-    # urlunsplit would leave out the // before an empty host.
-    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': db})}"
-
-
-def without_password(url: str) -> str:
-    """Returns a URL without its password, for a log."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
 
 
 def load_settings() -> Settings:

@@ -9,7 +9,8 @@ import pytest
 import redis
 
 from app.serve import broker
-from worker.stores.settings import socket_path, socket_url
+from worker.stores.redis_urls import socket_url
+from worker.stores.settings import socket_path
 
 Start = Callable[[Path], tuple[subprocess.Popen[bytes], str]]
 

@@ -1,21 +1,24 @@
 """Settings: every one is documented, and unknown and bad ones are refused in one line."""
 
+import importlib
 import logging
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import redis
 
+from worker.stores.redis_urls import celery_url, socket_url, without_password
 from worker.stores.settings import (
     MAX_SOCKET_PATH_BYTES,
     PREFIX,
     Settings,
     SettingsError,
-    celery_url,
     load_settings,
     set_up_logging,
     socket_path,
-    without_password,
 )
 
 
@@ -127,12 +130,82 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("redis://redis:6379/0", "redis://redis:6379/0"),
         ("rediss://u:p@h/1", "rediss://u:p@h/1"),
+        ("rediss://h/1?ssl_cert_reqs=required", "rediss://h/1?ssl_cert_reqs=required"),
+        ("redis://h?db=3&socket_timeout=5", "redis://h/3"),
+        ("unix:///tmp/C%23/b.sock", "redis+socket:///tmp/C%23/b.sock?virtual_host=0"),
         ("unix:///tmp/b.sock", "redis+socket:///tmp/b.sock?virtual_host=0"),
         ("unix:///tmp/b.sock?db=2", "redis+socket:///tmp/b.sock?virtual_host=2"),
     ],
 )
 def test_celery_gets_the_same_redis(redis_url: str, expected: str) -> None:
     assert celery_url(redis_url) == expected
+
+
+_kombu: Any = importlib.import_module("kombu")
+_Channel: Any = importlib.import_module("kombu.transport.redis").Channel
+_SECRET = "Geheim7"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{_SECRET}#1@host:6379/0",
+        f"redis://me:{_SECRET}@1@host:6379/0",
+        f"redis://me:{_SECRET}/1@host:6379/0",
+        f"redis://me:{_SECRET}?1@host:6379/0",
+        f"redis://me:12/{_SECRET}@host:6379/0",
+        f"redis://me:12?{_SECRET}=1@host:6379/0",
+        f"redis://me:{_SECRET} 1@host:6379/0",
+        f"redis://me:{_SECRET}@host:http/0",
+        f"redis://me:{_SECRET}@host:6379/{_SECRET}",
+        f"redis://me:{_SECRET}@[::1/0",
+        f"rediss://me:{_SECRET}@host/0?ssl_cert_reqs={_SECRET}",
+        f"redis://me:{_SECRET}@host/0?{_SECRET}=1",
+        f"http://{_SECRET}@host",
+        "unix://",
+    ],
+)
+def test_a_redis_url_that_cannot_work_is_refused_without_being_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETAVAE_REDIS_URL", url)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    text = str(refused.value)
+    assert text.startswith("BETAVAE_REDIS_URL: ")
+    assert _SECRET not in text and "\n" not in text
+    if "1@host" in url:
+        assert "%40" in text and "%23" in text
+
+
+@pytest.mark.parametrize("spelling", ["required", "CERT_REQUIRED", "none", "CERT_NONE"])
+def test_both_spellings_of_the_certificates_work(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BETAVAE_REDIS_URL", f"rediss://:p%40ss%23@host:6380/2?ssl_cert_reqs={spelling}")
+    settings = load_settings()
+    assert settings.redis_url is not None
+    connection: Any = redis.Redis.from_url(settings.redis_url).connection_pool.make_connection()
+    assert (connection.password, connection.port, connection.db) == ("p@ss#", 6380, 2)
+    with _kombu.Connection(settings.broker_url) as broker:
+        assert (broker.password, broker.port, broker.virtual_host) == ("p@ss#", 6380, "2")
+        assert broker.ssl
+
+
+@pytest.mark.parametrize("name", ["C#", "what?", "50%2F", "a b", "return\r", "semi;colon", "ä€"])
+def test_both_clients_find_the_socket_of_an_odd_folder(tmp_path: Path, name: str) -> None:
+    settings = Settings(home=tmp_path / name)
+    path = str(tmp_path / name / "redis" / "broker.sock")
+    connection: Any = redis.Redis.from_url(settings.embedded_redis_url).connection_pool.make_connection()
+    assert connection.path == path
+    url = celery_url(settings.embedded_redis_url)
+    with _kombu.Connection(url) as broker:
+        channel = _Channel.__new__(_Channel)
+        channel.connection = SimpleNamespace(client=broker, default_port=6379)
+        assert channel._connparams()["path"] == path
+
+
+def test_a_folder_that_is_not_utf_8_has_a_short_socket(tmp_path: Path) -> None:
+    path = socket_path(tmp_path / "caf\udce9")
+    assert path.parent.parent == Path("/tmp")
+    assert socket_url(path) == f"unix://{path}?db=0"
+    path.parent.rmdir()
 
 
 def test_there_is_no_broker_without_a_redis() -> None:

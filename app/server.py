@@ -12,6 +12,7 @@ import sys
 import uvicorn
 
 from app.main import create_app
+from worker.jobs.storage_identity import claim_database
 from worker.stores.redis_urls import without_password
 from worker.stores.settings import SettingsError, load_settings, set_up_logging
 from worker.stores.tokens import check_exposure
@@ -33,7 +34,9 @@ def main() -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         settings.make_temporary_folder()
         application = create_app(settings)
-        check_exposure(settings, application.state.services.tokens)
+        services = application.state.services
+        claim_database(services.settings, services.storage)
+        check_exposure(settings, services.tokens)
     except (SettingsError, OSError) as error:
         print(f"api: {error}", file=sys.stderr)
         sys.exit(2)

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from worker.consumer import heartbeat_step
 from worker.jobs.connections import connect
 from worker.jobs.queue import make_celery
+from worker.jobs.storage_identity import claim_database
 from worker.jobs.sweeper import Sweeper
 from worker.runtime import Runtime, runtime
 from worker.stores.redis_urls import without_password
@@ -49,6 +50,11 @@ def run_worker(queue: str) -> int:
         print(f"worker {queue}: {error}", file=sys.stderr)
         return 2
     _wait_for_redis(settings)
+    try:
+        claim_database(settings, services.storage)
+    except SettingsError as error:
+        print(f"worker {queue}: {error}", file=sys.stderr)
+        return 2
     if queue == "train":
         from worker.estimates import calibrate
 

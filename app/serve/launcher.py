@@ -15,8 +15,10 @@ from app.health import not_ready_because
 from app.serve import broker
 from app.serve.addresses import local_address, network_address
 from app.serve.supervisor import Child, Supervisor
+from worker.jobs.storage_identity import claim_database
+from worker.stores.opened import open_stores
 from worker.stores.processes import exit_text
-from worker.stores.settings import Settings, socket_path
+from worker.stores.settings import Settings, SettingsError, socket_path
 from worker.stores.storage import open_storage
 from worker.stores.tokens import TokenStore, check_exposure
 
@@ -75,6 +77,8 @@ def serve(settings: Settings) -> None:
     try:
         if settings.redis_url is None:
             _start_broker(supervisor, settings.embedded_redis_folder, environment["BETAVAE_REDIS_URL"], lock)
+        if not supervisor.stop_requested:
+            _claim_database(settings.model_copy(update={"redis_url": environment["BETAVAE_REDIS_URL"], "home": home}))
         for child in _children(listener.fileno()):
             supervisor.add(child)
         say(f"starting on the data folder {home}")
@@ -235,6 +239,18 @@ def _start_broker(supervisor: Supervisor, folder: Path, address: str, lock: int)
     supervisor.add(child)
     if not _wait_for_broker(supervisor, child, address):
         raise LaunchError(f"The broker {server} did not start: {broker.log_tail(folder)}")
+
+
+def _claim_database(settings: Settings) -> None:
+    """Refuses a Redis database that belongs to another storage.
+
+    Raises:
+        LaunchError: It does, or the storage cannot be opened.
+    """
+    try:
+        claim_database(settings, open_stores(settings).storage)
+    except (SettingsError, ValueError, OSError) as error:
+        raise LaunchError(f"{error}.") from error
 
 
 def _wait_for_broker(supervisor: Supervisor, child: Child, address: str) -> bool:

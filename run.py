@@ -7,7 +7,6 @@ python3 run.py check                          run ruff and mypy
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such module.
+    sys.exit("run.py: the service runs on Linux and macOS; on Windows, run it in WSL, or with Docker (see README.md)")
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"

@@ -38,6 +38,8 @@ FORMATS = {
 
 _MAX_SPEC_BYTES = 64 * 1024
 _State = dict[str, Tensor]
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and trainers put before the names of a network's tensors."""
 
 
 def import_model(
@@ -123,6 +125,8 @@ def _own_network(weights: bytes, info: ModelInfo) -> VAE:
 def _state_dict(loaded: Any) -> _State:
     """Returns the tensors of a checkpoint by name.
 
+    The prefix that a wrapper puts before all names is taken off, and tensors of half precision become float32.
+
     Args:
         loaded: A state dict, or a dict that holds one under net_states, model_states, net or state_dict.
 
@@ -141,7 +145,12 @@ def _state_dict(loaded: Any) -> _State:
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ImportRefused("not_a_checkpoint", "the file does not contain a state dict of tensors by name")
-    return dict(loaded)
+    names = list(loaded)
+    while prefix := next((p for p in _WRAPPERS if all(name.startswith(p) for name in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+    halves = (torch.float16, torch.bfloat16)
+    tensors = (tensor.float() if tensor.dtype in halves else tensor for tensor in loaded.values())
+    return dict(zip(names, tensors, strict=True))
 
 
 # The two code bases

@@ -25,6 +25,8 @@ _GLOBALS = {
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
     "torch FloatStorage",
+    "torch HalfStorage",
+    "torch BFloat16Storage",
     # An optimizer that is saved beside the network has counters of these types.
     "torch DoubleStorage",
     "torch LongStorage",

@@ -172,3 +172,12 @@ def test_the_arguments_reach_the_command(
     with pytest.raises(Became) as became:
         run_py.main(arguments)
     assert list(became.value.args) == command
+
+
+def test_a_system_without_fcntl_is_told_what_to_use() -> None:
+    """Windows has no fcntl."""
+    program = "import runpy, sys; sys.modules['fcntl'] = None; runpy.run_path('run.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "Linux and macOS" in line and "WSL" in line and "Docker" in line

@@ -182,6 +182,26 @@ def test_a_bare_net_state_dict_and_one_under_net_are_the_same(tmp_path: Path) ->
     assert bare.weights_sha256 == under_net.weights_sha256
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod."])
+def test_the_prefix_of_a_wrapper_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    for number, state in enumerate((Published1Konny("H", 4, 1).state_dict(), published_disentangling_vae(64, 1, 5))):
+        plain = import_model(tmp_path / f"{number}a", saved(state), name="x")
+        wrapped = saved({prefix + name: tensor for name, tensor in state.items()})
+        assert import_model(tmp_path / f"{number}b", wrapped, name="x").weights_sha256 == plain.weights_sha256
+        some = {prefix * (i % 2) + name: tensor for i, (name, tensor) in enumerate(state.items())}
+        with pytest.raises(ImportRefused):
+            import_model(tmp_path / f"{number}c", saved(some), name="x")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_checkpoint_of_half_precision_becomes_float32(tmp_path: Path, dtype: torch.dtype, legacy: bool) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in published_disentangling_vae(64, 1, 5).items()}
+    half = import_model(tmp_path / "a", saved(state, legacy=legacy), name="x")
+    whole = import_model(tmp_path / "b", saved({name: tensor.float() for name, tensor in state.items()}), name="x")
+    assert half.weights_sha256 == whole.weights_sha256
+
+
 def test_specs_name_the_model_and_its_pictures(tmp_path: Path) -> None:
     specs = {"name": "betaB_chairs", "dataset": "chairs", "latent_dim": 5, "img_size": [1, 64, 64], "loss": "betaB"}
     state = published_disentangling_vae(64, 1, 5)

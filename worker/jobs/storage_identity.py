@@ -1,4 +1,4 @@
-"""The storage that a Redis database belongs to. This module loads no torch.
+"""The storage that a Redis database belongs to, and whether Redis keeps what it holds. This module loads no torch.
 
 Job records in Redis name data sets and models of one storage. A service with another storage would take its jobs and
 fail them for good, since it has neither.
@@ -42,6 +42,8 @@ def claim_database(settings: Settings, storage: Storage) -> None:
     client = connect(settings.redis_url or settings.embedded_redis_url, patient=False)
     try:
         _claim(client, settings, storage)
+        if warning := _eviction(client):
+            log.warning("%s", warning)
     except RedisError as error:
         log.warning("whether the Redis database belongs to this storage is not known: %s", error)
     finally:
@@ -71,6 +73,14 @@ def _claim(client: Any, settings: Settings, storage: Storage) -> None:
             "database of this service's own, such as …/1, or BETAVAE_STORAGE_URL and BETAVAE_HOME to the storage "
             "that it belongs to"
         )
+
+
+def _eviction(client: Any) -> str | None:
+    """Returns a warning if Redis removes keys when its memory is full; a job's record could be among them."""
+    policy = client.info("memory").get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        return None
+    return f"Redis may remove jobs when its memory is full (maxmemory-policy {policy}); set maxmemory-policy noeviction"
 
 
 def _identity(storage: Storage) -> str | None:

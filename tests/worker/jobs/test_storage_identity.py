@@ -60,3 +60,17 @@ def test_the_processes_of_a_new_service_agree(tmp_path: Path, redis_server: str)
 def test_nothing_is_refused_while_redis_is_away(tmp_path: Path) -> None:
     claim(tmp_path, f"unix://{tmp_path}/none.sock")
     assert not (tmp_path / IDENTITY_FILE).exists()
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru", "volatile-ttl"])
+def test_a_redis_that_evicts_is_warned_of(
+    policy: str, tmp_path: Path, redis_server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect(redis_server)
+    client.config_set("maxmemory-policy", policy)
+    try:
+        claim(tmp_path, redis_server)
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+    warned = [record.getMessage() for record in caplog.records if policy in record.getMessage()]
+    assert len(warned) == (policy != "noeviction")

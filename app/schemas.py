@@ -277,6 +277,7 @@ class Dataset(Answer):
     error: Failure | None
     layout: str
     split: str
+    stride: int
     created_at: str | None
     packing: list[Packing] = []
     links: dict[str, str]

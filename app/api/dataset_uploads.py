@@ -15,7 +15,7 @@ from app import problems
 from app.dependencies import Services
 from app.problems import Problem
 from training.data.datasets import DatasetError
-from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, Limits, suffix_of
+from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, FILM_SUFFIXES, Limits, suffix_of
 from worker.stores.models import DatasetRecord
 from worker.stores.parsing_pool import check_zip_in_child
 
@@ -107,8 +107,8 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
         Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
     """
     try:
-        if suffix_of(filename) in ARCHIVE_SUFFIXES:
-            check_zip_in_child(path, Limits(max_files=MAX_ZIP_FILES))
+        if suffix_of(filename) in (*ARCHIVE_SUFFIXES, *FILM_SUFFIXES):
+            check_zip_in_child(path, Limits(max_files=MAX_ZIP_FILES), name=filename)
         with _registering:
             return services.datasets.add_upload(name, path, filename=filename)
     except DatasetError as error:
@@ -127,6 +127,8 @@ def check_filename(filename: str | None) -> str:
         Problem: The name has no known suffix (invalid_request).
     """
     name = Path((filename or "").replace("\\", "/")).name or "upload.zip"
-    if suffix_of(name) not in (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES):
-        raise problems.invalid("file", "must be a .zip, .tar or .tar.gz of images, or a .npz, .npy, .h5 or .hdf5 file")
+    if suffix_of(name) not in (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES, *FILM_SUFFIXES):
+        raise problems.invalid(
+            "file", "must be a .zip, .tar or .tar.gz of images, a .npz, .npy, .h5 or .hdf5 file, or a video"
+        )
     return name

@@ -11,6 +11,7 @@ from app.cli.output import CliError, note, print_table
 from app.cli.stores import Stores, num_channels, open_stores, pack_of
 from models.info import PreprocessingRequest
 from training.data.packs import read_rejected
+from training.data.sources import LAYOUTS
 from worker.jobs.files import stored_jobs
 from worker.jobs.records import KINDS
 from worker.stores.dataset_records import DatasetRecord, UnknownDataset
@@ -46,11 +47,14 @@ def list_datasets(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="The name of the data set.")],
-    folder: Annotated[Path, typer.Argument(help="A folder of images or an archive; it stays in place.")],
-    layout: Annotated[str, typer.Option(help="auto, images, classes, labels, chairs3d or celeba.")] = "auto",
+    folder: Annotated[
+        Path, typer.Argument(help="A folder of images, an archive, an array file or a video; it stays in place.")
+    ],
+    layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}.")] = "auto",
     split: Annotated[str, typer.Option(help="official, identity (no person is in two splits) or none.")] = "official",
+    stride: Annotated[int, typer.Option(help="Use every so many frames of videos and animations.")] = 1,
 ) -> None:
-    """Register a folder of images as a data set, and print its id.
+    """Register a folder of images or a file as a data set, and print its id.
 
     A folder that is registered with the same name and options is not registered again.
     """
@@ -58,12 +62,12 @@ def add(
     source = str(folder.expanduser().absolute())
     for record in datasets.records():
         if record.source == source and record.kind in ("folder", "file"):
-            if (record.name, record.layout, record.split) == (name, layout, split):
+            if (record.name, record.layout, record.split, record.stride) == (name, layout, split, stride):
                 note(f"{folder} is this data set already; nothing was added")
                 print(record.id)
                 return
             note(f"{folder} is also the data set {record.id}")
-    print(datasets.add_path(name, folder, layout=layout, split=split).id)
+    print(datasets.add_path(name, folder, layout=layout, split=split, stride=stride).id)
 
 
 @app.command()

@@ -16,6 +16,7 @@ from training.data.packs import PackError, PackInfo
 from training.data.sources import (
     ARCHIVE_SUFFIXES,
     ARRAY_SUFFIXES,
+    FILM_SUFFIXES,
     ArrayFile,
     BuiltIn,
     DatasetError,
@@ -131,6 +132,8 @@ def fingerprint(source: Source, limits: Limits | None = None) -> str:
         status = source.path.stat()
         look = f"{status.st_size} {status.st_mtime_ns}"
     options = "" if isinstance(source, ArrayFile) else f"{source.layout} {source.split}"
+    if isinstance(source, ImageFolder | ZipFile) and source.stride != 1:
+        options += f" {source.stride}"
     if limits not in (None, Limits()):
         options += f" {limits}"
     return hashlib.sha256(f"{look} {options}".encode()).hexdigest()
@@ -207,23 +210,26 @@ def source_for(path: Path, *, layout: str = "auto", split: str = "official") -> 
     return file_source(path, layout=layout, split=split)
 
 
-def file_source(path: Path, *, layout: str = "auto", split: str = "official") -> ZipFile | ArrayFile:
+def file_source(path: Path, *, layout: str = "auto", split: str = "official", stride: int = 1) -> ZipFile | ArrayFile:
     """Returns the source of a file, whose kind follows from the suffix.
 
     Args:
         path: The file.
         layout: See ImageFolder.layout.
         split: See ImageFolder.split.
+        stride: See ImageFolder.stride.
 
     Raises:
         DatasetError: not_an_archive.
     """
     suffix = suffix_of(path.name)
+    if suffix in FILM_SUFFIXES:
+        return ZipFile(path, "frames" if layout == "auto" else layout, split, stride)
     if suffix in ARCHIVE_SUFFIXES:
-        return ZipFile(path, layout, split)
+        return ZipFile(path, layout, split, stride)
     if suffix in ARRAY_SUFFIXES:
         return ArrayFile(path)
-    suffixes = ", ".join((*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES))
+    suffixes = ", ".join((*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES, *FILM_SUFFIXES))
     raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {suffixes}")
 
 

@@ -1,20 +1,21 @@
 """Files of a folder, a zip or a tar, by name; an archive is never extracted into a folder; free of torch."""
 
 import hashlib
+import io
 import os
 import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import IO, Any, Protocol
 
 from models.archives import Archive, ArchiveError, open_archive, unsupported
 from models.tars import SUFFIXES as TAR_SUFFIXES
 from models.tars import TarArchive, TarEntry, open_tar
 from training.data.expansion import is_bomb, most_bytes
 from training.data.images import ImageError
-from training.data.sources import DAMAGED_ARCHIVE, DatasetError, Limits, is_own, suffix_of
+from training.data.sources import DAMAGED_ARCHIVE, FILM_SUFFIXES, DatasetError, Limits, is_own, suffix_of
 
 _HEAD_BYTES = 32
 _SAMPLE_BYTES = 2**26
@@ -43,6 +44,14 @@ class Files(Protocol):
         """
         ...
 
+    def open(self, name: str) -> IO[bytes]:
+        """Opens a file as a stream.
+
+        Raises:
+            ImageError: It cannot be read.
+        """
+        ...
+
     def head(self, name: str) -> bytes:
         """Returns the first 32 bytes of a file, or none if they cannot be read."""
         ...
@@ -61,20 +70,25 @@ def open_folder(folder: Path, limits: Limits) -> Iterator[Files]:
 
 
 @contextmanager
-def open_zip(path: Path, limits: Limits, *, is_sample: bool = False) -> Iterator[Files]:
-    """Opens a zip or a tar.
+def open_zip(path: Path, limits: Limits, *, is_sample: bool = False, name: str | None = None) -> Iterator[Files]:
+    """Opens a zip, a tar, or a single video or GIF.
 
     Args:
         path: The archive.
         limits: Bounds on files and bytes.
         is_sample: True suffices with the first files of a compressed tar, which has to be unpacked.
+        name: Name whose suffix tells the kind (default: the path's).
 
     Raises:
         DatasetError: not_found, not_a_zip, not_a_tar, zip_bomb, tar_bomb or too_many_files.
     """
     if not path.is_file():
         raise DatasetError("not_found", f"{path}: no such file")
-    is_tar = suffix_of(path.name) in TAR_SUFFIXES
+    name = name or path.name
+    if suffix_of(name) in FILM_SUFFIXES:
+        yield _OneFile(path, name)
+        return
+    is_tar = suffix_of(name) in TAR_SUFFIXES
     max_entries = limits.max_files + max(_NUM_FOLDERS, limits.max_files // 10)
     archive_bytes = path.stat().st_size
     with ExitStack() as stack:
@@ -134,6 +148,12 @@ class _FolderFiles:
             raise ImageError("image_too_large", f"the file has more than {max_bytes} bytes")
         return data
 
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return open(self._paths[name], "rb")
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
+
     def head(self, name: str) -> bytes:
         try:
             with open(self._paths[name], "rb") as file:
@@ -174,6 +194,12 @@ class _ZipFiles:
         except DAMAGED_ARCHIVE as error:
             raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
 
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return self._archive.open(self._entries[name])
+        except DAMAGED_ARCHIVE as error:
+            raise ImageError("unreadable", f"cannot be unpacked: {error}") from error
+
     def head(self, name: str) -> bytes:
         try:
             with self._archive.open(self._entries[name]) as file:
@@ -210,8 +236,36 @@ class _TarFiles:
             raise ImageError("image_too_large", f"the file has {entry.size} bytes, the limit is {max_bytes}")
         return self._archive.read(entry, max_bytes)
 
+    def open(self, name: str) -> IO[bytes]:
+        return io.BufferedReader(_Member(self._archive, self._entries[name]))
+
     def head(self, name: str) -> bytes:
         return self._archive.read(self._entries[name], _HEAD_BYTES)
+
+
+class _Member(io.RawIOBase):
+    """A member of a tar as a stream."""
+
+    def __init__(self, archive: TarArchive, entry: TarEntry) -> None:
+        super().__init__()
+        self._archive, self._entry, self._at = archive, entry, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._archive.read(self._entry, len(buffer), self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+class _OneFile(_FolderFiles):
+    """One video or animation, as a folder that holds it alone."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.refused = []
+        self._paths = {name: str(path)}
 
 
 def _leads_out(name: str) -> bool:

@@ -1,5 +1,7 @@
 """Packing of picture files, from a folder or a zip, decoded by several threads; free of torch."""
 
+import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.file_trees import Files, open_folder, open_zip
+from training.data.frame_files import preprocessed
 from training.data.images import (
     ImageError,
     Preprocessing,
@@ -18,11 +21,12 @@ from training.data.images import (
     load_image,
     looks_like_picture,
 )
-from training.data.layouts.layout import ListError
+from training.data.layouts.layout import Layout, ListError
+from training.data.layouts.many_pictures import file_of, is_smallnorb, key_of
 from training.data.layouts.recognition import read_layout
 from training.data.pack_writer import PackWriter
 from training.data.packs import PackInfo
-from training.data.sources import DatasetError, ImageFolder, Limits, OnProgress, ZipFile
+from training.data.sources import VIDEO_SUFFIXES, DatasetError, ImageFolder, Limits, OnProgress, ZipFile, suffix_of
 
 _CHUNK = 64
 _CHUNK_BYTES = 16 * 2**20
@@ -69,14 +73,20 @@ def pack_pictures(
         for other in layout.unlabelled:
             writer.reject(other, "no_label", f"not one of the {layout.kind} set's pictures")
         kept: list[str] = []
-        for images, good, bad in _decode_all(files, layout.names, preprocessing, limits, num_workers):
+        decoded = (
+            _decode_all(files, layout.names, preprocessing, limits, num_workers)
+            if layout.frames is None
+            else _decode_frames(files, layout, preprocessing, limits, source.stride)
+        )
+        for images, good, bad in decoded:
             for file, error in bad:
                 writer.reject(file, error.code, error.message)
             if good:
                 writer.add(images)
                 kept += good
+            num_files = len({file_of(key) for key in kept}) if layout.frames else len(kept)
             on_progress(
-                len(kept) + len(writer.rejected) - len(layout.unusable),
+                num_files + len(writer.rejected) - len(layout.unusable),
                 len(layout.names) + len(files.refused) + len(layout.unlabelled),
             )
         if not kept:
@@ -107,15 +117,20 @@ def check_folder(folder: Path, limits: Limits) -> None:
         _check_sample(files, folder)
 
 
-def check_zip(path: Path, limits: Limits) -> None:
-    """Refuses a zip without pictures, judged by the first bytes of at most 64 files.
+def check_zip(path: Path, limits: Limits, *, name: str | None = None) -> None:
+    """Refuses an archive without pictures, judged by the first bytes of at most 64 files.
 
     A zip passes if only packing can tell whether it holds a picture.
+
+    Args:
+        path: The zip, tar or video.
+        limits: Bounds on files and bytes.
+        name: Name whose suffix tells the kind (default: the path's).
 
     Raises:
         DatasetError: The zip cannot be opened, or no_images.
     """
-    with open_zip(path, limits, is_sample=True) as files:
+    with open_zip(path, limits, is_sample=True, name=name) as files:
         _check_sample(files, path)
 
 
@@ -123,10 +138,13 @@ def count_images(source: ImageFolder | ZipFile, limits: Limits) -> int:
     """Returns the number of files whose names have the suffix of a picture; of a compressed tar, in its beginning.
 
     Raises:
-        DatasetError: The folder or zip cannot be opened.
+        DatasetError: The folder or zip cannot be opened, or its files hold many pictures each.
     """
     with _opened(source, limits, is_sample=True) as files:
-        return sum(map(has_picture_suffix, files.names()))
+        names = files.names()
+        if _hold_many(files, names):
+            raise DatasetError("no_images", f"{source.path.name}: the number of frames is known after packing")
+        return sum(map(has_picture_suffix, names))
 
 
 def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
@@ -135,6 +153,10 @@ def has_colour(source: ImageFolder | ZipFile, limits: Limits) -> bool:
     Raises:
         DatasetError: The folder or zip cannot be opened.
     """
+    with _opened(source, limits, is_sample=True) as files:
+        names = files.names()
+        if _hold_many(files, names):
+            return not is_smallnorb(names)
     as_seen = Preprocessing(num_channels=3, crop="none")
     return any(is_coloured(pixels) for pixels in _peek(source, as_seen, _NUM_COLOUR_PEEKS, limits))
 
@@ -191,7 +213,7 @@ def _check_sample(files: Files, path: Path) -> None:
     names = files.names()
     candidates = _candidates(names)
     sample = _spread(candidates, _NUM_PEEKS)
-    if any(looks_like_picture(files.head(name)) for name in sample):
+    if any(looks_like_picture(head := files.head(name)) or _may_hold_many(name, head) for name in sample):
         return
     if not names and files.refused:
         refused, _, reason = files.refused[0]
@@ -202,6 +224,20 @@ def _check_sample(files: Files, path: Path) -> None:
     if len(sample) == len(candidates):
         first = _shown(sample[0])
         raise DatasetError("no_images", f"{path.name}: none of {len(names)} files is a picture; the first is {first}")
+
+
+def _hold_many(files: Files, names: list[str]) -> bool:
+    """Returns True if the files of a set hold many pictures each."""
+    if any(map(has_picture_suffix, names)):
+        return False
+    return any(_may_hold_many(name, files.head(name)) for name in names[:_NUM_PEEKS])
+
+
+def _may_hold_many(name: str, head: bytes) -> bool:
+    """Returns True for a file of a layout whose files hold many pictures, judged by name and first bytes."""
+    if suffix_of(name) in VIDEO_SUFFIXES:
+        return not head.lstrip().startswith((b"<", b"#"))
+    return head.startswith(b"MATLAB 5") or (name.lower().startswith("smallnorb") or "/smallnorb" in name.lower())
 
 
 def _read_list(files: Files, name: str) -> bytes:
@@ -250,6 +286,38 @@ def _decode_all(
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _decode_frames(
+    files: Files, layout: Layout, preprocessing: Preprocessing, limits: Limits, stride: int
+) -> Iterator[Decoded]:
+    """Reads files of many pictures, like _decode_all; the pictures before a file's damage are kept.
+
+    Raises:
+        DatasetError: too_many_files if there are more pictures than files may be.
+    """
+    assert layout.frames is not None
+    size, total = _chunk_size(preprocessing), 0
+    for name in layout.names:
+        images, good = [], []
+        try:
+            for number, frame in enumerate(layout.frames(files, name, limits)):
+                if number % stride:
+                    continue
+                images.append(preprocessed(frame, preprocessing))
+                good.append(key_of(name, number))
+                total += 1
+                if len(images) == size:
+                    yield np.stack(images), good, []
+                    images, good = [], []
+                if total > limits.max_files:
+                    raise DatasetError("too_many_files", f"more than {limits.max_files} frames; choose a larger stride")
+        except ImageError as error:
+            yield np.empty(0, np.uint8), [], [(name, error)]
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            yield np.empty(0, np.uint8), [], [(name, ImageError("unreadable", f"cannot be unpacked: {error}"))]
+        if images:
+            yield np.stack(images), good, []
 
 
 def _chunk_size(preprocessing: Preprocessing) -> int:

@@ -24,9 +24,14 @@ DAMAGED_ARCHIVE = (
 )
 """Errors that zipfile raises for an entry that is damaged or compressed by an unknown method."""
 
-LAYOUTS = ("auto", "images", "classes", "labels", "chairs3d", "celeba")
+LAYOUTS = ("auto", "images", "classes", "labels", "chairs3d", "celeba", "cars3d", "smallnorb", "frames")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ogv", ".wmv", ".flv")
+ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
+FILM_SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
+"""Suffixes of single files that are data sets of their frames."""
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
+_LARGEST_STRIDE = 1_000_000
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
@@ -84,26 +89,30 @@ class ImageFolder:
     path: Path
     layout: str = "auto"
     """The layout is auto (decided by the names), images (no labels), classes (a folder for each), labels (labels.csv),
-    chairs3d or celeba."""
+    chairs3d, celeba, cars3d, smallnorb or frames (of videos and animations)."""
     split: str = "official"
     """The split is official (the set's own; by model for 3D Chairs), identity (none of them in two splits) or none."""
+    stride: int = 1
+    """Of the frames of videos and animations, every so many are used."""
 
     def __post_init__(self) -> None:
-        _check_choices(self.layout, self.split)
+        _check_choices(self.layout, self.split, self.stride)
 
 
 @dataclass(frozen=True)
 class ZipFile:
-    """Pictures in a zip or a tar, which is read in place."""
+    """Pictures in a zip or a tar, which is read in place, or the frames of one video or GIF."""
 
     path: Path
     layout: str = "auto"
     """See ImageFolder.layout."""
     split: str = "official"
     """See ImageFolder.split."""
+    stride: int = 1
+    """See ImageFolder.stride."""
 
     def __post_init__(self) -> None:
-        _check_choices(self.layout, self.split)
+        _check_choices(self.layout, self.split, self.stride)
 
 
 @dataclass(frozen=True)
@@ -139,8 +148,10 @@ def suffix_of(name: str) -> str:
     return ".tar.gz" if name.lower().endswith(".tar.gz") else suffix
 
 
-def _check_choices(layout: str, split: str) -> None:
+def _check_choices(layout: str, split: str, stride: int) -> None:
     if layout not in LAYOUTS:
         raise DatasetError("wrong_layout", f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     if split not in SPLIT_POLICIES:
         raise DatasetError("wrong_layout", f"no split {split!r}; there are {', '.join(SPLIT_POLICIES)}")
+    if not 1 <= stride <= _LARGEST_STRIDE:
+        raise DatasetError("wrong_layout", f"a stride of {stride}; choose 1 to {_LARGEST_STRIDE}")

@@ -41,6 +41,7 @@ class DatasetRecord:
     error: dict[str, str] | None = None
     layout: str = "auto"
     split: str = "official"
+    stride: int = 1
     created_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:

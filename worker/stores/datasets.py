@@ -30,7 +30,7 @@ from training.data.datasets import (
 from training.data.images import DEFAULT_MAX_PIXELS
 from training.data.packs import Pack, PackError, PackInfo, open_pack
 from training.data.picture_files import check_folder
-from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, suffix_of
+from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, FILM_SUFFIXES, suffix_of
 from worker.stores.dataset_records import (
     BUILT_IN_NAMES,
     DatasetRecord,
@@ -43,7 +43,7 @@ from worker.stores.parsing_pool import count_images_in_child, num_channels_in_ch
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
 
-_UPLOAD_SUFFIXES = (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES)
+_UPLOAD_SUFFIXES = (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES, *FILM_SUFFIXES)
 
 Packer = Callable[..., object]
 """A function that packs a data set; it takes the arguments of training.data.datasets.pack_dataset."""
@@ -101,7 +101,9 @@ class DatasetRegistry:
             raise UnknownDataset(text)
         return found
 
-    def add_path(self, name: str, path: Path, *, layout: str = "auto", split: str = "official") -> DatasetRecord:
+    def add_path(
+        self, name: str, path: Path, *, layout: str = "auto", split: str = "official", stride: int = 1
+    ) -> DatasetRecord:
         """Registers a folder of pictures or an archive, which stays where it is.
 
         Args:
@@ -109,6 +111,7 @@ class DatasetRegistry:
             path: The folder or file.
             layout: Layout of the folder or archive, or auto.
             split: How its images are divided into splits.
+            stride: Of the frames of videos and animations, every so many are used.
 
         Raises:
             ConfigError: The name is not allowed.
@@ -116,11 +119,12 @@ class DatasetRegistry:
         """
         name, path = validate_name(name), path.expanduser().absolute()
         if path.is_dir():
-            ImageFolder(path, layout, split)
+            ImageFolder(path, layout, split, stride)
             check_folder(path, self.limits)
-            return self._add(name, "folder", str(path), layout, split)
+            return self._add(name, "folder", str(path), layout, split, stride=stride)
         _check_archive(path)
-        return self._add(name, "file", str(path), layout, split)
+        file_source(path, layout=layout, split=split, stride=stride)
+        return self._add(name, "file", str(path), layout, split, stride=stride)
 
     def add_upload(
         self, name: str, path: Path, *, filename: str, layout: str = "auto", split: str = "official"
@@ -165,11 +169,11 @@ class DatasetRegistry:
         if record.kind == "builtin":
             return BuiltIn(record.source)
         if record.kind == "folder":
-            return ImageFolder(Path(record.source), record.layout, record.split)
+            return ImageFolder(Path(record.source), record.layout, record.split, record.stride)
         path = Path(record.source)
         if record.kind == "upload":
             path = self.storage.local_file(f"datasets/{dataset_id}/{record.source}")
-        return file_source(path, layout=record.layout, split=record.split)
+        return file_source(path, layout=record.layout, split=record.split, stride=record.stride)
 
     def num_channels(self, dataset_id: str) -> int:
         """Returns 3 if the pictures have colours, otherwise 1.
@@ -317,7 +321,15 @@ class DatasetRegistry:
             return None
 
     def _add(
-        self, name: str, kind: str, source: str, layout: str, split: str, dataset_id: str | None = None
+        self,
+        name: str,
+        kind: str,
+        source: str,
+        layout: str,
+        split: str,
+        dataset_id: str | None = None,
+        *,
+        stride: int = 1,
     ) -> DatasetRecord:
         dataset_id = dataset_id or self._free_id(name)
         record = {
@@ -328,6 +340,7 @@ class DatasetRegistry:
             "source": source,
             "layout": layout,
             "split": split,
+            "stride": stride,
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.storage.write_json(f"datasets/{dataset_id}/source.json", record)

@@ -74,7 +74,7 @@ def _answer(head: dict[str, Any], body: bytes, answers: IO[bytes]) -> None:
         pixels = sample_of(source, preprocessing, head["count"], Limits(**head["limits"]))
         write_frame(answers, {"shape": pixels.shape}, pixels.tobytes())
     else:
-        check_zip(Path(head["path"]), Limits(**head["limits"]))
+        check_zip(Path(head["path"]), Limits(**head["limits"]), name=head["name"])
         write_frame(answers, {})
 
 

@@ -210,17 +210,18 @@ def count_images_in_child(source: Source, limits: Limits) -> int | None:
         _counting.release()
 
 
-def check_zip_in_child(path: Path, limits: Limits) -> None:
+def check_zip_in_child(path: Path, limits: Limits, *, name: str | None = None) -> None:
     """Refuses a zip without pictures, like training.data.picture_files.check_zip, in a child.
 
     Args:
-        path: The zip.
+        path: The zip, tar or video.
         limits: Bounds on files, bytes and pixels.
+        name: Name whose suffix tells the kind (default: the path's).
 
     Raises:
         DatasetError: The zip is refused; parser_died if the child died while it read the zip.
     """
-    _inspect(path, {"task": "zip", "path": path, "limits": asdict(limits)})
+    _inspect(path, {"task": "zip", "path": path, "limits": asdict(limits), "name": name})
 
 
 def _inspect(path: Path, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:

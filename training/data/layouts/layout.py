@@ -1,16 +1,23 @@
 """What a layout finds out about the files of a folder: the pictures, and their labels; free of torch."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from training.data.sources import Limits
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
 ReadList = Callable[[str], bytes]
 """A function that returns the bytes of a list beside the pictures; raises ListError."""
+
+
+ReadFrames = Callable[[Any, str, Limits], Iterator[NDArray[np.uint8]]]
+"""A function that yields the pictures of a file, given the files, its name and the limits; raises ImageError."""
 
 
 class ListError(ValueError):
@@ -33,7 +40,7 @@ class Layout:
     """A recognised folder."""
 
     kind: str
-    """The layout, which is images, classes, labels, chairs3d or celeba."""
+    """The layout, which is images, classes, labels, chairs3d, celeba, frames, cars3d or smallnorb."""
     names: list[str]
     """The pictures in the order in which they are packed."""
     unlabelled: list[str]
@@ -42,6 +49,8 @@ class Layout:
     """Returns the labels of those pictures that could be decoded, given their names."""
     unusable: list[tuple[str, str]] = field(default_factory=list)
     """The name and the reason of each list that is not used, or only in part."""
+    frames: ReadFrames | None = None
+    """Reads the pictures of a file that holds many; `label` then gets name#number for each. None: a picture a file."""
 
 
 def split_by_group(groups: Sequence[str]) -> NDArray[np.uint8]:

@@ -7,14 +7,25 @@ from training.data.layouts.chairs3d import is_chairs3d, read_chairs3d
 from training.data.layouts.class_folders import are_class_folders, read_class_folders
 from training.data.layouts.labels_file import has_labels_file, read_labels_file
 from training.data.layouts.layout import Labels, Layout, ReadList
+from training.data.layouts.many_pictures import (
+    are_videos,
+    is_cars3d,
+    is_smallnorb,
+    read_cars3d,
+    read_smallnorb,
+    read_videos,
+)
 from training.data.sources import DatasetError
 
 
 def detect(names: Sequence[str]) -> str:
-    """Returns the layout (celeba, chairs3d, labels, classes or images) that the names show."""
+    """Returns the layout that the names show; images if none does."""
     found = {
         "celeba": is_celeba,
         "chairs3d": is_chairs3d,
+        "cars3d": is_cars3d,
+        "smallnorb": is_smallnorb,
+        "frames": are_videos,
         "labels": has_labels_file,
         "classes": are_class_folders,
     }
@@ -39,6 +50,12 @@ def read_layout(names: Iterable[str], read_list: ReadList, *, layout: str, split
         return read_chairs3d(names, split)
     if kind == "celeba":
         return read_celeba(names, read_list, split)
+    if kind == "cars3d":
+        return read_cars3d(names, split)
+    if kind == "smallnorb":
+        return read_smallnorb(names, read_list, split)
+    if kind == "frames":
+        return read_videos(names, split)
     if kind == "labels":
         return read_labels_file(names, read_list, split)
     if kind == "classes":

@@ -85,6 +85,8 @@ class Client:
     decode = _blocking(Calls.decode)
     traverse = _blocking(Calls.traverse)
     traversal = _blocking(Calls.traversal)
+    compare = _blocking(Calls.compare)
+    compare_picture = _blocking(Calls.compare_picture)
     datasets = _blocking(Calls.datasets)
     upload = _blocking(Calls.upload)
     train = _blocking(Calls.train)

@@ -14,6 +14,7 @@ from app.api import (
     docs,
     evaluations,
     health,
+    model_comparisons,
     model_imports,
     model_pages,
     models,
@@ -84,9 +85,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
     problems.install(app, TRANSLATIONS, limits)
     app.add_middleware(SafeHeadersMiddleware)
-    for module, limit in ((traversals, image_bytes), (models, image_bytes), (model_pages, MAX_JSON_BYTES),
-                          (train_jobs, MAX_JSON_BYTES), (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES),
-                          (health, MAX_JSON_BYTES), (session, MAX_JSON_BYTES)):  # fmt: skip
+    # /models/compare stands before /models/{model_id}, which would take it for a model.
+    for module, limit in ((traversals, image_bytes), (model_comparisons, image_bytes), (models, image_bytes),
+                          (model_pages, MAX_JSON_BYTES), (train_jobs, MAX_JSON_BYTES), (datasets, MAX_JSON_BYTES),
+                          (evaluations, MAX_JSON_BYTES), (health, MAX_JSON_BYTES),
+                          (session, MAX_JSON_BYTES)):  # fmt: skip
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)
     _include(app, datasets.upload_router, dataset_bytes)

@@ -250,6 +250,56 @@ class ModelList(Answer):
     default: str | None
 
 
+class Encoded(Answer):
+    """The posterior of one image; `reconstruction_loss` is in nats."""
+
+    mean: list[float]
+    log_variance: list[float]
+    kl_per_dimension: list[float]
+    reconstruction_loss: float
+
+
+class ComparedModel(Answer):
+    """A model of a comparison; losses and KL are in nats over its own data set, null where they are unknown."""
+
+    id: str
+    name: str
+    image_size: int
+    num_channels: int
+    latent_dim: int
+    dataset: str | None
+    step: int
+    reconstruction_loss: float | None
+    bernoulli_floor: float | None
+    kl: float | None
+    kl_per_dimension: list[float]
+    active_dimensions: list[int]
+    metrics: dict[str, Any]
+
+
+class AlignedDimensions(Answer):
+    """Two dimensions, one of each model, that say the same; `correlation` is Pearson's r of their codes."""
+
+    indices: list[int]
+    correlation: float
+    kl: list[float | None]
+    labels: list[str]
+
+
+class Comparison(Answer):
+    """Two models: their aligned dimensions, the active dimensions that have no partner, and their agreement (UDR).
+
+    `pictures` has the posterior of the picture in each model; it is there where a picture was sent.
+    """
+
+    models: list[ComparedModel]
+    dimensions: list[AlignedDimensions]
+    unmatched: list[list[int]]
+    udr: dict[str, float]
+    num_images: int
+    pictures: list[Encoded] = []
+
+
 class Packing(Answer):
     """A job that packs a data set."""
 
@@ -287,15 +337,6 @@ class DatasetList(Answer):
     """All data sets."""
 
     datasets: list[Dataset]
-
-
-class Encoded(Answer):
-    """The posterior of one image; `reconstruction_loss` is in nats."""
-
-    mean: list[float]
-    log_variance: list[float]
-    kl_per_dimension: list[float]
-    reconstruction_loss: float
 
 
 class Reconstructed(Encoded):

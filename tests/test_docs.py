@@ -139,7 +139,8 @@ def curl_requests(text: str) -> Iterator[Request]:
             continue
         fields = [words[i + 1].partition("=")[0] for i, word in enumerate(words) if word == "-F"]
         method = words[words.index("-X") + 1] if "-X" in words else "POST" if fields or "-d" in words else "GET"
-        yield Request(method, address.removeprefix("http://127.0.0.1:8000"), frozenset(fields))
+        path = address.removeprefix("http://127.0.0.1:8000").partition("?")[0]
+        yield Request(method, path, frozenset(fields))
 
 
 @every_page

@@ -7,7 +7,7 @@ runs.
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.jobs.scripts import PREFIX as KEY_PREFIX
+from worker.stores.models import UnknownModel
 
 if TYPE_CHECKING:
     from redis import Redis
+    from torch import Tensor
 
     from models.files import LoadedModel
     from worker.stores.models import ModelRegistry
@@ -84,6 +86,24 @@ def submit_import(
     return call_id
 
 
+def submit_comparison(redis: "Redis", models: Sequence[str], pictures: Sequence[NDArray[np.uint8]] = ()) -> str:
+    """Stores a call that compares two models; with pictures, the answer's data is the sheet as PNG.
+
+    Args:
+        redis: A Redis client.
+        models: Ids of the two models.
+        pictures: The picture as the input of each model, uint8 (H, W, C); none compares the models alone.
+
+    Returns:
+        The id of the call.
+    """
+    call_id = secrets.token_hex(16)
+    head = {"kind": "compare", "models": list(models), "shapes": [picture.shape for picture in pictures]}
+    body = b"".join(np.ascontiguousarray(picture).tobytes() for picture in pictures)
+    redis.set(PREFIX + call_id, json.dumps(head).encode() + b"\n" + body, ex=KEPT_SECONDS)
+    return call_id
+
+
 def answer_key(call_id: str) -> str:
     """Returns the key of the list that the answer is pushed to and on which the caller blocks."""
     return f"{PREFIX}{call_id}:answer"
@@ -106,7 +126,7 @@ def run_model_call(
     Args:
         call_id: Id of the call.
         redis: A Redis client that does not decode answers.
-        load: Loads the model of an id; raises KeyError for an unknown one.
+        load: Loads the model of an id; raises UnknownModel for an unknown one.
         registry: The registry of imported models.
 
     Returns:
@@ -120,10 +140,12 @@ def run_model_call(
     try:
         if head["kind"] in ("import", "onnx"):
             answer = _transfer(head, rest, registry)
+        elif head["kind"] == "compare":
+            answer = _compare(head, rest, [load(model) for model in head["models"]])
         else:
             answer = _compute(head, rest, load(head["model"]))
-    except KeyError:
-        answer = CallAnswer({}, None, ("unknown_model", f"There is no model with the id {head['model']}."))
+    except UnknownModel as error:
+        answer = CallAnswer({}, None, ("unknown_model", str(error)))
     except Exception as error:
         _reply(redis, call_id, CallAnswer({}, None, ("request_failed", f"The worker failed: {type(error).__name__}")))
         raise
@@ -165,17 +187,32 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
     """Encodes, decodes or reconstructs."""
     import torch
 
+    network = model.network
+    with torch.inference_mode():
+        if head["kind"] == "decode":
+            device = next(network.parameters()).device
+            latents = torch.tensor(head["latents"], dtype=torch.float32, device=device)
+            return CallAnswer({}, _to_rows(network.decode(latents)))
+        values, logits = encoded(model, np.frombuffer(rest, np.uint8).reshape(head["shape"]))
+        images = _to_rows(torch.sigmoid(logits)) if head["kind"] == "reconstruct" else None
+        return CallAnswer(values, images)
+
+
+def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str, Any], Tensor]":
+    """Returns the posterior of a picture with its KL and loss, and the logits (1, C, H, W) of its reconstruction.
+
+    Args:
+        model: The model.
+        pixels: The preprocessed picture, uint8 (H, W, C).
+    """
+    import torch
+
     from models.pixels import to_input
     from training.objectives.losses import kl_per_dimension, reconstruction_loss
 
     network = model.network
-    device = next(network.parameters()).device
     with torch.inference_mode():
-        if head["kind"] == "decode":
-            latents = torch.tensor(head["latents"], dtype=torch.float32, device=device)
-            return CallAnswer({}, _to_rows(network.decode(latents)))
-        pixels = np.frombuffer(rest, np.uint8).reshape(head["shape"])
-        image = to_input(pixels[None], device)
+        image = to_input(pixels[None], next(network.parameters()).device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
         values = {
@@ -184,8 +221,24 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
             "kl_per_dimension": kl_per_dimension(mean, log_variance).tolist(),
             "reconstruction_loss": reconstruction_loss(logits, image, model.info.likelihood).item(),
         }
-        images = _to_rows(torch.sigmoid(logits)) if head["kind"] == "reconstruct" else None
-        return CallAnswer(values, images)
+    return values, logits
+
+
+def _compare(head: dict[str, Any], rest: bytes, models: "list[LoadedModel]") -> CallAnswer:
+    """Compares two models, with a picture through both if there is one."""
+    from worker.comparison import compare, picture_through_both
+
+    comparison = compare(models)
+    if not head["shapes"]:
+        return CallAnswer(comparison, None)
+    pictures, begin = [], 0
+    for shape in head["shapes"]:
+        end = begin + int(np.prod(shape))
+        pictures.append(np.frombuffer(rest[begin:end], np.uint8).reshape(shape))
+        begin = end
+    numbers = [encoded(model, picture)[0] for model, picture in zip(models, pictures, strict=True)]
+    sheet = picture_through_both(models, pictures, numbers, comparison)
+    return CallAnswer({**comparison, "pictures": numbers}, None, data=sheet)
 
 
 def _to_rows(images: Any) -> NDArray[np.float32]:

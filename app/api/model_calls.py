@@ -1,6 +1,6 @@
 """Calls of a model: a render worker computes the answer, for which the event loop waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -12,7 +12,15 @@ from app.dependencies import Services
 from app.problems import Problem
 from models.config import NetworkConfig
 from worker.jobs.connections import reaching_redis
-from worker.model_calls import MAX_PIXEL_VALUES, CallAnswer, answer_key, read_answer, submit_call, submit_import
+from worker.model_calls import (
+    MAX_PIXEL_VALUES,
+    CallAnswer,
+    answer_key,
+    read_answer,
+    submit_call,
+    submit_comparison,
+    submit_import,
+)
 
 
 def check_latents(rows: list[list[float]], network: NetworkConfig) -> list[list[float]]:
@@ -72,6 +80,20 @@ async def run_import(services: Services, seconds: float, **upload: Any) -> CallA
         **upload: The arguments of submit_import.
     """
     return await _answered(services, seconds, lambda: submit_import(services.jobs.redis, **upload))
+
+
+async def run_comparison(
+    services: Services, models: Sequence[str], seconds: float, pictures: Sequence[NDArray[np.uint8]] = ()
+) -> CallAnswer:
+    """Returns the answer of a render worker to the comparison of two models.
+
+    Args:
+        services: The services.
+        models: Ids of the two models.
+        seconds: The longest time to wait.
+        pictures: The picture as the input of each model, (H, W, C), or none.
+    """
+    return await _answered(services, seconds, lambda: submit_comparison(services.jobs.redis, models, pictures))
 
 
 async def _answered(services: Services, seconds: float, put: Callable[[], str]) -> CallAnswer:

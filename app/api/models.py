@@ -281,16 +281,27 @@ async def _read_image(request: Request, services: Services, model_id: str) -> An
     if media_type(request) == "application/x-www-form-urlencoded":
         raise Problem("unsupported_media_type", "Send multipart/form-data with an image.")
     async with read_form(request, ImageForm) as form:
-        load = _load(services, form.image, record.info.preprocessing)
+
+        def load() -> Any:
+            data = read_upload(form.image, services.settings.max_upload_bytes, "max_upload_bytes")
+            return load_picture(services, data, record.info.preprocessing)
+
         return await anyio.to_thread.run_sync(load, limiter=services.decoding)
 
 
-def _load(services: Services, upload: Any, preprocessing: Preprocessing) -> Any:
-    def load() -> Any:
-        data = read_upload(upload, services.settings.max_upload_bytes, "max_upload_bytes")
-        try:
-            return services.pictures.load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
-        except ConfigError as error:
-            raise problems.invalid("image", error.message) from None
+def load_picture(services: Services, data: bytes, preprocessing: Preprocessing) -> Any:
+    """Returns an uploaded picture as a model's input, uint8 (H, W, C).
 
-    return load
+    Args:
+        services: The services.
+        data: The file.
+        preprocessing: The model's preprocessing.
+
+    Raises:
+        Problem: The preprocessing does not fit the picture; it names image.
+        ImageError: The file is no picture, or too large.
+    """
+    try:
+        return services.pictures.load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)
+    except ConfigError as error:
+        raise problems.invalid("image", error.message) from None

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli.compare import compare
 from app.cli.output import CliError, note, print_table
 from app.cli.stores import open_stores, pack_of
 from app.explorer_file import explorer_file
@@ -179,6 +180,9 @@ def label(
         factor = effect["factor"]
         known = f"; {factor['name']} (|r| {factor['correlation']:.2f})" if factor else ""
         print(f"{k}: {info.dimension_labels[k] or 'no visible change'} ({effect['strength']:.2f}){known}")
+
+
+app.command("compare")(compare)
 
 
 @app.command("default")

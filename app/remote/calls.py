@@ -19,6 +19,7 @@ from app.remote.events import JobEvent, polled_event, progress_bar, read_events
 from app.remote.transports import Request, Transport
 from app.remote.uploads import Picture, form_json, form_text, name_of, open_upload, picture_bytes
 from app.schemas import (
+    Comparison,
     Dataset,
     DatasetList,
     Decoded,
@@ -141,6 +142,17 @@ class Calls:
             **options: Options of a traversal, such as dimensions, steps, scale or z.
         """
         return _read(Traversal, await self._traverse(image, image2, {"model": model, "format": "json", **options}))
+
+    async def compare(self, first: str, second: str) -> Comparison:
+        """Returns two models compared: losses, the dimensions that say the same in both, and UDR."""
+        params = {"models": f"{first},{second}"}
+        return await self._ask(Comparison, Request("GET", "/models/compare", {"params": params}, _PATIENT))
+
+    async def compare_picture(self, image: Picture, first: str, second: str) -> bytes:
+        """Returns a PNG of a picture through two models, with their aligned dimensions side by side."""
+        data = await self._transport.work(partial(picture_bytes, image))
+        options = {"params": {"models": f"{first},{second}"}, "files": {"image": ("image", data)}}
+        return (await self._transport.send(Request("POST", "/models/compare", options, _PATIENT))).content
 
     async def datasets(self) -> list[Dataset]:
         """Returns all data sets."""

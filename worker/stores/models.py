@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _DEFAULT = "models/default.json"
+RESERVED_IDS = ("default", "compare")
+"""Names in the place of a model's id in the API's addresses."""
 _FIRST_CHOICE = "dsprites"
 
 log = logging.getLogger(__name__)
@@ -156,7 +158,7 @@ class ModelRegistry:
         info = read_info(folder)
         if not (folder / WEIGHTS_FILE).is_file():
             raise ValueError(f"{folder.name}: {WEIGHTS_FILE} is missing")
-        model_id = id or free_id(slug(info.name), self.exists)
+        model_id = id or free_id(slug(info.name), lambda one: one in RESERVED_IDS or self.exists(one))
         if not is_id(model_id):
             raise ValueError(f"not a model id: {model_id!r}")
         if model_id in self._shipped():

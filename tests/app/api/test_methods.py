@@ -28,7 +28,7 @@ def _expected(path: str) -> set[str]:
     methods = PATHS[path]
     # A fixed path such as /models/default also matches /models/{model_id}, so it has the methods of both.
     for other, more in PATHS.items():
-        if other == "/models/model_id" and path == "/models/default":
+        if other == "/models/model_id" and path in ("/models/default", "/models/compare"):
             methods = methods | more
     return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
 

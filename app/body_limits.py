@@ -38,7 +38,7 @@ class MediaTypeLimitMiddleware:
             await self.app(scope, receive, send)
             return
         detail = f"A body {f'of type {kind[:100]}' if kind else 'without a media type'} may have at most {limit} bytes."
-        if _declared_length(headers) > limit:
+        if declared_length(headers) > limit:
             await problem_response(Problem("upload_too_large", detail), scope["path"])(scope, receive, send)
             return
         size = 0
@@ -59,7 +59,7 @@ def media_type(headers: Headers) -> str:
     return headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def _declared_length(headers: Headers) -> int:
+def declared_length(headers: Headers) -> int:
     """Returns the number of bytes in Content-Length; 0 without that header."""
     text = headers.get("content-length", "")
     return int(text[:20]) if text.isascii() and text.isdigit() else 0

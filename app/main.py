@@ -31,13 +31,21 @@ from app.headers import SafeHeadersMiddleware
 from app.methods import MethodsMiddleware
 from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
+from app.room import RoomMiddleware
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
 from training.data.images import ImageError
-from worker.jobs.records import IdempotencyConflict, JobStoreUnavailable, TransitionRefused, UnknownJob
+from worker.jobs.records import (
+    IdempotencyConflict,
+    JobStoreReadOnly,
+    JobStoreUnavailable,
+    TransitionRefused,
+    UnknownJob,
+)
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import AmbiguousName
 from worker.stores.models import ShippedModel, UnknownModel
+from worker.stores.room import StorageFull, is_full
 from worker.stores.settings import PREFIX, Settings, load_settings
 
 MAX_JSON_BYTES = 1024**2
@@ -106,6 +114,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
     app.add_middleware(MethodsMiddleware, router=app.router)
+    app.add_middleware(RoomMiddleware, room=services.room)
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
     app.add_middleware(AuthorizationMiddleware, tokens=services.tokens)
     if settings.allowed_origin_names:
@@ -157,8 +166,17 @@ def _from_image_error(error: ImageError) -> Problem:
     return Problem(code, f"image: {message}", [{"field": "image", "message": message}])
 
 
+def _from_os_error(error: OSError) -> Problem:
+    if not is_full(error):
+        raise error  # This is a bug, which the server logs.
+    return Problem("storage_full", str(error) if isinstance(error, StorageFull) else FULL)
+
+
+FULL = "The disk is full. Delete data sets, models, finished jobs or traversals."
+
 TRANSLATIONS: dict[type[Exception], Any] = {
     ConfigError: _from_config_error,
+    OSError: _from_os_error,
     ImageError: _from_image_error,
     AmbiguousName: _from_ambiguous_name,
     UnknownJob: lambda error: Problem("unknown_job", str(error)),
@@ -168,6 +186,9 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     TransitionRefused: lambda error: Problem("transition_refused", str(error)),
     IdempotencyConflict: lambda error: Problem("idempotency_conflict", str(error)),
     JobStoreUnavailable: lambda error: Problem("job_store_unavailable", "The job store does not answer."),
+    JobStoreReadOnly: lambda error: Problem(
+        "job_store_unavailable", "The job store (Redis) cannot write its file: its disk is full."
+    ),
 }
 
 

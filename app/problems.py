@@ -70,7 +70,7 @@ KINDS: dict[str, ProblemKind] = {
     "internal_error": ProblemKind(500, "Internal error"),
     "job_store_unavailable": ProblemKind(503, "The job store cannot be reached"),
     "workers_busy": ProblemKind(503, "No worker answered in time"),
-    "storage_full": ProblemKind(503, "There is no room on the storage"),
+    "storage_full": ProblemKind(507, "There is no room on the storage"),
 }
 
 _CODE_BY_STATUS = {
@@ -351,6 +351,7 @@ EXAMPLES: dict[str, str] = {
     "upload_too_large": "The body is larger than the 1048576 bytes that this address takes.",
     "not_an_image": "The upload cannot be decoded as an image.",
     "job_store_unavailable": "Redis does not answer.",
+    "storage_full": "There is no room for new files: 100.0 MB are free, and 536.9 MB stay free. Delete …",
 }
 
 

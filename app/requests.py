@@ -288,6 +288,12 @@ class TraversalParameters(Body):
     """Base of the two forms of a traversal."""
 
     model: str = Field("", description="A model, by id or name; empty: the default.", json_schema_extra={"example": ""})
+    name: str = Field(
+        "",
+        description="A name to keep the traversal under; when the disk is full, traversals without a name are removed, "
+        "the oldest first.",
+        json_schema_extra={"example": ""},
+    )
 
     @property
     def parameters(self) -> dict[str, str]:

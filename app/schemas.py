@@ -199,9 +199,13 @@ class TraversalDimension(Answer):
 
 
 class Traversal(Answer):
-    """A traversal: its parameters, and the addresses of its files."""
+    """A traversal: its parameters, and the addresses of its files.
+
+    Its `name` keeps it when the disk is full; a traversal that nobody named has none.
+    """
 
     id: str
+    name: str = ""
     status: str
     model: str
     parameters: dict[str, Any]

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,21 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     Yields:
         The temporary file, open for writing.
     """
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _temporary_file(path) as file:
+            yield file
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # Others may have put files there.
+                path.parent.rmdir()
+        raise
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[BinaryIO]:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -31,7 +45,6 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
 
 
 def umask() -> int:

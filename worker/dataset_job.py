@@ -12,7 +12,7 @@ from collections.abc import Callable
 from models.info import Preprocessing
 from training.data.datasets import DatasetError
 from training.data.packs import Pack, PackInfo, label_warnings
-from worker.input_errors import INPUT_ERRORS, fail_for_input
+from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
@@ -101,7 +101,7 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
         claim.fail("packing_died", str(error))
         return None
     except OSError as error:
-        claim.fail("storage_failed", f"The data set could not be stored: {error}")
+        fail_for_storage(claim, error, "The data set could not be stored")
         return None
     if warnings := label_warnings(pack.folder):
         claim.event("warning", {"message": warnings[0]}, warnings=warnings)
@@ -128,10 +128,12 @@ class _Watch:
 
         Raises:
             Stopped: The packing has to end.
+            StorageFull: There is no room for it.
             Abandoned: The job that needs the pack has to stop.
         """
         if reason := self._keeper.stop_reason(self._services.stopping):
             raise Stopped(reason if reason in ("lost", "cancel") else "worker stopping")
+        self._services.room.check()
         self._on_packed(*self._counts)
 
     def __call__(self, done: int, total: int) -> None:

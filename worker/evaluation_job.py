@@ -10,7 +10,7 @@ from training.device import DeviceError, pick_device
 from training.metrics.evaluation import Evaluation
 from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
-from worker.input_errors import INPUT_ERRORS, fail_for_input
+from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.runtime import Runtime
@@ -35,7 +35,7 @@ def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> 
     except UnfitModel as error:
         claim.fail("invalid_model", str(error))
     except OSError as error:
-        claim.fail("storage_failed", f"Files could not be read or written: {error}")
+        fail_for_storage(claim, error, "Files could not be read or written")
     else:
         claim.succeed({**found.to_json(), "saved": saved}, model=request["model"])
 

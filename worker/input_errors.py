@@ -4,6 +4,7 @@ from training.data.datasets import DatasetError
 from worker.jobs.claims import Claim
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.models import UnknownModel
+from worker.stores.room import StorageFull, is_full
 
 INPUT_ERRORS = (DatasetError, UnknownDataset, UnknownModel)
 
@@ -19,3 +20,17 @@ def fail_for_input(claim: Claim, error: DatasetError | UnknownDataset | UnknownM
         claim.fail(error.code, error.message)
     else:
         claim.fail("unknown_dataset" if isinstance(error, UnknownDataset) else "unknown_model", str(error))
+
+
+def fail_for_storage(claim: Claim, error: OSError, what: str) -> None:
+    """Fails a job whose files cannot be read or written.
+
+    Args:
+        claim: The claim on the job.
+        error: The error.
+        what: What failed, as the beginning of a sentence.
+    """
+    if isinstance(error, StorageFull):
+        claim.fail("storage_full", str(error))
+    else:
+        claim.fail("storage_full" if is_full(error) else "storage_failed", f"{what}: {error}")

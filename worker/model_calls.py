@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from worker.jobs.scripts import PREFIX as KEY_PREFIX
 from worker.stores.models import UnknownModel
+from worker.stores.room import is_full
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -180,6 +181,10 @@ def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> C
         return CallAnswer({"reason": error.code}, None, (code, f"{error.message} ({error.code})"))
     except ConfigError as error:
         return CallAnswer({}, None, ("invalid_request", str(error)))
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return CallAnswer({}, None, ("storage_full", str(error)))
     return CallAnswer({"id": model_id}, None)
 
 

@@ -14,6 +14,7 @@ from models.files import LoadedModel, load_model
 from models.networks import VAE
 from training.device import pick_device
 from training.memory import keep_freed_memory
+from worker.input_errors import fail_for_storage
 from worker.jobs.claims import Claim
 from worker.rendering.encoders import decode_png
 from worker.rendering.files import dimension_animation, sheet_makers
@@ -150,31 +151,40 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
     """
     job = claim.job.request
     folder = f"traversals/{job['traversal']}"
+    is_new = not storage.exists(f"{folder}/result.json")
     try:
-        request = TraversalRequest.from_json(job["request"])
-        model = load_cached(registry, job["model"], settings)
-        images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
-        before = storage.read_json(f"{folder}/result.json") if storage.exists(f"{folder}/result.json") else None
-        names = needed_files(request.format) if before else None
-        numbers = make_traversal(
-            model,
-            images,
-            request,
-            lambda name, data: storage.write_bytes(f"{folder}/{name}", data),
-            names=names or None,
-        )
+        _render_into(folder, job, storage, registry, settings)
     except ConfigError as error:
         claim.fail("invalid_request", str(error))
-        return
     except UnknownModel:
         claim.fail("unknown_model", f"There is no model with the id {job['model']}.")
-        return
     except NotStored as error:
         claim.fail("input_missing", f"The input picture is gone: {error}")
-        return
+    except OSError as error:
+        if is_new:  # No part of the traversal takes room.
+            storage.delete(folder)
+        fail_for_storage(claim, error, "The traversal could not be stored")
+    else:
+        claim.succeed({"traversal": job["traversal"]})
+
+
+def _render_into(
+    folder: str, job: dict[str, Any], storage: Storage, registry: ModelRegistry, settings: Settings
+) -> None:
+    """Renders the traversal of a job's request and writes its files into a folder of the storage."""
+    request = TraversalRequest.from_json(job["request"])
+    model = load_cached(registry, job["model"], settings)
+    images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
+    before = storage.read_json(f"{folder}/result.json") if storage.exists(f"{folder}/result.json") else None
+    names = needed_files(request.format) if before else None
+    numbers = make_traversal(
+        model,
+        images,
+        request,
+        lambda name, data: storage.write_bytes(f"{folder}/{name}", data),
+        names=names or None,
+    )
     if before:
         numbers["files"] = dict(sorted({**before["files"], **numbers["files"]}.items()))
-    result = {"id": job["traversal"], "model": job["model"], **numbers}
     storage.write_json(f"{folder}/request.json", job)
-    storage.write_json(f"{folder}/result.json", result)
-    claim.succeed({"traversal": job["traversal"]})
+    storage.write_json(f"{folder}/result.json", {"id": job["traversal"], "model": job["model"], **numbers})

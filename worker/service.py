@@ -19,6 +19,7 @@ from worker.jobs.storage_identity import claim_database
 from worker.jobs.sweeper import Sweeper
 from worker.runtime import Runtime, runtime
 from worker.stores.redis_urls import without_password
+from worker.stores.room import is_full
 from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging
 
 _PRELOADED = {
@@ -96,9 +97,12 @@ def _check_writable(services: Runtime) -> None:
     """
     key = f"workers/{services.name}"
     try:
-        services.storage.write_bytes(key, b"")
+        services.storage.write_bytes(key, b"", reserve=True)
         services.storage.delete(key)
     except OSError as error:
+        if is_full(error):  # The worker can still answer calls, and go on once there is room.
+            log.warning("the storage %s is full", services.settings.storage)
+            return
         raise OSError(f"the storage {services.settings.storage} cannot be written: {error}") from error
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -29,15 +30,19 @@ from worker.estimates import record_speed, with_settled_length
 from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
-from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
+from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim, TransitionRefused
 from worker.progress_text import RemainingTime, losses_text, progress_line, rounded
 from worker.rendering.labels import label_model
 from worker.run_folder import copy_run, fetch_run_folder, upload_run_folder
 from worker.runtime import Runtime
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import slug
+from worker.stores.room import StorageFull, is_full
 from worker.stores.storage import LocalStorage
 
+FULL = "full"
+"""The reason of a training that stops since there is no room on the disk."""
+ROOM_SECONDS = 2.0
 REPORT_SECONDS = 0.5
 LOG_SECONDS = 30.0
 
@@ -59,6 +64,7 @@ class _Training:
         self.progress: dict[str, Any] = claim.job.progress
         self.reported = self.logged = float("-inf")
         self.packed = 0
+        self.looked = float("-inf")
         self.remaining = RemainingTime()
 
     @cached_property
@@ -87,9 +93,20 @@ class _Training:
         except JobStoreUnavailable:
             raise
         except OSError as error:
-            self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
+            self._storage_failed(error)
         else:
-            self._finish(result, pack)
+            try:
+                self._finish(result, pack)
+            except JobStoreUnavailable:
+                raise
+            except OSError as error:
+                self._storage_failed(error)
+
+    def _storage_failed(self, error: OSError) -> None:
+        if is_full(error):  # The last checkpoint stays, from which the job goes on once there is room.
+            self._stopped(FULL)
+        else:
+            self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
 
     def _begin_from_run(self, request: dict[str, Any]) -> None:
         """Takes over the run that the job goes on with, unless an earlier attempt has done so.
@@ -183,8 +200,26 @@ class _Training:
         self.claim.event("started_from", {"model": source})
         return folder
 
+    def _pause_for_room(self) -> None:
+        """Pauses the job, since the disk is full; a cancellation that came meanwhile cancels it instead."""
+        _patiently(lambda: self._warn("the disk is full, so the job was paused; resume it when there is room"))
+        with suppress(TransitionRefused):  # It is being paused or cancelled already.
+            _patiently(lambda: self.services.jobs.pause(self.claim.id))
+        self.claim.paused()
+
     def _should_stop(self) -> str | None:
-        return self.keeper.stop_reason(self.services.stopping)
+        return self.keeper.stop_reason(self.services.stopping) or self._shortage()
+
+    def _shortage(self) -> str | None:
+        """Returns FULL if there is no room; this is looked at every ROOM_SECONDS."""
+        if time.monotonic() - self.looked < ROOM_SECONDS:
+            return None
+        self.looked = time.monotonic()
+        try:
+            self.services.room.check()
+        except StorageFull:
+            return FULL
+        return None
 
     def _stop_training(self) -> str | None:
         """Returns why the training has to stop now, or FINISH where it is to cool down and end."""
@@ -270,7 +305,7 @@ class _Training:
         write_info(self.folder / "model", info)
         upload_run_folder(self.services, self.claim.id, self.folder)
         # The id follows from the job alone, so an attempt that dies after this registers no second model.
-        _renew_patiently(self.claim)
+        _patiently(self.claim.renew)
         model_id = f"{slug(info.name)}-{job.id[-6:]}"
         self._register(model_id, info)
         try:
@@ -346,7 +381,9 @@ class _Training:
         """Ends the claim of a training that stopped for a reason of `ClaimKeeper.stop_reason`."""
         if reason == "lost":
             raise StaleClaim(f"job {self.claim.id} has another holder")
-        if reason == "cancel":
+        if reason == FULL:
+            self._pause_for_room()
+        elif reason == "cancel":
             self.claim.cancelled()
         elif reason == "pause":
             self.claim.paused()
@@ -365,15 +402,15 @@ def _source(job: Job, origin: str) -> str:
     return f"Trained by job {job.id}{start}. {origin}".strip()
 
 
-def _renew_patiently(claim: Claim) -> None:
-    """Renews a claim, and waits while Redis is away.
+def _patiently(call: Callable[[], object]) -> None:
+    """Calls a function of the job store, again while Redis is away.
 
     Raises:
         StaleClaim: Another worker may hold the job.
     """
     while True:
         try:
-            claim.renew()
+            call()
             return
         except JobStoreUnavailable:
             time.sleep(1.0)

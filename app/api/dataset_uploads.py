@@ -18,9 +18,8 @@ from training.data.datasets import DatasetError
 from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, FILM_SUFFIXES, Limits, suffix_of
 from worker.stores.models import DatasetRecord
 from worker.stores.parsing_pool import check_zip_in_child
+from worker.stores.room import StorageFull
 
-SPARE_BYTES = 512 * 2**20
-"""Free space that an upload must leave on the disk."""
 COPY_BYTES = 2**20
 MAX_ZIP_FILES = 500_000
 
@@ -38,7 +37,8 @@ def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename
         filename: Its name; the suffix decides how it is read.
 
     Raises:
-        Problem: The file is no archive of images (invalid_dataset), or the disk has no room (storage_full).
+        Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
+        StorageFull: The disk has no room.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -61,7 +61,8 @@ async def stream_dataset_upload(
         filename: A name whose suffix decides how the archive is read.
 
     Raises:
-        Problem: The file is no archive of images (invalid_dataset), or the disk has no room (storage_full).
+        Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
+        StorageFull: The disk has no room.
     """
     with temporary_file(services, size) as path:
         async with await anyio.open_file(path, "wb") as target:
@@ -79,12 +80,11 @@ def temporary_file(services: Services, size: int) -> Iterator[Path]:
         size: Bytes that the file will have.
 
     Raises:
-        Problem: The disk has no room for them (storage_full).
+        StorageFull: The disk has no room for them.
     """
-    folder = services.settings.home / "tmp"
+    services.room.check(size)
+    folder = services.settings.temporary_folder
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(folder).free < size + SPARE_BYTES:
-        raise Problem("storage_full", "The disk has no room for this upload.", headers={"Retry-After": "600"})
     descriptor, name = tempfile.mkstemp(dir=folder, prefix="upload-")
     os.close(descriptor)
     path = Path(name)
@@ -117,7 +117,8 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
         message = error.message.replace(path.name, "the file")
         raise Problem("invalid_dataset", message, [{"field": "file", "message": message}]) from None
     except OSError as error:
-        raise Problem("storage_full", f"The storage cannot take the upload: {error.strerror}") from error
+        text = str(error) if isinstance(error, StorageFull) else f"The storage cannot take the upload: {error.strerror}"
+        raise Problem("storage_full", text) from error
 
 
 def check_filename(filename: str | None) -> str:

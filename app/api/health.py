@@ -8,6 +8,7 @@ from app import problems
 from app.dependencies import Services, Services_
 from app.problems import Problem
 from app.schemas import Health, Readiness
+from worker.jobs.connections import check_writable
 from worker.jobs.queue import workers_alive
 from worker.jobs.store import JobStoreUnavailable
 
@@ -21,10 +22,14 @@ async def get_health() -> Health:
 
 
 @router.get(
-    "/readyz", summary="Can work be done?", responses=problems.responses("job_store_unavailable", "workers_busy")
+    "/readyz",
+    summary="Can work be done?",
+    responses=problems.responses("job_store_unavailable", "workers_busy", "storage_full"),
 )
 def get_readiness(services: Services_) -> Readiness:
-    """The answer is 200 if Redis answers and a worker consumes each queue, otherwise 503."""
+    """The answer is 200 if Redis answers and a worker consumes each queue, otherwise 503; 507 if there is no room."""
+    services.room.check()
+    check_writable(services.jobs.redis)
     alive = workers_alive(services.jobs.redis)
     missing = [queue for queue, num in alive.items() if num == 0]
     if missing:

@@ -40,6 +40,7 @@ MAX_SPEC_BYTES = 4 * 1024**2
             "request_failed",
             "job_store_unavailable",
             "workers_busy",
+            "storage_full",
         ),
     },
 )

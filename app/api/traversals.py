@@ -27,7 +27,8 @@ from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import TraversalFields, TraversalForm, TraversalUploads, request_body
 from app.schemas import Failure, Traversal, TraversalDimension, respond
-from worker.jobs.store import HELD, Job, TransitionRefused, UnknownJob
+from models.info import validate_name
+from worker.jobs.store import HELD, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.rendering.request import (
     FORMATS,
     Pixels,
@@ -39,6 +40,7 @@ from worker.rendering.request import (
     resolve_request,
     traversal_id,
 )
+from worker.stores.room import NAME_FILE
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])
@@ -65,10 +67,12 @@ class Asked:
     model: str
     request: TraversalRequest
     images: list[Pixels]
+    name: str
 
 
 _EXAMPLE = {
     "id": "5f0c2a9d4b7e4f7c8a1d3e5b6c7d8e9f",
+    "name": "",
     "status": "succeeded",
     "model": "dsprites",
     "parameters": {"dimensions": "0,1", "start": -3.0, "end": 3.0, "steps": 31},
@@ -101,7 +105,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
         **problems.responses(
             "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "image_too_large",
             "unsupported_media_type", "unsupported_image", "invalid_request", "not_an_image", "too_many_jobs",
-            "request_failed", "job_store_unavailable", "workers_busy",
+            "request_failed", "job_store_unavailable", "workers_busy", "storage_full",
         ),
     },
     openapi_extra=request_body(
@@ -135,9 +139,10 @@ async def create_traversal(
         job = await anyio.to_thread.run_sync(_start, services, asked, format)
         job = await wait_until_finished(services, job, deadline - anyio.current_time())
         if not job.is_finished:
-            return _pending(request, job)
+            return await anyio.to_thread.run_sync(_pending, services, request, job)
         if job.status != "succeeded":
             raise _failure(job)
+    await anyio.to_thread.run_sync(_keep_name, services, asked)
     return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, status)
 
 
@@ -156,7 +161,21 @@ def _understand(services: Services, form: TraversalUploads, model: str) -> Asked
         images.append(
             services.pictures.load_image(data, info.preprocessing, max_pixels=services.settings.max_image_pixels)
         )
-    return Asked(traversal_id(resolved, info, images), model_id, resolved, images)
+    name = validate_name(form.name) if form.name else ""
+    return Asked(traversal_id(resolved, info, images), model_id, resolved, images, name)
+
+
+def _keep_name(services: Services, asked: Asked) -> None:
+    """Stores the name of the request, if it has one, in place of an earlier one."""
+    if asked.name and _name(services, asked.id) != asked.name:
+        services.storage.write_bytes(f"traversals/{asked.id}/{NAME_FILE}", asked.name.encode(), reserve=True)
+
+
+def _name(services: Services, identity: str) -> str:
+    try:
+        return services.storage.read_bytes(f"traversals/{identity}/{NAME_FILE}").decode()
+    except NotStored:
+        return ""
 
 
 def _is_stored(services: Services, identity: str, format: str | None = None) -> bool:
@@ -176,6 +195,7 @@ def _start(services: Services, asked: Asked, format: str) -> Job:
     except (UnknownJob, TransitionRefused):  # Another request did so in the same moment.
         pass
     services.refuse_when_full()
+    _keep_name(services, asked)
     for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
         services.storage.write_bytes(key, _png(image))
     parameters = asked.request.replace(format=format if needed_files(format) else None)
@@ -229,6 +249,7 @@ def describe(services: Services, identity: str, request: Request) -> Traversal:
     return Traversal(
         **kept,
         id=identity,
+        name=_name(services, identity),
         status="succeeded",
         parameters=_parameters(result["request"]),
         dimensions=[TraversalDimension(**one) for one in result["dimensions"]],
@@ -245,12 +266,13 @@ def _parameters(request: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in request.items() if name != "format"}
 
 
-def _pending(request: Request, job: Job, status: int = 202) -> Response:
+def _pending(services: Services, request: Request, job: Job, status: int = 202) -> Response:
     """Returns the answer for a traversal that is being made, or whose job failed."""
     url = str(request.scope.get("root_path", "")) + f"/traversals/{job.id}"
     body = Traversal(
         id=job.id,
         status=job.status,
+        name=_name(services, job.id),
         model=job.request["model"],
         parameters=_parameters(job.request["request"]),
         dimensions=[],
@@ -306,7 +328,7 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
         raise _unknown(traversal_id) from None
     if job.status == "succeeded":
         raise _unknown(traversal_id)
-    return _pending(request, job, 200)
+    return _pending(services, request, job, 200)
 
 
 @router.head("/traversals/{traversal_id}/{name}", include_in_schema=False)
@@ -347,13 +369,16 @@ def delete_traversal(traversal_id: str, services: Services_) -> None:
     stored = _is_stored(services, traversal_id)
     try:
         job = services.jobs.get(traversal_id)
-    except UnknownJob:
-        if not stored:
-            raise _unknown(traversal_id) from None
-    else:
         if job.status in HELD:
             raise Problem("transition_refused", "The traversal is being made; delete it when it is done.")
         if not job.is_finished:
             services.jobs.cancel(job.id)
         services.jobs.delete(job.id)
+    except UnknownJob:
+        if not stored:
+            raise _unknown(traversal_id) from None
+    except JobStoreUnavailable:
+        # A Redis on a full disk refuses to forget the job, and needs the room that this makes.
+        if not stored:
+            raise
     services.storage.delete(f"traversals/{traversal_id}")

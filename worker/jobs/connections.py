@@ -9,11 +9,11 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from worker.jobs.records import JobStoreUnavailable
+from worker.jobs.records import JobStoreReadOnly, JobStoreUnavailable
 
 _OPTIONS: dict[str, Any] = {
     # redis-py 8 chooses RESP 3 by itself, which changes the shape of XREAD's answer.
@@ -64,3 +64,25 @@ def reaching_redis() -> Iterator[None]:
         yield
     except _AWAY as error:
         raise JobStoreUnavailable(f"Redis does not answer: {error}") from error
+    except ResponseError as error:
+        if not is_misconf(error):
+            raise
+        raise JobStoreReadOnly(f"Redis cannot write its file: {error}") from error
+
+
+def is_misconf(error: ResponseError) -> bool:
+    """Returns whether Redis refused a command because it cannot write its file, which a full disk causes."""
+    return str(error).startswith("MISCONF")
+
+
+def check_writable(client: Any) -> None:
+    """Returns if Redis can write its file.
+
+    Raises:
+        JobStoreUnavailable: Redis is away.
+        JobStoreReadOnly: Redis refuses everything that changes something.
+    """
+    with reaching_redis():
+        state = client.info("persistence")
+    if state.get("aof_enabled") and state.get("aof_last_write_status") == "err":
+        raise JobStoreReadOnly("Redis cannot write its append-only file")

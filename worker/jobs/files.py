@@ -67,7 +67,7 @@ def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
     state.update({name: int(record[name]) for name in _TIME_FIELDS if name in record})
     state.update({name: json.loads(record[name]) for name in _JSON_FIELDS if name in record})
     names = ("result.json", "state.json") if record["status"] in FINISHED else ("state.json", "result.json")
-    storage.write_json(f"{folder(job_id)}/{names[0]}", state)
+    storage.write_json(f"{folder(job_id)}/{names[0]}", state, reserve=True)
     storage.delete(f"{folder(job_id)}/{names[1]}")
 
 

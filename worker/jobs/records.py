@@ -67,6 +67,10 @@ class JobStoreUnavailable(ConnectionError):
     """Redis does not answer, or cannot write."""
 
 
+class JobStoreReadOnly(JobStoreUnavailable):
+    """Redis answers, but refuses to change anything, since it cannot write its own file: its disk is full."""
+
+
 def new_job_id() -> str:
     """Returns a new id that cannot be guessed."""
     return f"j-{secrets.token_hex(8)}"

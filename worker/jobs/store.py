@@ -6,6 +6,7 @@ The record is the truth. A queue message is a wake-up that carries only an id, a
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +24,7 @@ from worker.jobs.records import (
     Event,
     IdempotencyConflict,
     Job,
+    JobStoreReadOnly,
     JobStoreUnavailable,
     StaleClaim,
     TransitionRefused,
@@ -53,6 +55,9 @@ __all__ = [
 
 MAX_LOSSES = 5
 """Number of workers in a row that may die on a job without progress before the job fails."""
+
+READ_ONLY_RETRIES = 5
+"""Attempts, half a second apart, to remove a record of a Redis whose disk was full."""
 
 log = logging.getLogger(__name__)
 
@@ -234,11 +239,32 @@ class JobStore(DurableRecords):
             TransitionRefused: The job has not finished.
             UnknownJob: There is no such job.
         """
-        self._record(job_id)
-        outcome, status = self._run("delete", job_id)
+        record = self._record(job_id)
+        try:
+            outcome, status = self._run("delete", job_id)
+        except JobStoreReadOnly:
+            if record["status"] not in FINISHED:
+                raise
+            outcome, status = self._delete_on_full_disk(job_id)
         if outcome == "refused":
             raise TransitionRefused(job_id, status, "be deleted; cancel it first")
         self.storage.delete(job_files.folder(job_id))
+
+    def _delete_on_full_disk(self, job_id: str) -> Any:
+        """Removes the large files of a finished job first, for a Redis that can write nothing until there is room.
+
+        Returns:
+            The answer of the script `delete`.
+        """
+        for name in self.storage.list(job_files.folder(job_id)):
+            if not name.endswith(".json"):
+                self.storage.delete(f"{job_files.folder(job_id)}/{name}")
+        for _ in range(READ_ONLY_RETRIES):  # Redis tries to write its file again every second.
+            try:
+                return self._run("delete", job_id)
+            except JobStoreReadOnly:
+                time.sleep(0.5)
+        return self._run("delete", job_id)
 
     def _requeue(self, job_id: str, sources: tuple[str, ...], action: str) -> Job:
         self._move(job_id, sources, "queued", action, fields=["losses", "0"])

@@ -1,7 +1,8 @@
 """The sweeper, which repairs what a dead worker or a wiped Redis left behind. This module loads no torch.
 
 Every worker runs it in a thread; a lock lets one sweep at a time. Each pass takes jobs from workers whose lease ran
-out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. If Redis was wiped
+out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. It removes old
+traversals that nobody named when the disk is full. If Redis was wiped
 or restarted, the pass first restores each job of which the storage has a newer version. Every ten minutes it removes
 files that no job refers to.
 """
@@ -72,6 +73,7 @@ class Sweeper:
             log.info("sent %d missing wake-ups", sent)
         for job_id in self.store.unstored():
             self.store.store_state(job_id)
+        self.store.storage.keep_room()
         if time.monotonic() - self._cleaned > CLEAN_SECONDS or not self._cleaned:
             self._cleaned = time.monotonic()
             clean(self.store)

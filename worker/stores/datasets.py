@@ -146,8 +146,12 @@ class DatasetRegistry:
         if suffix not in _UPLOAD_SUFFIXES:
             raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(_UPLOAD_SUFFIXES)}")
         record_id = self._free_id(name)
-        self.storage.move_file(f"datasets/{record_id}/upload{suffix}", path)
-        return self._add(name, "upload", f"upload{suffix}", layout, split, record_id)
+        try:
+            self.storage.move_file(f"datasets/{record_id}/upload{suffix}", path)
+            return self._add(name, "upload", f"upload{suffix}", layout, split, record_id)
+        except OSError:
+            self.storage.delete(f"datasets/{record_id}")
+            raise
 
     def delete(self, dataset_id: str) -> None:
         """Removes a data set's packs and its uploaded file; the pictures of a registered folder stay.
@@ -278,7 +282,8 @@ class DatasetRegistry:
                 limits=self.limits,
             )
         except DatasetError as error:
-            self.storage.write_json(self._failure_key(dataset_id), {"code": error.code, "message": error.message})
+            failure = {"code": error.code, "message": error.message}
+            self.storage.write_json(self._failure_key(dataset_id), failure, reserve=True)
             raise
         if not isinstance(self.storage, LocalStorage):
             self.storage.put_folder(prefix, folder)

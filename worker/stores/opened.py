@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from worker.stores.datasets import DatasetRegistry, open_dataset_registry
 from worker.stores.models import ModelRegistry
+from worker.stores.room import Room
 from worker.stores.settings import Settings
-from worker.stores.storage import Storage, open_storage
+from worker.stores.storage import LocalStorage, Storage, open_storage
 from worker.stores.tokens import TokenStore
 
 
@@ -18,6 +19,8 @@ class OpenStores:
     models: ModelRegistry
     datasets: DatasetRegistry
     tokens: TokenStore
+    room: Room
+    """The room on the disks of the data folder and of a local storage."""
 
 
 def open_stores(settings: Settings) -> OpenStores:
@@ -27,10 +30,16 @@ def open_stores(settings: Settings) -> OpenStores:
         ValueError: The kind of the storage's URL is unknown or its driver is not installed.
     """
     storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
+    limits = {"home": settings.home, "min_free_bytes": settings.min_free_bytes}
+    if isinstance(storage, LocalStorage):
+        room = storage.room = Room(storage.root, **limits, max_bytes=settings.max_storage_bytes)
+    else:
+        room = Room(settings.home, **limits)
     return OpenStores(
         settings=settings,
         storage=storage,
         models=ModelRegistry(storage),
         datasets=open_dataset_registry(settings, storage),
         tokens=TokenStore(storage),
+        room=room,
     )

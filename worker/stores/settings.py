@@ -94,6 +94,15 @@ class Settings(BaseSettings):
     max_waiting_jobs: int = Field(
         1000, gt=0, description="Jobs that may wait in the queues; more are refused with 429."
     )
+    min_free_bytes: int = Field(
+        512 * 1024**2,
+        ge=0,
+        description="Free space that new files must leave on the disk, in bytes; running jobs may still write their "
+        "states and checkpoints.",
+    )
+    max_storage_bytes: int | None = Field(
+        None, gt=0, description="Largest size of a storage that is a folder, in bytes; empty: the size of the disk."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
 
     @field_validator("log_level", mode="before")
@@ -103,6 +112,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "redis_url", "storage_url", "published_host", "allowed_hosts", "allowed_origins", "embed_hosts",
+        "max_storage_bytes",
         mode="before",
     )  # fmt: skip
     @classmethod

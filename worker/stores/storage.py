@@ -8,7 +8,8 @@ import json
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import fsspec
 from models.atomic import open_atomic
 from models.atomic import write_bytes as write_file
 from training.data.sources import mark_as_own
+from worker.stores.room import Room, StorageFull
 
 
 class NotStored(KeyError):
@@ -53,8 +55,17 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def write_bytes(self, key: str, data: bytes) -> None:
-        """Writes or replaces a file, whole or not at all."""
+    def write_bytes(self, key: str, data: bytes, *, reserve: bool = False) -> None:
+        """Writes or replaces a file, whole or not at all.
+
+        Args:
+            key: The key of the file.
+            data: Its content.
+            reserve: True may use the free space that other files have to leave, for small files that must be written.
+
+        Raises:
+            StorageFull: There is no room.
+        """
 
     @abstractmethod
     def put_file(self, key: str, path: Path) -> None:
@@ -93,6 +104,10 @@ class Storage(ABC):
             NotStored: There is no such file.
         """
 
+    @abstractmethod
+    def keep_room(self) -> None:
+        """Removes old traversals that nobody named where there is no room."""
+
     def read_json(self, key: str) -> Any:
         """Returns the content of a JSON file.
 
@@ -102,9 +117,10 @@ class Storage(ABC):
         """
         return json.loads(self.read_bytes(key))
 
-    def write_json(self, key: str, value: Any) -> None:
-        """Writes a JSON file with indentation."""
-        self.write_bytes(key, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    def write_json(self, key: str, value: Any, *, reserve: bool = False) -> None:
+        """Writes a JSON file with indentation; see write_bytes."""
+        data = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+        self.write_bytes(key, data, reserve=reserve)
 
     def put_folder(self, prefix: str, folder: Path) -> None:
         """Copies every file of a local folder below a prefix.
@@ -113,8 +129,14 @@ class Storage(ABC):
         that it describes.
         """
         check_key(prefix)
-        for path in _describing_last(folder):
-            self.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+        is_new = not self.exists(prefix)
+        try:
+            for path in _describing_last(folder):
+                self.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
+        except OSError:
+            if is_new:  # A full disk leaves no part of the folder.
+                self.delete(prefix)
+            raise
 
 
 def _describing_last(folder: Path) -> list[Path]:
@@ -126,9 +148,10 @@ def _describing_last(folder: Path) -> list[Path]:
 class LocalStorage(Storage):
     """A folder on this machine."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, room: Room | None = None) -> None:
         self.root = root.expanduser().absolute()
         self.url = str(self.root)
+        self.room = room or Room(self.root)
 
     def path(self, key: str) -> Path:
         """Returns the path of a key, whether or not there is anything."""
@@ -140,23 +163,32 @@ class LocalStorage(Storage):
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotStored(key) from None
 
-    def write_bytes(self, key: str, data: bytes) -> None:
-        write_file(self.path(key), data)
+    def write_bytes(self, key: str, data: bytes, *, reserve: bool = False) -> None:
+        path = self.path(key)
+        if not reserve:
+            self.room.check(len(data))
+        write_file(path, data)
 
     def put_file(self, key: str, path: Path) -> None:
         target = self.path(key)
         if target.exists() and target.samefile(path):
             return
+        self.room.check(path.stat().st_size)
         with path.open("rb") as source, open_atomic(target) as file:
             shutil.copyfileobj(source, file, 1024**2)
 
     def move_file(self, key: str, path: Path) -> None:
         target = self.path(key)
+        self.room.check()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             path.replace(target)
         except OSError:  # The target is on another file system, where only a copy can appear whole.
             super().move_file(key, path)
+
+    def keep_room(self) -> None:
+        with suppress(StorageFull):
+            self.room.check()
 
     def exists(self, key: str) -> bool:
         return self.path(key).exists()
@@ -213,7 +245,7 @@ class RemoteStorage(Storage):
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotStored(key) from None
 
-    def write_bytes(self, key: str, data: bytes) -> None:
+    def write_bytes(self, key: str, data: bytes, *, reserve: bool = False) -> None:
         # Object stores show only whole objects; on other file systems the file is renamed once it is whole.
         path = self._path(key)
         self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
@@ -221,8 +253,9 @@ class RemoteStorage(Storage):
             self.fs.pipe_file(path, data)
             return
         temporary = _temporary(path)
-        self.fs.pipe_file(temporary, data)
-        self.fs.mv(temporary, path)
+        with self._removed_on_error(temporary):
+            self.fs.pipe_file(temporary, data)
+            self.fs.mv(temporary, path)
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
@@ -231,8 +264,21 @@ class RemoteStorage(Storage):
             self.fs.put_file(str(path), target)
             return
         temporary = _temporary(target)
-        self.fs.put_file(str(path), temporary)
-        self.fs.mv(temporary, target)
+        with self._removed_on_error(temporary):
+            self.fs.put_file(str(path), temporary)
+            self.fs.mv(temporary, target)
+
+    @contextmanager
+    def _removed_on_error(self, temporary: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self.fs.rm_file(temporary)
+            raise
+
+    def keep_room(self) -> None:
+        """Does nothing, since only a folder has such a limit."""
 
     def exists(self, key: str) -> bool:
         return bool(self.fs.exists(self._path(key)))

@@ -127,7 +127,7 @@ def test_a_state_that_could_not_be_stored_is_stored_later(
     job_id = store.create("train", {}).id
     with monkeypatch.context() as patch:
 
-        def full(*_: object) -> None:
+        def full(*_: object, **options: object) -> None:
             raise OSError("no space left")
 
         patch.setattr(storage, "write_json", full)

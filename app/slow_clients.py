@@ -1,0 +1,83 @@
+"""Deadlines for clients that send or read too slowly: for headers, bodies, answers and idle connections."""
+
+import asyncio
+from typing import Any
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from app.problems import BodyTooSlow
+
+HEADER_SECONDS = 20.0
+"""Longest time of a connection without a request whose headers are complete."""
+READ_SECONDS = 60.0
+"""Longest time in which a client reads nothing of an answer."""
+LOOK_SECONDS = 2.0
+BODY_SECONDS = 30.0
+"""Time for a body, whatever its size."""
+BODY_BYTES_PER_SECOND = 4096
+"""Bytes that give a body one more second each."""
+
+
+class DeadlineProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """uvicorn's protocol, which also closes connections that send no whole headers or read no answer.
+
+    uvicorn itself only closes connections that are idle after an answer.
+    """
+
+    transport: Any
+    cycle: Any
+    loop: asyncio.AbstractEventLoop
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._idle_since = self._read_at = self.loop.time()
+        self._unread = 0
+        self._look()
+
+    def _look(self) -> None:
+        if self.transport.is_closing():
+            return
+        now = self.loop.time()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._idle_since = now
+        unread = self.transport.get_write_buffer_size()
+        if unread == 0 or unread != self._unread:
+            self._unread, self._read_at = unread, now
+        if now - self._read_at >= READ_SECONDS or now - self._idle_since >= HEADER_SECONDS:
+            self.transport.abort()
+            return
+        self.loop.call_later(LOOK_SECONDS, self._look)
+
+
+class BodyDeadlineMiddleware:
+    """Ends a request whose body comes too slowly (408)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        deadline = anyio.current_time() + BODY_SECONDS
+        whole = False
+
+        async def receive_in_time() -> Message:
+            nonlocal deadline, whole
+            if whole:  # What follows the body is the end of the connection, which may be hours away.
+                return await receive()
+            try:
+                with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow(
+                    f"The body did not come within {BODY_SECONDS:g} s and a second for every "
+                    f"{BODY_BYTES_PER_SECOND} bytes."
+                ) from None
+            deadline += len(message.get("body", b"")) / BODY_BYTES_PER_SECOND
+            whole = not message.get("more_body", False)
+            return message
+
+        await self.app(scope, receive_in_time, send)

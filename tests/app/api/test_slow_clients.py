@@ -1,0 +1,109 @@
+"""Clients that send or read too slowly are cut off, and those that hang up are no error of the service."""
+
+import json
+import logging
+import select
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from api_support import Service, service
+
+from app import slow_clients
+
+
+@pytest.fixture
+def api(redis_process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The HTTP process with deadlines of a fraction of a second."""
+    monkeypatch.setattr(slow_clients, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(slow_clients, "HEADER_SECONDS", 0.3)
+    monkeypatch.setattr(slow_clients, "BODY_SECONDS", 0.3)
+    monkeypatch.setattr(slow_clients, "READ_SECONDS", 0.3)
+    with service(tmp_path / "home", redis_process) as running:
+        yield running
+
+
+def connect(api: Service, data: bytes = b"", *, receive_bytes: int = 0) -> socket.socket:
+    """Opens a connection, and sends the beginning of a request.
+
+    Args:
+        api: The service.
+        data: The beginning.
+        receive_bytes: Bytes that this machine keeps of answers that were not read; 0: as many as usual.
+    """
+    parts = urlsplit(api.url)
+    connection = socket.socket()
+    connection.settimeout(60)
+    if receive_bytes:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    connection.connect((parts.hostname, parts.port))
+    connection.sendall(data.replace(b"HOST", parts.netloc.encode()))
+    return connection
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Returns what comes until the server closes the connection."""
+    received = b""
+    try:
+        while data := connection.recv(65536):
+            received += data
+    except ConnectionResetError:
+        pass
+    return received
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /health", b"GET /healthz HTTP/1.1\r\nHost: HOST\r\nX-A: "])
+def test_a_connection_without_whole_headers_is_closed(api: Service, beginning: bytes) -> None:
+    with closing(connect(api, beginning)) as connection:
+        assert rest(connection) == b""
+    assert api.client.get("/healthz").status_code == 200
+
+
+def test_a_connection_is_closed_that_begins_a_second_request_and_does_not_go_on(api: Service) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"
+    with closing(connect(api, request + b"GET /he")) as connection:
+        assert rest(connection).count(b"HTTP/1.1 200") == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/train-jobs", "application/json"), ("/datasets?name=a", "application/zip")]
+)
+def test_a_body_that_does_not_come_is_a_408(api: Service, path: str, kind: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: HOST\r\nContent-Type: {kind}\r\nContent-Length: 1000\r\n\r\n{{"
+    with closing(connect(api, head.encode())) as connection:
+        status, _, body = rest(connection).partition(b"\r\n\r\n")
+    assert status.startswith(b"HTTP/1.1 408")
+    assert json.loads(body)["code"] == "request_timeout"
+    assert not list((api.settings.home / "tmp").iterdir())
+
+
+def test_an_answer_that_nobody_reads_is_given_up(api: Service) -> None:
+    request = b"GET /models/tiny/export HTTP/1.1\r\nHost: HOST\r\n\r\n"
+    num, whole = 60, len(api.client.get("/models/tiny/export").content)
+    with closing(connect(api, request * num, receive_bytes=4096)) as connection:
+        # The server gives up while nothing is read; poll reports that without reading.
+        poll = select.poll()
+        poll.register(connection, select.POLLHUP | select.POLLERR)
+        assert poll.poll(60_000)
+        assert len(rest(connection)) < num * whole
+
+
+def test_an_upload_that_hangs_up_leaves_no_trace(api: Service, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    lines = [
+        "POST /datasets?name=a HTTP/1.1",
+        "Host: HOST",
+        "Content-Type: application/zip",
+        "Content-Length: 9",
+        "",
+        "PK",
+    ]
+    head = "\r\n".join(lines).encode()
+    connect(api, head).close()
+    while 'route="/datasets",status="400"' not in api.client.get("/metrics").text:
+        pass
+    assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.WARNING]
+    assert not list((api.settings.home / "tmp").iterdir())

@@ -27,7 +27,9 @@ _registering = threading.Lock()
 """Held while an id is chosen, since ids are made of names, and two uploads of one name must not get the same one."""
 
 
-def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename: str = "upload.zip") -> DatasetRecord:
+def store_dataset_upload(
+    services: Services, name: str, file: BinaryIO, filename: str = "upload.zip", *, id: str | None = None
+) -> DatasetRecord:
     """Stores an uploaded archive as a data set.
 
     Args:
@@ -35,6 +37,7 @@ def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename
         name: The data set's name.
         file: The archive.
         filename: Its name; the suffix decides how it is read.
+        id: Id that follows from the content; None makes a free one of the name.
 
     Raises:
         Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
@@ -45,7 +48,7 @@ def store_dataset_upload(services: Services, name: str, file: BinaryIO, filename
     with temporary_file(services, size) as path:
         with path.open("wb") as target:
             shutil.copyfileobj(file, target, COPY_BYTES)
-        return register_upload(services, name, path, filename)
+        return register_upload(services, name, path, filename, id=id)
 
 
 async def stream_dataset_upload(
@@ -94,7 +97,9 @@ def temporary_file(services: Services, size: int) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def register_upload(services: Services, name: str, path: Path, filename: str) -> DatasetRecord:
+def register_upload(
+    services: Services, name: str, path: Path, filename: str, *, id: str | None = None
+) -> DatasetRecord:
     """Checks an archive and moves it into the storage.
 
     Args:
@@ -102,6 +107,7 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
         name: The data set's name.
         path: The archive.
         filename: The name that the client gave it.
+        id: Id that follows from the content; None makes a free one of the name.
 
     Raises:
         Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
@@ -110,7 +116,7 @@ def register_upload(services: Services, name: str, path: Path, filename: str) ->
         if suffix_of(filename) in (*ARCHIVE_SUFFIXES, *FILM_SUFFIXES):
             check_zip_in_child(path, Limits(max_files=MAX_ZIP_FILES), name=filename)
         with _registering:
-            return services.datasets.add_upload(name, path, filename=filename)
+            return services.datasets.add_upload(name, path, filename=filename, id=id)
     except DatasetError as error:
         if error.code == "no_space":
             raise Problem("storage_full", error.message) from None

@@ -1,6 +1,7 @@
 """Acceptance of training jobs: settings, data set and length of a request become a job."""
 
 import hashlib
+import threading
 from typing import Any
 
 from app import problems
@@ -24,6 +25,8 @@ from worker.jobs.speeds import known_speed
 from worker.stores.dataset_records import DatasetRecord
 from worker.stores.models import UnknownDataset, slug
 
+_storing = [threading.Lock() for _ in range(16)]
+"""Each lock is held while images of some digests are stored and their job is made."""
 _OWN_FIELDS = ("preset", "minutes")
 """Fields of the body that the errors of a config may name."""
 
@@ -80,18 +83,20 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
     filename = check_filename(form.file.filename)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
-    try:
-        record = services.datasets.get(slug(dataset))
-        is_new = False
-    except UnknownDataset:
-        record = store_dataset_upload(services, dataset, file, filename)
-        is_new = True
-    try:
-        return create_job(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)
-    except Exception:
-        if is_new:
-            services.datasets.delete(record.id)
-        raise
+    # Equal requests at the same time store the images once, and one that fails removes no images of another.
+    with _storing[int(digest[:2], 16) % len(_storing)]:
+        try:
+            record = services.datasets.get(slug(dataset))
+            is_new = False
+        except UnknownDataset:
+            record = store_dataset_upload(services, dataset, file, filename, id=slug(dataset))
+            is_new = True
+        try:
+            return create_job(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)
+        except Exception:
+            if is_new:
+                services.datasets.delete(record.id)
+            raise
 
 
 def job_config(job: Job) -> dict[str, Any]:

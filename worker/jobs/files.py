@@ -44,9 +44,14 @@ def folder(job_id: str) -> str:
     return f"jobs/{job_id}"
 
 
-def write_request(storage: Storage, job_id: str, description: dict[str, Any]) -> None:
-    """Writes job.json. From then on the job is accepted, whatever happens to Redis."""
-    storage.write_json(f"{folder(job_id)}/job.json", {"format_version": FORMAT_VERSION, **description})
+def write_request(storage: Storage, job_id: str, description: dict[str, Any]) -> bool:
+    """Writes job.json unless there is one. From then on the job is accepted, whatever happens to Redis.
+
+    Returns:
+        False if there is a job.json already, which stays.
+    """
+    text = json.dumps({"format_version": FORMAT_VERSION, **description}, indent=2, ensure_ascii=False) + "\n"
+    return storage.create_bytes(f"{folder(job_id)}/job.json", text.encode())
 
 
 def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 This module loads no torch.
 """
 
+import hashlib
 import json
 import re
 import secrets
@@ -74,6 +75,16 @@ class JobStoreReadOnly(JobStoreUnavailable):
 def new_job_id() -> str:
     """Returns a new id that cannot be guessed."""
     return f"j-{secrets.token_hex(8)}"
+
+
+def job_id_of_key(idempotency_key: str, generation: int = 0) -> str:
+    """Returns the id of the one job that an Idempotency-Key makes, whatever crashes between two requests.
+
+    Args:
+        idempotency_key: The key.
+        generation: The number of jobs of this key that were deleted.
+    """
+    return f"j-{hashlib.sha256(f'{generation} {idempotency_key}'.encode()).hexdigest()[:16]}"
 
 
 def valid_job_id(job_id: str) -> bool:

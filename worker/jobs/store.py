@@ -29,6 +29,7 @@ from worker.jobs.records import (
     StaleClaim,
     TransitionRefused,
     UnknownJob,
+    job_id_of_key,
     new_job_id,
     valid_job_id,
 )
@@ -110,10 +111,10 @@ class JobStore(DurableRecords):
             IdempotencyConflict: The key was sent with a different request before.
         """
         assert kind in KINDS
-        job_id = id or new_job_id()
+        job_id = id or (self._id_of_key(idempotency_key) if idempotency_key else new_job_id())
         assert valid_job_id(job_id)
-        digest = hashlib.sha256(json.dumps([kind, name, request], sort_keys=True).encode()).hexdigest()
-        known = self._known(id, idempotency_key, digest)
+        digest = _digest(kind, name, request)
+        known = self._known(job_id, idempotency_key, digest)
         if known is not None:
             return known
         created = datetime.now(UTC)
@@ -128,7 +129,9 @@ class JobStore(DurableRecords):
             "estimate": estimate,
         }
         self.ping()  # While Redis is away, nothing is written.
-        job_files.write_request(self.storage, job_id, description)
+        if not job_files.write_request(self.storage, job_id, description):
+            # Another request with this key was first, or Redis was lost before it knew the job.
+            self.restore(job_id)
         fields = ["name", name, "request", json.dumps(request)]
         if estimate is not None:
             fields += ["estimate", json.dumps(estimate)]
@@ -137,26 +140,36 @@ class JobStore(DurableRecords):
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest, *fields]
         outcome, entry = self._run("create", *arguments)
         if outcome == "replayed":
-            self.storage.delete(job_files.folder(job_id))
+            if not entry.startswith(f"{job_id} "):  # The key's job was made by a version that chose ids at random.
+                self.storage.delete(job_files.folder(job_id))
             return self._replayed(entry, digest)
         job = self.get(job_id)
+        if idempotency_key:
+            _check_same(job, digest)
         if outcome == "created":
             log.info("job %s: accepted (%s%s)", job_id, kind, f" {name!r}" if name else "")
             self.send(job)
         return job
 
-    def _known(self, job_id: str | None, idempotency_key: str | None, digest: str) -> Job | None:
+    def _id_of_key(self, idempotency_key: str) -> str:
+        if not self.is_built():  # The storage may have a later job of the key, whose earlier one was deleted.
+            self.rebuild()
+        generation = self._redis("hget", f"{P}generations", idempotency_key) or 0
+        return job_id_of_key(idempotency_key, int(generation))
+
+    def _known(self, job_id: str, idempotency_key: str | None, digest: str) -> Job | None:
         """Returns the job that an earlier request with the same id or key made."""
         if idempotency_key:
             entry = self._redis("hget", f"{P}idempotency", idempotency_key)
             if entry:
                 return self._replayed(entry, digest)
-        if job_id:
-            try:
-                return self.get(job_id)
-            except UnknownJob:
-                return None
-        return None
+        try:
+            job = self.get(job_id)
+        except UnknownJob:
+            return None
+        if idempotency_key:
+            _check_same(job, digest)
+        return job
 
     def _replayed(self, entry: str, digest: str) -> Job:
         job_id, _, first_digest = entry.partition(" ")
@@ -414,3 +427,17 @@ class JobStore(DurableRecords):
         for job_id, _, _ in moved:
             self.store_state(job_id)
         return moved
+
+
+def _digest(kind: str, name: str, request: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([kind, name, request], sort_keys=True).encode()).hexdigest()
+
+
+def _check_same(job: Job, digest: str) -> None:
+    """Checks that a job was made by a request with this digest.
+
+    Raises:
+        IdempotencyConflict: It was not.
+    """
+    if _digest(job.kind, job.name, job.request) != digest:
+        raise IdempotencyConflict("The Idempotency-Key was sent with a different request before.")

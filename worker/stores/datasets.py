@@ -127,7 +127,14 @@ class DatasetRegistry:
         return self._add(name, "file", str(path), layout, split, stride=stride)
 
     def add_upload(
-        self, name: str, path: Path, *, filename: str, layout: str = "auto", split: str = "official"
+        self,
+        name: str,
+        path: Path,
+        *,
+        filename: str,
+        layout: str = "auto",
+        split: str = "official",
+        id: str | None = None,
     ) -> DatasetRecord:
         """Moves an uploaded archive into the storage and registers it.
 
@@ -137,6 +144,7 @@ class DatasetRegistry:
             filename: The client's name of the file; its suffix decides how the file is read.
             layout: Layout of the archive, or auto.
             split: How its images are divided into splits.
+            id: Id that follows from the content; None makes a free one of the name.
 
         Raises:
             ConfigError: The name is not allowed.
@@ -145,7 +153,7 @@ class DatasetRegistry:
         name, suffix = validate_name(name), suffix_of(filename)
         if suffix not in _UPLOAD_SUFFIXES:
             raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(_UPLOAD_SUFFIXES)}")
-        record_id = self._free_id(name)
+        record_id = id or self._free_id(name)
         try:
             self.storage.move_file(f"datasets/{record_id}/upload{suffix}", path)
             return self._add(name, "upload", f"upload{suffix}", layout, split, record_id)

@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 
+from models.atomic import create_bytes as create_file
 from models.atomic import open_atomic
 from models.atomic import write_bytes as write_file
 from training.data.sources import mark_as_own
@@ -62,6 +63,17 @@ class Storage(ABC):
             key: The key of the file.
             data: Its content.
             reserve: True may use the free space that other files have to leave, for small files that must be written.
+
+        Raises:
+            StorageFull: There is no room.
+        """
+
+    @abstractmethod
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        """Writes a file unless there is one; of several calls at once, one writes.
+
+        Returns:
+            False if there is such a file, which stays as it is.
 
         Raises:
             StorageFull: There is no room.
@@ -169,6 +181,13 @@ class LocalStorage(Storage):
             self.room.check(len(data))
         write_file(path, data)
 
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        path = self.path(key)
+        if path.exists():
+            return False
+        self.room.check(len(data))
+        return create_file(path, data)
+
     def put_file(self, key: str, path: Path) -> None:
         target = self.path(key)
         if target.exists() and target.samefile(path):
@@ -256,6 +275,13 @@ class RemoteStorage(Storage):
         with self._removed_on_error(temporary):
             self.fs.pipe_file(temporary, data)
             self.fs.mv(temporary, path)
+
+    def create_bytes(self, key: str, data: bytes) -> bool:
+        # Few object stores can write a file only where there is none, so two calls at the same instant may both write.
+        if self.exists(key):
+            return False
+        self.write_bytes(key, data)
+        return True
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)

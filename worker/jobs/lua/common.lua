@@ -8,6 +8,7 @@
 --   leases           sorted set: ids of the held jobs, by the time at which their lease ends
 --   unstored         set: ids of the jobs whose last transition the storage does not have yet
 --   idempotency      hash: idempotency key -> '<id> <digest of the request>'
+--   generations      hash: idempotency key -> number of its jobs that were deleted
 --   deleted:<id>     string: keeps a deleted job from being restored while its files are removed
 --
 -- Times are milliseconds since 1970. `fields...` are the remaining arguments: names and values of record fields, in turn.

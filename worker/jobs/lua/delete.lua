@@ -11,6 +11,9 @@ redis.call('ZREM', P .. 'status:' .. status, id)
 redis.call('ZREM', P .. 'kind:' .. kind, id)
 redis.call('ZREM', P .. 'leases', id)
 redis.call('SREM', P .. 'unstored', id)
-if key then redis.call('HDEL', P .. 'idempotency', key) end
+if key then
+  redis.call('HDEL', P .. 'idempotency', key)
+  redis.call('HINCRBY', P .. 'generations', key, 1)
+end
 redis.call('DEL', job, P .. 'events:' .. id)
 return {'ok', status}

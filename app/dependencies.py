@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from app.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
+from worker.jobs.clock import Breaker
 from worker.jobs.queue import Sender, open_job_store
 from worker.jobs.store import JobStore
 from worker.stores.models import UnknownDataset, UnknownModel
@@ -34,6 +35,8 @@ class Services(OpenStores):
     send_call: Callable[[str], None]
     """Puts the wake-up of a model call on its queue."""
     monitoring: Monitoring = field(default_factory=Monitoring)
+    breaker: Breaker = field(default_factory=Breaker)
+    """Refuses calls of Redis while it is silent."""
     pictures: ParsingPool = field(default_factory=ParsingPool)
     """Decodes the pictures of requests."""
     decoding: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(NUM_DECODERS))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
@@ -31,6 +32,7 @@ from app.headers import SafeHeadersMiddleware
 from app.methods import MethodsMiddleware
 from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
+from app.redis_clock import RedisClockMiddleware
 from app.room import RoomMiddleware
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
@@ -50,6 +52,8 @@ from worker.stores.settings import PREFIX, Settings, load_settings
 
 MAX_JSON_BYTES = 1024**2
 """Largest body of every media type but uploads and forms."""
+NUM_THREADS = 80
+"""Threads that routes may use at once; at most half of them (worker.jobs.clock) wait for Redis."""
 VERSION = "0.1.0"
 """A test compares it with pyproject.toml and with the label of the Docker images."""
 DESCRIPTION = """
@@ -115,6 +119,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}
     app.add_middleware(MethodsMiddleware, router=app.router)
     app.add_middleware(RoomMiddleware, room=services.room)
+    app.add_middleware(RedisClockMiddleware, breaker=services.breaker)
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
     app.add_middleware(AuthorizationMiddleware, tokens=services.tokens)
     if settings.allowed_origin_names:
@@ -141,6 +146,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
     folder = services.settings.temporary_folder
     folder.mkdir(parents=True, exist_ok=True)
+    anyio.to_thread.current_default_thread_limiter().total_tokens = NUM_THREADS
     before = tempfile.tempdir
     tempfile.tempdir = str(folder)
     try:

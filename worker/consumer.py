@@ -3,12 +3,12 @@
 import logging
 import time
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from celery import bootsteps
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
-from kombu.common import ignore_errors
 from redis.exceptions import RedisError, ResponseError
 
 from worker.jobs.queue import beat, heartbeat_key
@@ -27,6 +27,9 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
     A broker whose disk is full refuses to hand out messages (MISCONF). It counts as lost; Celery would end the worker.
     """
 
+    connection: Any
+    connection_errors: tuple[type[Exception], ...]
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.connection_errors = (*self.connection_errors, ResponseError)
@@ -40,7 +43,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
             log.warning("the queue refuses to hand out messages: %s; trying again", exc)
         self._refused = True
         connection, self.connection = self.connection, None
-        ignore_errors(connection, connection.close)
+        with suppress(Exception):
+            connection.close()
         time.sleep(LONGEST_RETRY_SECONDS)
 
     def ensure_connected(self, conn: Any) -> Any:

@@ -14,7 +14,7 @@ from training.data.datasets import DatasetError
 from training.data.packs import Pack, PackInfo, label_warnings
 from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
-from worker.jobs.records import FINISHED, Job, JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
+from worker.jobs.records import FINISHED, Job, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
 from worker.runtime import Runtime
 from worker.stores.dataset_records import pack_job_id
@@ -154,12 +154,7 @@ class _Watch:
             "phase": "packing",
             "phase_fraction": fraction,
         }
-        try:
-            self._claim.progress(progress)
-        except JobStoreUnavailable:
-            pass  # The keeper has logged this; the work goes on.
-        except StaleClaim:
-            raise Stopped("lost") from None
+        self._claim.post_progress(progress)
 
 
 def wait_for_pack(

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from contextlib import suppress
 from typing import Any
 
 from models.files import load_model
@@ -80,12 +79,10 @@ class _Attempt:
             self._reported, self._packed = now, done
             fraction = done / total
             progress = {"phase": "packing", "phase_fraction": fraction}
-            with suppress(JobStoreUnavailable):
-                self.claim.event("packing", {"done": done, "total": total, "fraction": fraction}, progress=progress)
+            self.claim.post_event("packing", {"done": done, "total": total, "fraction": fraction}, progress=progress)
 
     def _report(self, progress: dict[str, Any]) -> None:
-        with suppress(JobStoreUnavailable):  # The keeper has logged this; the work goes on.
-            self.claim.progress({**progress, "phase": "evaluating", "phase_fraction": progress["fraction"]})
+        self.claim.post_progress({**progress, "phase": "evaluating", "phase_fraction": progress["fraction"]})
 
 
 def _stop(claim: Claim, reason: str) -> None:

@@ -38,7 +38,7 @@ def open_runtime(settings: Settings) -> Runtime:
         ValueError: The storage cannot be opened.
     """
     stores = open_stores(settings)
-    return Runtime(**vars(stores), jobs=open_job_store(settings, stores.storage), name=worker_name())
+    return Runtime(**vars(stores), jobs=open_job_store(settings, stores.storage, patient=False), name=worker_name())
 
 
 @functools.cache

@@ -166,7 +166,7 @@ class _Training:
         checkpoint = newest_checkpoint(self.folder / "checkpoints")
         if checkpoint is not None:
             log.info("%s resuming from step %d", self.claim.log_prefix, checkpoint.step)
-            self.claim.event("resumed", {"step": checkpoint.step}, resumed_from_step=checkpoint.step)
+            self.claim.post_event("resumed", {"step": checkpoint.step}, resumed_from_step=checkpoint.step)
         initial = self._initial_weights(config) if checkpoint is None else None
         del checkpoint
         self._event("", {}, phase="training")
@@ -197,12 +197,12 @@ class _Training:
         info, folder = self.services.models.get(source)
         check_initial_network(config, info.network)
         log.info("%s starting from the weights of %s, at step 0", self.claim.log_prefix, source)
-        self.claim.event("started_from", {"model": source})
+        self.claim.post_event("started_from", {"model": source})
         return folder
 
     def _pause_for_room(self) -> None:
         """Pauses the job, since the disk is full; a cancellation that came meanwhile cancels it instead."""
-        _patiently(lambda: self._warn("the disk is full, so the job was paused; resume it when there is room"))
+        self._warn("the disk is full, so the job was paused; resume it when there is room")
         with suppress(TransitionRefused):  # It is being paused or cancelled already.
             _patiently(lambda: self.services.jobs.pause(self.claim.id))
         self.claim.paused()
@@ -239,24 +239,18 @@ class _Training:
     def _event(self, event_type: str, data: dict[str, Any], *, phase: str) -> None:
         """Adds an event of another phase than training, whose `data` may contain the `fraction` that is done."""
         self.progress = {**self.progress, "phase": phase, "phase_fraction": data.get("fraction")}
-        with suppress(JobStoreUnavailable):  # The keeper has logged this; the work goes on.
-            self.claim.event(event_type, data, progress=self.progress)
+        self.claim.post_event(event_type, data, progress=self.progress)
 
     def _progress(self, progress: Progress) -> None:
         now = time.monotonic()
         last = progress.step == progress.num_steps
-        try:
-            # A resumed run reports its warnings again; `_warn` drops those that are known.
-            for text in progress.warnings:
-                self._warn(text)
-            if last or now - self.reported >= REPORT_SECONDS:
-                self.reported = now
-                self.progress = _progress_fields(progress)
-                self.claim.progress(self.progress, rounded(progress.metrics))
-        except JobStoreUnavailable:
-            pass  # The keeper has logged this; training goes on.
-        except StaleClaim:
-            self.keeper.lost = True
+        # A resumed run reports its warnings again; `_warn` drops those that are known.
+        for text in progress.warnings:
+            self._warn(text)
+        if last or now - self.reported >= REPORT_SECONDS:
+            self.reported = now
+            self.progress = _progress_fields(progress)
+            self.claim.post_progress(self.progress, rounded(progress.metrics))
         seconds_left = self.remaining.seconds(progress.step, progress.num_steps, now)
         if last or now - self.logged >= LOG_SECONDS:
             self.logged = now
@@ -269,20 +263,14 @@ class _Training:
         if _without_numbers(text) not in map(_without_numbers, self.warnings):
             log.warning("%s %s", self.claim.log_prefix, text)
             self.warnings.append(text)
-            self.claim.event("warning", {"message": text}, warnings=self.warnings)
+            self.claim.post_event("warning", {"message": text}, warnings=self.warnings)
 
     def _save(self, checkpoint: Checkpoint) -> None:
         """Writes a checkpoint, whose name carries the fence, unless the claim is lost."""
-        if self.keeper.lost:
+        if not self.keeper.holds():
             return
         self.progress = {**self.progress, **_place(checkpoint.step, planned_steps(checkpoint))}
-        try:
-            self.claim.event("checkpoint", {"step": checkpoint.step}, progress=self.progress)
-        except JobStoreUnavailable:
-            pass
-        except StaleClaim:
-            self.keeper.lost = True
-            return
+        self.claim.post_event("checkpoint", {"step": checkpoint.step}, step=checkpoint.step, progress=self.progress)
         write_checkpoint(self.folder / "checkpoints", checkpoint, self.claim.fence)
         upload_run_folder(self.services, self.claim.id, self.folder)
 

@@ -22,6 +22,7 @@ from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import DatasetError
 from worker.dataset_job import request_pack
+from worker.jobs.clock import restart_clock
 from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.models import DatasetRecord
 from worker.stores.samples import sample_pictures
@@ -265,6 +266,7 @@ def _stop_packing(services: Services, job: Job) -> None:
         services.jobs.cancel(job.id)
     position: str | None = None
     while True:
+        restart_clock()
         try:
             job = services.jobs.get(job.id)
         except UnknownJob:

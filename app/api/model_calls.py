@@ -105,12 +105,13 @@ async def _answered(services: Services, seconds: float, put: Callable[[], str]) 
     try:
 
         def submit() -> str:
-            call_id = put()
-            services.send_call(call_id)
+            with reaching_redis():
+                call_id = put()
+                services.send_call(call_id)
             return call_id
 
-        with reaching_redis():
-            call_id = await anyio.to_thread.run_sync(submit)
+        call_id = await anyio.to_thread.run_sync(submit)
+        with reaching_redis(waits=True):
             found = await _pop(services, answer_key(call_id), seconds)
     finally:
         services.waiters.release()

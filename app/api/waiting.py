@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 
 from app.dependencies import Services
+from worker.jobs.clock import restart_clock
 from worker.jobs.events import follow_events
 from worker.jobs.records import Job
 
@@ -46,4 +47,5 @@ async def wait_until_finished(services: Services, job: Job, seconds: float) -> J
                     pass
     finally:
         services.waiters.release()
+    restart_clock()
     return await anyio.to_thread.run_sync(services.jobs.get, job.id)

@@ -50,7 +50,7 @@ def pictures(folder: Path) -> Path:
 def create(services: Runtime, **settings: Any) -> Job:
     defaults = {"image_size": 32, "latent_dim": 2, "batch_size": 4, "log_steps": 1, "preview_steps": 0}
     config = config_to_json(resolve(None, {**defaults, "validation_fraction": 0.0, **settings}))
-    request = {"dataset": "squares", "preset": None, "config": config, "from": None, "evaluate": []}
+    request: dict[str, Any] = {"dataset": "squares", "preset": None, "config": config, "from": None, "evaluate": []}
     return services.jobs.create("train", request, name="Squares")
 
 

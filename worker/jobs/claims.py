@@ -7,11 +7,12 @@ import json
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
 
+PROGRESS = "progress"
 RETRY_SECONDS = 1.0
 HAND_BACK_SECONDS = 10.0
 """Longest time that a stopping worker waits for Redis to hand a job back; after that, the lease's end requeues it."""
@@ -42,9 +43,23 @@ class ClaimStore(Protocol):
         """Moves the job to its next state; see JobStore.end_claim."""
 
 
+@dataclass(eq=False)
+class _Report:
+    """Something that a holder reports, and that waits to be sent."""
+
+    event_type: str
+    data: dict[str, Any]
+    step: int | None
+    fields: dict[str, str]
+
+
 @dataclass
 class Claim:
-    """The right to work on one job. Every method raises StaleClaim once another worker may hold the job."""
+    """The right to work on one job. Every method that sends raises StaleClaim once another worker may hold the job.
+
+    `post_progress` and `post_event` only put a report into a queue, which the next call that sends empties. A loop that
+    posts never waits for Redis, and of the progress that waits only the newest is kept.
+    """
 
     store: ClaimStore
     job: Job
@@ -52,6 +67,11 @@ class Claim:
     fence: int
     ended: bool = False
     """The value is True once the holder has begun to end the claim."""
+    posted: threading.Event = field(default_factory=threading.Event)
+    """The event is set while reports wait."""
+    _reports: list[_Report] = field(default_factory=list)
+    _queueing: threading.Lock = field(default_factory=threading.Lock)
+    _sending: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def log_prefix(self) -> str:
@@ -64,11 +84,18 @@ class Claim:
         return self.job.id
 
     def renew(self) -> Flags:
-        """Extends the lease."""
-        return self._commit()
+        """Extends the lease, and sends the reports that wait."""
+        with self._sending:
+            flags = self._send_reports()
+            return flags or self._commit()
 
     def progress(self, progress: dict[str, Any], metrics: dict[str, Any] | None = None) -> Flags:
-        """Records progress and metrics with an event, and extends the lease.
+        """Records progress and metrics, as `post_progress`, and extends the lease."""
+        self.post_progress(progress, metrics)
+        return self.renew()
+
+    def post_progress(self, progress: dict[str, Any], metrics: dict[str, Any] | None = None) -> None:
+        """Lets progress and metrics be recorded with an event; progress that waits already is dropped.
 
         Args:
             progress: Fields of the job's progress, `step` among them.
@@ -78,21 +105,54 @@ class Claim:
         if metrics is not None:
             fields["metrics"] = json.dumps(metrics)
         data = {"progress": progress, "metrics": metrics or {}}
-        return self._commit("progress", data, step=progress.get("step"), fields=fields)
+        self._post(_Report(PROGRESS, data, progress.get("step"), fields))
 
     def event(self, event_type: str, data: dict[str, Any] | None = None, **fields: Any) -> Flags:
-        """Adds an event to the job's log and sets fields of the record.
+        """Adds an event to the job's log, as `post_event`, and extends the lease."""
+        self.post_event(event_type, data, **fields)
+        return self.renew()
+
+    def post_event(
+        self, event_type: str, data: dict[str, Any] | None = None, *, step: int | None = None, **fields: Any
+    ) -> None:
+        """Lets an event be added to the job's log, and fields of the record be set.
 
         Args:
             event_type: Type of the event.
             data: Content of the event.
+            step: The training step that was reached; None where there is none.
             **fields: New values of record fields, which are stored as JSON.
         """
-        return self._commit(event_type, data or {}, fields={name: json.dumps(value) for name, value in fields.items()})
+        self._post(_Report(event_type, data or {}, step, {name: json.dumps(value) for name, value in fields.items()}))
 
     def made(self, model: str) -> Flags:
         """Records the id of the model that the job made, before the job ends."""
-        return self._commit("model", {"model": model}, fields={"model": model})
+        self._post(_Report("model", {"model": model}, None, {"model": model}))
+        return self.renew()
+
+    def _post(self, report: _Report) -> None:
+        with self._queueing:
+            if report.event_type == PROGRESS:
+                self._reports = [waiting for waiting in self._reports if waiting.event_type != PROGRESS]
+            self._reports.append(report)
+            self.posted.set()
+
+    def _send_reports(self) -> Flags | None:
+        """Sends the reports that wait, in their order. Returns the requests to the holder, None without a report.
+
+        A report that cannot be sent waits on.
+        """
+        flags = None
+        while True:
+            with self._queueing:
+                if not self._reports:
+                    self.posted.clear()
+                    return flags
+                report = self._reports[0]
+            flags = self._commit(report.event_type, report.data, step=report.step, fields=report.fields)
+            with self._queueing:
+                if report in self._reports:  # Newer progress may have taken its place.
+                    self._reports.remove(report)
 
     def succeed(self, result: dict[str, Any] | None = None, *, model: str | None = None) -> None:
         """Ends the claim of a job that is done. Like the other endings, this waits while Redis is away."""
@@ -135,7 +195,9 @@ class Claim:
         began, logged = time.monotonic(), False
         while True:
             try:
-                left = self.store.end_claim(self, to, data, fields)
+                with self._sending:
+                    self._send_reports()
+                    left = self.store.end_claim(self, to, data, fields)
                 break
             except JobStoreUnavailable as error:
                 if time.monotonic() - began > longest_seconds:
@@ -159,7 +221,9 @@ class Claim:
 
 
 class ClaimKeeper:
-    """A thread that renews a claim while a block works, and keeps the claim's flags where a loop reads them for free.
+    """A thread that renews a claim and sends its reports while a block works.
+
+    It keeps the claim's flags where a loop reads them for free.
 
     While Redis is away the holder goes on: the fence keeps it from overwriting another worker's commits. `lost` becomes
     True when another worker may hold the job.
@@ -181,6 +245,7 @@ class ClaimKeeper:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self.claim.posted.set()
         self._thread.join()
 
     def look(self) -> Flags:
@@ -191,6 +256,12 @@ class ClaimKeeper:
         if not self.lost and time.monotonic() - self._renewed > self._lease_seconds:
             self._renew()
         return self.flags
+
+    def holds(self) -> bool:
+        """Returns whether this worker still holds the job. Redis is asked, unless it was away a moment ago."""
+        if not self.lost and not self._away:
+            self._renew()
+        return not self.lost
 
     def stop_reason(self, stopping: threading.Event) -> str | None:
         """Returns why the work has to end now: lost, cancel, pause or shutdown; None if it may go on.
@@ -210,8 +281,11 @@ class ClaimKeeper:
     def _run(self) -> None:
         # The claim is renewed twice a second, so that a cancellation is seen within a second.
         every_seconds = min(0.5, self._lease_seconds / 4)
-        while not self.lost and not self._stop.wait(every_seconds):
-            self._renew()
+        while not self.lost and not self._stop.is_set():
+            if self.claim.posted.wait(every_seconds) and self._away:
+                self._stop.wait(every_seconds)  # Reports that cannot be sent wait on.
+            if not self._stop.is_set():
+                self._renew()
 
     def _renew(self) -> None:
         try:

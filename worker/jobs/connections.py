@@ -1,7 +1,7 @@
 """Connections to Redis, whose failures all become one error. This module loads no torch."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import redis
@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from worker.jobs.clock import current_clock
 from worker.jobs.records import JobStoreReadOnly, JobStoreUnavailable
 
 _OPTIONS: dict[str, Any] = {
@@ -23,8 +24,8 @@ _OPTIONS: dict[str, Any] = {
     "socket_timeout": 10,
     "health_check_interval": 10,
 }
-IMPATIENT: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 4}
-"""Options for a process whose own client waits: they give up soon on a server that accepts but does not answer."""
+IMPATIENT: dict[str, Any] = {"socket_connect_timeout": 2, "socket_timeout": 2}
+"""Options for a process whose own client or training waits: they give up soon on a server that does not answer."""
 _AWAY = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError)
 BLOCK_SECONDS = 5.0
 """Longest wait in one blocking read; it is below the socket's timeout."""
@@ -37,7 +38,7 @@ def connect(url: str, *, patient: bool = True) -> Any:
 
     Args:
         url: Address of the server: redis://, rediss:// or unix://.
-        patient: True waits 20 s in all for a silent server, which blocking reads need; False waits 4 s.
+        patient: True waits 20 s in all for a silent server, which long blocking reads need; False waits 2 s.
     """
     if patient:
         return redis.Redis.from_url(url, retry=Retry(ConstantBackoff(0.05), 1), **_OPTIONS)
@@ -58,10 +59,16 @@ def connect_async(url: str, **options: Any) -> Any:
 
 
 @contextmanager
-def reaching_redis() -> Iterator[None]:
-    """Turns every error that says that Redis is away, or cannot write, into JobStoreUnavailable."""
+def reaching_redis(*, waits: bool = False) -> Iterator[None]:
+    """Turns every error that says that Redis is away, or cannot write, into JobStoreUnavailable.
+
+    Args:
+        waits: True for a read that waits for an event, whose time is none that Redis took.
+    """
+    clock = None if waits else current_clock()
     try:
-        yield
+        with clock.call() if clock else nullcontext():
+            yield
     except _AWAY as error:
         raise JobStoreUnavailable(f"Redis does not answer: {error}") from error
     except ResponseError as error:

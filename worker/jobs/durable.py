@@ -136,7 +136,8 @@ class DurableRecords:
         """
         self._record(job_id)
         milliseconds = max(1, int(min(seconds, BLOCK_SECONDS) * 1000))
-        found = self._redis("xread", {f"{P}events:{job_id}": event_position(after)}, 1000, milliseconds)
+        with reaching_redis(waits=True):
+            found = self.redis.xread({f"{P}events:{job_id}": event_position(after)}, 1000, milliseconds)
         return [event_from_entry(entry) for _, entries in found or [] for entry in entries]
 
     def unstored(self) -> list[str]:

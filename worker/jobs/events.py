@@ -5,6 +5,7 @@ from typing import Any
 
 import anyio
 
+from worker.jobs.clock import restart_clock
 from worker.jobs.connections import BLOCK_SECONDS, reaching_redis
 from worker.jobs.records import FIRST_EVENT, Event, event_from_entry, event_position
 from worker.jobs.scripts import PREFIX as P
@@ -33,7 +34,8 @@ async def follow_events(
     key, position = f"{P}events:{job_id}", event_position(after)
     job = await anyio.to_thread.run_sync(store.get, job_id)
     while True:
-        with reaching_redis():
+        restart_clock()
+        with reaching_redis(waits=True):
             found = await client.xread({key: position}, count=100, block=int(min(idle_seconds, BLOCK_SECONDS) * 1000))
         entries = found[0][1] if found else []
         for entry in entries:
@@ -50,5 +52,5 @@ async def follow_events(
 
 async def _more(client: Any, key: str, position: str) -> bool:
     """Returns whether the log has entries after a position."""
-    with reaching_redis():
+    with reaching_redis(waits=True):
         return bool(await client.xrange(key, f"({position}" if position != FIRST_EVENT else "-", "+", 1))

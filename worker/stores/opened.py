@@ -30,11 +30,12 @@ def open_stores(settings: Settings) -> OpenStores:
         ValueError: The kind of the storage's URL is unknown or its driver is not installed.
     """
     storage = open_storage(settings.storage, cache_folder=settings.cache_folder)
-    limits = {"home": settings.home, "min_free_bytes": settings.min_free_bytes}
+    root, max_bytes = settings.home, None
     if isinstance(storage, LocalStorage):
-        room = storage.room = Room(storage.root, **limits, max_bytes=settings.max_storage_bytes)
-    else:
-        room = Room(settings.home, **limits)
+        root, max_bytes = storage.root, settings.max_storage_bytes
+    room = Room(root, home=settings.home, min_free_bytes=settings.min_free_bytes, max_bytes=max_bytes)
+    if isinstance(storage, LocalStorage):
+        storage.room = room
     return OpenStores(
         settings=settings,
         storage=storage,

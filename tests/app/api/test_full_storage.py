@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from api_support import Service, assert_problem, http_server, picture, service, zip_of_pictures
@@ -44,7 +46,7 @@ def test_a_full_disk_refuses_what_would_be_stored_and_keeps_nothing_of_it(api: S
     before = files(api.settings.home)
     archive = zip_of_pictures(3)
     big = {"file": ("a.zip", bytes(3 * MIB))}
-    for path, request in [
+    requests: list[tuple[str, dict[str, Any]]] = [
         ("/train-jobs", {"json": {"dataset": "dsprites"}}),
         ("/train-jobs", {"data": {"preset": "dsprites"}, "files": {"file": ("a.zip", archive)}}),
         ("/datasets/dsprites/packs", {"json": {"image_size": 32}}),
@@ -55,7 +57,8 @@ def test_a_full_disk_refuses_what_would_be_stored_and_keeps_nothing_of_it(api: S
         ("/models/tiny/evaluations", {"json": {"dataset": "dsprites"}}),
         ("/traversals", {"data": {"model": "tiny", "seed": "1"}}),
         ("/traversals", {"data": {"model": "tiny"}, "files": {"image": ("a.png", picture())}}),
-    ]:
+    ]
+    for path, request in requests:
         body = assert_problem(full.post(path, **request), 507, "storage_full")
         assert "BETAVAE_MAX_STORAGE_BYTES" in body["detail"], path
         assert "Delete" in body["detail"], path
@@ -68,7 +71,7 @@ def test_a_full_disk_refuses_what_would_be_stored_and_keeps_nothing_of_it(api: S
 def test_a_body_that_does_not_say_how_long_it_is_ends_when_there_is_no_room(api: Service) -> None:
     """The quota admits half of the body: the upload is refused while it is received, not when it is whole."""
     settings = api.settings.model_copy(update={"max_storage_bytes": 4 * CHECK_BYTES})
-    with http_server(settings) as url, closing(HTTPConnection(*url.removeprefix("http://").split(":"), 60)) as client:
+    with http_server(settings) as url, closing(HTTPConnection(urlsplit(url).netloc, timeout=60)) as client:
         client.putrequest("POST", "/datasets?name=a")
         client.putheader("Content-Type", "application/zip")
         client.putheader("Transfer-Encoding", "chunked")

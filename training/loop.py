@@ -24,6 +24,8 @@ from training.run import Run
 
 FINISH = "finish"
 """Value that should_stop returns when the run should cool down from here and end as completed."""
+FIRST_CHECKPOINT_SECONDS = 3.0
+"""Time after which a run, also one that resumes, writes its first checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ def train(
             where they were, and the learning rate runs through its schedule anew.
         initial_weights: Folder of a model whose weights a new run starts from. This is not a resume: optimizer and step
             start anew. C starts at the model's KL, since the run would otherwise press the KL to 0 first.
-        checkpoint_seconds: Time between checkpoints.
+        checkpoint_seconds: Time between checkpoints; the first one comes after FIRST_CHECKPOINT_SECONDS.
         on_progress: Function that is called with every record.
         should_stop: Function that is called before every step, and sometimes while a restart's lessons are computed. A
             reason ends the run after a checkpoint. The reason FINISH starts a cooldown, after which the run ends as
@@ -241,9 +243,11 @@ class _Saver:
         self._folder, self._fence, self._save_elsewhere = run_folder, fence, save_checkpoint
         self._saved_step = None if checkpoint is None else checkpoint.step
         self._saved_at = time.monotonic()
+        # The first checkpoint comes early, so that a run whose processes die soon after their start goes forward.
+        self._wait = min(seconds, FIRST_CHECKPOINT_SECONDS)
 
     def is_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._seconds
+        return time.monotonic() - self._saved_at >= self._wait
 
     def save(self) -> None:
         self._saved_step = self._run.step
@@ -252,7 +256,7 @@ class _Saver:
             self._save_elsewhere(state)
         else:
             write_checkpoint(self._folder / "checkpoints", state, self._fence)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._wait = time.monotonic(), self._seconds
 
     def keep_if_best(self, validation: dict[str, float]) -> None:
         """Keeps the weights in best/ if this validation is the best so far."""

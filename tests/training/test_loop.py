@@ -14,10 +14,7 @@ from training_support import SMALL, records_of, stop_at, weights_of
 from benchmarks.training_speed import PlainVAE
 from models.config import ConfigError
 from models.info import Preprocessing
-from training.checkpoints import (
-    Checkpoint,
-    newest_checkpoint,
-)
+from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.data.packs import Pack, open_pack
 from training.inputs import Batches, noise_at
 from training.loop import train
@@ -69,6 +66,23 @@ def test_cancelling_is_a_result_with_a_checkpoint_at_that_step(pack: Pack, tmp_p
     assert checkpoint is not None
     assert checkpoint.step == 7
     assert not (tmp_path / "model").exists()
+
+
+def test_the_first_checkpoint_of_every_stretch_comes_early(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose processes are killed soon after their start goes forward."""
+    monkeypatch.setattr("training.loop.FIRST_CHECKPOINT_SECONDS", 0.0)
+    for first, last in ((0, 7), (7, SMALL.num_steps)):
+        saved: list[int] = []
+
+        def save(checkpoint: Checkpoint, saved: list[int] = saved) -> None:
+            saved.append(checkpoint.step)
+            write_checkpoint(tmp_path / "checkpoints", checkpoint)
+
+        stop = stop_at(last)
+        train(SMALL, pack, run_folder=tmp_path, should_stop=stop, checkpoint_seconds=3600, save_checkpoint=save)
+        assert saved == [first, last]
 
 
 def test_a_diverged_loss_ends_the_run_before_the_optimizer_moves(pack: Pack, tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ class ClaimStore(Protocol):
     def end_claim(self, claim: "Claim", to: str, data: dict[str, Any], fields: dict[str, str]) -> str:
         """Moves the job to its next state; see JobStore.end_claim."""
 
+    def store_hand_back(self, job_id: str, fence: int, progress: str | None) -> None:
+        """Requeues the job in the storage alone; see DurableRecords.store_hand_back."""
+
 
 @dataclass(eq=False)
 class _Report:
@@ -70,6 +73,7 @@ class Claim:
     posted: threading.Event = field(default_factory=threading.Event)
     """The event is set while reports wait."""
     _reports: list[_Report] = field(default_factory=list)
+    _progress: str | None = None
     _queueing: threading.Lock = field(default_factory=threading.Lock)
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
@@ -132,6 +136,7 @@ class Claim:
 
     def _post(self, report: _Report) -> None:
         with self._queueing:
+            self._progress = report.fields.get("progress", self._progress)
             if report.event_type == PROGRESS:
                 self._reports = [waiting for waiting in self._reports if waiting.event_type != PROGRESS]
             self._reports.append(report)
@@ -182,8 +187,11 @@ class Claim:
     def hand_back(self, reason: str) -> None:
         """Requeues the job; a job that is pausing or cancelling becomes paused or cancelled instead.
 
+        If Redis is away, perhaps because everything stops at the same time, the storage has the job as queued, so that
+        it is requeued when Redis starts again.
+
         Raises:
-            JobStoreUnavailable: Redis is away for too long. The job is requeued when its lease ends.
+            JobStoreUnavailable: Redis is away for too long. The job is requeued when Redis starts, or its lease ends.
         """
         self._end("queued", {"reason": reason}, {}, longest_seconds=HAND_BACK_SECONDS)
 
@@ -200,6 +208,8 @@ class Claim:
                     left = self.store.end_claim(self, to, data, fields)
                 break
             except JobStoreUnavailable as error:
+                if to == "queued" and not logged:
+                    self.store.store_hand_back(self.job.id, self.fence, self._progress)
                 if time.monotonic() - began > longest_seconds:
                     raise
                 if not logged:

@@ -161,6 +161,21 @@ class DurableRecords:
             if self._run("stored", job_id, record["version"]):
                 return
 
+    def store_hand_back(self, job_id: str, fence: int, progress: str | None) -> None:
+        """Writes into the storage that a holder has handed a job back, for a Redis that is away.
+
+        A Redis that starts again takes this over, unless it has a newer version of the job.
+
+        Args:
+            job_id: Id of the job.
+            fence: The fence of the holder.
+            progress: The job's progress, as JSON; None leaves the stored one.
+        """
+        try:
+            job_files.write_hand_back(self.storage, job_id, fence, progress)
+        except OSError as error:
+            log.warning("job %s: it could not be handed back in the storage (%s)", job_id, error)
+
     def restore(self, job_id: str) -> bool:
         """Puts a record back from the storage if Redis has none, or an older one. Returns whether it did."""
         stored = job_files.read_job(self.storage, job_id)

@@ -76,6 +76,25 @@ def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
     storage.delete(f"{folder(job_id)}/{names[1]}")
 
 
+def write_hand_back(storage: Storage, job_id: str, fence: int, progress: str | None) -> None:
+    """Writes state.json for a job that its holder hands back; nothing happens if the storage knows another holder.
+
+    Args:
+        storage: Where the job's files are.
+        job_id: Id of the job.
+        fence: The fence of the holder.
+        progress: The job's progress, as JSON; None leaves the stored one.
+    """
+    state = _newest_state(storage, job_id)
+    to = {"running": "queued", "pausing": "paused"}.get(state.get("status", ""))
+    if to is None or state.get("fence") != fence:
+        return
+    state |= {"status": to, "version": int(state["version"]) + 1}
+    if progress is not None:
+        state["progress"] = json.loads(progress)
+    storage.write_json(f"{folder(job_id)}/state.json", state, reserve=True)
+
+
 def stored_version(storage: Storage, job_id: str) -> int:
     """Returns the version of the last transition in the storage; 0 for a job that has made none."""
     return int(_newest_state(storage, job_id).get("version", 0))

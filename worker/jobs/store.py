@@ -55,7 +55,9 @@ __all__ = [
 ]
 
 MAX_LOSSES = 5
-"""Number of workers in a row that may die on a job without progress before the job fails."""
+"""Number of workers in a row that may die on a job without a step before the job fails."""
+MAX_STALLS = 20
+"""Number of workers in a row that may die on a job without progress, even if they made steps, before it fails."""
 
 READ_ONLY_RETRIES = 5
 """Attempts, half a second apart, to remove a record of a Redis whose disk was full."""
@@ -280,7 +282,7 @@ class JobStore(DurableRecords):
         return self._run("delete", job_id)
 
     def _requeue(self, job_id: str, sources: tuple[str, ...], action: str) -> Job:
-        self._move(job_id, sources, "queued", action, fields=["losses", "0"])
+        self._move(job_id, sources, "queued", action, fields=["losses", "0", "stalls", "0"])
         log.info("job %s: queued again", job_id)
         job = self.get(job_id)
         self.send(job)
@@ -423,7 +425,7 @@ class JobStore(DurableRecords):
         Returns:
             The id, the old state and the new state of each job.
         """
-        moved = [(str(i), str(old), str(new)) for i, old, new in self._run("expire", MAX_LOSSES)]
+        moved = [(str(i), str(old), str(new)) for i, old, new in self._run("expire", MAX_LOSSES, MAX_STALLS)]
         for job_id, _, _ in moved:
             self.store_state(job_id)
         return moved

@@ -75,7 +75,7 @@ class AnyCalls(RuleBasedStateMachine):
     @rule()
     def lease_runs_out(self) -> None:
         # Progress between losses keeps them from adding up to a failure.
-        self.store.redis.hset(f"betavae:job:{self.job_id}", "losses", 0)
+        self.store.redis.hset(f"betavae:job:{self.job_id}", mapping={"losses": 0, "stalls": 0})
         run_out(self.store, self.job_id)
         self.store.expire_leases()
         self.status = {"running": "queued", "pausing": "paused", "cancelling": "cancelled"}[self.status]

@@ -6,7 +6,7 @@ from job_support import COMMITS, Make, bring_to, events_of, run_out
 from worker.jobs.records import (
     StaleClaim,
 )
-from worker.jobs.store import JobStore
+from worker.jobs.store import MAX_STALLS, JobStore
 
 
 def test_a_renewal_returns_what_was_requested(job_store: JobStore) -> None:
@@ -86,6 +86,34 @@ def test_a_job_with_progress_may_lose_any_number_of_workers(job_store: JobStore)
         claim = job_store.claim(job_id, "worker")
         assert claim is not None
         claim.progress({"step": step})
+        run_out(job_store, job_id)
+        job_store.expire_leases()
+    assert job_store.get(job_id).status == "queued"
+
+
+def test_workers_that_made_steps_may_die_more_often(job_store: JobStore) -> None:
+    """Each is killed before its first checkpoint, some of them before they are as far as an earlier one."""
+    job_id, _ = bring_to(job_store, "queued")
+    attempts = 0
+    while job_store.get(job_id).status == "queued":
+        claim = job_store.claim(job_id, "worker")
+        assert claim is not None
+        claim.progress({"step": 90 if attempts == 0 else 30})
+        run_out(job_store, job_id)
+        job_store.expire_leases()
+        attempts += 1
+    assert attempts == MAX_STALLS  # A job that kills every worker at the same step still ends.
+    assert (job_store.get(job_id).error or {})["code"] == "worker_lost"
+
+
+def test_a_checkpoint_is_progress_even_if_an_earlier_worker_came_further(job_store: JobStore) -> None:
+    job_id, _ = bring_to(job_store, "queued")
+    for step in range(1, 30):
+        claim = job_store.claim(job_id, "worker")
+        assert claim is not None
+        claim.progress({"step": 1000})
+        claim.post_event("checkpoint", {"step": step}, step=step)
+        claim.renew()
         run_out(job_store, job_id)
         job_store.expire_leases()
     assert job_store.get(job_id).status == "queued"

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 from conftest import serve_redis
-from job_support import events_of
+from job_support import bring_to, events_of, run_out
 
 from worker.jobs import clock
-from worker.jobs.claims import ClaimKeeper
+from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.clock import Breaker, Clock, on_clock
 from worker.jobs.connections import connect, reaching_redis
-from worker.jobs.records import JobStoreUnavailable
+from worker.jobs.records import JobStoreUnavailable, StaleClaim
 from worker.jobs.store import JobStore
+from worker.jobs.sweeper import Sweeper
 from worker.stores.storage import LocalStorage
 
 
@@ -115,6 +116,48 @@ def test_the_calls_of_a_request_share_one_clock(client: Any) -> None:
             client.ping()
     with reaching_redis():  # Outside a request there is no clock.
         client.ping()
+
+
+@pytest.mark.parametrize(("asked", "then"), [("", "queued"), ("pause", "paused")])
+def test_a_job_is_handed_back_although_redis_stops_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, then: str
+) -> None:
+    """All processes are stopped at once; the lease of an hour does not have to run out after the next start."""
+    storage = LocalStorage(tmp_path / "home")
+    monkeypatch.setattr("worker.jobs.claims.HAND_BACK_SECONDS", 0.0)
+    with serve_redis(tmp_path, append=True) as url:
+        store = JobStore(connect(url, patient=False), storage, lease_seconds=3600)
+        claim = store.claim(store.create("train", {}).id, "worker")
+        assert claim is not None
+        claim.post_progress({"step": 70})
+        if asked:
+            store.pause(claim.id)
+        store.redis.connection_pool.disconnect()
+    with pytest.raises(JobStoreUnavailable):
+        claim.hand_back("worker stopping")
+    with serve_redis(tmp_path, append=True) as url:
+        store = JobStore(connect(url), storage, lease_seconds=3600)
+        assert store.get(claim.id).status in ("running", "pausing")
+        Sweeper(store).run_once()
+        job = store.get(claim.id)
+        assert (job.status, job.attempts, job.progress) == (then, 1, {"step": 70})
+        with pytest.raises(StaleClaim):
+            Claim(store, job, "worker", claim.fence).renew()
+        if not asked:
+            again = store.claim(claim.id, "another")
+            assert again is not None
+            assert again.fence > claim.fence
+        store.redis.close()
+
+
+def test_a_holder_that_was_replaced_hands_nothing_back(job_store: JobStore) -> None:
+    job_id, claim = bring_to(job_store, "running")
+    assert claim is not None
+    run_out(job_store, job_id)
+    job_store.expire_leases()
+    assert job_store.claim(job_id, "another") is not None
+    job_store.store_hand_back(job_id, claim.fence, None)
+    assert job_store.storage.read_json(f"jobs/{job_id}/state.json")["status"] == "running"
 
 
 def test_only_so_many_calls_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,12 @@ local t = now()
 redis.call('ZADD', P .. 'leases', t + tonumber(lease), id)
 set_fields(id, first_field)
 if step ~= '' then
-  -- Progress: the workers that died before it no longer count.
-  local furthest = tonumber(redis.call('HGET', job, 'furthest_step') or '-1')
-  if tonumber(step) > furthest then redis.call('HSET', job, 'furthest_step', step, 'losses', 0) end
+  -- The workers that died before count no longer if the job is further than ever, or if a checkpoint is.
+  local mark = event_type == 'checkpoint' and 'saved_step' or 'furthest_step'
+  local furthest = tonumber(redis.call('HGET', job, mark) or '-1')
+  if tonumber(step) > furthest then redis.call('HSET', job, mark, step, 'losses', 0, 'stalls', 0) end
+  local kind, first = unpack(redis.call('HMGET', job, 'kind', 'resumed_from_step'))
+  if kind == 'train' and tonumber(step) > tonumber(first or '0') then redis.call('HSET', job, 'stepped', 1) end
 end
 if event_type ~= '' then
   redis.call('HSET', job, 'updated_at', text(t))

@@ -13,6 +13,9 @@
 --
 -- Times are milliseconds since 1970. `fields...` are the remaining arguments: names and values of record fields, in turn.
 
+-- A job's record counts the workers that died on it in a row: `losses` (without a step) and `stalls` (with steps, but
+-- none further than before). `stepped` says that the present worker has made steps of a training.
+
 local KEPT_EVENTS = 5000
 local HELD = {running = true, pausing = true, cancelling = true}
 local FINISHED = {succeeded = true, failed = true, cancelled = true}

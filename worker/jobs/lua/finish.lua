@@ -10,7 +10,7 @@ if not started or not (REQUEUED[status] or status == 'running' or status == 'que
 local t = now()
 redis.call('HSET', job, 'finish', 1)
 if REQUEUED[status] then
-  redis.call('HSET', job, 'losses', 0)
+  redis.call('HSET', job, 'losses', 0, 'stalls', 0)
   move(id, status, 'queued', '{"finishing": true}', t)
 else
   redis.call('HINCRBY', job, 'version', 1)

@@ -20,6 +20,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+def _headers(headers: Mapping[str, str] | None, token: str) -> dict[str, str]:
+    return {**(headers or {}), **({"Authorization": f"Bearer {token}"} if token else {})}
+
+
 class AsyncClient(Calls):
     """A client for an event loop, used as `async with AsyncClient() as client`."""
 
@@ -27,6 +31,7 @@ class AsyncClient(Calls):
         self,
         url: str = "",
         *,
+        token: str = "",
         timeout: float = TIMEOUT_SECONDS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -34,10 +39,11 @@ class AsyncClient(Calls):
 
         Args:
             url: Address of the service; empty: DEFAULT_URL.
+            token: A token of the service (`betavae tokens add`), where it asks for one.
             timeout: Longest silence of the service in a request, in seconds.
             headers: Headers of every request, such as those that a proxy asks for.
         """
-        super().__init__(AsyncTransport(url or DEFAULT_URL, timeout, headers or {}))
+        super().__init__(AsyncTransport(url or DEFAULT_URL, timeout, _headers(headers, token)))
 
     async def __aenter__(self) -> Self:
         return self
@@ -65,6 +71,7 @@ class Client:
         self,
         url: str = "",
         *,
+        token: str = "",
         timeout: float = TIMEOUT_SECONDS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -72,10 +79,11 @@ class Client:
 
         Args:
             url: Address of the service; empty: DEFAULT_URL.
+            token: A token of the service (`betavae tokens add`), where it asks for one.
             timeout: Longest silence of the service in a request, in seconds.
             headers: Headers of every request, such as those that a proxy asks for.
         """
-        self._calls = Calls(BlockingTransport(url or DEFAULT_URL, timeout, headers or {}))
+        self._calls = Calls(BlockingTransport(url or DEFAULT_URL, timeout, _headers(headers, token)))
 
     models = _blocking(Calls.models)
     model = _blocking(Calls.model)

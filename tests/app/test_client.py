@@ -25,6 +25,8 @@ from app.client import AsyncClient, Client, ServiceError
 from app.remote import calls
 from app.remote.events import JobEvent, read_events
 from app.remote.uploads import form_text, name_of, open_upload
+from worker.stores.storage import LocalStorage
+from worker.stores.tokens import TokenStore
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "client.md").read_text("utf-8")
@@ -299,6 +301,16 @@ def test_a_service_that_goes_away_while_it_is_followed(
     client.cancel(waiting.id)
 
 
+def test_a_service_that_asks_for_a_token(running: Service, tmp_path: Path) -> None:
+    _, secret = TokenStore(LocalStorage(tmp_path / "home")).add("reader", "read")
+    with http_server(running.settings.model_copy(update={"home": tmp_path / "home"})) as url:
+        with Client(url) as client, pytest.raises(ServiceError) as caught:
+            client.models()
+        assert (caught.value.code, caught.value.status) == ("token_required", 401)
+        with Client(url, token=secret) as client:
+            assert "chairs" in [model.id for model in client.models()]
+
+
 def test_answers_of_something_else() -> None:
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -342,6 +354,9 @@ def test_problems_of_the_service(client: Client, tmp_path: Path) -> None:
         client.start_training("dsprites", config={"num_steps": 0})
     assert caught.value.fields == {"config.num_steps": "must be at least 1, not 0"}
     with pytest.raises(ServiceError) as caught:
+        client.start_training("dsprites", minutes=-1)
+    assert list(caught.value.fields) == ["minutes"]
+    with pytest.raises(ServiceError) as caught:
         list(client.events("j-unknown"))
     assert caught.value.code == "unknown_job"
     with pytest.raises(FileNotFoundError):
@@ -356,7 +371,9 @@ def test_the_same_folder_is_stored_once(client: Client, faces: Path) -> None:
     first = client.start_training(faces, config=SHORT)
     (faces / ".hidden").write_bytes(b"no part of it")
     (faces / "00.png").touch()
-    second = client.start_training(faces, config=SHORT)
+    second = client.start_training(
+        faces, minutes=5, config={name: value for name, value in SHORT.items() if name != "num_steps"}
+    )
     assert first.dataset == second.dataset
     for job in (first, second):
         with suppress(ServiceError):  # It may have ended.

@@ -25,6 +25,7 @@ from app.cli.run_start import (
     run_config,
     run_name,
 )
+from app.cli.seeds import SeedsOption, parse_seeds, runs_of_seeds
 from app.cli.stores import Stores, has_changed, open_stores, pack_of
 from models.config import ConfigError
 from training.config import TrainingConfig, all_settings, with_channels
@@ -150,6 +151,7 @@ def train(
     minutes: MinutesOption = None,
     more_steps: MoreStepsOption = None,
     finish: FinishOption = False,
+    seeds: SeedsOption = None,
     register: Annotated[bool, typer.Option(help="Add the finished model to the models of the data folder.")] = True,
     device: DeviceOption = None,
     *,
@@ -158,6 +160,7 @@ def train(
     """Train a β-VAE. Ctrl-C writes a checkpoint, from which the same command goes on."""
     stores = open_stores(device)
     given = {**parse_pairs(all_settings(), config or ()), **settings}
+    numbers = parse_seeds(seeds, given)
     length = open_length(given, has_preset=preset is not None, minutes=minutes)
     dataset = dataset or (PRESETS[preset].dataset if preset else None)
     if dataset is None:
@@ -166,29 +169,30 @@ def train(
     name = run_name(name or preset, dataset)
     folder = output or stores.settings.home / "runs" / name
     check_output(stores, folder, dataset)
-    is_resumed = resume and any((folder / "checkpoints").glob("*.json"))
-    extend_to = None
-    if more_steps is None:
-        training_config = run_config(stores, preset, given, from_model, folder if is_resumed else None)
-    else:
-        if minutes is not None or preset is not None or from_model is not None or finish or not resume:
-            raise ConfigError("--more-steps", "goes on with a finished run; give it with --name or --output alone")
-        extend_to = end_of_extension(folder, more_steps)
-        training_config, length = extended_config(folder, given), None
     scores = parse_metrics(metrics) if evaluate or metrics is not None else None
-    run = _Run(
-        dataset=dataset,
-        config=training_config,
-        name=name,
-        folder=folder,
-        resume=resume,
-        is_resumed=is_resumed,
-        initial_weights=None,
-        length=length,
-        finish=finish,
-        extend_to=extend_to,
-    )
-    _train_and_finish(stores, _prepared(stores, run, from_model), register, scores)
+    if more_steps is not None and (minutes or preset or from_model or finish or seeds or not resume):
+        raise ConfigError("--more-steps", "goes on with a finished run; give it with --name or --output alone")
+    for one, one_name, one_folder in runs_of_seeds(given, name, folder, numbers):
+        is_resumed = resume and any((one_folder / "checkpoints").glob("*.json"))
+        extend_to = None
+        if more_steps is None:
+            training_config = run_config(stores, preset, one, from_model, one_folder if is_resumed else None)
+        else:
+            extend_to = end_of_extension(one_folder, more_steps)
+            training_config, length = extended_config(one_folder, one), None
+        run = _Run(
+            dataset=dataset,
+            config=training_config,
+            name=one_name,
+            folder=one_folder,
+            resume=resume,
+            is_resumed=is_resumed,
+            initial_weights=None,
+            length=length,
+            finish=finish,
+            extend_to=extend_to,
+        )
+        _train_and_finish(stores, _prepared(stores, run, from_model), register, scores)
 
 
 def _prepared(stores: Stores, run: _Run, from_model: str | None) -> _Run:

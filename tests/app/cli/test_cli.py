@@ -385,7 +385,7 @@ def test_our_files_below_the_pictures_are_not_taken_for_pictures(
     assert count is not None
     assert f"{count[0]} folder" in said
     assert "packing" not in said
-    assert "left out" not in said
+    assert "1 file was left out: 1 not_an_image (broken.png" in said
 
 
 def test_a_folder_whose_name_is_not_allowed_needs_a_name(

@@ -2,7 +2,7 @@
 
 python3 run.py [options of `betavae serve`]   start everything
 python3 run.py test [options of pytest]       run all tests
-python3 run.py check                          run ruff and mypy
+python3 run.py check                          run ruff, mypy and the checks of the web page
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ except ImportError:  # Windows has no such module.
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
+PAGE_TOOLS = ROOT / "tests" / "app" / "web"
+"""Folder of the package.json with the tools that check the web page's code."""
 STAMP = VENV / "betavae-installed.json"
 EXTRAS = {
     "serve": ("worker", "embedded"),
@@ -165,16 +167,37 @@ def prepare(extras: tuple[str, ...]) -> None:
 
 
 def check() -> int:
-    """Runs ruff and mypy, continues after failures, and returns the exit code."""
+    """Runs ruff, mypy and the checks of the web page, continues after failures, and returns the exit code."""
     commands = (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"])
     failed = [
         " ".join(command)
         for command in commands
         if subprocess.run([str(PYTHON), "-m", *command], cwd=ROOT, check=False).returncode != 0
     ]
-    for command_text in failed:
+    for command_text in [*failed, *(page_failed := check_page())]:
         say(f"{command_text} failed")
-    return 1 if failed else 0
+    return 1 if failed or page_failed else 0
+
+
+def check_page() -> list[str]:
+    """Runs the checks of the web page's code, which need npm, and returns the commands that failed.
+
+    Users need neither Node nor npm; without it, or without its packages, a line says that nothing was checked.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        say("npm is not installed, so the types and the format of app/web are not checked")
+        return []
+    quiet = ("install", "--no-audit", "--no-fund", "--loglevel=error")
+    if subprocess.run([npm, *quiet], cwd=PAGE_TOOLS, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+        say("npm cannot install its packages, so the types and the format of app/web are not checked")
+        return []
+    scripts = ("types", "format")
+    return [
+        f"npm run {script} (in {PAGE_TOOLS.relative_to(ROOT)})"
+        for script in scripts
+        if subprocess.run([npm, "run", "--silent", script], cwd=PAGE_TOOLS, check=False).returncode != 0
+    ]
 
 
 def become(*arguments: str) -> NoReturn:

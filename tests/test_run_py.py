@@ -181,3 +181,13 @@ def test_a_system_without_fcntl_is_told_what_to_use() -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "Linux and macOS" in line and "WSL" in line and "Docker" in line
+
+
+def test_a_machine_without_npm_says_so_in_one_line(
+    run_py: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert run_py.check_page() == []
+    assert capsys.readouterr().err.splitlines() == [
+        "run.py: npm is not installed, so the types and the format of app/web are not checked"
+    ]

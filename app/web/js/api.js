@@ -76,7 +76,11 @@ export async function problemOf(response) {
   } catch {
     // A proxy answers with a page of its own.
   }
-  return new Problem({ code: "unexpected_answer", status: response.status, detail: `The answer was HTTP ${response.status}.` });
+  return new Problem({
+    code: "unexpected_answer",
+    status: response.status,
+    detail: `The answer was HTTP ${response.status}.`,
+  });
 }
 
 /**
@@ -119,7 +123,8 @@ export function upload(method, path, form, onProgress, signal) {
     call.upload.onprogress = (event) => event.lengthComputable && onProgress(event.loaded / event.total);
     call.onload = () => {
       if (call.status < 400) resolve(call.response);
-      else reject(new Problem(call.response?.code ? call.response : { code: "unexpected_answer", status: call.status }));
+      else
+        reject(new Problem(call.response?.code ? call.response : { code: "unexpected_answer", status: call.status }));
     };
     call.onerror = () => reject(new Problem({ code: "unreachable", detail: "The service does not answer." }));
     call.onabort = () => reject(new DOMException("The upload was stopped.", "AbortError"));

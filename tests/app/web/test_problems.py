@@ -8,7 +8,7 @@ from app.api.page import WEB
 from app.problems import KINDS
 
 SENTENCES = re.findall(
-    r'^  (\w+): \["([^"]+)", "([^"]+)"\],$', (WEB / "js/problems/sentences.js").read_text(), re.MULTILINE
+    r'^  (\w+): \[\s*"([^"]+)",\s*"([^"]+)",?\s*\],$', (WEB / "js/problems/sentences.js").read_text(), re.MULTILINE
 )
 OWN = {"unreachable", "unexpected_answer"}
 """Codes that the page gives to failures without an answer of the service."""

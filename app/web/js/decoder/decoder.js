@@ -40,4 +40,3 @@ export async function loadDecoder(path, signal) {
 export function loadNetwork(path, signal) {
   return loadDecoder(`${path}?encoder=true`, signal);
 }
-

@@ -24,8 +24,16 @@ export class Network {
     /** @type {[number, Float32Array | Int32Array][]} */
     this.contents = [];
     this.parts = {
-      decoder: this.layOut(layers.filter((layer) => layer.part === "decoder"), network.latent_dim, 1),
-      encoder: this.layOut(layers.filter((layer) => layer.part === "encoder"), network.num_channels, network.image_size),
+      decoder: this.layOut(
+        layers.filter((layer) => layer.part === "decoder"),
+        network.latent_dim,
+        1,
+      ),
+      encoder: this.layOut(
+        layers.filter((layer) => layer.part === "encoder"),
+        network.num_channels,
+        network.image_size,
+      ),
     };
     const pages = Math.ceil(this.next / PAGE_BYTES);
     const memory = module ? new WebAssembly.Memory({ initial: pages }) : null;
@@ -36,7 +44,9 @@ export class Network {
     }
     this.contents = [];
     this.kernel = module
-      ? /** @type {any} */ (new WebAssembly.Instance(module, { env: { memory: /** @type {WebAssembly.Memory} */ (memory) } }).exports).layer
+      ? /** @type {any} */ (
+          new WebAssembly.Instance(module, { env: { memory: /** @type {WebAssembly.Memory} */ (memory) } }).exports
+        ).layer
       : javascriptKernel(this.memory);
   }
 
@@ -156,10 +166,21 @@ export class Network {
     const rows = output.side / phases;
     const inRow = input.width * input.channels;
     const outRow = output.width * output.channels;
-    const description = this.place(Int32Array.of(
-      rows, rows, stride * inRow, stride * input.channels, phases * outRow, phases * output.channels,
-      taps, inRow, taps * layer.inputs, layer.outputs, Number(layer.rectify),
-    ));
+    const description = this.place(
+      Int32Array.of(
+        rows,
+        rows,
+        stride * inRow,
+        stride * input.channels,
+        phases * outRow,
+        phases * output.channels,
+        taps,
+        inRow,
+        taps * layer.inputs,
+        layer.outputs,
+        Number(layer.rectify),
+      ),
+    );
     for (let row = 0; row < phases; row++) {
       for (let column = 0; column < phases; column++) {
         steps.push({
@@ -197,7 +218,8 @@ export class Network {
     const inner = (/** @type {Buffer} */ picture, /** @type {number} */ y) =>
       picture.address / 4 + ((y + picture.border) * picture.width + picture.border) * picture.channels;
     steps.push(() => {
-      for (let y = 0; y < SMALLEST_PICTURE; y++) this.memory.copyWithin(inner(to, y), inner(from, y), inner(from, y) + row);
+      for (let y = 0; y < SMALLEST_PICTURE; y++)
+        this.memory.copyWithin(inner(to, y), inner(from, y), inner(from, y) + row);
     });
   }
 

@@ -8,13 +8,18 @@
 export function javascriptKernel(memory) {
   const integers = new Int32Array(memory.buffer);
   return (layer, input, weights, bias, output) => {
-    const [rows, columns, inRow, inColumn, outRow, outColumn, taps, tapRow, run, outputs, rectify] =
-      integers.subarray(layer / 4, layer / 4 + 11);
+    const [rows, columns, inRow, inColumn, outRow, outColumn, taps, tapRow, run, outputs, rectify] = integers.subarray(
+      layer / 4,
+      layer / 4 + 11,
+    );
     for (let y = 0; y < rows; y++) {
       for (let x = 0; x < columns; x++) {
         for (let o = 0; o < outputs; o += 4) {
           let w = weights / 4 + o;
-          let a = memory[bias / 4 + o], b = memory[bias / 4 + o + 1], c = memory[bias / 4 + o + 2], d = memory[bias / 4 + o + 3];
+          let a = memory[bias / 4 + o],
+            b = memory[bias / 4 + o + 1],
+            c = memory[bias / 4 + o + 2],
+            d = memory[bias / 4 + o + 3];
           for (let tap = 0; tap < taps; tap++) {
             const from = input / 4 + y * inRow + x * inColumn + tap * tapRow;
             for (let i = from; i < from + run; i++, w += outputs) {

@@ -16,7 +16,10 @@ export function readWeights(file) {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(file, 8, length)));
   /** @param {string} name */
   const tensor = (name) => {
-    const { dtype, data_offsets: [from, to] } = header[name];
+    const {
+      dtype,
+      data_offsets: [from, to],
+    } = header[name];
     const bytes = file.slice(8 + length + from, 8 + length + to); // A copy, since float32 has to be aligned.
     return dtype === "F16" ? fromHalf(new Uint16Array(bytes)) : new Float32Array(bytes);
   };

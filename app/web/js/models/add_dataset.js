@@ -38,15 +38,21 @@ export function AddDataset({ onAdded }) {
   return html`
     <li class="card add-card">
       ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
-      ${!found && html`<${DropZone} id="add-pictures" title="Drop pictures, a folder or a zip here" hint="Also pixels in an .npz, .npy or .h5 file."
+      ${
+        !found &&
+        html`<${DropZone} id="add-pictures" title="Drop pictures, a folder or a zip here" hint="Also pixels in an .npz, .npy or .h5 file."
         button="Choose files" accept="image/*,.zip,.npz,.npy,.h5,.hdf5" multiple=${true}
         onDrop=${async (/** @type {DataTransfer} */ dropped) => take(await filesOf(dropped))}
-        onPick=${(/** @type {File[]} */ some) => take(some.map((file) => ({ path: file.name, file })))} />`}
-      ${found && html`<form class="add-form" onSubmit=${onSubmit}>
+        onPick=${(/** @type {File[]} */ some) => take(some.map((file) => ({ path: file.name, file })))} />`
+      }
+      ${
+        found &&
+        html`<form class="add-form" onSubmit=${onSubmit}>
         <${Verdicts} found=${found} onReady=${setFiles} onClear=${clear} />
         <label>Name <input name="name" value=${name} placeholder=${files?.name ?? ""} onInput=${(/** @type {any} */ event) => setName(event.target.value)} /></label>
         <button class="primary" disabled=${!files || stage !== ""}>Add data set</button>
-      </form>`}
+      </form>`
+      }
       <p role="status">${stage}</p>
     </li>
   `;

@@ -16,10 +16,16 @@ export function ComparedModel({ model, picture, onRefused }) {
   useEffect(() => {
     if (!isWanted) return undefined;
     const stop = new AbortController();
-    loadNetwork(`models/${model.id}/web`, stop.signal).then(setNetwork, (problem) => stop.signal.aborted || onRefused(problem));
+    loadNetwork(`models/${model.id}/web`, stop.signal).then(
+      setNetwork,
+      (problem) => stop.signal.aborted || onRefused(problem),
+    );
     return () => stop.abort();
   }, [isWanted, model.id]);
-  const seen = useMemo(() => (network && picture ? look(network, picture, model.preprocessing) : null), [network, picture]);
+  const seen = useMemo(
+    () => (network && picture ? look(network, picture, model.preprocessing) : null),
+    [network, picture],
+  );
   const tiles = /** @type {const} */ (["crop", "reconstruction", "error"]);
   return html`
     <div class="compared" data-seen=${seen ? "true" : null}>
@@ -70,8 +76,11 @@ export function ComparedNumbers({ pair }) {
   /** @param {number | null | undefined} value */
   const nats = (value) => (typeof value === "number" ? `${value.toFixed(1)} nats` : "unknown");
   /** @param {any} model */
-  const klOf = ({ kl_per_dimension: kl }) => (kl?.length ? kl.reduce((/** @type {number} */ a, /** @type {number} */ b) => a + b, 0) : null);
-  const scores = [...new Set(pair.flatMap((model) => Object.keys(model.metrics ?? {})))].filter((name) => pair.some((model) => typeof model.metrics?.[name] === "object"));
+  const klOf = ({ kl_per_dimension: kl }) =>
+    kl?.length ? kl.reduce((/** @type {number} */ a, /** @type {number} */ b) => a + b, 0) : null;
+  const scores = [...new Set(pair.flatMap((model) => Object.keys(model.metrics ?? {})))].filter((name) =>
+    pair.some((model) => typeof model.metrics?.[name] === "object"),
+  );
   /** @type {[string, (model: any) => string][]} */
   const rows = [
     ["Trained on", datasetText],
@@ -79,7 +88,13 @@ export function ComparedNumbers({ pair }) {
     ["Latents in use", (model) => `${model.active_dimensions.length} of ${model.network.latent_dim}`],
     ["Reconstruction loss", (model) => nats(model.reconstruction_loss)],
     ["KL", (model) => nats(klOf(model))],
-    ...scores.map((name) => /** @type {[string, (model: any) => string]} */ ([scoreName(name), (model) => (model.metrics?.[name] ? scoreText(model.metrics[name]) : "not computed")])),
+    ...scores.map(
+      (name) =>
+        /** @type {[string, (model: any) => string]} */ ([
+          scoreName(name),
+          (model) => (model.metrics?.[name] ? scoreText(model.metrics[name]) : "not computed"),
+        ]),
+    ),
   ];
   return html`
     <div class="compare-numbers" tabindex="0" role="region" aria-label="Numbers of both models">

@@ -17,7 +17,9 @@ export function Comparison({ models, params, onRefused }) {
   const [picture, setPicture] = useState(/** @type {ImageData | null} */ (null));
   const known = chosen.filter((id) => models.some((model) => model.id === id));
   const others = models.filter((model) => !known.includes(model.id));
-  const pair = [...known, ...others.map((model) => model.id)].slice(0, 2).map((id) => models.find((model) => model.id === id));
+  const pair = [...known, ...others.map((model) => model.id)]
+    .slice(0, 2)
+    .map((id) => models.find((model) => model.id === id));
   useEffect(() => {
     if (params.get("compare")) section.current?.scrollIntoView();
   }, []);
@@ -35,13 +37,15 @@ export function Comparison({ models, params, onRefused }) {
       <div class="card">
         <${PictureChoice} isVisible=${visible} dataset=${pair[0].dataset?.id} onPicture=${setPicture} onRefused=${onRefused} />
         <div class="compare-pair">
-          ${pair.map((model, place) => html`<div key=${place}>
+          ${pair.map(
+            (model, place) => html`<div key=${place}>
             <label for="compare-${place}">${place === 0 ? "Model A" : "Model B"}</label>
             <select id="compare-${place}" value=${model.id} onChange=${(/** @type {any} */ event) => choose(place, event.target.value)}>
               ${models.map((one) => html`<option value=${one.id}>${one.name}</option>`)}
             </select>
             <${ComparedModel} key=${model.id} model=${model} picture=${picture} onRefused=${onRefused} />
-          </div>`)}
+          </div>`,
+          )}
         </div>
         <${ComparedNumbers} pair=${pair} />
       </div>

@@ -11,7 +11,12 @@ import { countText, dateText } from "./words.js";
 
 const POLL_SECONDS = 1;
 /** @type {Record<string, string>} */
-const KINDS = { builtin: "drawn by the service", folder: "a folder of the operator", file: "a file of the operator", upload: "uploaded" };
+const KINDS = {
+  builtin: "drawn by the service",
+  folder: "a folder of the operator",
+  file: "a file of the operator",
+  upload: "uploaded",
+};
 const ENDED = ["succeeded", "failed", "cancelled"];
 
 /**
@@ -37,8 +42,11 @@ export function DatasetCard({ dataset: listed, isNew, onDelete }) {
       <h3>${dataset.name} ${isNew && html`<span class="badge good">new</span>`}</h3>
       <p class=${typeof dataset.num_images === "number" ? "counts" : "hint"}>${countsText(dataset)}</p>
       <p class="hint">${KINDS[dataset.kind] ?? dataset.kind}${dataset.created_at ? `, ${dateText(dataset.created_at)}` : ""}${factorsText(dataset)}</p>
-      ${packing && html`<p role="status">Reading the pictures, ${percentText(packing.progress?.phase_fraction ?? 0)}.</p>
-        <progress max="1" value=${packing.progress?.phase_fraction ?? 0} aria-label="Pictures read"></progress>`}
+      ${
+        packing &&
+        html`<p role="status">Reading the pictures, ${percentText(packing.progress?.phase_fraction ?? 0)}.</p>
+        <progress max="1" value=${packing.progress?.phase_fraction ?? 0} aria-label="Pictures read"></progress>`
+      }
       ${dataset.error && html`<p class="banner bad">${dataset.error.message}</p>`}
       ${dataset.num_rejected > 0 && html`<${Rejected} id=${dataset.id} count=${dataset.num_rejected} />`}
       <p class="model-actions">
@@ -62,7 +70,11 @@ function Sample({ id, isVisible, version }) {
 /** @param {any} dataset */
 function countsText({ num_images: images, num_rejected: rejected, status, packing }) {
   if (images === null || images === undefined) {
-    return status === "failed" ? "It could not be read." : packing?.length ? "" : "Its pictures are counted when a training first uses it.";
+    return status === "failed"
+      ? "It could not be read."
+      : packing?.length
+        ? ""
+        : "Its pictures are counted when a training first uses it.";
   }
   return `${countText(images)} ${images === 1 ? "picture" : "pictures"}${rejected ? `, ${countText(rejected)} left out` : ""}`;
 }

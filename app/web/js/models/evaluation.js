@@ -22,7 +22,11 @@ export function Evaluation({ model, datasets, onDone, onRefused }) {
   const [evaluation, setEvaluation] = useState(/** @type {any} */ (null));
   const path = `models/${model.id}/evaluations`;
   useEffect(() => {
-    if (visible) getJson(path).then((list) => setEvaluation(list.evaluations[0] ?? null), () => undefined);
+    if (visible)
+      getJson(path).then(
+        (list) => setEvaluation(list.evaluations[0] ?? null),
+        () => undefined,
+      );
   }, [visible]);
   const isRunning = evaluation && !FINISHED.includes(evaluation.status);
   useEffect(() => {
@@ -39,9 +43,11 @@ export function Evaluation({ model, datasets, onDone, onRefused }) {
   const act = (action) => sendJson("POST", `${path}/${evaluation.id}/${action}`).then(setEvaluation, onRefused);
   return html`
     <div ref=${place} class="evaluation">
-      ${isRunning
-        ? html`<${Running} evaluation=${evaluation} onCancel=${() => act("cancel")} />`
-        : html`<${Start} model=${model} datasets=${datasets} onStart=${start} />`}
+      ${
+        isRunning
+          ? html`<${Running} evaluation=${evaluation} onCancel=${() => act("cancel")} />`
+          : html`<${Start} model=${model} datasets=${datasets} onStart=${start} />`
+      }
       ${evaluation && !isRunning && html`<${Ended} evaluation=${evaluation} model=${model} onRetry=${() => act("retry")} />`}
     </div>
   `;
@@ -71,7 +77,11 @@ function Start({ model, datasets, onStart }) {
 function Running({ evaluation: { status, dataset, progress }, onCancel }) {
   const fraction = progress.phase_fraction ?? progress.fraction;
   const sentence =
-    status === "queued" ? "waits for a training worker" : progress.phase === "packing" ? `reads the pictures, ${percentText(fraction)}` : `computes scores, ${percentText(fraction)}`;
+    status === "queued"
+      ? "waits for a training worker"
+      : progress.phase === "packing"
+        ? `reads the pictures, ${percentText(fraction)}`
+        : `computes scores, ${percentText(fraction)}`;
   return html`
     <p role="status">The evaluation on ${dataset} ${sentence}.</p>
     <progress max="1" value=${fraction ?? 0} aria-label="Progress of the evaluation"></progress>

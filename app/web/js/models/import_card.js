@@ -7,7 +7,8 @@ import { ProblemBanner } from "../problems/banner.js";
 import { DropZone } from "./drop_zone.js";
 
 const WEIGHTS = ".zip,.safetensors,.pt,.pth,.ckpt";
-const HINT = "An exported bundle, model.safetensors with its model.json, or a checkpoint of disentangling-vae (with its specs.json) or 1Konny/Beta-VAE.";
+const HINT =
+  "An exported bundle, model.safetensors with its model.json, or a checkpoint of disentangling-vae (with its specs.json) or 1Konny/Beta-VAE.";
 
 /** @param {{isAlone: boolean, onImported: (id: string) => Promise<void>}} props */
 export function ImportCard({ isAlone, onImported }) {
@@ -25,7 +26,11 @@ export function ImportCard({ isAlone, onImported }) {
     setStage("Sending the model…");
     try {
       const model = await upload("POST", "models", form, (fraction) => {
-        setStage(fraction < 1 ? `Sending the model, ${percentText(fraction)}…` : "A worker checks it and looks at what each latent does…");
+        setStage(
+          fraction < 1
+            ? `Sending the model, ${percentText(fraction)}…`
+            : "A worker checks it and looks at what each latent does…",
+        );
       });
       await onImported(model.id);
     } catch (failure) {

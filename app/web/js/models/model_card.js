@@ -71,8 +71,10 @@ function Export({ id }) {
     <details class="export">
       <summary class="button">Export</summary>
       <ul>
-        ${formats.map(([format, name, text]) => html`<li>
-          <a href=${address(`models/${id}/export?format=${format}`)} download>${name}</a> <span class="hint">${text}</span></li>`)}
+        ${formats.map(
+          ([format, name, text]) => html`<li>
+          <a href=${address(`models/${id}/export?format=${format}`)} download>${name}</a> <span class="hint">${text}</span></li>`,
+        )}
         <li><a href=${address(`models/${id}/explorer.html`)} download>Explorer</a> <span class="hint">one HTML file with sliders, works offline</span></li>
       </ul>
     </details>

@@ -10,7 +10,11 @@ const LONGEST_LABEL = 60;
 /** @param {{model: any, onClose: () => void, onSaved: () => Promise<void>}} props */
 export function NameAndLabels({ model, onClose, onSaved }) {
   const [name, setName] = useState(model.name);
-  const [labels, setLabels] = useState(/** @type {string[]} */ (Array.from({ length: model.network.latent_dim }, (_, k) => model.dimension_labels?.[k] ?? "")));
+  const [labels, setLabels] = useState(
+    /** @type {string[]} */ (
+      Array.from({ length: model.network.latent_dim }, (_, k) => model.dimension_labels?.[k] ?? "")
+    ),
+  );
   const [problem, setProblem] = useState(/** @type {import("../api.js").Problem | null} */ (null));
   const [isBusy, setBusy] = useState(false);
   const onSubmit = async (/** @type {Event} */ event) => {
@@ -33,10 +37,12 @@ export function NameAndLabels({ model, onClose, onSaved }) {
       <label>Name <input name="name" required value=${name} onInput=${(/** @type {any} */ event) => setName(event.target.value)} /></label>
       <fieldset>
         <legend>Labels of the latents, the strongest first</legend>
-        ${latentsOf(model).map(({ index, kl, active }) => html`<label key=${index}>
+        ${latentsOf(model).map(
+          ({ index, kl, active }) => html`<label key=${index}>
           <span class=${active ? "number" : "number muted"}>${index} <span class="hint">KL ${kl.toFixed(2)}</span></span>
           <input name="dimension_labels.${index}" maxlength=${LONGEST_LABEL} value=${labels[index]} onInput=${(/** @type {any} */ event) => onLabel(index, event.target.value)} />
-        </label>`)}
+        </label>`,
+        )}
       </fieldset>
       <p class="model-actions">
         <button class="primary" disabled=${isBusy}>Save</button>

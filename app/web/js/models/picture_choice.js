@@ -42,8 +42,13 @@ export function PictureChoice({ isVisible, dataset, onPicture, onRefused }) {
   return html`
     <div class="picture-choice">
       <div class="tiles" role="group" aria-label="Pictures of the data set">
-        ${tiles.map((tile, place) => html`<button type="button" key=${place} class="tile" aria-pressed=${place === chosen} aria-label=${`Picture ${place + 1}`}
-          onClick=${() => (setChosen(place), onPicture(tile))}><${Tile} pixels=${tile} /></button>`)}
+        ${tiles.map(
+          (
+            tile,
+            place,
+          ) => html`<button type="button" key=${place} class="tile" aria-pressed=${place === chosen} aria-label=${`Picture ${place + 1}`}
+          onClick=${() => (setChosen(place), onPicture(tile))}><${Tile} pixels=${tile} /></button>`,
+        )}
       </div>
       <${DropZone} id="compare-picture" title="or your own" hint="Drop a picture here." button="Choose a picture" accept="image/*"
         onDrop=${(/** @type {DataTransfer} */ dropped) => take(dropped.files[0])} onPick=${(/** @type {File[]} */ files) => take(files[0])} />
@@ -89,7 +94,10 @@ async function tilesOf(dataset, signal) {
 async function pixelsOf(file) {
   const bitmap = await createImageBitmap(file);
   const scale = Math.min(1, Math.sqrt(MOST_PIXELS / (bitmap.width * bitmap.height)));
-  const [width, height] = [Math.max(1, Math.round(bitmap.width * scale)), Math.max(1, Math.round(bitmap.height * scale))];
+  const [width, height] = [
+    Math.max(1, Math.round(bitmap.width * scale)),
+    Math.max(1, Math.round(bitmap.height * scale)),
+  ];
   const context = contextOf(width, height);
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
@@ -98,5 +106,7 @@ async function pixelsOf(file) {
 
 /** @param {number} width @param {number} height */
 function contextOf(width, height) {
-  return /** @type {OffscreenCanvasRenderingContext2D} */ (new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true }));
+  return /** @type {OffscreenCanvasRenderingContext2D} */ (
+    new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true })
+  );
 }

@@ -26,12 +26,17 @@ export function Rejected({ id, count }) {
     <details class="rejected" onToggle=${onToggle}>
       <summary>${countText(count)} ${count === 1 ? "file was" : "files were"} left out</summary>
       ${failed && html`<p class="field-error">${failed}</p>`}
-      ${files && byReason(files).map(([code, some]) => html`
+      ${
+        files &&
+        byReason(files).map(
+          ([code, some]) => html`
         <h4>${code.replaceAll("_", " ")}: ${countText(some.length)}</h4>
         <ul>
           ${some.slice(0, FILES_SHOWN).map(({ file, reason }) => html`<li><span class="path">${file}</span> <span class="hint">${reason}</span></li>`)}
           ${some.length > FILES_SHOWN && html`<li class="hint">and ${countText(some.length - FILES_SHOWN)} more</li>`}
-        </ul>`)}
+        </ul>`,
+        )
+      }
     </details>
   `;
 }

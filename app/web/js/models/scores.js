@@ -10,17 +10,22 @@ const SHOWN = ["mig", "dci_disentanglement", "factor_vae"];
 /** @param {{metrics: Record<string, Score>}} props */
 export function Scores({ metrics }) {
   const names = Object.keys(metrics ?? {}).filter((name) => typeof metrics[name] === "object");
-  if (names.length === 0) return html`<p class="hint scores-none">No scores yet. Evaluate it on a data set with known factors.</p>`;
+  if (names.length === 0)
+    return html`<p class="hint scores-none">No scores yet. Evaluate it on a data set with known factors.</p>`;
   const first = SHOWN.filter((name) => names.includes(name));
   const rest = names.filter((name) => !first.includes(name));
   const dataset = metrics[names[0]].dataset;
   return html`
     <div class="scores">
       <${ScoreTable} names=${first.length ? first : rest} metrics=${metrics} />
-      ${first.length > 0 && rest.length > 0 && html`<details>
+      ${
+        first.length > 0 &&
+        rest.length > 0 &&
+        html`<details>
         <summary>${rest.length} more ${rest.length === 1 ? "score" : "scores"}</summary>
         <${ScoreTable} names=${rest} metrics=${metrics} />
-      </details>`}
+      </details>`
+      }
       <p class="hint">${dataset ? `On ${dataset}. ` : ""}The thin line is the 95 % interval.</p>
     </div>
   `;
@@ -29,11 +34,13 @@ export function Scores({ metrics }) {
 /** @param {{names: string[], metrics: Record<string, Score>}} props */
 function ScoreTable({ names, metrics }) {
   return html`<table class="score-table"><tbody>
-    ${names.map((name) => html`<tr key=${name}>
+    ${names.map(
+      (name) => html`<tr key=${name}>
       <th scope="row">${scoreName(name)}</th>
       <td class="bar"><${ScoreBar} score=${metrics[name]} /></td>
       <td class="number">${scoreText(metrics[name])}</td>
-    </tr>`)}
+    </tr>`,
+    )}
   </tbody></table>`;
 }
 

@@ -28,8 +28,12 @@ export function ModelsView({ params }) {
         <h2 id="models-title">Models</h2>
         <ul class="model-cards">
           ${models === null && [0, 1].map((place) => html`<li key=${place} class="card model-card skeleton"></li>`)}
-          ${models?.map((model) => html`<${ModelCard} key=${model.id} model=${model} datasets=${datasets ?? []} isNew=${model.id === added}
-            onChanged=${reload} onRefused=${refuse} onDelete=${() => remove(`models/${model.id}`, `the model ${model.name}`)} />`)}
+          ${models?.map(
+            (
+              model,
+            ) => html`<${ModelCard} key=${model.id} model=${model} datasets=${datasets ?? []} isNew=${model.id === added}
+            onChanged=${reload} onRefused=${refuse} onDelete=${() => remove(`models/${model.id}`, `the model ${model.name}`)} />`,
+          )}
           ${models && html`<${ImportCard} isAlone=${models.every((model) => model.shipped)} onImported=${onAdded} />`}
         </ul>
       </section>
@@ -38,8 +42,10 @@ export function ModelsView({ params }) {
         <h2 id="data-title">Data sets</h2>
         <ul class="dataset-cards">
           ${datasets === null && [0, 1, 2].map((place) => html`<li key=${place} class="card dataset-card skeleton"></li>`)}
-          ${datasets?.map((dataset) => html`<${DatasetCard} key=${dataset.id} dataset=${dataset} isNew=${dataset.id === added}
-            onRefused=${refuse} onDelete=${() => remove(`datasets/${dataset.id}`, `the data set ${dataset.name}`)} />`)}
+          ${datasets?.map(
+            (dataset) => html`<${DatasetCard} key=${dataset.id} dataset=${dataset} isNew=${dataset.id === added}
+            onRefused=${refuse} onDelete=${() => remove(`datasets/${dataset.id}`, `the data set ${dataset.name}`)} />`,
+          )}
           ${datasets && html`<${AddDataset} onAdded=${onAdded} />`}
         </ul>
       </section>

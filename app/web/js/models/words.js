@@ -54,7 +54,9 @@ export function datasetText({ dataset }) {
 /** @param {Model} model @returns {string} */
 export function networkText({ network, active_dimensions: active, kl_per_dimension: kl }) {
   const pixels = `${network.image_size} px, ${network.num_channels === 1 ? "grey" : "colour"}`;
-  return kl?.length ? `${active.length} of ${network.latent_dim} latents in use · ${pixels}` : `${network.latent_dim} latents · ${pixels}`;
+  return kl?.length
+    ? `${active.length} of ${network.latent_dim} latents in use · ${pixels}`
+    : `${network.latent_dim} latents · ${pixels}`;
 }
 
 /** @param {number} count @returns {string} Such as "65 536". */
@@ -65,5 +67,7 @@ export function countText(count) {
 /** @param {string | null | undefined} time ISO time. @returns {string} Such as "27 Nov 2026". */
 export function dateText(time) {
   const date = new Date(time ?? "");
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+  return Number.isNaN(date.getTime())
+    ? ""
+    : date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
 }

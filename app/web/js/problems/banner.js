@@ -13,10 +13,12 @@ export function ProblemBanner({ problem, onDismiss, onRetry }) {
     <div class="banner bad" role="alert" data-code=${problem.code}>
       <div>
         <p><strong>${sentence}</strong> ${next}</p>
-        ${problem.errors.length > 0 &&
-        html`<ul>
+        ${
+          problem.errors.length > 0 &&
+          html`<ul>
           ${problem.errors.map(({ field, message }) => html`<li><b>${field}</b> ${message}</li>`)}
-        </ul>`}
+        </ul>`
+        }
         <${Details} problem=${problem} />
       </div>
       ${onRetry && html`<button type="button" onClick=${onRetry}>Try again</button>`}
@@ -29,7 +31,11 @@ export function ProblemBanner({ problem, onDismiss, onRetry }) {
 function Details({ problem }) {
   const [copied, setCopied] = useState(false);
   const text = detailsOf(problem);
-  const copy = () => navigator.clipboard?.writeText(text).then(() => setCopied(true), () => setCopied(false));
+  const copy = () =>
+    navigator.clipboard?.writeText(text).then(
+      () => setCopied(true),
+      () => setCopied(false),
+    );
   return html`
     <details>
       <summary>Details</summary>

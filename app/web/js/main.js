@@ -8,9 +8,24 @@ import { ExploreView } from "./explore/view.js";
 
 /** @type {Record<string, () => Promise<any>>} Views other than the first screen are loaded when they are opened. */
 const LATER = {
-  train: () => import("./train/view.js").then((module) => module.TrainView),
-  models: () => import("./models/view.js").then((module) => module.ModelsView),
+  train: () => Promise.all([import("./train/view.js"), loadStyle("train")]).then(([module]) => module.TrainView),
+  models: () => Promise.all([import("./models/view.js"), loadStyle("models")]).then(([module]) => module.ModelsView),
 };
+
+/**
+ * Loads the style sheet of a view.
+ * @param {string} view
+ * @returns {Promise<void>}
+ */
+function loadStyle(view) {
+  return new Promise((resolve) => {
+    const link = document.createElement("link");
+    link.rel = "stylesheet";
+    link.href = new URL(`../css/${view}.css`, import.meta.url).href;
+    link.onload = link.onerror = () => resolve();
+    document.head.append(link);
+  });
+}
 
 function Page() {
   const [route, setRoute] = useState(currentRoute());

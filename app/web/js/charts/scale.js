@@ -54,6 +54,7 @@ export function numberText(value) {
       .replace(/\B(?=(\d{3})+$)/g, "\u202f")
       .replace("-", "−");
   }
+  if (Math.abs(value) < 0.01) return value.toFixed(4).replace("-", "−");
   return value.toFixed(Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2).replace("-", "−");
 }
 

@@ -69,11 +69,16 @@ export function LengthField({ schema, dataset, ownSteps, length, onChange, error
             }</span>
         </label>`
       }
-      ${chosen?.text && html`<p class="hint preset-text">${chosen.text}</p>`}
+      ${chosen?.text && html`<p class="hint preset-text">${withCode(chosen.text)}</p>`}
       ${ownSteps !== undefined && length.kind === "minutes" && html`<p class="hint preset-text">The length in the settings below counts, not the time.</p>`}
       ${error && html`<p class="field-error" id="length-error">${error}</p>`}
     </fieldset>
   `;
+}
+
+/** @param {string} text @returns {any[]} The text, in which commands between backticks are shown as code. */
+function withCode(text) {
+  return text.split("`").map((part, k) => (k % 2 ? html`<code>${part}</code>` : part));
 }
 
 /** @param {any} schema @returns {{name: string, dataset: string | null, text: string}[]} */

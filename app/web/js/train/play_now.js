@@ -21,6 +21,7 @@ const SHOWN = 5;
 export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
   const [loaded, setLoaded] = useState(/** @type {{decoder: any, strips: Filmstrips} | null} */ (null));
   const [z, setZ] = useState(/** @type {Float32Array | null} */ (null));
+  const [isMissing, setIsMissing] = useState(false);
   const [all, setAll] = useState(false);
   const pane = useRef(/** @type {HTMLElement | null} */ (null));
   const isOwn = useRef(false);
@@ -32,6 +33,7 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
     loadDecoder(`${path}/web`, stop.signal).then(
       (decoder) => {
         if (stop.signal.aborted) return;
+        setIsMissing(false);
         setLoaded({ decoder, strips: new Filmstrips(`${path}/web`) });
         const { latent_dim: size } = decoder.network;
         const own = parseVector(zText, size);
@@ -43,8 +45,10 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
         );
       },
       (error) => {
-        // The next preview brings the next decoder.
-        if (!stop.signal.aborted && !(error instanceof Problem)) throw error;
+        // The next preview brings the next decoder, if there is one.
+        if (stop.signal.aborted) return;
+        if (!(error instanceof Problem)) throw error;
+        setIsMissing(true);
       },
     );
     return () => stop.abort();
@@ -52,7 +56,7 @@ export function PlayNow({ path, job, kl, newestPreview, zText, onVector }) {
   useEffect(() => () => loaded?.strips.close(), [loaded]);
 
   if (!loaded || !z) {
-    return newestPreview === null
+    return newestPreview === null || isMissing
       ? null
       : html`<section class="card pane play-now"><h2>Play with it now</h2><p class="muted">Loading the decoder…</p></section>`;
   }

@@ -51,6 +51,7 @@ def test_the_file_works_from_disk_without_a_network(
     assert tab.axe_violations() == []
     assert tab.complaints == []
     assert [a for a in tab.requests if not a.startswith(("blob:", "data:")) and a != tab.url] == []
+    page.context.close()
 
 
 def test_the_service_and_the_command_line_give_the_same_file(site: Service, betavae: object, tmp_path: Path) -> None:
@@ -81,4 +82,5 @@ def test_a_page_served_by_the_service_runs_too(browser: Browser, site: Service) 
     tab.page.goto(f"{site.url}/models/chairs/explorer.html")
     tab.page.wait_for_selector('body[data-ready="true"]')
     assert tab.complaints == []
+    tab.page.context.close()
     assert httpx.get(f"{site.url}/models/chairs/explorer.html").headers["x-content-type-options"] == "nosniff"

@@ -23,11 +23,11 @@ export function Stage({ decoder, z, alt, start, startText, playing, canUndo, onP
       ${startPixels && html`<figure class="stage-start"><${SmallPicture} pixels=${startPixels} /><figcaption>${startText}</figcaption></figure>`}
     </div>
     <div class="controls" role="group" aria-label="Picture">
-      <${Control} icon=${playing ? "pause" : "play"} text=${playing ? "Pause" : "Play"} title="Sweep one latent after the other" onClick=${onPlay} />
-      <${Control} icon="random" text="Random" title="Draw a picture from the prior" onClick=${onRandom} />
-      <${Control} icon="reset" text="Reset" title="Back to the start" onClick=${onReset} />
+      <${Control} icon=${playing ? "pause" : "play"} text=${playing ? "Pause" : "Play"} title="Sweep one latent after the other" disabled=${!z} onClick=${onPlay} />
+      <${Control} icon="random" text="Random" title="Draw a picture from the prior" disabled=${!z} onClick=${onRandom} />
+      <${Control} icon="reset" text="Reset" title="Back to the start" disabled=${!z} onClick=${onReset} />
       <${Control} icon="undo" text="Undo" title="Undo (Ctrl+Z)" disabled=${!canUndo} onClick=${onUndo} />
-      <${Control} icon="compare" text="Compare" title="Show the start beside it" pressed=${comparing} onClick=${() => setComparing(!comparing)} />
+      <${Control} icon="compare" text="Compare" title="Show the start beside it" disabled=${!z} pressed=${comparing} onClick=${() => setComparing(!comparing)} />
     </div>
   </div>`;
 }

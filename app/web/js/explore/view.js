@@ -24,7 +24,7 @@ export function ExploreView({ params }) {
   return html`<div class="explore">
     ${problem && html`<div class="explore-problem"><${ProblemBanner} problem=${problem} onDismiss=${actions.dismiss} /></div>`}
     <div class="explore-left">
-      <${ModelChooser} models=${models} chosen=${session.wanted} model=${shown?.model} onChoose=${actions.chooseModel} />
+      <${ModelChooser} models=${models} chosen=${session.wanted} model=${shown?.model} loading=${!problem} onChoose=${actions.chooseModel} />
       <${Stage} decoder=${decoder} z=${shown?.z ?? null} alt=${text ?? "The picture is being loaded"}
         start=${start} startText=${own ? "your picture, decoded" : "start"} playing=${playing !== null} canUndo=${session.canUndo}
         onPlay=${actions.toggleMotion} onRandom=${actions.random} onReset=${actions.reset} onUndo=${actions.undo} />
@@ -36,6 +36,7 @@ export function ExploreView({ params }) {
         <h1>Drag a slider, see what one latent does</h1>
         <p class="muted">${shown ? sentenceOf(session.active.length, latents.length) : "\u00a0"}</p>
       </div>
+      ${!shown && !problem && html`<${Placeholders} />`}
       ${
         shown &&
         html`<${LatentSliders} latents=${latents} z=${shown.z} strips=${shown.strips} posterior=${own} playing=${playing}
@@ -45,6 +46,12 @@ export function ExploreView({ params }) {
     ${shown && More && html`<${More} session=${session} shown=${shown} />`}
     <p class="visually-hidden" aria-live="polite">${session.announced}</p>
   </div>`;
+}
+
+/** The room that sliders will take, while they are loaded. */
+function Placeholders() {
+  const rows = Array.from({ length: 10 }, () => html`<i class="placeholder"></i>`);
+  return html`<div class="latent-list" aria-hidden="true">${rows}</div>`;
 }
 
 /** @param {number} active @param {number} all */

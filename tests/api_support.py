@@ -99,11 +99,11 @@ def service(home: Path, redis_url: str, queues: tuple[str, ...] = (), **options:
             stack.enter_context(worker(queue, settings))
         api = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         if queues:
-            _wait_until_ready(api, queues)
+            wait_until_ready(api, queues)
         yield Service(api, url, settings)
 
 
-def _wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
+def wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
     """Waits until /readyz reports that every worker consumes."""
     deadline = time.monotonic() + READY_SECONDS
     while True:

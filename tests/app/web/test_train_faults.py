@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api_support import http_server, worker, zip_of_pictures
+from api_support import READY_SECONDS, http_server, wait_until_ready, worker, zip_of_pictures
 from page_support import Visitor
 from playwright.sync_api import Page, expect
 
@@ -43,14 +43,16 @@ def start(api: httpx.Client) -> str:
 
 
 def wait_for_chapter(page: Page, text: str) -> None:
-    """Waits until the job's story has a chapter."""
-    expect(page.locator(".story li", has_text=re.compile(text)).first).to_be_visible()
+    """Waits until the job's story has a chapter, for which a worker may have to start."""
+    chapter = page.locator(".story li", has_text=re.compile(text)).first
+    expect(chapter).to_be_visible(timeout=1000 * READY_SECONDS)
 
 
 def test_a_killed_worker_is_told_and_nothing_is_lost(visitor: Visitor, api: httpx.Client, settings: Settings) -> None:
     job = start(api)
     tab = visitor(url=str(api.base_url).rstrip("/"))
     with worker("render", settings), worker("train", settings):
+        wait_until_ready(api, ("render", "train"))
         page = tab.open(f"/train?job={job}")
         # Given a job that has a checkpoint and has gone on since,
         expect(page.locator(".job-bar .number")).to_contain_text(re.compile("step [1-9]"))

@@ -23,6 +23,8 @@ const ENDED = ["succeeded", "failed", "cancelled"];
 
 export class History {
   constructor() {
+    /** Changes with everything that is taken. */
+    this.version = 0;
     /** @type {string | null} Id of the newest event. */
     this.lastId = null;
     /** @type {JobEvent[]} Every event that was taken, for tabs that open later. */
@@ -49,6 +51,7 @@ export class History {
   take(event) {
     if (this.lastId !== null && !isAfter(event.id, this.lastId)) return false;
     this.lastId = event.id;
+    this.version += 1;
     const packs = event.type === "packing" && this.log.at(-1)?.type === "packing";
     if (packs) this.log.pop();
     this.log.push(event);
@@ -140,6 +143,7 @@ export class History {
    * @param {string} text JSON lines.
    */
   setRecords(text) {
+    this.version += 1;
     const records = text
       .split("\n")
       .filter(Boolean)
@@ -166,16 +170,6 @@ export class History {
       return { attempt: k + 1, lost: true, points: unique(points.filter((record) => record.step > until)) };
     });
     return [...lost, ...traces].filter((trace) => trace.points.length);
-  }
-
-  /**
-   * Returns the numbers that count, by step.
-   * @returns {Numbers[]}
-   */
-  numbers() {
-    return this.traces()
-      .filter((trace) => !trace.lost)
-      .flatMap((trace) => trace.points);
   }
 }
 

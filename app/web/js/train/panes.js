@@ -17,8 +17,8 @@ import { Scrubber } from "./scrubber.js";
  */
 export function Panes({ feed, step, onStep, zText, onVector }) {
   const { job, history, previews } = feed;
-  const traces = history.traces();
-  const numbers = history.numbers();
+  const traces = useMemo(() => history.traces(), [history, history.version]);
+  const numbers = useMemo(() => traces.filter((trace) => !trace.lost).flatMap((trace) => trace.points), [traces]);
   const newest = Math.max(job.progress.step ?? 0, numbers.at(-1)?.step ?? 0, previews.at(-1) ?? 0);
   if (!numbers.length && !previews.length) {
     return ["queued", "failed", "cancelled"].includes(job.status)
@@ -98,7 +98,7 @@ function KlPane({ traces, numbers, at, steps, step, onStep }) {
             target: record.capacity ?? null,
           })),
         ),
-    [numbers.length, traces.length],
+    [traces],
   );
   const parts = at?.kl_per_dimension ?? [];
   const target = at?.capacity ?? null;

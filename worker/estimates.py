@@ -10,7 +10,7 @@ from training.inputs import split_indices
 from training.lengths import OpenLength, estimate_of, speed_key
 from worker.jobs.claims import Claim
 from worker.jobs.records import JobStoreUnavailable
-from worker.jobs.speeds import known_speed, place_of, publish_speed
+from worker.jobs.speeds import Speed, known_speed, place_of, publish_speed
 from worker.runtime import Runtime
 
 SHORT_STEPS = 500
@@ -29,7 +29,8 @@ def calibrate(services: Runtime, device: str) -> None:
     for num_channels in (3, 1):
         config = TrainingConfig(num_channels=num_channels)
         try:
-            _speed(services, config, device)
+            if known_speed(services.jobs.redis, speed_key(config), place_of(device)) is None:
+                _measured(services, config, device)
         except JobStoreUnavailable:
             return
         except Exception:  # An estimate is no reason to refuse work.
@@ -42,7 +43,8 @@ def with_settled_length(
 ) -> TrainingConfig:
     """Returns the config of a job with its length, and records the estimate where the job begins.
 
-    An open length is settled once: by the API where it knew the speed and the set, else here, or by the checkpoint.
+    An open length is settled once: by the API where it knew the set and the speed of an earlier run, else here, or by
+    the checkpoint.
 
     Args:
         services: The runtime.
@@ -84,16 +86,23 @@ def record_speed(services: Runtime, config: TrainingConfig, device: str, num_ste
     """
     if seconds >= _TELLING_SECONDS:
         with suppress(JobStoreUnavailable):
-            speed = num_steps * config.batch_size / seconds
+            speed = Speed(num_steps * config.batch_size / seconds, is_of_run=True)
             publish_speed(services.jobs.redis, speed_key(config), place_of(device), speed)
 
 
 def _speed(services: Runtime, config: TrainingConfig, device: str) -> float:
-    """Returns the speed of a run on this device, in images per second, which is measured where it is unknown."""
-    redis, key, place = services.jobs.redis, speed_key(config), place_of(device)
-    known = known_speed(redis, key, place)
-    if known is None:
-        known = measure_speed(config, device)
-        publish_speed(redis, key, place, known)
-        log.info("%s trains %s at %.0f images/s", place, key, known)
-    return known
+    """Returns the speed of a run on this device, in images per second.
+
+    It is measured where no run has had it, and anew each time: a calibration beside other work is too slow.
+    """
+    known = known_speed(services.jobs.redis, speed_key(config), place_of(device))
+    return known.images_per_second if known is not None and known.is_of_run else _measured(services, config, device)
+
+
+def _measured(services: Runtime, config: TrainingConfig, device: str) -> float:
+    """Measures and publishes the speed of a run on this device, in images per second."""
+    key, place = speed_key(config), place_of(device)
+    speed = Speed(measure_speed(config, device), is_of_run=False)
+    publish_speed(services.jobs.redis, key, place, speed)
+    log.info("%s trains %s at %.0f images/s", place, key, speed.images_per_second)
+    return speed.images_per_second

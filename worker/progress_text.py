@@ -79,11 +79,13 @@ def losses_text(metrics: Mapping[str, Any], images_per_second: float | None) -> 
             and after the first validation those of the validation split.
         images_per_second: Speed of the training; None before it is known.
     """
-    floor = metrics.get("bernoulli_floor", 0)
-    known = f" (floor {floor:.1f})" if floor >= 0.05 else ""
-    validation = metrics.get("validation_reconstruction_loss")
-    beside = "" if validation is None else f" (validation {validation:.1f})"
-    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{beside}{known}", f"KL {metrics['kl']:.2f}"]
+    beside = []
+    if metrics.get("validation_reconstruction_loss") is not None:
+        beside.append(f"validation {metrics['validation_reconstruction_loss']:.1f}")
+    if metrics.get("bernoulli_floor", 0) >= 0.05:
+        beside.append(f"floor {metrics['bernoulli_floor']:.1f}")
+    known = f" ({', '.join(beside)})" if beside else ""
+    parts = [f"reconstruction {metrics['reconstruction_loss']:.1f}{known}", f"KL {metrics['kl']:.2f}"]
     if "capacity" in metrics:
         parts[-1] += f"/{metrics['capacity']:.2f}"
     if "beta" in metrics:

@@ -239,7 +239,7 @@ class _Training:
     def _event(self, event_type: str, data: dict[str, Any], *, phase: str) -> None:
         """Adds an event of another phase than training, whose `data` may contain the `fraction` that is done."""
         self.progress = {**self.progress, "phase": phase, "phase_fraction": data.get("fraction")}
-        self.claim.post_event(event_type, data, progress=self.progress)
+        self.claim.post_event(event_type, rounded(data), progress=self.progress)
 
     def _progress(self, progress: Progress) -> None:
         now = time.monotonic()

@@ -144,7 +144,8 @@ def _create_extension(services: Services, asked: TrainJobRequest, more_steps: in
     config = config_from_json(request["config"]).replace(num_steps=more_steps, num_epochs=None)
     config = with_channels(config, model.info.network.num_channels)
     num_training = num_training_images(config, model.info.dataset["num_images"])
-    speed = known_speed(services.jobs.redis, speed_key(config))
+    known = known_speed(services.jobs.redis, speed_key(config))
+    speed = None if known is None else known.images_per_second
     estimate = {**estimate_of(config, num_training, speed).to_json(), "settled": True}
     return services.jobs.create(
         "train",
@@ -189,7 +190,7 @@ def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
 def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord) -> dict[str, Any]:
     """Returns the length and the duration of a training, as far as they are known before a worker has begun it.
 
-    An open length is settled where the speed of a worker is known; otherwise the worker settles it.
+    An open length is settled where a worker's speed in an earlier run is known; otherwise the worker settles it.
 
     Raises:
         Problem: The budget of time is too short for one validation.
@@ -199,7 +200,8 @@ def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord
         config = with_channels(config, record.packs[0]["num_channels"])
     num_images = services.datasets.num_images(record.id)
     num_training = num_training_images(config, num_images) if num_images else None
-    speed = known_speed(services.jobs.redis, speed_key(config))
+    known = known_speed(services.jobs.redis, speed_key(config))
+    speed = None if known is None else known.images_per_second
     length = OpenLength.from_json(request["length"])
     if length is None:
         return {**estimate_of(config, num_training, speed).to_json(), "settled": True}
@@ -211,4 +213,4 @@ def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord
         seconds = None if length.minutes is None else round(60 * length.minutes)
         return {"num_steps": None, "seconds": seconds, "passes": None, "settled": False}
     found = estimate_of(length.laid_out(config, num_steps), num_training, speed)
-    return {**found.to_json(), "settled": speed is not None}
+    return {**found.to_json(), "settled": known is not None and known.is_of_run}

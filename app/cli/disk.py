@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -50,8 +50,8 @@ def disk(
     roots = {home.resolve()}
     if isinstance(stores.storage, LocalStorage):
         roots.add(stores.storage.root.resolve())
-    unfinished = {job.id for job in stored_jobs(stores.storage, "train") if not job.is_finished}
-    found = [use for root in sorted(roots) for use in _uses(root, unfinished)]
+    trainings = {job.id: job.is_finished for job in stored_jobs(stores.storage, "train")}
+    found = [use for root in sorted(roots) for use in _uses(root, trainings)]
     found.sort(key=lambda use: use.num_bytes, reverse=True)
     if as_json:
         print(json.dumps([vars(use) for use in found], indent=2))
@@ -64,33 +64,33 @@ def disk(
     print(f"{_size(sum(use.num_bytes for use in found))} in {home}; {_size(free)} are free")
 
 
-def _uses(root: Path, unfinished: set[str]) -> Iterator[Use]:
+def _uses(root: Path, trainings: Mapping[str, bool]) -> Iterator[Use]:
     """Yields what lies in a folder.
 
     Args:
         root: The data folder, or the folder of the storage.
-        unfinished: Ids of the jobs that still need their files.
+        trainings: Ids of the training jobs, with True for those that have finished.
     """
     if not root.is_dir():
         return
     for entry in sorted(root.iterdir()):
         if entry.name in _EACH and entry.is_dir():
             for one in sorted(entry.iterdir()):
-                yield Use(f"{entry.name}/{one.name}", _bytes_in(one), _can_go(entry.name, one, unfinished))
+                yield Use(f"{entry.name}/{one.name}", _bytes_in(one), _can_go(entry.name, one, trainings))
         elif size := _bytes_in(entry):
             yield Use(entry.name, size, _MADE_AGAIN.get(entry.name, "no; the service needs it"))
 
 
-def _can_go(kind: str, path: Path, unfinished: set[str]) -> str:
+def _can_go(kind: str, path: Path, trainings: Mapping[str, bool]) -> str:
     """Returns whether and how an entry of one of the listed folders can be removed."""
     name = path.name
     if kind == "runs":
         has_model = (path / "model" / "model.json").is_file()
         return "yes, by hand; its registered model stays" if has_model else "yes, by hand; it has no model yet"
-    if not path.is_dir():
+    if not path.is_dir() or (kind == "jobs" and name not in trainings):
         return "no; the service needs it"
     if kind == "jobs":
-        return "not yet; it has not finished" if name in unfinished else f"yes: betavae jobs delete {name}"
+        return f"yes: betavae jobs delete {name}" if trainings[name] else "not yet; it has not finished"
     if kind == "datasets" and name in BUILT_IN_NAMES:
         return f"yes, it is drawn again: betavae datasets delete {name}"
     return f"yes: betavae {kind} delete {name}"

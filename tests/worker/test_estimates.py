@@ -14,7 +14,7 @@ from training.lengths import open_length, speed_key
 from training.presets import resolve
 from worker.estimates import calibrate, record_speed
 from worker.jobs.records import Job
-from worker.jobs.speeds import known_speed, place_of, publish_speed
+from worker.jobs.speeds import Speed, known_speed, place_of, publish_speed
 from worker.runtime import Runtime, open_runtime
 from worker.stores.settings import Settings
 from worker.tasks import work_on
@@ -61,7 +61,7 @@ def create(services: Runtime) -> Create:
 def publish(services: Runtime, job: Job, images_per_second: float) -> None:
     """Records a speed of this machine for a job."""
     key = speed_key(config_from_json(job.request["config"]))
-    publish_speed(services.jobs.redis, key, place_of("cpu"), images_per_second)
+    publish_speed(services.jobs.redis, key, place_of("cpu"), Speed(images_per_second, is_of_run=True))
 
 
 def test_a_budget_becomes_a_length_when_the_job_begins(services: Runtime, create: Create) -> None:
@@ -129,14 +129,15 @@ def test_a_budget_too_short_for_one_validation_fails_the_job(services: Runtime, 
     }
 
 
-def test_an_unknown_speed_is_measured_once(services: Runtime, create: Create) -> None:
+def test_an_unknown_speed_is_measured(services: Runtime, create: Create) -> None:
     job = create(minutes=None, num_steps=500)
     key = speed_key(config_from_json(job.request["config"]))
     assert known_speed(services.jobs.redis, key) is None
     work_on(services, job.id)
-    speed = known_speed(services.jobs.redis, key, place_of("cpu"))
-    assert speed is not None
-    assert speed > 0
+    known = known_speed(services.jobs.redis, key, place_of("cpu"))
+    assert known is not None
+    assert not known.is_of_run
+    speed = known.images_per_second
     done = services.jobs.get(job.id)
     assert done.estimate == {"num_steps": 500, "seconds": round(500 * 4 / speed + 15), "passes": 50.0, "settled": True}
 
@@ -151,13 +152,24 @@ def test_a_short_run_of_a_given_length_is_not_measured(services: Runtime, create
 def test_only_a_long_training_corrects_the_speed(services: Runtime) -> None:
     config = resolve(None, {"batch_size": 64, "num_channels": 1})
     redis, key = services.jobs.redis, speed_key(config)
-    publish_speed(redis, key, place_of("cpu"), 100.0)
+    calibrated = Speed(100.0, is_of_run=False)
+    publish_speed(redis, key, place_of("cpu"), calibrated)
     record_speed(services, config, "cpu", num_steps=1000, seconds=29.0)
-    assert known_speed(redis, key) == 100.0
+    assert known_speed(redis, key) == calibrated
     record_speed(services, config, "cpu", num_steps=1000, seconds=64.0)
-    assert known_speed(redis, key) == known_speed(redis, key, place_of("cpu")) == 1000.0
+    corrected = Speed(1000.0, is_of_run=True)
+    assert known_speed(redis, key) == known_speed(redis, key, place_of("cpu")) == corrected
     assert known_speed(redis, key, "elsewhere/cpu") is None
     assert 0 < redis.ttl(f"betavae:speeds:{key}") <= 30 * 24 * 3600
+
+
+def test_a_calibration_is_repeated_when_a_job_begins(services: Runtime, create: Create) -> None:
+    job = create(minutes=None, num_steps=500)
+    key = speed_key(config_from_json(job.request["config"]))
+    too_slow = Speed(0.001, is_of_run=False)
+    publish_speed(services.jobs.redis, key, place_of("cpu"), too_slow)
+    work_on(services, job.id)
+    assert known_speed(services.jobs.redis, key) != too_slow
 
 
 def test_a_worker_is_calibrated_for_the_default_network(services: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,4 +183,4 @@ def test_a_worker_is_calibrated_for_the_default_network(services: Runtime, monke
     calibrate(services, "cpu")
     calibrate(services, "cpu")
     assert [config.num_channels for config in measured] == [3, 1]
-    assert known_speed(services.jobs.redis, speed_key(resolve(None, {}))) == 500.0
+    assert known_speed(services.jobs.redis, speed_key(resolve(None, {}))) == Speed(500.0, is_of_run=False)

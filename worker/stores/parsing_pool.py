@@ -43,7 +43,7 @@ INSPECTION_CPU_SECONDS = 40
 """Processor time for inspecting one archive."""
 _INSPECTION_BYTES = 768 * 2**20
 
-COUNTING_SECONDS = 5.0
+COUNTING_SECONDS = 15.0
 """Wall time for counting the pictures of a set, for which a request waits; 100 000 files take about one second."""
 
 _counting = threading.BoundedSemaphore(NUM_DECODERS)

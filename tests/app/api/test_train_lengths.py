@@ -10,7 +10,7 @@ from api_support import Service, assert_problem, service, zip_of_pictures
 from training.config import TrainingConfig
 from training.lengths import speed_key
 from worker.jobs.connections import connect
-from worker.jobs.speeds import publish_speed
+from worker.jobs.speeds import Speed, publish_speed
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def set_speed(api: Service) -> Iterator[Any]:
     """A function that publishes the speed of a worker for the default network on pictures of some channels."""
     client = connect(api.settings.redis_url or "")
 
-    def publish(images_per_second: float, num_channels: int = 3) -> None:
+    def publish(images_per_second: float, num_channels: int = 3, *, is_of_run: bool = True) -> None:
         key = speed_key(TrainingConfig(num_channels=num_channels))
-        publish_speed(client, key, "worker/cpu", images_per_second)
+        publish_speed(client, key, "worker/cpu", Speed(images_per_second, is_of_run))
 
     yield publish
     for key in client.keys("betavae:speeds:*"):
@@ -83,6 +83,13 @@ def test_the_lengths_of_a_preset_are_scaled_to_a_budget(api: Service, set_speed:
     config = train(api, preset="celeba", minutes=5)["config"]
     assert (config["num_steps"], config["num_epochs"]) == (4453, None)
     assert (config["capacity_steps"], config["capacity_epochs"]) == (round(4453 * 150 / 200), None)
+
+
+def test_a_calibration_gives_an_estimate_that_the_worker_settles(api: Service, set_speed: Any) -> None:
+    set_speed(1000.0, is_of_run=False)
+    job = train(api, minutes=5)
+    assert job["estimate"] == {"num_steps": 4453, "seconds": 300, "passes": 4453.0, "settled": False}
+    assert (job["config"]["num_steps"], job["progress"]["num_steps"]) == (4453, 4453)
 
 
 def test_without_a_known_speed_the_worker_settles_the_length(api: Service) -> None:

@@ -97,8 +97,7 @@ def train(
         fence: Part of the checkpoints' names; see training.checkpoints.
         resume: Whether to resume from the newest intact checkpoint in run_folder. Otherwise, or where there is no
             checkpoint, the files of an earlier run in the folder are removed.
-        extend_to: Number of steps at which a run that had ended should end instead; None leaves its end. C and β stay
-            where they were, and the learning rate runs through its schedule anew.
+        extend_to: Number of steps to which a run that had ended goes on (Run.extend); None leaves its end.
         initial_weights: Folder of a model whose weights a new run starts from. This is not a resume: optimizer and step
             start anew. C starts at the model's KL, since the run would otherwise press the KL to 0 first.
         checkpoint_seconds: Time between checkpoints; the first one comes after FIRST_CHECKPOINT_SECONDS.

@@ -49,6 +49,25 @@ MinutesOption = Annotated[
         show_default="a length that suits the set and this machine",
     ),
 ]
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        help="Go on from the newest checkpoint in the folder of the run, or begin anew, which removes what an "
+        "earlier run left in the folder, including its model."
+    ),
+]
+FromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        "--initial-model",
+        metavar="MODEL",
+        help="Start a new run from the weights of this model (a name, an id or a folder), with its network "
+        "settings. The run does not resume the model's training: step and optimizer begin anew, and C begins at "
+        "the model's KL.",
+        show_default=False,
+    ),
+]
 MoreStepsOption = Annotated[
     int | None,
     typer.Option(
@@ -125,25 +144,8 @@ def train(
         list[str] | None,
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="A training setting by its name; may be repeated."),
     ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            help="Go on from the newest checkpoint in the folder of the run, or begin anew, which removes what an "
-            "earlier run left in the folder, including its model."
-        ),
-    ] = True,
-    from_model: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            "--initial-model",
-            metavar="MODEL",
-            help="Start a new run from the weights of this model (a name, an id or a folder), with its network "
-            "settings. The run does not resume the model's training: step and optimizer begin anew, and C begins at "
-            "the model's KL.",
-            show_default=False,
-        ),
-    ] = None,
+    resume: ResumeOption = True,
+    from_model: FromOption = None,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Compute disentanglement scores of the finished model.")
     ] = False,

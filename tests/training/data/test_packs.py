@@ -22,6 +22,7 @@ from training.data.packs import (
     PackInfo,
     keep_pack,
     kept_pack,
+    left_out_text,
     open_pack,
     read_pack_info,
     read_rejected,
@@ -339,3 +340,13 @@ def test_without_hard_links_no_pack_is_kept(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "link", link)
     keep_pack(open_pack(tmp_path / "set"), tmp_path / "run")
     assert kept_pack(tmp_path / "run", SMALL) is None
+
+
+def test_what_was_left_out_is_told_with_an_example_for_each_reason(tmp_path: Path) -> None:
+    assert left_out_text(tmp_path) is None
+    rejected = [("a.png", "not_an_image"), ("b.png", "not_an_image"), ("list.csv", "bad_labels"), ("c.png", "no_label")]
+    lines = [json.dumps({"file": file, "code": code, "reason": f"why {file}"}) for file, code in rejected]
+    (tmp_path / "rejected.jsonl").write_text("\n".join(lines))
+    assert left_out_text(tmp_path) == (
+        "3 files were left out: 2 not_an_image (a.png: why a.png), 1 no_label (c.png: why c.png)"
+    )

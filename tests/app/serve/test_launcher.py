@@ -199,3 +199,36 @@ def test_a_data_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_pa
     (tmp_path / "file").touch()
     with pytest.raises(launcher.LaunchError, match="BETAVAE_HOME"):
         launcher._data_folder(tmp_path / "file" / "home")
+
+
+class FakeSupervisor:
+    """A supervisor that nobody asks to stop."""
+
+    stop_requested = False
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+
+class FakeBroker:
+    """A broker that runs."""
+
+    running = True
+
+
+def test_a_broker_that_never_answers_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launcher, "BROKER_SECONDS", 0.3)
+    monkeypatch.setattr(launcher, "STILL_WAITING_SECONDS", 0.1)
+    address = f"unix://{tmp_path}/none.sock"
+    with pytest.raises(launcher.LaunchError, match="does not answer at its socket"):
+        launcher._wait_for_broker(FakeSupervisor(), FakeBroker(), address)  # type: ignore[arg-type]
+    assert "waiting for the broker: " in capsys.readouterr().err
+
+
+def test_a_service_with_another_storage_is_refused(tmp_path: Path, redis_server: str) -> None:
+    for home in ("one", "one"):
+        launcher._claim_database(Settings(home=tmp_path / home, redis_url=redis_server))
+    with pytest.raises(launcher.LaunchError, match="belongs to another storage"):
+        launcher._claim_database(Settings(home=tmp_path / "two", redis_url=redis_server))

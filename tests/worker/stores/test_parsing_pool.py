@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets_support import as_tar, picture
 from hostile_files import crowded_zip, jpeg_of_many_scans, lossless_webp
 from PIL import Image
 
@@ -172,6 +173,16 @@ def test_a_damaged_hdf5_kills_its_child_alone() -> None:
     with pytest.raises(DatasetError, match="SIGSEGV") as refused:
         num_channels_in_child(ArrayFile(path), Limits())
     assert refused.value.code == "parser_died"
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_an_upload_is_checked_under_the_clients_name(tmp_path: Path, suffix: str) -> None:
+    upload = as_tar(tmp_path, {"a.png": picture(1)}, suffix=suffix).path.rename(tmp_path / "upload-7f3a")
+    check_zip_in_child(upload, Limits(), name=f"set{suffix}")
+    for name in (None, "set.zip"):
+        with pytest.raises(DatasetError) as refused:
+            check_zip_in_child(upload, Limits(), name=name)
+        assert refused.value.code == "not_a_zip"
 
 
 def test_a_zip_is_checked_in_a_child(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class PackInfo:
     id: str
     name: str
     kind: str
-    """The kind is builtin, images, classes, labels, chairs3d, celeba, dsprites, shapes3d, mpi3d or array."""
+    """The kind is builtin, array, dsprites, shapes3d, mpi3d, or the layout of a folder (see Layout.kind)."""
     source: str
     num_images: int
     preprocessing: Preprocessing

@@ -189,19 +189,23 @@ class PreviewList(Answer):
 
 
 class TraversalDimension(Answer):
-    """One traversed latent dimension; `url` is its animation."""
+    """One traversed latent dimension; `url` is its animation, and `ends` its first and its last picture."""
 
     index: int
     kl: float | None = None
     active: bool | None = None
     label: str | None = None
     url: str | None = None
+    ends: list[str] | None = None
 
 
 class Traversal(Answer):
     """A traversal: its parameters, and the addresses of its files.
 
     Its `name` keeps it when the disk is full; a traversal that nobody named has none.
+
+    `unfamiliar` is true if the picture is unlike those that the model knows, and null if the model has no thresholds;
+    `unfamiliar_reason` says why.
     """
 
     id: str
@@ -213,8 +217,21 @@ class Traversal(Answer):
     sheet: str | None
     strip: str | None
     reconstruction: str | None
+    unfamiliar: bool | None = None
+    unfamiliar_reason: str | None = None
     error: Failure | None
     links: dict[str, str]
+
+
+class ModelDimension(Answer):
+    """A latent dimension of a model; `ends` are pictures of a typical picture with the dimension at −2 and at 2."""
+
+    index: int
+    kl: float | None
+    active: bool
+    label: str
+    strength: float | None
+    ends: list[str]
 
 
 class Model(Answer):
@@ -232,7 +249,11 @@ class Model(Answer):
     step: int
     kl_per_dimension: list[float]
     active_dimensions: list[int]
+    dimensions: list[ModelDimension]
+    familiarity: dict[str, float]
+    typical_mean: list[float]
     reconstruction_loss: float | None
+    explained_variance: float | None
     steered_beta: float | None
     bernoulli_floor: float | None
     metrics: dict[str, Any]
@@ -255,12 +276,19 @@ class ModelList(Answer):
 
 
 class Encoded(Answer):
-    """The posterior of one image; `reconstruction_loss` is in nats."""
+    """The posterior of one image; losses are in nats. `reconstruction_error` is the loss less the image's own floor.
+
+    `unfamiliar` is true if error or KL are above those of 99 of 100 pictures of the model's own set, and null if the
+    model does not record them; `unfamiliar_reason` says why.
+    """
 
     mean: list[float]
     log_variance: list[float]
     kl_per_dimension: list[float]
     reconstruction_loss: float
+    reconstruction_error: float
+    unfamiliar: bool | None
+    unfamiliar_reason: str | None
 
 
 class ComparedModel(Answer):

@@ -174,11 +174,20 @@ _TYPES: tuple[tuple[tuple[str, ...], Callable[[object], bool], str], ...] = (
         "a text",
     ),
     (("dataset", "training", "metrics"), lambda value: isinstance(value, dict), "an object"),
-    (("kl_per_dimension", "aggregate_mean", "aggregate_std"), _is_list_of(_is_number), "a list of numbers"),
+    (
+        ("kl_per_dimension", "aggregate_mean", "aggregate_std", "typical_mean"),
+        _is_list_of(_is_number),
+        "a list of numbers",
+    ),
+    (
+        ("familiarity",),
+        lambda value: isinstance(value, dict) and len(value) <= 10 and all(map(_is_number, value.values())),
+        "an object of numbers",
+    ),
     (("dimension_labels",), _is_list_of(lambda value: isinstance(value, str)), "a list of texts"),
     (("dimension_effects",), _is_list_of(lambda value: isinstance(value, dict)), "a list of objects"),
     (
-        ("reconstruction_loss", "steered_beta", "bernoulli_floor"),
+        ("reconstruction_loss", "explained_variance", "steered_beta", "bernoulli_floor"),
         lambda value: value is None or _is_number(value),
         "a number",
     ),

@@ -68,7 +68,7 @@ def _losses(info: ModelInfo) -> str:
         active = info.active_dimensions
         lines.append(
             f"- KL from the prior {sum(info.kl_per_dimension):.2f} nats; {len(active)} of "
-            f"{info.network.latent_dim} dimensions are active (above {ACTIVE_KL_NATS} nats)"
+            f"{info.network.latent_dim} dimensions are active (above {ACTIVE_KL_NATS} nats, and visible)"
         )
     return "\n".join(lines) or "The losses were not measured, since the model was imported without a data set."
 

@@ -20,10 +20,18 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the small trained models that ship with the package, one folder per id."""
 
 ACTIVE_KL_NATS = 0.05
-"""A latent dimension is active when its mean KL to the prior is above this many nats."""
+"""A latent dimension is active only if its mean KL to the prior is above this many nats."""
+MIN_VISIBLE_CHANGE = 30.0
+"""A latent dimension is active only if its `visible_change` (worker.rendering.effects), where it was measured, is at
+least this many levels of 8 bits. Below, sprites of a twentieth of the picture differ by a blurred outline alone."""
+LABEL_SPAN = 2.0
+"""Half-width of the traversal that a label describes, in σ of the prior."""
 
 Crop = Literal["center", "none"]
 
+_PER_DIMENSION = (
+    "kl_per_dimension", "aggregate_mean", "aggregate_std", "typical_mean", "dimension_labels", "dimension_effects",
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}")
 
 
@@ -90,6 +98,8 @@ class ModelInfo:
     """Mean KL to the prior per latent dimension, (D,) nats, over a sample of the data set."""
     reconstruction_loss: float | None = None
     """Reconstruction loss when decoding the posterior mean, in nats per image."""
+    explained_variance: float | None = None
+    """Share of the variance of the pixels around the mean image that the reconstructions explain."""
     steered_beta: float | None = None
     """β of the last step, where the objective steers it."""
     bernoulli_floor: float | None = None
@@ -99,6 +109,11 @@ class ModelInfo:
     aggregate_mean: list[float] = field(default_factory=list)
     aggregate_std: list[float] = field(default_factory=list)
     """Mean and standard deviation of the posterior means over a sample of the data set, each (D,)."""
+    typical_mean: list[float] = field(default_factory=list)
+    """Posterior mean of the image that is nearest to the mean of all posterior means, (D,); empty if not measured."""
+    familiarity: dict[str, float] = field(default_factory=dict)
+    """99th percentiles over validation images, in nats: `reconstruction_error_p99`, of the reconstruction loss less the
+    image's own floor, and `kl_p99`, of the KL summed over the dimensions; empty if not measured."""
     dimension_labels: list[str] = field(default_factory=list)
     dimension_effects: list[dict[str, Any]] = field(default_factory=list)
     """Effect of moving each dimension (worker.rendering.labels); D entries or none."""
@@ -109,8 +124,53 @@ class ModelInfo:
 
     @property
     def active_dimensions(self) -> list[int]:
-        """Indices of the dimensions whose KL is above ACTIVE_KL_NATS."""
-        return active_dimensions(self.kl_per_dimension)
+        """Indices of the dimensions that carry information and whose effect an eye can see."""
+        return self.active_among(self.kl_per_dimension)
+
+    def active_among(self, kl_per_dimension: list[float]) -> list[int]:
+        """Returns the active dimensions for KLs other than those of the description, such as those of one image.
+
+        Args:
+            kl_per_dimension: KL per dimension, (D,) nats.
+        """
+        return [k for k in active_dimensions(kl_per_dimension) if self.is_visible(k)]
+
+    def is_visible(self, dimension: int) -> bool:
+        """Returns whether an eye can see the effect of a dimension; True where the effect was not measured."""
+        effect = self.dimension_effects[dimension] if self.dimension_effects else {}
+        change = effect.get("visible_change")
+        return not isinstance(change, int | float) or change >= MIN_VISIBLE_CHANGE
+
+    def label_ends(self, dimension: int) -> tuple[list[float], list[float]]:
+        """Returns the latent vectors at both ends of a dimension, from which its label's two pictures are decoded."""
+        start = self.typical_mean or self.aggregate_mean or [0.0] * self.network.latent_dim
+        first, last = list(start), list(start)
+        first[dimension], last[dimension] = -LABEL_SPAN, LABEL_SPAN
+        return first, last
+
+    def unfamiliarity(self, reconstruction_error: float, kl: float) -> tuple[bool | None, str | None]:
+        """Returns whether a picture is unlike those that the model knows, and why.
+
+        Args:
+            reconstruction_error: The picture's reconstruction loss less its floor, nats.
+            kl: The picture's KL, summed over the dimensions, nats.
+
+        Returns:
+            None and the reason if the model has no thresholds.
+        """
+        if not {"reconstruction_error_p99", "kl_p99"} <= self.familiarity.keys():
+            return None, "The model does not record what its own pictures look like (`betavae models label`)."
+        exceeded = [
+            f"{what} is {value:.0f} nats, and 99 of 100 of its own pictures have at most {self.familiarity[name]:.0f}"
+            for what, value, name in (
+                ("its reconstruction error", reconstruction_error, "reconstruction_error_p99"),
+                ("its KL", kl, "kl_p99"),
+            )
+            if value > self.familiarity[name]
+        ]
+        if not exceeded:
+            return False, None
+        return True, f"This picture is unlike what the model knows: {'; '.join(exceeded)}."
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of model.json."""
@@ -139,7 +199,7 @@ class ModelInfo:
             raise ValueError(f"not a model description: {first_error(error)}") from error
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a model description: {error}") from error
-        for name in ("kl_per_dimension", "aggregate_mean", "aggregate_std", "dimension_labels", "dimension_effects"):
+        for name in _PER_DIMENSION:
             values = getattr(info, name)
             if values and len(values) != info.network.latent_dim:
                 raise ValueError(f"{name}: expected {info.network.latent_dim} values, found {len(values)}")

@@ -38,7 +38,7 @@ from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
 from training.restart import Teacher
 from training.schedules import Extension, Finishing
-from training.summary import SUMMARY_IMAGES, floor_of, summarise
+from training.summary import FAMILIAR_IMAGES, SUMMARY_IMAGES, familiar, floor_of, summarise
 from training.teaching import Teaching
 
 _TYPICAL_AMONG = 512
@@ -218,7 +218,10 @@ class Run:
         reconstruction, kl = summary["reconstruction_loss"], sum(summary["kl_per_dimension"])
         loss = self.config.objective.validation_loss(reconstruction, kl)
         self.validated_step = self.step
-        return {"validation_loss": loss, "validation_reconstruction_loss": reconstruction, "validation_kl": kl}
+        found = {"validation_loss": loss, "validation_reconstruction_loss": reconstruction, "validation_kl": kl}
+        if summary["explained_variance"] is not None:
+            found["validation_explained_variance"] = summary["explained_variance"]
+        return found
 
     def keep_if_best(self, validation: dict[str, float], folder: Path, fence: int) -> None:
         """Keeps the weights of the best validation, and passes the validation loss to the learning rate.
@@ -297,6 +300,13 @@ class Run:
             bernoulli_floor=floor_of(images, indices, config.likelihood),
             source=self.origin,
             **summarise(self.network, images, indices, config.likelihood, self.device),
+            **familiar(
+                self.network,
+                images,
+                evenly_spaced(self.shown_indices, FAMILIAR_IMAGES),
+                config.likelihood,
+                self.device,
+            ),
         )
         return save_model(folder, self.network, info)
 

@@ -9,13 +9,20 @@ from numpy.typing import NDArray
 
 from models.networks import VAE
 from models.pixels import to_input
-from training.objectives.losses import kl_per_dimension, pixel_entropy, reconstruction_loss
+from training.objectives.losses import (
+    kl_per_dimension,
+    pixel_entropy,
+    reconstruction_error,
+    reconstruction_loss,
+)
 
 _BATCH = 256
 _ENTROPY = pixel_entropy(torch.arange(256, dtype=torch.float64) / 255).numpy()
 """Entropy of a pixel by its value 0 to 255, nats."""
 SUMMARY_IMAGES = 10_000
 """Maximum number of images of which a model's description states the losses."""
+FAMILIAR_IMAGES = 4_000
+"""Maximum number of images whose percentiles tell unfamiliar pictures."""
 _ENCODING_BATCH = 512
 
 Progress = Callable[[str, int, int], None]
@@ -41,27 +48,71 @@ def summarise(
         on_progress: Function that is called with the number of images done and M.
 
     Returns:
-        kl_per_dimension, aggregate_mean and aggregate_std as lists of D floats, and reconstruction_loss in nats per
-        image.
+        kl_per_dimension, aggregate_mean and aggregate_std as lists of D floats, reconstruction_loss in nats per image,
+        and explained_variance, the share of the variance of the pixels around the mean image that the reconstructions
+        explain.
     """
-    total, loss = 0, 0.0
+    total, loss, error = 0, 0.0, 0.0
     kl, means = torch.zeros(network.config.latent_dim), []
+    sums = torch.zeros(2, *images.shape[3:], *images.shape[1:3], dtype=torch.float64)
     for begin in range(0, len(indices), _BATCH):
         batch = to_input(images[indices[begin : begin + _BATCH]], device)
         mean, log_variance = network.encode(batch)
         size = len(batch)
-        loss += reconstruction_loss(network.decoder(mean), batch, likelihood).item() * size
+        logits = network.decoder(mean)
+        loss += reconstruction_loss(logits, batch, likelihood).item() * size
+        error += (torch.sigmoid(logits) - batch).square().sum().item()
+        sums += torch.stack([batch.sum(0), batch.square().sum(0)]).double().cpu()
         kl += kl_per_dimension(mean, log_variance).cpu() * size
         means.append(mean.cpu())
         total += size
         if on_progress is not None:
             on_progress(total, len(indices))
     all_means = torch.cat(means)
+    variance = (sums[1] - sums[0].square() / total).sum().item()
     return {
+        "explained_variance": 1 - error / variance if variance > 0 else None,
         "reconstruction_loss": loss / total,
         "kl_per_dimension": (kl / total).tolist(),
         "aggregate_mean": all_means.mean(0).tolist(),
         "aggregate_std": all_means.std(0, correction=0).tolist(),
+    }
+
+
+@torch.no_grad()
+def familiar(
+    network: VAE, images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: str, device: torch.device
+) -> dict[str, Any]:
+    """Returns what tells pictures that the network knows from others, and the code of a typical picture.
+
+    The error of a picture is its reconstruction loss less its floor, since the floor alone differs between pictures by
+    more than a bad reconstruction costs.
+
+    Args:
+        network: The network.
+        images: All images, (N, H, W, C) uint8.
+        indices: Indices of the images to use, (M,).
+        likelihood: `bernoulli` or `gaussian`.
+        device: The device of the network.
+
+    Returns:
+        familiarity and typical_mean, as in ModelInfo.
+    """
+    errors, kls, means = [], [], []
+    for begin in range(0, len(indices), _BATCH):
+        batch = to_input(images[indices[begin : begin + _BATCH]], device)
+        mean, log_variance = network.encode(batch)
+        errors.append(reconstruction_error(network.decoder(mean), batch, likelihood).cpu())
+        kls.append(0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).cpu())
+        means.append(mean.cpu())
+    error, kl, codes = torch.cat(errors), torch.cat(kls), torch.cat(means)
+    typical = int((codes - codes.mean(0)).square().sum(1).argmin())
+    return {
+        "familiarity": {
+            "reconstruction_error_p99": float(np.percentile(error.numpy(), 99)),
+            "kl_p99": float(np.percentile(kl.numpy(), 99)),
+        },
+        "typical_mean": codes[typical].tolist(),
     }
 
 

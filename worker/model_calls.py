@@ -213,18 +213,24 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
     import torch
 
     from models.pixels import to_input
-    from training.objectives.losses import kl_per_dimension, reconstruction_loss
+    from training.objectives.losses import kl_per_dimension, reconstruction_error, reconstruction_loss
 
     network = model.network
     with torch.inference_mode():
         image = to_input(pixels[None], next(network.parameters()).device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
+        kl = kl_per_dimension(mean, log_variance).tolist()
+        error = reconstruction_error(logits, image, model.info.likelihood).item()
+        unfamiliar, reason = model.info.unfamiliarity(error, sum(kl))
         values = {
             "mean": mean[0].tolist(),
             "log_variance": log_variance[0].tolist(),
-            "kl_per_dimension": kl_per_dimension(mean, log_variance).tolist(),
+            "kl_per_dimension": kl,
             "reconstruction_loss": reconstruction_loss(logits, image, model.info.likelihood).item(),
+            "reconstruction_error": error,
+            "unfamiliar": unfamiliar,
+            "unfamiliar_reason": reason,
         }
     return values, logits
 

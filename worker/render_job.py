@@ -17,7 +17,7 @@ from training.memory import keep_freed_memory
 from worker.input_errors import fail_for_storage
 from worker.jobs.claims import Claim
 from worker.rendering.encoders import decode_png
-from worker.rendering.files import dimension_animation, sheet_makers
+from worker.rendering.files import dimension_animation, dimension_ends, sheet_makers
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys, needed_files
 from worker.rendering.traversal import render_traversal
@@ -113,6 +113,8 @@ def make_traversal(
 
     def encode(start: Rendered, strip: Strip) -> None:
         made(*dimension_animation(start, strip))
+        for name, data in dimension_ends(strip).items():
+            made(name, data)
 
     def make(maker: tuple[str, Callable[[], bytes]]) -> None:
         made(maker[0], maker[1]())

@@ -18,13 +18,17 @@ from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body
-from app.schemas import Decoded, Encoded, Model, ModelList, Reconstructed, respond
+from app.schemas import Decoded, Encoded, Model, ModelDimension, ModelList, Reconstructed, respond
 from models.config import ConfigError
+from models.info import ModelInfo
 from training.data.images import Preprocessing
+from worker.rendering.request import end_files
 from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
 
+_ENDS_SECONDS = 3600
+"""How long a browser keeps the pictures of a model's ends, which change only when the model is labelled anew."""
 LINKS = ("export", "web", "explorer.html", "encode", "decode", "reconstruct", "evaluations")
 CALL_PROBLEMS = (
     "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "unsupported_media_type", "invalid_request",
@@ -50,7 +54,19 @@ def describe(record: ModelRecord, default: str | None, request: Request) -> Mode
         default=record.id == default,
         shipped=record.shipped,
         active_dimensions=info.active_dimensions,
+        dimensions=[_dimension(info, k, url) for k in range(info.network.latent_dim)],
         links={"self": url, **{name: f"{url}/{name}" for name in LINKS}},
+    )
+
+
+def _dimension(info: ModelInfo, index: int, url: str) -> ModelDimension:
+    return ModelDimension(
+        index=index,
+        kl=info.kl_per_dimension[index] if info.kl_per_dimension else None,
+        active=index in info.active_dimensions if info.kl_per_dimension else info.is_visible(index),
+        label=info.dimension_labels[index] if info.dimension_labels else "",
+        strength=info.dimension_effects[index].get("strength") if info.dimension_effects else None,
+        ends=[f"{url}/ends/{name}" for name in end_files(index)],
     )
 
 
@@ -264,6 +280,36 @@ async def decode_latents(
         return respond(Decoded(images=_numbers(images)), headers={"Vary": "Accept"})
 
     return await anyio.to_thread.run_sync(draw)
+
+
+@router.head("/models/{model_id}/ends/{name}", include_in_schema=False)
+@router.get(
+    "/models/{model_id}/ends/{name}",
+    summary="An end of a dimension, as a picture",
+    response_class=Response,
+    responses={
+        200: {"content": binary_content("image/png"), "description": "The picture."},
+        304: {"description": "The caller has it already (If-None-Match)."},
+        **problems.responses(
+            "unknown_model", "unknown_file", "job_store_unavailable", "workers_busy", "request_failed",
+            "range_not_satisfiable",
+        ),
+    },
+)  # fmt: skip
+async def get_end(
+    model_id: str, name: str, request: Request, services: Services_, prefer: PreferHeader = None
+) -> Response:
+    """`z_01_first.png` and `z_01_last.png` show a typical picture with dimension 0 at −2 and at 2."""
+    record = await anyio.to_thread.run_sync(services.models.record, model_id)
+    names = [end for k in range(record.info.network.latent_dim) for end in end_files(k)]
+    if name not in names:
+        raise Problem("unknown_file", f"The model has no picture {name[:64]}.")
+    index, end = divmod(names.index(name), 2)
+    latents = [record.info.label_ends(index)[end]]
+    answer = await run_call(services, "decode", model_id, _wait(prefer), latents=latents)
+    assert answer.images is not None
+    headers = {"Cache-Control": f"public, max-age={_ENDS_SECONDS}"}
+    return bytes_response(request, to_png(answer.images), "image/png", immutable=False, headers=headers)
 
 
 def _numbers(images: Any) -> Any:

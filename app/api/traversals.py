@@ -77,12 +77,28 @@ _EXAMPLE = {
     "model": "dsprites",
     "parameters": {"dimensions": "0,1", "start": -3.0, "end": 3.0, "steps": 31},
     "dimensions": [
-        {"index": 0, "kl": 3.1, "active": True, "label": "", "url": "/traversals/5f0c…/z_01.gif"},
-        {"index": 1, "kl": 0.0, "active": False, "label": "", "url": "/traversals/5f0c…/z_02.gif"},
+        {
+            "index": 0,
+            "kl": 3.1,
+            "active": True,
+            "label": "moves up",
+            "url": "/traversals/5f0c…/z_01.gif",
+            "ends": ["/traversals/5f0c…/z_01_first.png", "/traversals/5f0c…/z_01_last.png"],
+        },
+        {
+            "index": 1,
+            "kl": 0.0,
+            "active": False,
+            "label": "",
+            "url": "/traversals/5f0c…/z_02.gif",
+            "ends": ["/traversals/5f0c…/z_02_first.png", "/traversals/5f0c…/z_02_last.png"],
+        },
     ],
     "sheet": "/traversals/5f0c…/sheet.gif",
     "strip": "/traversals/5f0c…/sheet.png",
     "reconstruction": "/traversals/5f0c…/reconstruction.png",
+    "unfamiliar": False,
+    "unfamiliar_reason": None,
     "error": None,
     "links": {"self": "/traversals/5f0c…"},
 }
@@ -245,6 +261,7 @@ def describe(services: Services, identity: str, request: Request) -> Traversal:
     address = {name: f"{url}/{name}" for name in names if _FILE.fullmatch(name)}
     for one in result["dimensions"]:
         one["url"] = f"{url}/{one.pop('file')}"
+        one["ends"] = [f"{url}/{name}" for name in one.pop("end_files", ())] or None
     kept = {name: value for name, value in result.items() if name not in ("id", "request", "dimensions", "files")}
     return Traversal(
         **kept,

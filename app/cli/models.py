@@ -157,10 +157,10 @@ def label(
 ) -> None:
     """Measure what each dimension changes, and name it. Names that a person gave are kept.
 
-    With a data set, the losses and the KL are measured too if they are unknown.
+    With a data set, the losses, the KL, and what tells unfamiliar pictures are measured too if they are unknown.
     """
     from models.files import load_model
-    from worker.rendering.labels import label_model, with_statistics
+    from worker.rendering.labels import label_model, with_familiarity, with_statistics
 
     stores = open_stores()
     info, folder = stores.model(model)
@@ -171,6 +171,8 @@ def label(
         raise CliError(str(error)) from error
     if pack is not None and not info.kl_per_dimension:
         info = with_statistics(network, info, pack, device=stores.device())
+    elif pack is not None and not info.familiarity:
+        info = with_familiarity(network, info, pack, device=stores.device())
     info = label_model(network, info, pack, device=stores.device())
     if (Path(model) / INFO_FILE).is_file():
         write_info(folder, info)

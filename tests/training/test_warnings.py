@@ -16,11 +16,16 @@ STEERED = SMALL.replace(num_steps=10_000, capacity_steps=100, restart_step=200)
 BELOW_CAPACITY = METRICS | {"kl": 1.0, "kl_per_dimension": [0.25] * 4, "beta": 1.0}
 
 
-def watch_of(config: TrainingConfig, *, num_validation_images: int = 1) -> Watch:
+def watch_of(config: TrainingConfig, *, num_validation_images: int = 1, num_images: int | None = None) -> Watch:
     """Returns the watch of a run whose lengths are in steps."""
     objective = config.objective
     final_capacity = objective.capacity_at(config.num_steps) if isinstance(objective, CapacityRamp) else None
-    return Watch(config, num_validation_images=num_validation_images, final_capacity=final_capacity)
+    return Watch(
+        config,
+        num_validation_images=num_validation_images,
+        num_images=num_images,
+        final_capacity=final_capacity,
+    )
 
 
 def warnings_of(config: TrainingConfig, step: int, metrics: dict[str, Any]) -> list[str]:
@@ -101,3 +106,19 @@ def test_a_low_learning_rate_of_adadelta_gives_a_warning() -> None:
     assert any("hardly learns" in text for text in warnings_of(slow, 4, AT_CAPACITY))
     fast = slow.replace(learning_rate=1.0)
     assert not any("hardly learns" in text for text in warnings_of(fast, 4, AT_CAPACITY))
+
+
+def test_a_set_of_few_pictures_gives_a_warning() -> None:
+    watch = watch_of(STEERED, num_images=5)
+    (warning,) = watch.look(4, AT_CAPACITY)
+    assert "only 5 pictures" in warning
+    assert watch.look(8, AT_CAPACITY) == []
+    assert watch_of(STEERED, num_images=200).look(4, AT_CAPACITY) == []
+
+
+def test_pictures_that_are_hardly_explained_give_a_warning_at_the_end() -> None:
+    last = {"validation_explained_variance": 0.744}
+    assert warnings_of(STEERED, 9_999, AT_CAPACITY | last) == []
+    (warning,) = warnings_of(STEERED, 10_000, AT_CAPACITY | last)
+    assert "explain only 74% of what differs" in warning
+    assert warnings_of(STEERED, 10_000, AT_CAPACITY | {"validation_explained_variance": 0.75}) == []

@@ -71,6 +71,18 @@ def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: st
     return per_pixel.flatten(1).sum(1)
 
 
+def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
+    """Returns the reconstruction loss of each image less the lowest one that any network could have, (B,), nats.
+
+    Args:
+        logits: (B, C, H, W).
+        images: (B, C, H, W) in [0, 1].
+        likelihood: `bernoulli`, whose lowest loss is the image's entropy, or `gaussian`, whose lowest loss is 0.
+    """
+    loss = reconstruction_loss_per_image(logits, images, likelihood)
+    return loss - pixel_entropy(images).flatten(1).sum(1) if likelihood == "bernoulli" else loss
+
+
 def bernoulli_floor(images: Tensor) -> Tensor:
     """Returns the lowest Bernoulli loss that any reconstruction of these images can have, which is their entropy.
 

@@ -1,10 +1,11 @@
 """Contents of a sheet: one cell for each strip of a traversal, and the pictures at its sides; no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from worker.rendering.captions import FAINT, digits_for, nats, signed
+from worker.rendering.captions import ACCENT, FAINT, digits_for, font, nats, signed, wrapped
 from worker.rendering.rendered import Rendered, Strip, Vector
 from worker.rendering.request import Pixels
 
@@ -25,6 +26,8 @@ class Cell:
     """The value at each step, (T,)."""
     base: float | None
     """The value at the start; None for a path between two images."""
+    has_ends: bool = False
+    """True if the moving sheet shows both ends beside the label."""
     muted: bool = False
     """True means that the dimension carries no information."""
 
@@ -71,7 +74,17 @@ def dimension_cell(rendered: Rendered, strip: Strip) -> Cell:
     active = rendered.is_active(dimension)
     note = nats(rendered.kl[dimension]) if rendered.kl is not None else ""
     label = rendered.label(dimension) if active else "inactive"
-    return Cell(strip.frames, f"z{dimension}", note, label, strip.values, strip.base, not active)
+    label = label.replace(" → ", " to ")  # The font has no arrow.
+    return Cell(
+        strip.frames,
+        f"z{dimension}",
+        note,
+        label,
+        strip.values,
+        strip.base,
+        has_ends=active and bool(label),
+        muted=not active,
+    )
 
 
 Panel = list[tuple[str, Pixels]]
@@ -89,6 +102,35 @@ def panels(rendered: Rendered) -> tuple[Panel, Panel]:
     if rendered.original is not None:
         left.insert(0, ("original", rendered.original))
     return left, []
+
+
+MAX_WARNING_LINES = 3
+
+
+def warning(rendered: Rendered, text: int, width: int) -> list[str]:
+    """Returns the lines of the sentence about an unfamiliar image; none for a familiar one.
+
+    Args:
+        rendered: The traversal.
+        text: Size of the font, px.
+        width: Width of a line, px.
+    """
+    if not rendered.unfamiliar or rendered.unfamiliar_reason is None:
+        return []
+    return wrapped(rendered.unfamiliar_reason, text, width, MAX_WARNING_LINES)
+
+
+def draw_warning(draw: ImageDraw.ImageDraw, lines: Sequence[str], corner: tuple[int, int], text: int) -> None:
+    """Draws the sentence about an unfamiliar image.
+
+    Args:
+        draw: Draws on the sheet.
+        lines: The lines of `warning`.
+        corner: Left and top of the first line, px.
+        text: Size of the font, px.
+    """
+    for k, words in enumerate(lines):
+        draw.text((corner[0], corner[1] + k * round(text * 1.35)), words, fill=ACCENT, font=font(text))
 
 
 def draw_edge(draw: ImageDraw.ImageDraw, corner: tuple[int, int], tile: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.info import MIN_VISIBLE_CHANGE
 from worker.rendering.colours import Array, oklab
 from worker.rendering.features import Features, measure
 from worker.rendering.regions import Region, colour_change, find_regions, overall_change, places_on_grid
@@ -15,6 +16,7 @@ _UNITS = {"x": 0.05, "y": 0.05, "log_area": 0.2, "log_width": 0.15, "log_height"
 """Just noticeable change of each feature between two pictures; scores are multiples of it."""
 _STEADY = 0.5
 """A feature has a direction if its net change, averaged over the starts, is at least this share of its range."""
+_UNSURE = 0.7
 _VISIBLE_HEAT = 0.03
 """Just noticeable change of the most changed cell of the heat map."""
 _HALF_STRENGTH = 3.0
@@ -22,8 +24,6 @@ _MOST_CHANGED = 0.05
 """Share of the pixels, those that change most, over which `visible_change` is measured."""
 _LARGE_AREA = 3.0
 """How much more visible a change of the whole picture is than the same change of a twentieth of it."""
-MIN_VISIBLE_CHANGE = 30.0
-"""Smallest `visible_change`, in levels of 8 bits, of a dimension whose effect an eye can see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,8 @@ def _overall_clauses(first: Array, last: Array, features: Features) -> list[_Cla
 def _object_colour(features: Features) -> list[_Clause]:
     words, score = colour_change(features.object_colours[:, 0], features.object_colours[:, 1])
     if words:
-        return [_Clause(f"object: {words}", "colour", score)]
+        # Lighter or darker may be what a blurred outline looks like, so it gives way to movements of about its size.
+        return [_Clause(f"object: {words}", "colour", score if " → " in words else _UNSURE * score)]
     return [_Clause("object: colour changes", "colour", score / 2)]
 
 

@@ -8,7 +8,14 @@ from worker.rendering.encoders import encode_mp4, encode_png, encode_webp, enlar
 from worker.rendering.gif import encode_gif
 from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
-from worker.rendering.request import EXTRA_FILES, Pixels, TraversalRequest, dimension_file, parse_indices
+from worker.rendering.request import (
+    EXTRA_FILES,
+    Pixels,
+    TraversalRequest,
+    dimension_file,
+    end_files,
+    parse_indices,
+)
 from worker.rendering.still_sheet import still_sheet
 
 
@@ -32,10 +39,18 @@ def dimension_animation(start: Rendered, strip: Strip) -> tuple[str, bytes]:
     request = start.request
     if request.captions == "on":
         sheet = MovingSheet(start, [dimension_cell(start, strip)], captions=True, peers=_peers(start, strip))
-        gif = encode_gif(sheet, request.fps, request.loop, sheet.reserved_colors)
+        gif = encode_gif(sheet, request.fps, request.loop, sheet.reserved_colors, sheet.still)
     else:
         gif = encode_gif(_Enlarged(strip.frames, request), request.fps, request.loop)
     return dimension_file(strip.dimension), gif
+
+
+def dimension_ends(strip: Strip) -> dict[str, bytes]:
+    """Returns the first and the last picture of a dimension as PNG, not enlarged, by file name."""
+    assert strip.dimension is not None
+    return {
+        name: encode_png(strip.frames[step]) for name, step in zip(end_files(strip.dimension), (0, -1), strict=True)
+    }
 
 
 def _peers(start: Rendered, strip: Strip) -> list[Cell]:
@@ -55,7 +70,7 @@ def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
     captions = request.captions != "off"
     moving = MovingSheet(rendered, cells(rendered), captions=captions)
     makers: dict[str, Callable[[], bytes]] = {
-        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop, moving.reserved_colors),
+        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop, moving.reserved_colors, moving.still),
         "sheet.png": lambda: encode_png(still_sheet(rendered, captions=captions)),
         "reconstruction.png": lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
     }

@@ -12,6 +12,8 @@ from worker.rendering.lzw import compress
 from worker.rendering.palette import Palette, nearest_colors, refine_palette, shared_palette
 
 _TRANSPARENT = 255
+_STILL_COLORS = 64
+"""Number of colours of the pixels that never change."""
 _FRAMES_PER_PALETTE = 10
 """Number of frames after which the palette is refined, which gains 0.5 dB if little changes and 3 dB if much does."""
 _SAMPLE_FRAMES, _SAMPLE_PIXELS = 10, 8_000
@@ -23,7 +25,13 @@ Segment = tuple[Palette, Iterable[NDArray[np.uint8]]]
 """A palette of at most 255 colours, and frames as indices into it, some (T, H, W) at a time."""
 
 
-def encode_gif(frames: Frames, fps: float, loop: str, reserved: Sequence[Sequence[int]] = ()) -> bytes:
+def encode_gif(
+    frames: Frames,
+    fps: float,
+    loop: str,
+    reserved: Sequence[Sequence[int]] = (),
+    still: NDArray[np.bool_] | None = None,
+) -> bytes:
     """Encodes a GIF that repeats for ever.
 
     Grey frames are exact if they use at most 255 levels; if they use all 256, level 128 is shown as its neighbour.
@@ -34,13 +42,15 @@ def encode_gif(frames: Frames, fps: float, loop: str, reserved: Sequence[Sequenc
         fps: Frames a second.
         loop: forward or pingpong.
         reserved: RGB colours that every palette holds, for parts that are small and must keep their colour.
+        still: Which pixels never change, (H, W). In a GIF in colour they get colours of their own, which every palette
+            holds, so that they do not change with the palette.
     """
     order = play_order(len(frames), loop)
     delays = frame_delays(len(order), fps)
     if frames[0].shape[-1] == 1:
         segments = _grey_segments(frames, order)
     else:
-        segments = _color_segments(frames, order, np.array(reserved, np.uint8).reshape(-1, 3))
+        segments = _color_segments(frames, order, np.array(reserved, np.uint8).reshape(-1, 3), still)
     return b"".join(_gif_blocks(segments, delays))
 
 
@@ -56,24 +66,33 @@ def _grey_segments(frames: Frames, order: Sequence[int]) -> Iterator[Segment]:
     yield palette, (table[np.stack([frames[k][..., 0] for k in part])] for part in _chunks(frames, order))
 
 
-def _color_segments(frames: Frames, order: Sequence[int], reserved: Palette) -> Iterator[Segment]:
+def _color_segments(
+    frames: Frames, order: Sequence[int], reserved: Palette, still: NDArray[np.bool_] | None
+) -> Iterator[Segment]:
     palette: Palette | None = None
+    moving = slice(None) if still is None else ~still
+    unchanged = None
+    if still is not None and still.any():
+        pixels = frames[order[0]][still]
+        stride = max(1, len(pixels) // _SAMPLE_PIXELS) | 1
+        reserved = np.concatenate([reserved, shared_palette(pixels[::stride], _STILL_COLORS)])
+        unchanged = still, nearest_colors(pixels, reserved)
     for begin in range(0, len(order), _FRAMES_PER_PALETTE):
         part = order[begin : begin + _FRAMES_PER_PALETTE]
-        sample = _sample(frames, sorted(set(part)))
+        sample = _sample(frames, sorted(set(part)), moving)
         if palette is None:
             palette = shared_palette(sample, _TRANSPARENT - len(reserved))
         else:
             palette = refine_palette(sample, palette)
         # Reserved colours come first, so that they win against others at the same distance.
         complete = np.concatenate([reserved, palette])
-        yield complete, _indices(frames, part, complete)
+        yield complete, _indices(frames, part, complete, unchanged)
 
 
-def _sample(frames: Frames, candidates: Sequence[int]) -> NDArray[np.uint8]:
-    """Returns pixels (N, 3) that are spread over the frames."""
+def _sample(frames: Frames, candidates: Sequence[int], moving: slice | NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Returns moving pixels (N, 3) that are spread over the frames."""
     chosen = candidates[:: max(1, -(-len(candidates) // _SAMPLE_FRAMES))]
-    pixels = [frames[k].reshape(-1, 3) for k in chosen]
+    pixels = [frames[k][moving].reshape(-1, 3) for k in chosen]
     # An odd stride does not stay in the same columns of a picture with an even width.
     stride = max(1, sum(map(len, pixels)) // _SAMPLE_PIXELS) | 1
     return np.concatenate([p[k % stride :: stride] for k, p in enumerate(pixels)])
@@ -87,10 +106,26 @@ def _chunks(frames: Frames, order: Sequence[int]) -> Iterator[Sequence[int]]:
         yield order[begin : begin + length]
 
 
-def _indices(frames: Frames, order: Sequence[int], palette: Palette) -> Iterator[NDArray[np.uint8]]:
+def _indices(
+    frames: Frames,
+    order: Sequence[int],
+    palette: Palette,
+    unchanged: tuple[NDArray[np.bool_], NDArray[np.uint8]] | None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Yields the frames as indices into a palette.
+
+    Args:
+        frames: The frames.
+        order: The frames to encode.
+        palette: The colours.
+        unchanged: Which pixels never change, (H, W), and their indices.
+    """
     for part in _chunks(frames, order):
         pixels = np.stack([frames[k] for k in part])
-        yield nearest_colors(pixels.reshape(-1, 3), palette).reshape(pixels.shape[:3])
+        indices = nearest_colors(pixels.reshape(-1, 3), palette).reshape(pixels.shape[:3])
+        if unchanged is not None:
+            indices[:, unchanged[0]] = unchanged[1]
+        yield indices
 
 
 def _gif_blocks(segments: Iterable[Segment], delays: Sequence[int]) -> Iterator[bytes]:

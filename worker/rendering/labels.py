@@ -12,19 +12,17 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics.cluster import expected_mutual_information
 
-from models.info import ACTIVE_KL_NATS, ModelInfo
+from models.info import ACTIVE_KL_NATS, LABEL_SPAN, ModelInfo
 from models.networks import VAE
 from training.data.packs import Pack
 from training.metrics.evaluation import encode_images
 from training.metrics.information import bins_of, compact, correlation, factor_entropy, mutual_information
-from training.summary import SUMMARY_IMAGES, floor_of, summarise
+from training.summary import FAMILIAR_IMAGES, SUMMARY_IMAGES, familiar, floor_of, summarise
 from worker.rendering.effects import DimensionEffect, describe_frames
 
 NUM_STARTS, NUM_STEPS = 16, 7
 _MEASURED_PX = 64
 """Size to which larger frames are reduced by averaging; everything that a label describes is still visible."""
-SPAN = 2.0
-"""Half-width of the traversal of each dimension, in σ of the prior."""
 FACTOR_IMAGES = 10_000
 MIN_FACTOR_SHARE = 0.02
 """Share of a factor's entropy; a dimension that carries less of every factor has no best factor."""
@@ -41,7 +39,8 @@ def label_model(
         network: The network, on `device`.
         info: The description.
         pack: A set whose images the traversals start from, and whose factors are named. Without one, they start from
-            draws from the aggregate posterior if it is known, else from the prior.
+            draws from the aggregate posterior if it is known, else from the prior. The first image is the typical one
+            if that is known.
         device: Where the network runs.
         seed: Decides which images or draws are taken.
 
@@ -84,7 +83,27 @@ def with_statistics(
     found = summarise(network, pack.images, indices, info.likelihood, torch.device(device))
     dataset = {"id": pack.info.id, "name": pack.info.name, "digest": pack.info.digest, "num_images": count}
     floor = floor_of(pack.images, indices, info.likelihood)
-    return replace(info, dataset=info.dataset or dataset, bernoulli_floor=floor, **found)
+    info = replace(info, dataset=info.dataset or dataset, bernoulli_floor=floor, **found)
+    return with_familiarity(network, info, pack, device=device, seed=seed)
+
+
+def with_familiarity(
+    network: VAE, info: ModelInfo, pack: Pack, *, device: torch.device | str, seed: int = 0
+) -> ModelInfo:
+    """Fills in what tells unfamiliar pictures, and the typical picture, of a model's description.
+
+    Args:
+        network: The network, on `device`.
+        info: The description.
+        pack: The set of which a sample is encoded.
+        device: Where the network runs.
+        seed: Decides which images are sampled.
+
+    Returns:
+        The completed description.
+    """
+    indices = np.sort(np.random.default_rng(seed).permutation(len(pack.images))[:FAMILIAR_IMAGES])
+    return replace(info, **familiar(network, pack.images, indices, info.likelihood, torch.device(device)))
 
 
 @torch.inference_mode()
@@ -99,7 +118,7 @@ def measure_effects(network: VAE, starts: torch.Tensor) -> list[DimensionEffect]
         D effects.
     """
     N, D = starts.shape
-    values = torch.linspace(-SPAN, SPAN, NUM_STEPS, device=starts.device)
+    values = torch.linspace(-LABEL_SPAN, LABEL_SPAN, NUM_STEPS, device=starts.device)
     effects = []
     for k in range(D):
         latents = starts[:, None].repeat(1, NUM_STEPS, 1)
@@ -138,7 +157,10 @@ def _starts(network: VAE, info: ModelInfo, pack: Pack | None, device: torch.devi
     count = max(4, min(NUM_STARTS, 512 // D))  # With 16 starts, 256 dimensions would take minutes on a CPU.
     if pack is not None:
         indices = np.sort(rng.permutation(len(pack.images))[:count])
-        return torch.from_numpy(encode_images(network, pack.images, indices, device=device)).to(device)
+        codes = encode_images(network, pack.images, indices, device=device)
+        if info.typical_mean:
+            codes[0] = info.typical_mean
+        return torch.from_numpy(codes).to(device)
     draws = rng.standard_normal((count, D))
     if info.aggregate_std:
         draws = draws * np.array(info.aggregate_std) + np.array(info.aggregate_mean)

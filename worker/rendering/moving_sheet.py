@@ -20,7 +20,7 @@ from worker.rendering.captions import (
     text_width,
     wrapped,
 )
-from worker.rendering.cells import Cell, Panel, draw_edge, panels
+from worker.rendering.cells import Cell, Panel, draw_edge, draw_warning, panels, warning
 from worker.rendering.encoders import enlarge, to_image
 from worker.rendering.rendered import Rendered
 from worker.rendering.request import Pixels
@@ -54,6 +54,10 @@ class _CellGeometry:
     """True if the note has a line of its own, because it does not fit beside the value."""
     label_lines: int = 0
     """Number of lines that a label may have."""
+    end: int = 0
+    """Side of the small pictures of both ends under a label; 0 without them."""
+    ends_top: int = 0
+    """Distance from the top of a cell to those pictures."""
 
     def label(self, cell: Cell) -> list[str]:
         """Returns the lines of a cell's label."""
@@ -100,6 +104,8 @@ class MovingSheet:
         tile = width * rendered.request.scale
         self._cell = _measured(peers or shown, left + right, tile) if captions else _bare(tile)
         self._places = _layout(len(shown), len(left), len(right), self._cell, margin=self._cell.gap if captions else 0)
+        margin = self._cell.gap
+        self._warning = warning(rendered, self._cell.text, self._places.width - 2 * margin) if captions else []
         self._ground = self._draw_ground(left, right)
 
     def __len__(self) -> int:
@@ -122,24 +128,38 @@ class MovingSheet:
         return [ImageColor.getrgb(ACCENT), ImageColor.getrgb(PAPER)] if self._captions and self._channels == 3 else []
 
     @property
+    def still(self) -> NDArray[np.bool_]:
+        """Which pixels never change, (H, W)."""
+        still = np.ones(self._ground.shape[:2], bool)
+        cell = self._cell
+        for x, y in self._places.cells:
+            still[y : y + cell.tile, x : x + cell.tile] = False
+            if self._captions:
+                still[y + cell.tile : y + cell.tile + cell.below_tile + cell.line, x : x + cell.width] = False
+        return still
+
+    @property
     def _mode(self) -> str:
         return "L" if self._channels == 1 else "RGB"
 
     def _draw_ground(self, left: Panel, right: Panel) -> NDArray[np.uint8]:
         """Draws everything that does not move."""
-        places = self._places
-        image = Image.new(self._mode, (places.width, places.height), PAPER)
+        places, cell = self._places, self._cell
+        height = places.height + len(self._warning) * cell.line
+        image = Image.new(self._mode, (places.width, height), PAPER)
         draw = ImageDraw.Draw(image)
+        draw_warning(draw, self._warning, (cell.gap, places.height - cell.gap // 2), cell.text)
         for (text, picture), corner in zip(left + right, places.left + places.right, strict=True):
             x, y = corner
-            draw_edge(draw, corner, self._cell.tile)
+            draw_edge(draw, corner, cell.tile)
             image.paste(to_image(enlarge(picture, self._request.scale, self._request.resample)), corner)
-            below = (x, y + self._cell.tile + self._cell.below_tile)
-            draw.text(below, text, fill=MUTED, font=font(self._cell.text))
+            draw.text((x, y + cell.tile + cell.below_tile), text, fill=MUTED, font=font(cell.text))
         if self._captions:
-            for cell, corner in zip(self._cells, places.cells, strict=True):
-                self._draw_texts(draw, cell, corner)
-        return np.asarray(image).reshape(places.height, places.width, self._channels)
+            for shown, corner in zip(self._cells, places.cells, strict=True):
+                self._draw_texts(draw, shown, corner)
+                if shown.has_ends:
+                    self._draw_ends(image, shown, corner)
+        return np.asarray(image).reshape(height, places.width, self._channels)
 
     def _draw_texts(self, draw: ImageDraw.ImageDraw, cell: Cell, corner: Corner) -> None:
         """Draws a cell's edge, track, title, note and label."""
@@ -160,6 +180,18 @@ class MovingSheet:
         for words in geometry.label(cell):
             top += geometry.line
             draw.text((x, top), words, fill=MUTED if cell.muted else INK, font=letters)
+
+    def _draw_ends(self, image: Image.Image, cell: Cell, corner: Corner) -> None:
+        """Draws the first and the last picture of a cell, small, with an arrow between them."""
+        side, gap, (x, y) = self._cell.end, self._cell.gap, corner
+        top, draw = y + self._cell.ends_top, ImageDraw.Draw(image)
+        last = x + side + 2 * gap
+        for frame, left in ((cell.frames[0], x), (cell.frames[-1], last)):
+            draw_edge(draw, (left, top), side)
+            image.paste(to_image(frame).resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        begin, end, middle = x + side + gap // 2, last - gap // 2, top + side // 2
+        draw.line((begin, middle, end, middle), fill=MUTED)
+        draw.polygon([(end - 4, middle - 3), (end, middle), (end - 4, middle + 3)], fill=MUTED)
 
     def _draw_value(self, canvas: Pixels, cell: Cell, step: int, corner: Corner) -> None:
         """Draws the knob and the value of one step."""
@@ -206,20 +238,24 @@ def _measured(cells: Sequence[Cell], sides: Panel, tile: int) -> _CellGeometry:
         notes = max(notes, text_width(cell.note, text))
     # The note stands at the right of the first line if both fit there.
     note_below = notes > 0 and first + text + notes > tile
-    width, label_lines = max(tile, first, notes), 2 if tile >= 96 else 3
+    width, label_lines = max(tile, first, notes), 3
     labels = max(len(wrapped(cell.label, text, width, label_lines)) for cell in cells)
     below_tile = gap // 2 + 6
+    ends_top = tile + below_tile + (1 + note_below + labels) * line + gap // 3
+    end = max(24, round(tile * 0.3)) if any(cell.has_ends for cell in cells) else 0
     return _CellGeometry(
         tile=tile,
         text=text,
         line=line,
         gap=gap,
         width=width,
-        height=tile + below_tile + (1 + note_below + labels) * line,
+        height=ends_top + end if end else ends_top - gap // 3,
         side_width=max([tile, *(text_width(words, text) for words, _ in sides)]),
         below_tile=below_tile,
         note_below=note_below,
         label_lines=label_lines,
+        end=end,
+        ends_top=ends_top,
     )
 
 

@@ -230,11 +230,16 @@ def _chroma(lab: Array) -> Array:
 
 
 def _agreed_name(colours: Array) -> str:
-    """Returns the name of the mean colour if most starts have about this colour, else an empty text."""
+    """Returns the name of the colours if most of them are about alike, else an empty text.
+
+    It is the name of the first start's colour, which is that of the typical picture, if this is one of those alike.
+    """
     middle = np.median(colours, axis=0)
     name = colour_name(middle)
-    near = [float(np.linalg.norm(colour - middle)) < _NEAR or colour_name(colour) == name for colour in colours]
-    return name if np.mean(near) >= _AGREEING else ""
+    alike = [float(np.linalg.norm(colour - middle)) < _NEAR or colour_name(colour) == name for colour in colours]
+    if np.mean(alike) < _AGREEING:
+        return ""
+    return colour_name(colours[0]) if alike[0] else name
 
 
 def _towards(net: Array, first: Array, last: Array) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import ACTIVE_KL_NATS
-from worker.rendering.request import Pixels, TraversalRequest, dimension_file
+from worker.rendering.request import Pixels, TraversalRequest, dimension_file, end_files
 
 Vector = NDArray[np.float32]
 
@@ -49,6 +49,13 @@ class Rendered:
     else to the image."""
     labels: list[str]
     """The names of the dimensions in words."""
+    active: list[int] | None = None
+    """The dimensions that carry information and whose effect an eye can see; None leaves it to the KL."""
+    unfamiliar: bool | None = False
+    """True if the image is unlike those that the model knows; None if the model has no thresholds. False without an
+    image."""
+    unfamiliar_reason: str | None = None
+    """A sentence that says why, or why nothing is known; None for a familiar image."""
     rows: list[Strip] | None = None
     """The strips of a grid along its first dimension, one for every value of the second; None without a grid."""
     row_values: Vector | None = None
@@ -57,7 +64,9 @@ class Rendered:
     """The original and the reconstruction at the end of an interpolation; None for a traversal."""
 
     def is_active(self, dimension: int) -> bool:
-        """Returns True if a dimension carries information; all count as active if no KL is known."""
+        """Returns whether a dimension is active; all are if no KL is known."""
+        if self.active is not None:
+            return dimension in self.active
         return self.kl is None or self.kl[dimension] > ACTIVE_KL_NATS
 
     def label(self, dimension: int) -> str:
@@ -78,6 +87,7 @@ class Rendered:
                 {
                     "index": strip.dimension,
                     "file": dimension_file(strip.dimension),
+                    "end_files": list(end_files(strip.dimension)),
                     "kl": None if self.kl is None else self.kl[strip.dimension],
                     "image_kl": None if self.image_kl is None else float(self.image_kl[strip.dimension]),
                     "active": self.is_active(strip.dimension),
@@ -88,6 +98,8 @@ class Rendered:
                 for strip in self.strips
                 if strip.dimension is not None
             ],
+            "unfamiliar": self.unfamiliar,
+            "unfamiliar_reason": self.unfamiliar_reason,
             "row_values": None if self.row_values is None else _floats(self.row_values),
         }
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.config import Config, ConfigError, unit, unknown_setting, value_type
-from models.info import ModelInfo, active_dimensions
+from models.info import ModelInfo
 
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 """Part of every traversal's id. It is raised when the same request gives other bytes."""
 
 MAX_STEPS = 240
@@ -26,7 +26,7 @@ MAX_DECODED_PIXELS = 2**26
 MAX_RENDERED_PIXELS = 2**27
 """Largest dimensions × steps × (scale × size)², the pixels that are encoded; it bounds the time of a request."""
 MAX_TILE_PX = 1024
-AUTO_TILE_PX, AUTO_PIXELS = 128, 8_000_000
+AUTO_TILE_PX, AUTO_PIXELS = 128, 2**24
 """Size of a frame that an automatic scale aims at, and the most pixels that it makes, as MAX_RENDERED_PIXELS counts."""
 MAX_SHEET_PIXELS = 2**24
 """Largest number of pixels in one frame of the sheet of all dimensions."""
@@ -60,7 +60,8 @@ class TraversalRequest(Config):
     )
     dimensions: str = Field(
         "all",
-        description="Dimensions to traverse: all, active (KL above a threshold), or indices from 0 such as 0,3,7-9.",
+        description="Dimensions to traverse: all, active (they carry information, and an eye can see it), or indices "
+        "from 0 such as 0,3,7-9.",
     )
     order: Literal["auto", "index", "kl"] = Field(
         "auto",
@@ -297,7 +298,7 @@ def _resolve_dimensions(request: TraversalRequest, info: ModelInfo) -> str:
     elif request.dimensions == "active":
         if not info.kl_per_dimension:
             return request.dimensions
-        chosen = active_dimensions(info.kl_per_dimension)
+        chosen = info.active_dimensions
         if not chosen:
             raise ConfigError("dimensions", "this model has no active dimension")
     else:
@@ -383,6 +384,8 @@ def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pi
         "kl_per_dimension": info.kl_per_dimension,
         "aggregate": [info.aggregate_mean, info.aggregate_std],
         "dimension_labels": info.dimension_labels,
+        "visible": [info.is_visible(k) for k in range(info.network.latent_dim)],
+        "familiarity": info.familiarity,
         "parameters": parameters,
         "images": [list(image.shape) for image in images],
     }
@@ -404,6 +407,11 @@ def needed_files(format: str | None) -> list[str]:
 def dimension_file(index: int) -> str:
     """Returns the file name of a dimension's animation; names count from 1, so index 0 is z_01.gif."""
     return f"z_{index + 1:02d}.gif"
+
+
+def end_files(index: int) -> tuple[str, str]:
+    """Returns the file names of the first and the last picture of a dimension."""
+    return f"z_{index + 1:02d}_first.png", f"z_{index + 1:02d}_last.png"
 
 
 def zipped_names(names: Iterable[str]) -> list[str]:

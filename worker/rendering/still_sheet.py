@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from worker.rendering.captions import ACCENT, INK, MUTED, PAPER, font, text_size_px, text_width, ticks, wrapped
-from worker.rendering.cells import Cell, Panel, cells, draw_edge, panels
+from worker.rendering.cells import Cell, Panel, cells, draw_edge, draw_warning, panels, warning
 from worker.rendering.encoders import enlarge, to_image
 from worker.rendering.rendered import Rendered, Vector, column_indices
 from worker.rendering.request import Pixels, TraversalRequest
@@ -87,8 +87,10 @@ def still_sheet(rendered: Rendered, *, captions: bool) -> Pixels:
     names = [_name_lines(cell, scale.text, max_lines) for cell in shown] if captions else []
     unit = _unit(rendered, shown) if captions else ""
     geometry = _geometry(scale, len(shown), len(columns), left=left, right=right, names=names, unit=unit)
-    image = Image.new("RGB", (geometry.width, geometry.height), PAPER)
+    said = warning(rendered, scale.text, geometry.width - 2 * geometry.pad) if captions else []
+    image = Image.new("RGB", (geometry.width, geometry.height + len(said) * scale.line), PAPER)
     draw = ImageDraw.Draw(image)
+    draw_warning(draw, said, (geometry.pad, geometry.height - geometry.pad // 2), scale.text)
 
     _draw_panel(image, left, geometry.pad, geometry, request)
     _draw_panel(image, right, geometry.right_panel, geometry, request)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from models.config import ConfigError
 from models.files import LoadedModel
-from models.info import active_dimensions
 from models.networks import VAE
 from models.pixels import to_input
+from training.objectives.losses import reconstruction_error
 from worker.rendering.decoder import BATCH, FrameDecoder
 from worker.rendering.rendered import Rendered, Strip, Vector, column_indices
 from worker.rendering.request import Pixels, TraversalRequest, parse_indices
@@ -31,6 +31,26 @@ def image_kl(mean: Vector, log_variance: Vector) -> Vector:
     """Returns the KL of one image's posterior from N(0, I) per dimension, (D,) nats."""
     kl: Vector = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
     return kl
+
+
+def image_error(network: VAE, image: Pixels, mean: Vector, likelihood: str) -> float:
+    """Returns how badly a picture (H, W, C) uint8 is reconstructed from its code, (D,): nats above its floor."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        logits = network.decoder(torch.from_numpy(mean[None]).to(device))
+        return reconstruction_error(logits, to_input(image[None], device), likelihood).item()
+
+
+def _unfamiliarity(model: LoadedModel, images: Sequence[Pixels]) -> tuple[bool | None, str | None]:
+    """Returns whether one of the pictures is unlike what the model knows, and why; False without a picture."""
+    found: tuple[bool | None, str | None] = False, None
+    for image in images:
+        mean, log_variance = encode_image(model.network, image)
+        error = image_error(model.network, image, mean, model.info.likelihood)
+        found = model.info.unfamiliarity(error, float(image_kl(mean, log_variance).sum()))
+        if found[1] is not None:
+            break
+    return found
 
 
 def prior_draw(seed: int, latent_dim: int) -> Vector:
@@ -155,6 +175,7 @@ def render_traversal(
     else:
         mean = prior_draw(request.seed or 0, latent_dim)
     kl = model.info.kl_per_dimension or (None if own_kl is None else [float(value) for value in own_kl])
+    unfamiliar, reason = _unfamiliarity(model, images)
     start = Rendered(
         request=request,
         positions=positions(request).astype(np.float32),
@@ -166,6 +187,9 @@ def render_traversal(
         image_kl=own_kl,
         kl=kl,
         labels=model.info.dimension_labels,
+        active=None if kl is None else model.info.active_among(kl),
+        unfamiliar=unfamiliar,
+        unfamiliar_reason=reason,
     )
     if len(images) == 2:
         return _interpolation(model, decoder, start, images[1])
@@ -187,7 +211,7 @@ def _traversal(
     model: LoadedModel, decoder: FrameDecoder, start: Rendered, on_strip: OnStrip | None, pool: Executor | None
 ) -> Rendered:
     request, mean = start.request, start.mean
-    dimensions = _ordered(request, start.kl, model.info.network.latent_dim)
+    dimensions = _ordered(request, start, model.info.network.latent_dim)
 
     def work(part: list[tuple[int, Vector]]) -> list[Strip]:
         decoded = _decode_strips(model, decoder, start, part)
@@ -208,11 +232,12 @@ def _traversal(
     return replace(start, strips=strips, rows=rows, row_values=row_values)
 
 
-def _ordered(request: TraversalRequest, kl: list[float] | None, latent_dim: int) -> list[int]:
+def _ordered(request: TraversalRequest, start: Rendered, latent_dim: int) -> list[int]:
+    kl = start.kl
     if request.dimensions == "all":
         chosen = list(range(latent_dim))
     elif request.dimensions == "active":
-        chosen = active_dimensions(kl) if kl is not None else list(range(latent_dim))
+        chosen = start.active if start.active is not None else list(range(latent_dim))
         if not chosen:
             raise ConfigError("dimensions", "no dimension is active for this image")
     else:

@@ -323,6 +323,62 @@ def test_starts_other_than_an_image(api: Service) -> None:
     assert answer.json()["dimensions"] == []
 
 
+def _png_size(api: Service, url: str) -> tuple[int, int]:
+    answer = api.client.get(url)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png"), answer.text
+    return Image.open(io.BytesIO(answer.content)).size
+
+
+def test_each_dimension_of_a_model_has_pictures_of_its_ends(api: Service) -> None:
+    model = api.client.get("/models/tiny-rgb").json()
+    dimensions = model["dimensions"]
+    assert [one["index"] for one in dimensions] == list(range(LATENT_DIM))
+    assert [one["index"] for one in dimensions if one["active"]] == model["active_dimensions"]
+    assert all({"label", "ends", "active", "kl", "strength"} <= one.keys() for one in dimensions)
+    assert [_png_size(api, url) for url in dimensions[1]["ends"]] == [(32, 32)] * 2
+    z = np.zeros((2, LATENT_DIM))
+    z[:, 1] = -2, 2
+    decoded = api.client.post(
+        "/models/tiny-rgb/decode", json={"z": z.tolist()}, headers={"Accept": "application/json"}
+    ).json()
+    for url, expected in zip(dimensions[1]["ends"], decoded["images"], strict=True):
+        shown = np.asarray(Image.open(io.BytesIO(api.client.get(url).content))) / 255
+        np.testing.assert_allclose(shown, expected, atol=0.51 / 255)
+    etag = api.client.get(dimensions[0]["ends"][0]).headers["etag"]
+    assert api.client.get(dimensions[0]["ends"][0], headers={"If-None-Match": etag}).status_code == 304
+    for name in ("z_05_first.png", "z_00_first.png", "z_01.png", "z_01_middle.png"):
+        assert_problem(api.client.get(f"/models/tiny-rgb/ends/{name}"), 404, "unknown_file")
+    assert_problem(api.client.get("/models/nope/ends/z_01_first.png"), 404, "unknown_model")
+
+
+def test_each_dimension_of_a_traversal_has_pictures_of_its_ends(api: Service) -> None:
+    dimensions = _traverse(api).json()["dimensions"]
+    assert all({"label", "ends", "active"} <= one.keys() for one in dimensions)
+    assert {_png_size(api, url) for one in dimensions for url in one["ends"]} == {(32, 32)}
+    first, last = (Image.open(io.BytesIO(api.client.get(url).content)) for url in dimensions[0]["ends"])
+    assert first.tobytes() != last.tobytes()
+
+
+def test_answers_say_whether_a_picture_is_unlike_what_the_model_knows(api: Service, trained: dict[str, Any]) -> None:
+    known = api.client.get(trained["links"]["model"]).json()
+    assert set(known["familiarity"]) == {"reconstruction_error_p99", "kl_p99"}
+    assert len(known["typical_mean"]) == known["network"]["latent_dim"]
+    noise = np.random.default_rng(0).integers(0, 2, (64, 64, 3)).astype(np.uint8) * 255
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    files = {"image": ("a.png", stream.getvalue())}
+    for model, expected in ((known["id"], True), ("tiny", None)):
+        encoded = api.client.post(f"/models/{model}/encode", files=files).json()
+        traversal = api.client.post("/traversals", files=files, data={"model": model, "steps": "3"}).json()
+        for answer in (encoded, traversal):
+            assert answer["unfamiliar"] is expected
+            assert answer["unfamiliar_reason"].startswith(
+                "This picture is unlike" if expected else "The model does not"
+            )
+    answer = api.client.post("/traversals", data={"model": known["id"], "seed": "1", "steps": "3"}).json()
+    assert (answer["unfamiliar"], answer["unfamiliar_reason"]) == (False, None)
+
+
 def test_encode_decode_and_reconstruct_agree(api: Service) -> None:
     image = {"image": ("a.png", picture())}
     encoded = api.client.post("/models/tiny-rgb/encode", files=image).json()

@@ -78,3 +78,17 @@ def _median_cut(frames: Pixels) -> Pixels:
 def test_gifs_repeat_for_ever() -> None:
     image = Image.open(io.BytesIO(encode_gif(smooth_frames(3), 10, "forward")))
     assert image.info["loop"] == 0
+
+
+def test_pixels_that_stay_have_one_colour_in_every_frame() -> None:
+    """The palette is refined three times while the moving half changes all its colours."""
+    frames = smooth_frames(30)
+    _, height, width, _ = frames.shape
+    still = np.zeros((height, width), bool)
+    still[:, : width // 2] = True
+    frames[:, still] = frames[0, still]
+    shown, _ = read_frames(encode_gif(frames, 10, "forward", [(214, 68, 44)], still))
+    assert (shown[:, still] == shown[0, still]).all()
+    assert psnr(shown[:, still], frames[:, still]) > 28
+    without, _ = read_frames(encode_gif(frames, 10, "forward", [(214, 68, 44)]))
+    assert (without[:, still] != without[0, still]).any()

@@ -1,14 +1,18 @@
 """Sheets: nothing is cut off or painted over, and rows have the requested order."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image, ImageColor
 
+from worker.rendering.captions import ACCENT
 from worker.rendering.cells import cells, dimension_cell
-from worker.rendering.encoders import enlarge
+from worker.rendering.encoders import enlarge, to_image
 from worker.rendering.files import dimension_animation
 from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
@@ -120,3 +124,41 @@ def test_a_dimension_without_information_is_called_inactive() -> None:
         (dimension_cell(rendered, strip).label, dimension_cell(rendered, strip).muted) for strip in rendered.strips
     ]
     assert texts == [("inactive", True), ("moves right", False), (LABELS[2], False)]
+
+
+def test_an_unfamiliar_picture_is_called_so_below_both_sheets() -> None:
+    known = _rendered(num=3, size=64, channels=3)
+    unknown = replace(
+        known, unfamiliar=True, unfamiliar_reason="This picture is unlike what the model knows: " + "x" * 9
+    )
+
+    def moving(rendered: Rendered) -> Pixels:
+        return MovingSheet(rendered, cells(rendered), captions=True)[0]
+
+    for draw in (partial(still_sheet, captions=True), moving):
+        before, after = draw(known), draw(unknown)
+        assert np.array_equal(after[: len(before) - 30], before[:-30])
+        below = after[len(before) - 30 :]
+        assert len(after) > len(before)
+        assert (below == ImageColor.getrgb(ACCENT)).all(-1).any()
+    bare = still_sheet(known, captions=False)
+    assert np.array_equal(still_sheet(unknown, captions=False), bare)
+
+
+def test_the_moving_sheet_shows_both_ends_of_each_label() -> None:
+    rendered = _rendered(num=2, size=64, channels=3, steps=5)
+    shown_cells = cells(rendered)
+    assert [cell.has_ends for cell in shown_cells] == [False, True]
+    sheet = MovingSheet(rendered, shown_cells, captions=True)
+    small = [
+        np.asarray(to_image(shown_cells[1].frames[step]).resize((24, 24), Image.Resampling.LANCZOS)) for step in (0, -1)
+    ]
+    windows = np.lib.stride_tricks.sliding_window_view(sheet[2], (24, 24, 3))[:, :, 0]
+    for picture in small:
+        assert (np.abs(windows.astype(int) - picture).max((2, 3, 4)) == 0).sum() == 1
+
+
+def test_an_arrow_of_a_label_is_written_as_a_word() -> None:
+    """The font has no arrow."""
+    rendered = replace(_rendered(num=1), labels=["top: brown → blue"])
+    assert dimension_cell(rendered, rendered.strips[0]).label == "top: brown to blue"

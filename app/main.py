@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from app import guard, openapi, problems
 from app.api import (
@@ -27,12 +28,12 @@ from app.api import (
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
 from app.authorization import AuthorizationMiddleware
 from app.body_limits import MediaTypeLimitMiddleware
+from app.deadlines import BodyDeadlineMiddleware, RedisClockMiddleware
 from app.dependencies import Services, open_services
 from app.headers import SafeHeadersMiddleware
 from app.methods import MethodsMiddleware
 from app.monitoring import MonitoringMiddleware
 from app.problems import Problem
-from app.redis_clock import RedisClockMiddleware
 from app.room import RoomMiddleware
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
@@ -120,6 +121,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     app.add_middleware(MethodsMiddleware, router=app.router)
     app.add_middleware(RoomMiddleware, room=services.room)
     app.add_middleware(RedisClockMiddleware, breaker=services.breaker)
+    app.add_middleware(BodyDeadlineMiddleware)
     app.add_middleware(MediaTypeLimitMiddleware, limits=limits, default=MAX_JSON_BYTES)
     app.add_middleware(AuthorizationMiddleware, tokens=services.tokens)
     if settings.allowed_origin_names:
@@ -183,6 +185,8 @@ FULL = "The disk is full. Delete data sets, models, finished jobs or traversals.
 TRANSLATIONS: dict[type[Exception], Any] = {
     ConfigError: _from_config_error,
     OSError: _from_os_error,
+    # Nobody reads this answer; without it, the server would log a trace.
+    ClientDisconnect: lambda error: Problem("bad_request", "The client has hung up."),
     ImageError: _from_image_error,
     AmbiguousName: _from_ambiguous_name,
     UnknownJob: lambda error: Problem("unknown_job", str(error)),

@@ -53,6 +53,7 @@ KINDS: dict[str, ProblemKind] = {
     "ambiguous_name": ProblemKind(409, "Several things have this name"),
     "in_use": ProblemKind(409, "It is in use"),
     "read_only": ProblemKind(409, "It ships with the service and cannot be changed"),
+    "request_timeout": ProblemKind(408, "The request's body came too slowly"),
     "not_ready": ProblemKind(409, "It is not ready yet"),
     "idempotency_conflict": ProblemKind(409, "The Idempotency-Key came with another request before"),
     "upload_too_large": ProblemKind(413, "The request's body is too large"),
@@ -65,6 +66,7 @@ KINDS: dict[str, ProblemKind] = {
     "not_an_image": ProblemKind(422, "The upload is no image"),
     "invalid_dataset": ProblemKind(422, "The upload is no data set"),
     "invalid_model": ProblemKind(422, "The upload is no model"),
+    "model_overflow": ProblemKind(422, "The model's numbers overflow for this input"),
     "too_many_jobs": ProblemKind(429, "Too much work is waiting already"),
     "request_failed": ProblemKind(500, "The work failed"),
     "internal_error": ProblemKind(500, "Internal error"),
@@ -78,6 +80,7 @@ _CODE_BY_STATUS = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    408: "request_timeout",
     413: "upload_too_large",
     415: "unsupported_media_type",
     416: "range_not_satisfiable",
@@ -128,6 +131,13 @@ class Problem(Exception):
     def status(self) -> int:
         """The HTTP status of the code."""
         return KINDS[self.code].status
+
+
+class BodyTooSlow(HTTPException):
+    """A body did not come in time; see BodyTooLarge."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(408, detail, {"Connection": "close"})
 
 
 class BodyTooLarge(HTTPException):

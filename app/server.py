@@ -11,6 +11,7 @@ import sys
 
 import uvicorn
 
+from app.deadlines import DeadlineProtocol
 from app.main import create_app
 from worker.jobs.storage_identity import claim_database
 from worker.stores.redis_urls import without_password
@@ -48,6 +49,7 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
+        http=DeadlineProtocol,
         backlog=2048,
     )
     log.info("api: port %d, storage %s", settings.port, without_password(settings.storage))

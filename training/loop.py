@@ -81,6 +81,7 @@ def train(
     on_progress: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], str | None] | None = None,
     save_checkpoint: Callable[[Checkpoint], None] | None = None,
+    may_record: Callable[[], bool] | None = None,
 ) -> TrainingResult:
     """Trains a β-VAE, or resumes a run that was stopped.
 
@@ -106,6 +107,7 @@ def train(
             reason ends the run after a checkpoint. The reason FINISH starts a cooldown, after which the run ends as
             completed.
         save_checkpoint: Function that replaces the writing of checkpoints into run_folder.
+        may_record: Function that is asked before each record; False drops it, since another process has the run.
 
     Returns:
         The result; cancelling and divergence are results, not exceptions.
@@ -130,7 +132,7 @@ def train(
     if checkpoint is None:
         _clear(run_folder, initial_weights)
     saver = _Saver(run, run_folder, fence, checkpoint, checkpoint_seconds, save_checkpoint)
-    with closing(Recorder(run_folder, run.step)) as recorder:
+    with closing(Recorder(run_folder, run.step, may_record)) as recorder:
         monitor = Monitor(run, recorder, on_progress)
         reason, message = _take_steps(run, recorder, monitor, saver, partial(_stop_reason, run, should_stop))
     outcome = "diverged" if message else "stopped" if reason else "completed"

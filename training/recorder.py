@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,16 @@ class Recorder:
     Records and previews of steps after `step`, made by a worker that died before its next checkpoint, are removed.
     """
 
-    def __init__(self, folder: Path, step: int) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, step: int, may_record: Callable[[], bool] | None = None) -> None:
+        """Opens the files.
+
+        Args:
+            folder: Folder of the run.
+            step: Number of steps that are done.
+            may_record: Function that is asked before each record; False, when another process has taken over the run,
+                drops the record.
+        """
+        self.folder, self._may_record = folder, may_record or (lambda: True)
         self._drawn_at = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         mark_as_own(folder)
@@ -87,6 +96,8 @@ class Recorder:
             step: Number of steps that are done.
             values: Values by name. kl_per_dimension, a list of D numbers, becomes one curve per dimension.
         """
+        if not self._may_record():
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
         scalars |= {f"kl_per_dimension/{k:02d}": kl for k, kl in enumerate(values.get("kl_per_dimension", ()))}

@@ -15,7 +15,7 @@ from worker.jobs.queue import beat, heartbeat_key
 from worker.jobs.records import JobStoreUnavailable
 from worker.runtime import Runtime
 
-BEAT_SECONDS = 4.0
+BEAT_SECONDS = 2.0
 LONGEST_RETRY_SECONDS = 2.0
 
 log = logging.getLogger(__name__)

@@ -119,6 +119,11 @@ def read_answer(data: bytes) -> CallAnswer:
     return CallAnswer(head["values"], np.frombuffer(rest, np.float32).reshape(head["shape"]), error)
 
 
+_OVERFLOW = CallAnswer(
+    {}, None, ("model_overflow", "The model's numbers overflow for this input: its weights are too large.")
+)
+
+
 def run_model_call(
     call_id: str, redis: "Redis", load: "Callable[[str], LoadedModel]", registry: "ModelRegistry"
 ) -> bool:
@@ -197,10 +202,14 @@ def _compute(head: dict[str, Any], rest: bytes, model: "LoadedModel") -> CallAns
         if head["kind"] == "decode":
             device = next(network.parameters()).device
             latents = torch.tensor(head["latents"], dtype=torch.float32, device=device)
-            return CallAnswer({}, _to_rows(network.decode(latents)))
-        values, logits = encoded(model, np.frombuffer(rest, np.uint8).reshape(head["shape"]))
-        images = _to_rows(torch.sigmoid(logits)) if head["kind"] == "reconstruct" else None
-        return CallAnswer(values, images)
+            images = network.decode(latents)
+            return CallAnswer({}, _to_rows(images)) if bool(images.isfinite().all()) else _OVERFLOW
+        try:
+            values, logits = encoded(model, np.frombuffer(rest, np.uint8).reshape(head["shape"]))
+        except OverflowError:
+            return _OVERFLOW
+        reconstructed = _to_rows(torch.sigmoid(logits)) if head["kind"] == "reconstruct" else None
+        return CallAnswer(values, reconstructed)
 
 
 def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str, Any], Tensor]":
@@ -209,6 +218,9 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
     Args:
         model: The model.
         pixels: The preprocessed picture, uint8 (H, W, C).
+
+    Raises:
+        OverflowError: The weights are so large that a result is not finite.
     """
     import torch
 
@@ -220,14 +232,17 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
         image = to_input(pixels[None], next(network.parameters()).device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
-        kl = kl_per_dimension(mean, log_variance).tolist()
+        kls, loss = kl_per_dimension(mean, log_variance), reconstruction_loss(logits, image, model.info.likelihood)
+        if not all(bool(tensor.isfinite().all()) for tensor in (mean, log_variance, logits, kls, loss)):
+            raise OverflowError("a result is not finite")
+        kl = kls.tolist()
         error = reconstruction_error(logits, image, model.info.likelihood).item()
         unfamiliar, reason = model.info.unfamiliarity(error, sum(kl))
         values = {
             "mean": mean[0].tolist(),
             "log_variance": log_variance[0].tolist(),
             "kl_per_dimension": kl,
-            "reconstruction_loss": reconstruction_loss(logits, image, model.info.likelihood).item(),
+            "reconstruction_loss": loss.item(),
             "reconstruction_error": error,
             "unfamiliar": unfamiliar,
             "unfamiliar_reason": reason,
@@ -247,7 +262,10 @@ def _compare(head: dict[str, Any], rest: bytes, models: "list[LoadedModel]") -> 
         end = begin + int(np.prod(shape))
         pictures.append(np.frombuffer(rest[begin:end], np.uint8).reshape(shape))
         begin = end
-    numbers = [encoded(model, picture)[0] for model, picture in zip(models, pictures, strict=True)]
+    try:
+        numbers = [encoded(model, picture)[0] for model, picture in zip(models, pictures, strict=True)]
+    except OverflowError:
+        return _OVERFLOW
     sheet = picture_through_both(models, pictures, numbers, comparison)
     return CallAnswer({**comparison, "pictures": numbers}, None, data=sheet)
 

@@ -184,6 +184,7 @@ class _Training:
             on_progress=self._progress,
             should_stop=self._stop_training,
             save_checkpoint=self._save,
+            may_record=self._may_record,
         )
         num_steps = result.step - (result.resumed_from_step or 0)
         record_speed(self.services, config, self.device, num_steps, time.monotonic() - began)
@@ -220,6 +221,11 @@ class _Training:
         except StorageFull:
             return FULL
         return None
+
+    def _may_record(self) -> bool:
+        """Returns whether a record belongs to the run; a worker that was frozen may have lost it meanwhile."""
+        self.keeper.look()
+        return not self.keeper.lost
 
     def _stop_training(self) -> str | None:
         """Returns why the training has to stop now, or FINISH where it is to cool down and end."""

@@ -32,7 +32,7 @@ _ENDS_SECONDS = 3600
 LINKS = ("export", "web", "explorer.html", "encode", "decode", "reconstruct", "evaluations")
 CALL_PROBLEMS = (
     "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "unsupported_media_type", "invalid_request",
-    "job_store_unavailable", "workers_busy", "request_failed",
+    "model_overflow", "job_store_unavailable", "workers_busy", "request_failed",
 )  # fmt: skip
 IMAGE_PROBLEMS = (*CALL_PROBLEMS, "image_too_large", "unsupported_image", "not_an_image")
 _IMAGE_FORM = request_body({"multipart/form-data": ImageForm})

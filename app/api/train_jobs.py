@@ -14,7 +14,7 @@ from app.api.bodies import media_type, read_body, read_form
 from app.api.negotiation import bytes_response
 from app.api.train_requests import create_job, create_one_shot, job_config
 from app.api.waiting import async_redis
-from app.dependencies import Services, Services_
+from app.dependencies import Services, Services_, get_services
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import TrainJobForm, TrainJobRequest, request_body
@@ -100,8 +100,11 @@ def describe(job: Job, request: Request) -> TrainJob:
     url = f"{root}/train-jobs/{job.id}"
     links = {"self": url}
     links |= {name: f"{url}/{name}" for name in ("events", "metrics", "previews", *ACTIONS)}
+    storage = get_services(request).storage
+    for name in ("training.gif", "capacity.png"):
+        if storage.exists(f"jobs/{job.id}/{name}"):
+            links[name.replace(".", "_")] = f"{url}/{name}"
     if job.model:
-        links |= {"training_gif": f"{url}/training.gif", "capacity_png": f"{url}/capacity.png"}
         links["model"] = f"{root}/models/{job.model}"
     body = job.to_json()
     asked = body.pop("request")

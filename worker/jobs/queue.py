@@ -15,6 +15,7 @@ from worker.jobs.connections import IMPATIENT, connect, reaching_redis
 from worker.jobs.records import QUEUES, Job
 from worker.jobs.scripts import PREFIX
 from worker.jobs.store import JobStore
+from worker.stores.processes import is_gone, process_mark
 from worker.stores.settings import Settings, load_settings
 from worker.stores.storage import Storage
 
@@ -22,6 +23,8 @@ QUEUE_PREFIX = f"{PREFIX}celery:"
 RUN_JOB = "betavae.run_job"
 RUN_CALL = "betavae.run_call"
 WORKERS = f"{PREFIX}workers:"
+BEAT_EXPIRY_SECONDS = 10
+"""Time after which the heartbeat of a worker on another machine expires."""
 
 log = logging.getLogger(__name__)
 
@@ -155,13 +158,18 @@ def send_missing(store: JobStore, *, older_than_seconds: float = 2.0) -> int:
 
 
 def workers_alive(client: Any) -> dict[str, int]:
-    """Returns the number of workers that consume each queue."""
+    """Returns the number of workers that consume each queue.
+
+    A worker that died on another machine counts until its heartbeat expires; one on this machine does not.
+    """
     alive = dict.fromkeys(QUEUES, 0)
     with reaching_redis():
-        for key in client.scan_iter(f"{WORKERS}*", count=200):
-            queue = str(key)[len(WORKERS) :].split(":")[0]
-            if queue in alive:
-                alive[queue] += 1
+        keys = [str(key) for key in client.scan_iter(f"{WORKERS}*", count=200)]
+        beats = client.mget(keys) if keys else []
+    for key, heartbeat in zip(keys, beats, strict=True):
+        queue = key[len(WORKERS) :].split(":")[0]
+        if queue in alive and heartbeat is not None and not is_gone(json.loads(heartbeat).get("process")):
+            alive[queue] += 1
     return alive
 
 
@@ -170,7 +178,7 @@ def heartbeat_key(queue: str, host: str, pid: int) -> str:
     return f"{WORKERS}{queue}:{host}-{pid}"
 
 
-def beat(client: Any, key: str, *, seconds: int = 15, **facts: Any) -> None:
+def beat(client: Any, key: str, *, seconds: int = BEAT_EXPIRY_SECONDS, **facts: Any) -> None:
     """Records that a worker consumes.
 
     Args:
@@ -180,4 +188,4 @@ def beat(client: Any, key: str, *, seconds: int = 15, **facts: Any) -> None:
         **facts: What else is recorded with it.
     """
     with reaching_redis():
-        client.set(key, json.dumps({"at": time.time(), **facts}), ex=seconds)
+        client.set(key, json.dumps({"at": time.time(), "process": process_mark(), **facts}), ex=seconds)

@@ -94,7 +94,9 @@ def valid_job_id(job_id: str) -> bool:
 
 def event_position(last_event_id: str | None) -> str:
     """Returns a position in an event log. A text that a client sent and that is no position means the beginning."""
-    return last_event_id if last_event_id and _EVENT_ID.fullmatch(last_event_id) else FIRST_EVENT
+    if not last_event_id or not _EVENT_ID.fullmatch(last_event_id):
+        return FIRST_EVENT
+    return last_event_id if all(int(part) < 2**64 for part in last_event_id.split("-")) else FIRST_EVENT
 
 
 def iso(milliseconds: int | str | None) -> str | None:

@@ -3,9 +3,7 @@
 import pytest
 from job_support import COMMITS, Make, bring_to, events_of, run_out
 
-from worker.jobs.records import (
-    StaleClaim,
-)
+from worker.jobs.records import FIRST_EVENT, Event, StaleClaim, event_position
 from worker.jobs.store import MAX_STALLS, JobStore
 
 
@@ -117,6 +115,43 @@ def test_a_checkpoint_is_progress_even_if_an_earlier_worker_came_further(job_sto
         run_out(job_store, job_id)
         job_store.expire_leases()
     assert job_store.get(job_id).status == "queued"
+
+
+def test_a_long_log_is_thinned_and_keeps_every_state(job_store: JobStore) -> None:
+    job_id, claim = bring_to(job_store, "running")
+    assert claim is not None
+    for step in range(6000):
+        claim.progress({"step": step})
+        if step == 50:
+            claim.event("warning", {"message": "w"})
+    claim.succeed()
+    events: list[Event] = []
+    while more := events_of(job_store, job_id, events[-1].id if events else None):
+        events += more
+    types = [event.type for event in events]
+    assert [t for t in types if t != "progress"] == ["queued", "running", "warning", "succeeded"]
+    steps = [event.data["progress"]["step"] for event in events if event.type == "progress"]
+    assert 1000 <= len(steps) <= 2000
+    assert steps == sorted(steps)
+    assert steps[0] == 0
+    assert steps[-1000:] == list(range(5000, 6000))
+    job_store.delete(job_id)
+    assert not job_store.redis.keys(f"*{job_id}*events") + job_store.redis.keys(f"*reports:{job_id}")
+
+
+@pytest.mark.parametrize(
+    ("sent", "position"),
+    [
+        ("5-1", "5-1"),
+        (f"{2**64 - 1}-0", f"{2**64 - 1}-0"),
+        (f"{2**64}-0", FIRST_EVENT),
+        (f"5-{2**64}", FIRST_EVENT),
+        ("x", FIRST_EVENT),
+        (None, FIRST_EVENT),
+    ],
+)
+def test_a_position_that_redis_cannot_take_means_the_beginning(sent: str | None, position: str) -> None:
+    assert event_position(sent) == position
 
 
 @pytest.mark.parametrize(("action", "then"), [("pause", "paused"), ("cancel", "cancelled")])

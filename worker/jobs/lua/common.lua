@@ -3,6 +3,7 @@
 -- The loader (worker/jobs/scripts.py) puts `local P = '<prefix>'` in front of this file. Keys, each after that prefix:
 --   job:<id>         hash: the record of a job
 --   events:<id>      stream: the job's log of events
+--   reports:<id>     list: the events of a job's log that may be thinned, oldest first
 --   kind:<kind>      sorted set: ids of the jobs of a kind, by their creation time
 --   status:<status>  sorted set: ids of the jobs in a state, by the time of their last transition
 --   leases           sorted set: ids of the held jobs, by the time at which their lease ends
@@ -16,7 +17,9 @@
 -- A job's record counts the workers that died on it in a row: `losses` (without a step) and `stalls` (with steps, but
 -- none further than before). `stepped` says that the present worker has made steps of a training.
 
-local KEPT_EVENTS = 5000
+-- Reports are thinned when a log has more of them: of the older half, every second one stays. States stay for ever.
+local KEPT_REPORTS = 2000
+local REPORTS = {progress = true, packing = true, evaluating = true, checkpoint = true}
 local HELD = {running = true, pausing = true, cancelling = true}
 local FINISHED = {succeeded = true, failed = true, cancelled = true}
 
@@ -32,8 +35,19 @@ end
 
 -- Adds an event to the job's log.
 local function emit(id, type, data, status, t)
-  redis.call('XADD', P .. 'events:' .. id, 'MAXLEN', '~', KEPT_EVENTS, '*',
-    'type', type, 'data', data, 'status', status, 'at', text(t))
+  local log, reports = P .. 'events:' .. id, P .. 'reports:' .. id
+  local entry = redis.call('XADD', log, '*', 'type', type, 'data', data, 'status', status, 'at', text(t))
+  if not REPORTS[type] then return end
+  if redis.call('RPUSH', reports, entry) <= KEPT_REPORTS then return end
+  local older = redis.call('LRANGE', reports, 0, KEPT_REPORTS / 2 - 1)
+  redis.call('LTRIM', reports, KEPT_REPORTS / 2, -1)
+  for i = #older, 1, -1 do
+    if i % 2 == 0 then
+      redis.call('XDEL', log, older[i])
+    else
+      redis.call('LPUSH', reports, older[i])
+    end
+  end
 end
 
 -- Moves the id from one state's set to another's. A job that nobody holds has no lease.

@@ -15,5 +15,5 @@ if key then
   redis.call('HDEL', P .. 'idempotency', key)
   redis.call('HINCRBY', P .. 'generations', key, 1)
 end
-redis.call('DEL', job, P .. 'events:' .. id)
+redis.call('DEL', job, P .. 'events:' .. id, P .. 'reports:' .. id)
 return {'ok', status}

@@ -1,4 +1,4 @@
-"""Deadlines for clients that send or read too slowly: for headers, bodies, answers and idle connections."""
+"""Deadlines of requests: for headers, bodies, answers that nobody reads, idle connections, and calls of Redis."""
 
 import asyncio
 from typing import Any
@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app.problems import BodyTooSlow
+from worker.jobs.clock import Breaker, on_clock
 
 HEADER_SECONDS = 20.0
 """Longest time of a connection without a request whose headers are complete."""
@@ -81,3 +82,15 @@ class BodyDeadlineMiddleware:
             return message
 
         await self.app(scope, receive_in_time, send)
+
+
+class RedisClockMiddleware:
+    """Bounds the time that a request waits for Redis, all its calls together."""
+
+    def __init__(self, app: ASGIApp, breaker: Breaker) -> None:
+        self.app = app
+        self.breaker = breaker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with on_clock(self.breaker):
+            await self.app(scope, receive, send)

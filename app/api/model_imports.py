@@ -10,7 +10,7 @@ from app.api.bodies import media_type, read_form
 from app.api.media import read_upload
 from app.api.model_calls import run_import
 from app.api.models import describe
-from app.api.negotiation import MAX_WAIT_SECONDS, PreferHeader, wait_seconds
+from app.api.negotiation import LEAST_WAIT_SECONDS, MAX_WAIT_SECONDS, PreferHeader, wait_seconds
 from app.dependencies import Services_
 from app.problems import Problem
 from app.requests import ModelForm, request_body
@@ -52,7 +52,7 @@ async def import_model(request: Request, services: Services_, prefer: PreferHead
         raise Problem("unsupported_media_type", "Send multipart/form-data with a file.")
     async with read_form(request, ModelForm) as form:
         name = validate_name(form.name) if form.name else ""
-        seconds = max(1.0, wait_seconds(prefer, MAX_WAIT_SECONDS))
+        seconds = max(LEAST_WAIT_SECONDS, wait_seconds(prefer, MAX_WAIT_SECONDS))
         # Files are taken one at a time, since each is held in memory here, in Redis and in the worker.
         async with services.importing:
             file, spec = await anyio.to_thread.run_sync(_read, form.file, form.spec)

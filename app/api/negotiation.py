@@ -10,6 +10,10 @@ from starlette.responses import Response
 
 from app.problems import Problem
 
+LEAST_WAIT_SECONDS = 5.0
+"""Shortest wait for the answer to a call of a model, which cannot be asked for later.
+
+Without it, `Prefer: wait=0` would get 503 from workers that are not busy."""
 DEFAULT_WAIT_SECONDS = 10.0
 FILE_WAIT_SECONDS = 60.0
 """Default wait for a picture or a film, in place of which a script seldom expects a 202 with JSON."""

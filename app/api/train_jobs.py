@@ -45,7 +45,11 @@ _EXAMPLES = {
 }
 KeyHeader = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", description="A request that is repeated with its key gets the first answer."),
+    Header(
+        alias="Idempotency-Key",
+        description="A request that is repeated with its key gets the first answer.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_LENGTH},
+    ),
 ]
 LastEventHeader = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Continue after this event; without it, from the first.")

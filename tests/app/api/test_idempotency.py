@@ -16,6 +16,17 @@ def api(redis_process: str, tmp_path: Path) -> Iterator[Service]:
         yield running
 
 
+def test_the_description_bounds_the_key_as_the_service_does(api: Service) -> None:
+    paths = api.client.get("/openapi.json").json()["paths"]
+    for path in ("/train-jobs", "/models/{model_id}/evaluations"):
+        (key,) = [p for p in paths[path]["post"]["parameters"] if p["name"] == "Idempotency-Key"]
+        bounds = {name: key["schema"][name] for name in ("minLength", "maxLength")}
+        assert bounds == {"minLength": 1, "maxLength": 200}
+    for length, status in ((0, 422), (1, 202), (200, 202), (201, 422)):
+        headers = {"Idempotency-Key": "k" * length}
+        assert api.client.post("/train-jobs", json={"dataset": "dsprites"}, headers=headers).status_code == status
+
+
 def test_forms_with_one_key_at_the_same_time_make_one_job_and_one_data_set(api: Service) -> None:
     archive = zip_of_pictures(3)
 

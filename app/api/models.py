@@ -13,13 +13,8 @@ from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
 from app.api.model_calls import check_latents, run_call
 from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
-<<<<<<< HEAD
-from app.api.negotiation import PreferHeader, accepted, bytes_response, wait_seconds
-from app.dependencies import ModelId, Services, Services_
-=======
 from app.api.negotiation import LEAST_WAIT_SECONDS, PreferHeader, accepted, bytes_response, wait_seconds
-from app.dependencies import Services, Services_
->>>>>>> b2bcdcd (Calls of a model wait at least 5 s, and keys have bounds in the schema)
+from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body

@@ -7,7 +7,7 @@ import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from app.problems import BodyTooSlow
+from app.problems import BodyTooSlow, responses
 from worker.jobs.clock import Breaker, on_clock
 
 HEADER_SECONDS = 20.0
@@ -94,3 +94,12 @@ class RedisClockMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with on_clock(self.breaker):
             await self.app(scope, receive, send)
+
+
+def document(schema: dict[str, Any]) -> None:
+    """Adds the refusal of slow bodies to every operation with a body of an OpenAPI description."""
+    answer = responses("request_timeout")[408]
+    for path in schema["paths"].values():
+        for operation in path.values():
+            if "requestBody" in operation:
+                operation["responses"].setdefault("408", answer)

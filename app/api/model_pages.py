@@ -51,7 +51,10 @@ def get_model_web_weights(
     response_class=Response,
     operation_id="getModelExplorer",
     responses={
-        200: {"description": "A page that opens from disk without a network.", "content": {"text/html": {}}},
+        200: {
+            "description": "A page that opens from disk without a network.",
+            "content": {"text/html": {"schema": {"type": "string"}}},
+        },
         304: {"description": "The caller has it already (If-None-Match)."},
         **problems.responses("unknown_model", "invalid_request", "range_not_satisfiable"),
     },

@@ -27,6 +27,7 @@ async def get_session(request: Request, services: Services_) -> Session:
 @router.post(
     "/session",
     summary="Keep a token in a cookie",
+    response_model=Session,
     responses=problems.responses("token_required"),
 )
 async def create_session(

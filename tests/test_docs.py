@@ -14,6 +14,7 @@ from PIL import Image
 
 from app.cli.main import app as command_line
 from app.main import create_app
+from docs.page_pictures import PAGE_PICTURES, SCREEN
 from docs.pictures import make_pictures
 from training.metrics.names import METRICS
 from training.objectives.registry import OBJECTIVES
@@ -232,7 +233,8 @@ def test_the_file_tree_matches_the_repository() -> None:
 
 def test_the_pictures_are_those_that_the_command_makes(tmp_path: Path) -> None:
     """Sizes and lengths are compared, since a processor may round a pixel differently; the sample needs no network."""
-    for path in make_pictures(tmp_path):
+    paths = make_pictures(tmp_path)
+    for path in paths:
         shipped = ROOT / "docs" / path.name
         with Image.open(path) as made, Image.open(shipped) as kept:
             assert (made.format, made.size, getattr(made, "n_frames", 1)) == (
@@ -241,4 +243,14 @@ def test_the_pictures_are_those_that_the_command_makes(tmp_path: Path) -> None:
                 getattr(kept, "n_frames", 1),
             )
     assert (tmp_path / "sample.png").read_bytes() == (ROOT / "docs" / "sample.png").read_bytes()
-    assert sum(path.stat().st_size for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")) < 10**6
+    assert sum((ROOT / "docs" / path.name).stat().st_size for path in paths) < 10**6
+
+
+def test_the_pictures_of_the_page_are_there_and_small() -> None:
+    """Their command needs a running service and a browser; here only their sizes are looked at."""
+    for name in PAGE_PICTURES:
+        with Image.open(ROOT / "docs" / name) as picture:
+            assert picture.width == SCREEN[0]
+    shown = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".gif", ".png")}
+    assert shown == {*PAGE_PICTURES, "sample.png", "sheet.png", "traversal.gif"}
+    assert sum((ROOT / "docs" / name).stat().st_size for name in PAGE_PICTURES) < 400_000

@@ -143,7 +143,7 @@ def _job_unknown(tab: Visit, made: Made) -> None:
 
 def _models(tab: Visit, made: Made) -> None:
     page = tab.open("/models")
-    for part in ("[data-model=states]", ".compare", "[data-dataset]:last-of-type"):  # What is seen is loaded.
+    for part in ("[data-model=states]", ".compare", ".dataset-cards li"):  # What is seen is loaded.
         page.locator(part).last.scroll_into_view_if_needed()
     page.wait_for_selector("[data-model=states] canvas[data-drawn]")
     expect(page.locator(".compared[data-seen]")).to_have_count(2)

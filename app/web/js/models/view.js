@@ -23,6 +23,7 @@ export function ModelsView({ params }) {
   return html`
     <div class="models-view" aria-busy=${models === null}>
       <h1>Models & data</h1>
+      <p class="visually-hidden" role="status">${models === null && !lists.problem ? "Loading the models and data sets…" : ""}</p>
       ${lists.problem && html`<${ProblemBanner} problem=${lists.problem} onDismiss=${lists.dismiss} onRetry=${models === null ? reload : undefined} />`}
       <section aria-labelledby="models-title">
         <h2 id="models-title">Models</h2>

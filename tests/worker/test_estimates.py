@@ -129,8 +129,16 @@ def test_a_budget_too_short_for_one_validation_fails_the_job(services: Runtime, 
     }
 
 
+@pytest.fixture
+def short_runs_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets six steps count as a run that is worth an estimate, and none as one whose own speed is recorded."""
+    monkeypatch.setattr("worker.estimates.SHORT_STEPS", 6)
+    monkeypatch.setattr("worker.estimates._TELLING_SECONDS", float("inf"))
+
+
+@pytest.mark.usefixtures("short_runs_count")
 def test_an_unknown_speed_is_measured(services: Runtime, create: Create) -> None:
-    job = create(minutes=None, num_steps=500)
+    job = create(minutes=None, num_steps=6)
     key = speed_key(config_from_json(job.request["config"]))
     assert known_speed(services.jobs.redis, key) is None
     work_on(services, job.id)
@@ -139,7 +147,7 @@ def test_an_unknown_speed_is_measured(services: Runtime, create: Create) -> None
     assert not known.is_of_run
     speed = known.images_per_second
     done = services.jobs.get(job.id)
-    assert done.estimate == {"num_steps": 500, "seconds": round(500 * 4 / speed + 15), "passes": 50.0, "settled": True}
+    assert done.estimate == {"num_steps": 6, "seconds": round(6 * 4 / speed + 15), "passes": 0.6, "settled": True}
 
 
 def test_a_short_run_of_a_given_length_is_not_measured(services: Runtime, create: Create) -> None:
@@ -163,8 +171,9 @@ def test_only_a_long_training_corrects_the_speed(services: Runtime) -> None:
     assert 0 < redis.ttl(f"betavae:speeds:{key}") <= 30 * 24 * 3600
 
 
+@pytest.mark.usefixtures("short_runs_count")
 def test_a_calibration_is_repeated_when_a_job_begins(services: Runtime, create: Create) -> None:
-    job = create(minutes=None, num_steps=500)
+    job = create(minutes=None, num_steps=6)
     key = speed_key(config_from_json(job.request["config"]))
     too_slow = Speed(0.001, is_of_run=False)
     publish_speed(services.jobs.redis, key, place_of("cpu"), too_slow)

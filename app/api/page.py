@@ -51,10 +51,17 @@ def _preloads(name: str) -> str:
     return "\n".join(f'<link rel="modulepreload" href="{{assets}}/{it.relative_to(WEB).as_posix()}">' for it in modules)
 
 
+def _takes_gzip(request: Request) -> bool:
+    return bool(re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding", "")))
+
+
 def _html(request: Request, name: str, script: str, policy: str) -> HTMLResponse:
     text = (WEB / name).read_text("utf-8").replace("{modules}", _preloads(script))
     text = text.replace("{assets}", f"assets/{request.app.state.assets_digest}")
-    return HTMLResponse(text, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if _takes_gzip(request):
+        return HTMLResponse(gzip.compress(text.encode(), mtime=0), headers={**headers, "Content-Encoding": "gzip"})
+    return HTMLResponse(text, headers=headers)
 
 
 @router.get("/")
@@ -78,7 +85,7 @@ def asset(request: Request, digest: str, path: str) -> Response:
     if digest != request.app.state.assets_digest or not file.is_relative_to(WEB) or not file.is_file():
         raise Problem("not_found", "The page has no such file; reload it.")
     headers = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
-    if re.search(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", request.headers.get("accept-encoding", "")):
+    if _takes_gzip(request):
         return Response(
             _compressed(file, digest), media_type=media_type, headers={**headers, "Content-Encoding": "gzip"}
         )

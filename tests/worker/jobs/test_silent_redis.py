@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import serve_redis
 from job_support import bring_to, events_of, run_out
+from redis_support import serve_redis
 
 from worker.jobs import clock
 from worker.jobs.claims import Claim, ClaimKeeper

@@ -36,7 +36,7 @@ export function Frame({ label, steps, values, step, onStep, children }) {
         )}
         ${ticks(steps[0], steps[1], Math.max(2, width / 130)).map(
           (value) => html`
-          <text class="tick" x=${x(value)} y=${HEIGHT - 8} text-anchor="middle">${numberText(value)}</text>`,
+          <text class="tick" x=${x(value)} y=${HEIGHT - 8} text-anchor=${x(value) > area.right - 24 ? "end" : "middle"}>${numberText(value)}</text>`,
         )}
         ${children({ ...area, x, y })}
         ${step !== null && html`<line class="cursor" x1=${x(step)} x2=${x(step)} y1=${area.top} y2=${area.bottom} />`}

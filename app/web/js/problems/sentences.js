@@ -13,7 +13,10 @@ export const SENTENCES = {
   ],
   // 400 to 409
   bad_request: ["The request could not be read.", "Reload the page and try again."],
-  token_required: ["The service asks for a token.", "Enter the one that its operator made for you: betavae tokens add."],
+  token_required: [
+    "The service asks for a token.",
+    "Enter the one that its operator made for you: betavae tokens add.",
+  ],
   scope_missing: ["Your token does not allow this.", "Ask the service's operator for one of a larger scope."],
   cross_site_refused: [
     "The service took this page for one of another site.",

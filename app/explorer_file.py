@@ -171,6 +171,7 @@ def _description(info: ModelInfo) -> dict[str, object]:
         "name": info.name,
         "about": about,
         "likelihood": info.likelihood,
+        "familiarity": info.familiarity,
         "network": info.network.model_dump(),
         "preprocessing": info.preprocessing.model_dump(),
         "kl_per_dimension": info.kl_per_dimension,

@@ -54,6 +54,20 @@ def test_the_file_works_from_disk_without_a_network(
     page.context.close()
 
 
+@pytest.mark.parametrize(("own", "unfamiliar"), [("docs/sample.png", False), ("docs/explore.png", True)])
+def test_the_file_says_when_the_model_does_not_know_a_picture(
+    own: str, unfamiliar: bool, tmp_path: Path, browser: Browser
+) -> None:
+    file = tmp_path / "page.html"
+    file.write_bytes(explorer_file(read_info(PRETRAINED / "chairs"), PRETRAINED / "chairs"))
+    page = visit(browser, file.as_uri(), offline=True, reduced_motion="reduce").page
+    page.goto(file.as_uri())
+    page.set_input_files("#own-picture", Path(__file__).parents[3] / own)
+    page.get_by_text("reconstruction", exact=True).wait_for()
+    assert page.get_by_text("does not know pictures of this kind").count() == unfamiliar
+    page.context.close()
+
+
 def test_the_service_and_the_command_line_give_the_same_file(site: Service, betavae: object, tmp_path: Path) -> None:
     answer = site.client.get("/models/chairs/explorer.html")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"

@@ -6,13 +6,19 @@ import { compare, toPixels } from "../explore/difference.js";
 const LARGEST_SIDE = 4096;
 
 /**
+ * @typedef {{preprocessing: import("../decoder/resize.js").Preprocessing, likelihood: string,
+ *   familiarity: {reconstruction_error_p99?: number, kl_p99?: number}}} Model
+ */
+
+/**
  * Encodes a picture.
  * @param {import("../decoder/network.js").Network} network With its encoder.
- * @param {{preprocessing: import("../decoder/resize.js").Preprocessing, likelihood: string}} model
+ * @param {Model} model
  * @param {Blob} file The picture.
  * @returns {Promise<import("../explore/own_picture.js").OwnPicture>}
  */
-export async function encodeHere(network, { preprocessing, likelihood }, file) {
+export async function encodeHere(network, model, file) {
+  const { preprocessing, likelihood } = model;
   const input = toInput(await pixelsOfFile(file), preprocessing);
   const { mean, logVariance } = network.encode(input);
   const size = preprocessing.image_size;
@@ -20,6 +26,7 @@ export async function encodeHere(network, { preprocessing, likelihood }, file) {
   const reconstruction = network.decode(mean);
   const crop = toPixels(input, size, channels);
   const { error, mean: meanError } = compare(crop, reconstruction);
+  const loss = reconstructionLoss(input, network.logits(mean), channels, likelihood);
   return {
     url: URL.createObjectURL(file),
     crop,
@@ -28,8 +35,8 @@ export async function encodeHere(network, { preprocessing, likelihood }, file) {
     meanError,
     mean: Array.from(mean),
     sigma: Array.from(logVariance, (value) => Math.exp(value / 2)),
-    loss: reconstructionLoss(input, network.logits(mean), channels, likelihood),
-    notice: "",
+    loss,
+    notice: noticeOf(model, loss - floorOf(input, likelihood), klOf(mean, logVariance)),
   };
 }
 
@@ -44,10 +51,44 @@ function reconstructionLoss(input, logits, channels, likelihood) {
   let loss = 0;
   for (let i = 0; i < input.length; i++) {
     const logit = logits[4 * Math.floor(i / channels) + (i % channels)];
-    if (likelihood === "gaussian") loss += (input[i] - 1 / (1 + Math.exp(-logit))) ** 2 / 2;
+    if (likelihood === "gaussian") loss += (input[i] - 1 / (1 + Math.exp(-logit))) ** 2;
     else loss += Math.max(logit, 0) - logit * input[i] + Math.log1p(Math.exp(-Math.abs(logit)));
   }
   return loss;
+}
+
+/**
+ * Returns the least loss that any reconstruction of a picture has, in nats.
+ * @param {Float32Array} input Numbers in [0, 1].
+ * @param {string} likelihood
+ */
+function floorOf(input, likelihood) {
+  if (likelihood === "gaussian") return 0;
+  let floor = 0;
+  for (const x of input) if (x > 0 && x < 1) floor -= x * Math.log(x) + (1 - x) * Math.log(1 - x);
+  return floor;
+}
+
+/**
+ * Returns the KL of a posterior from the prior, in nats.
+ * @param {Float32Array} mean
+ * @param {Float32Array} logVariance
+ */
+function klOf(mean, logVariance) {
+  return mean.reduce((sum, m, k) => sum + (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1) / 2, 0);
+}
+
+/**
+ * Returns a sentence where a picture is beyond 99 of 100 of the model's own; empty elsewhere.
+ * @param {Model} model
+ * @param {number} error Reconstruction loss less the picture's floor, in nats.
+ * @param {number} kl In nats.
+ */
+function noticeOf({ familiarity }, error, kl) {
+  const beyond = error > (familiarity.reconstruction_error_p99 ?? Infinity) || kl > (familiarity.kl_p99 ?? Infinity);
+  return beyond
+    ? "The model does not know pictures of this kind: 99 of 100 of its own have a smaller error and KL."
+    : "";
 }
 
 /**

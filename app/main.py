@@ -9,6 +9,7 @@ import anyio
 from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import guard, openapi, problems
 from app.api import (
@@ -135,6 +136,18 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     hosts = guard.allowed_hosts(settings)
     app.add_middleware(guard.GuardMiddleware, hosts=hosts, origins=settings.allowed_origin_names)
     app.add_middleware(MonitoringMiddleware, monitoring=services.monitoring)
+    if settings.root_path:
+        app.add_middleware(_RootPathMiddleware, root_path=settings.root_path)
+
+
+class _RootPathMiddleware:
+    """Says where a proxy publishes the application; routing takes the path off where the proxy leaves it on."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self.app, self.root_path = app, root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app({**scope, "root_path": self.root_path}, receive, send)
 
 
 def _include(app: FastAPI, router: APIRouter, max_body_bytes: int) -> None:

@@ -39,12 +39,14 @@ class _WithoutTitles(GenerateJsonSchema):
 
 def _description(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
+        root_path = app.state.services.settings.root_path
         schema = get_openapi(
             title=app.title,
             version=app.version,
             description=app.description,
             routes=app.routes,
             tags=app.openapi_tags,
+            servers=[{"url": root_path}] if root_path else None,
         )
         bodies: tuple[type[BaseModel], ...] = (*BODIES, problems.ProblemDetails)
         components = schema["components"]["schemas"]

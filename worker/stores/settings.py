@@ -20,6 +20,7 @@ PREFIX = "BETAVAE_"
 MAX_SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket; sockaddr_un holds 108 bytes on Linux and 104 on macOS."""
 _HOST = re.compile(r"[a-z0-9._-]+|\[?[0-9a-f]*:[0-9a-f:.]+\]?")
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _ORIGIN = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?")
 _DEFAULT_PORT = re.compile(r"^(http://.*(?=:80$)|https://.*(?=:443$)):\d+$")
 
@@ -47,6 +48,10 @@ class Settings(BaseSettings):
         False,
         description="Serve other machines although there are no tokens: everybody who reaches the port may do "
         "everything.",
+    )
+    root_path: str | None = Field(
+        None,
+        description="Path under which a proxy publishes the service (`/vae`), whether the proxy takes it off or not.",
     )
     allowed_hosts: str | None = Field(
         None,
@@ -111,7 +116,7 @@ class Settings(BaseSettings):
         return value.upper() if isinstance(value, str) else value
 
     @field_validator(
-        "redis_url", "storage_url", "published_host", "allowed_hosts", "allowed_origins", "embed_hosts",
+        "redis_url", "storage_url", "published_host", "root_path", "allowed_hosts", "allowed_origins", "embed_hosts",
         "max_storage_bytes",
         mode="before",
     )  # fmt: skip
@@ -129,6 +134,13 @@ class Settings(BaseSettings):
     def _device_name(cls, value: str) -> str:
         if not re.fullmatch(r"auto|cpu|cuda|cuda:\d{1,3}", value):
             raise ValueError(f"must be auto, cpu, or cuda:N, not {value!r}")
+        return value
+
+    @field_validator("root_path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        if value is not None and not _ROOT_PATH.fullmatch(value):
+            raise ValueError(f"must be a path such as /vae, without a slash at its end, not {value!r}")
         return value
 
     @field_validator("allowed_hosts")

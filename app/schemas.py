@@ -141,6 +141,7 @@ class Findings(Answer):
 
     scores: dict[str, Score]
     reconstruction_loss: float
+    explained_variance: float | None = None
     bernoulli_floor: float | None
     kl: float
     kl_per_dimension: list[float]

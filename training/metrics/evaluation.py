@@ -64,6 +64,9 @@ class Evaluation:
     """The mutual information of each dimension with each factor, (D, F) nats."""
     reconstruction_loss: float
     """The loss of decoding the posterior mean, in nats per image."""
+    explained_variance: float | None
+    """The share of the pixels' variance around the mean image that the reconstructions explain; None for one image
+    many times."""
     bernoulli_floor: float | None
     """The lowest reconstruction_loss that these images allow; None for a Gaussian likelihood."""
     kl: float

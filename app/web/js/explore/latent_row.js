@@ -40,8 +40,10 @@ export class LatentRow extends Component {
     const step = KEY_STEPS[event.key];
     if (step === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    const { latent, value } = this.props;
-    this.props.onInput(latent.index, Math.max(-RANGE, Math.min(RANGE, value + step)));
+    // The thumb knows of keys that came since the row was drawn last.
+    const input = /** @type {HTMLInputElement} */ (event.currentTarget);
+    input.value = String(Math.max(-RANGE, Math.min(RANGE, Number(input.value) + step)));
+    this.props.onInput(this.props.latent.index, Number(input.value));
     this.onRelease();
   };
   onStrip = (/** @type {any} */ event) => {

@@ -51,6 +51,12 @@ export const SENTENCES = {
     "Send fewer or smaller pictures, or register a folder: betavae datasets add.",
   ],
   image_too_large: ["The picture has too many pixels.", "Scale it down; models look at 64 × 64 pixels anyway."],
+  request_timeout: ["The upload came too slowly.", "Check the connection, then send it again."],
+  ambiguous_name: ["Several things have this name.", "Use the id of the one that you mean; the details list them."],
+  model_overflow: [
+    "The model's numbers overflow.",
+    "Its weights are too large to compute with; train or import another one.",
+  ],
   unsupported_media_type: [
     "The service does not take files of this kind.",
     "Send PNG, JPEG or WebP pictures, or a zip of them.",

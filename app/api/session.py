@@ -31,7 +31,7 @@ async def get_session(request: Request, services: Services_) -> Session:
     responses=problems.responses("token_required"),
 )
 async def create_session(
-    request: Request, services: Services_, authorization: Annotated[str, Header(description="Bearer TOKEN.")]
+    request: Request, services: Services_, authorization: Annotated[str, Header(description="Bearer TOKEN.")] = ""
 ) -> Response:
     """Browsers send the cookie with every request to this service, also for pictures and event streams."""
     token = await anyio.to_thread.run_sync(find_token, services.tokens, Headers({"authorization": authorization}))

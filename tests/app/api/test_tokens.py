@@ -104,6 +104,7 @@ def test_a_browser_keeps_its_token_in_a_cookie_that_scripts_cannot_read(
     with httpx.Client(base_url=locked.url) as browser:
         assert browser.get("/session").json() == {"required": True, "name": None, "scope": None}
         assert_problem(browser.post("/session", headers=_with("nonsense")), 401, "token_required")
+        assert_problem(browser.post("/session"), 401, "token_required")
         answer = browser.post("/session", headers=_with(secrets["render"]))
         cookie = answer.headers["set-cookie"]
         assert cookie.startswith(f"{COOKIE}=bv_")

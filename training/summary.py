@@ -11,6 +11,7 @@ from models.networks import VAE
 from models.pixels import to_input
 from training.objectives.losses import (
     kl_per_dimension,
+    kl_per_image,
     pixel_entropy,
     reconstruction_error,
     reconstruction_loss,
@@ -103,7 +104,7 @@ def familiar(
         batch = to_input(images[indices[begin : begin + _BATCH]], device)
         mean, log_variance = network.encode(batch)
         errors.append(reconstruction_error(network.decoder(mean), batch, likelihood).cpu())
-        kls.append(0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).cpu())
+        kls.append(kl_per_image(mean, log_variance).sum(1).cpu())
         means.append(mean.cpu())
     error, kl, codes = torch.cat(errors), torch.cat(kls), torch.cat(means)
     typical = int((codes - codes.mean(0)).square().sum(1).argmin())

@@ -114,7 +114,17 @@ def kl_per_dimension(mean: Tensor, log_variance: Tensor) -> Tensor:
     Returns:
         (D,) in nats; the sum is the KL term of Higgins et al. 2017.
     """
-    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).mean(0)
+    return kl_per_image(mean, log_variance).mean(0)
+
+
+def kl_per_image(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Returns KL(q(z given x) ‖ N(0, I)) of each image and dimension, (B, D), nats.
+
+    Args:
+        mean: (B, D).
+        log_variance: (B, D).
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
 
 
 def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

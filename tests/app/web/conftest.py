@@ -6,29 +6,33 @@ import pytest
 from api_support import Service, service
 from page_support import Visit, Visitor, chromium, skip_without_chromium, visit
 from playwright.sync_api import Browser, expect
+from redis_support import serve_redis
 
 TEST_TIMEOUT_MS = 60_000
 """Longest wait of Playwright for one condition; the machine may be busy with other tests."""
 expect.set_options(timeout=TEST_TIMEOUT_MS)
 
 
-@pytest.fixture(scope="package")
-def site(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service with a worker for renderings and one for trainings; tests share it and name their own things."""
     skip_without_chromium()
-    with service(tmp_path_factory.mktemp("site"), redis_process, ("render", "train")) as running:
+    with (
+        serve_redis() as redis_url,
+        service(tmp_path_factory.mktemp("site"), redis_url, ("render", "train")) as running,
+    ):
         yield running
 
 
 @pytest.fixture(scope="module")
 def quiet_site(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service without workers. It empties Redis, so a module uses either this or `site`."""
+    """The service without workers."""
     skip_without_chromium()
     with service(tmp_path_factory.mktemp("quiet-site"), redis_process) as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium."""
     skip_without_chromium()

@@ -1,6 +1,6 @@
 // The name of a latent, which is edited in place.
 
-import { html, useEffect, useRef, useState } from "../html.js";
+import { html, useLayoutEffect, useRef, useState } from "../html.js";
 import { Icon } from "./icons.js";
 import { nameOf } from "./latents.js";
 
@@ -16,7 +16,8 @@ export function LabelEditor({ latent, onRename }) {
   const button = useRef(/** @type {HTMLButtonElement | null} */ (null));
   const open = useRef(false);
   const opened = useRef(false);
-  useEffect(() => {
+  // The field has the focus before the next key: an effect after painting would lose it.
+  useLayoutEffect(() => {
     if (editing) input.current?.select();
     else if (opened.current) button.current?.focus();
     opened.current = editing;

@@ -12,13 +12,13 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.negotiation import bytes_response
-from app.api.train_requests import create_job, create_one_shot, job_config
+from app.api.train_requests import create_job, create_one_shot, estimate_job, job_config
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_, get_services
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import TrainJobForm, TrainJobRequest, request_body
-from app.schemas import PreviewList, TrainJob, TrainJobList, respond
+from app.schemas import Estimate, PreviewList, TrainJob, TrainJobList, respond
 from models.web_weights import DECODER_FILE
 from worker.jobs.events import follow_events
 from worker.jobs.store import STATES, Event, Job
@@ -81,6 +81,23 @@ async def create_train_job(request: Request, services: Services_, idempotency_ke
         job = await anyio.to_thread.run_sync(create_job, services, asked, idempotency_key)
     resource = describe(job, request)
     return respond(resource, 202, {"Location": resource.links["self"]})
+
+
+@router.post(
+    "/train-jobs/estimate",
+    response_model=Estimate,
+    summary="How long a training would take",
+    operation_id="estimateTrainJob",
+    openapi_extra=request_body({"application/json": TrainJobRequest}, examples=_EXAMPLES),
+    responses=problems.responses(
+        "bad_request", "unknown_dataset", "unknown_model", "upload_too_large", "unsupported_media_type",
+        "invalid_request", "job_store_unavailable",
+    ),
+)  # fmt: skip
+async def estimate_train_job(request: Request, services: Services_) -> Estimate:
+    """The answer is the `estimate` that `POST /train-jobs` with the same body would give its job; none is made."""
+    asked = await read_body(request, TrainJobRequest)
+    return Estimate(**await anyio.to_thread.run_sync(estimate_job, services, asked))
 
 
 def check_key(idempotency_key: str | None) -> None:

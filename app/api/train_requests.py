@@ -44,19 +44,24 @@ def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str 
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
-    if asked.more_steps is not None:
-        return _create_extension(services, asked, asked.more_steps, idempotency_key)
-    request = _resolved(services, asked)
-    if not request["dataset"]:
-        raise problems.invalid("dataset", "is missing")
-    record = services.datasets.get(services.datasets.find(request["dataset"]))
-    request["dataset"] = record.id
-    if request["from"]:
-        check_initial_network(config_from_json(request["config"]), services.models.info(request["from"]).network)
-    name = request.pop("name") or record.name
+    request, name, estimate = _planned(services, asked)
     services.refuse_when_full()
-    estimate = _estimate(services, request, record)
     return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key, estimate=estimate)
+
+
+def estimate_job(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
+    """Returns the estimate that a training job of this request would have, and accepts none.
+
+    Args:
+        services: The services.
+        asked: The body of the request.
+
+    Raises:
+        Problem: A setting is wrong.
+        UnknownDataset: There is no such data set.
+        UnknownModel: There is no such model to start from.
+    """
+    return _planned(services, asked)[2]
 
 
 def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str | None) -> Job:
@@ -110,8 +115,31 @@ def job_config(job: Job) -> dict[str, Any]:
     return config_to_json(length.laid_out(config_from_json(config), estimate["num_steps"]))
 
 
-def _create_extension(services: Services, asked: TrainJobRequest, more_steps: int, idempotency_key: str | None) -> Job:
-    """Accepts a job that goes on with the run of a model, with its settings and its optimizer state.
+def _planned(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Returns what the record of a job keeps of a request, the name of the job, and its estimate.
+
+    Raises:
+        Problem: A setting is wrong.
+        UnknownDataset: There is no such data set.
+        UnknownModel: There is no such model to start from.
+    """
+    if asked.more_steps is not None:
+        return _planned_extension(services, asked, asked.more_steps)
+    request = _resolved(services, asked)
+    if not request["dataset"]:
+        raise problems.invalid("dataset", "is missing")
+    record = services.datasets.get(services.datasets.find(request["dataset"]))
+    request["dataset"] = record.id
+    if request["from"]:
+        check_initial_network(config_from_json(request["config"]), services.models.info(request["from"]).network)
+    name = request.pop("name") or record.name
+    return request, name, _estimate(services, request, record)
+
+
+def _planned_extension(
+    services: Services, asked: TrainJobRequest, more_steps: int
+) -> tuple[dict[str, Any], str, dict[str, Any]]:
+    """Plans a job that goes on with the run of a model, with its settings and its optimizer state.
 
     Raises:
         Problem: The request has settings, or the run of the model is gone.
@@ -140,20 +168,13 @@ def _create_extension(services: Services, asked: TrainJobRequest, more_steps: in
         "extend_to": begin + more_steps,
         "evaluate": list(asked.evaluate),
     }
-    services.refuse_when_full()
     config = config_from_json(request["config"]).replace(num_steps=more_steps, num_epochs=None)
     config = with_channels(config, model.info.network.num_channels)
     num_training = num_training_images(config, model.info.dataset["num_images"])
     known = known_speed(services.jobs.redis, speed_key(config))
     speed = None if known is None else known.images_per_second
     estimate = {**estimate_of(config, num_training, speed).to_json(), "settled": True}
-    return services.jobs.create(
-        "train",
-        request,
-        name=validate_name(name) if name else model.info.name,
-        idempotency_key=idempotency_key,
-        estimate=estimate,
-    )
+    return request, validate_name(name) if name else model.info.name, estimate
 
 
 def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:

@@ -38,9 +38,11 @@ def set_speed(api: Service) -> Iterator[Any]:
 
 
 def train(api: Service, **body: Any) -> dict[str, Any]:
+    estimate = api.client.post("/train-jobs/estimate", json={"dataset": "shapes", **body})
     answer = api.client.post("/train-jobs", json={"dataset": "shapes", **body})
     assert answer.status_code == 202, answer.text
     job: dict[str, Any] = answer.json()
+    assert (estimate.status_code, estimate.json()) == (200, job["estimate"])
     assert api.client.get(job["links"]["self"]).json()["estimate"] == job["estimate"]
     assert api.client.get("/train-jobs?limit=1").json()["jobs"][0]["estimate"] == job["estimate"]
     return job
@@ -53,6 +55,15 @@ def test_a_job_without_a_length_gets_one_that_suits_the_set_and_the_worker(api: 
     assert job["estimate"] == {"num_steps": 6000, "seconds": 399, "passes": 6000.0, "settled": True}
     assert job["config"]["num_steps"] == job["progress"]["num_steps"] == 6000
     assert job["minutes"] is None
+
+
+def test_an_estimate_starts_nothing_and_refuses_what_a_job_would(api: Service) -> None:
+    before = api.client.get("/train-jobs").json()["jobs"]
+    assert api.client.post("/train-jobs/estimate", json={"dataset": "shapes"}).status_code == 200
+    answer = api.client.post("/train-jobs/estimate", json={"dataset": "shapes", "config": {"beta": -1}})
+    assert assert_problem(answer, 422, "invalid_request")["errors"][0]["field"] == "config.beta"
+    assert_problem(api.client.post("/train-jobs/estimate", json={"dataset": "none"}), 404, "unknown_dataset")
+    assert api.client.get("/train-jobs").json()["jobs"] == before
 
 
 def test_a_budget_of_time_is_the_length_of_the_job(api: Service, set_speed: Any) -> None:

@@ -54,7 +54,10 @@ def test_a_job_takes_its_network_from_the_model(api: Service) -> None:
 
 
 def test_a_run_goes_on_in_a_new_job(api: Service, worker: Runtime, trained: dict[str, Any]) -> None:
-    job = train(api, **{"from": trained["model"], "more_steps": 10})
+    longer = {"from": trained["model"], "more_steps": 10}
+    estimate = api.client.post("/train-jobs/estimate", json=longer).json()
+    job = train(api, **longer)
+    assert job["estimate"] == estimate
     assert (job["name"], job["dataset"], job["extend_to"]) == ("first", "shapes", 30)
     assert job["estimate"]["num_steps"] == 10
     work_on(worker, job["id"])

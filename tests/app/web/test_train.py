@@ -119,6 +119,22 @@ def test_pictures_become_a_model(visitor: Visitor, site: Service, tmp_path: Path
     page.keyboard.press("Home")
     expect(page.locator(".pane .reading").first).to_contain_text("after step 0")
     page.wait_for_url("**step=0*")
+    # And the run goes on from its end when more steps are asked for.
+    page.get_by_role("button", name="Train longer…").click()
+    expect(page.locator(".longer .estimate")).to_contain_text("60 steps")
+    page.get_by_label("Further steps").fill("20")
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_url(lambda url: "job=" in url and job_id not in url)
+    has_status(page, "succeeded")
+    longer = site.client.get(f"/train-jobs/{page.url.split('job=')[1].split('&')[0]}").json()
+    assert (longer["from"], longer["extend_to"]) == (job["model"], 80)
+
+
+def test_a_preset_says_its_steps_before_it_starts(visitor: Visitor, dataset: str) -> None:
+    page = visitor().open(f"/train?dataset={dataset}")
+    page.get_by_role("radio", name="Published settings").check()
+    page.get_by_role("combobox", name="Preset").select_option("celeba")
+    expect(page.locator(".train-form .estimate")).to_contain_text("steps")
 
 
 def test_a_wrong_setting_is_named_and_gets_the_focus(visitor: Visitor, site: Service, dataset: str) -> None:

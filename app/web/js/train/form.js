@@ -5,6 +5,7 @@ import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { announceJobs } from "../jobs/polling.js";
 import { ProblemBanner } from "../problems/banner.js";
 import { linkTo } from "../router.js";
+import { EstimateLine } from "./estimate.js";
 import { LengthField, requestOf } from "./lengths.js";
 import { formLike } from "./like.js";
 import { Pictures, uploadPictures } from "./pictures.js";
@@ -99,6 +100,7 @@ export function TrainForm({ params }) {
         ${errors.name && html`<p class="field-error" id="name-error">${errors.name}</p>`}
       </div>
       <${LengthField} ownSteps=${settings.num_steps ?? settings.num_epochs} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
+      <${EstimateLine} body=${schema && choice.dataset && !choice.files ? { dataset: choice.dataset, ...requestOf(length, settings, schema) } : null} />
       <${Settings} schema=${schema} settings=${settings} onChange=${setSettings} errors=${errors} />
       ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
       ${

@@ -6,6 +6,7 @@ import { whileVisible } from "../jobs/polling.js";
 import { numberText } from "../charts/scale.js";
 import { linkTo } from "../router.js";
 import { nextStepAfter, sentenceOfError } from "./failures.js";
+import { TrainLonger } from "./longer.js";
 import { useWorkers } from "./workers.js";
 
 /** @param {{job: any, feed: import("../jobs/feed.js").Feed}} props */
@@ -83,6 +84,7 @@ function Done({ job }) {
       </div>
       <a class="button primary" href=${linkTo("explore", { model: job.model })}>Explore it</a>
       <a class="button" href="train-jobs/${job.id}/training.gif" download="${job.name}.gif">Animation of the training</a>
+      <${TrainLonger} job=${job} />
     </section>
   `;
 }

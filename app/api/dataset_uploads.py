@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,17 @@ from worker.stores.parsing_pool import check_zip_in_child
 from worker.stores.room import StorageFull
 
 COPY_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files of an upload are read."""
+
+    layout: str = "auto"
+    stride: int = 1
+
+
+_AS_FOUND = Reading()
 MAX_ZIP_FILES = 500_000
 
 _registering = threading.Lock()
@@ -28,7 +40,13 @@ _registering = threading.Lock()
 
 
 def store_dataset_upload(
-    services: Services, name: str, file: BinaryIO, filename: str = "upload.zip", *, id: str | None = None
+    services: Services,
+    name: str,
+    file: BinaryIO,
+    filename: str = "upload.zip",
+    reading: Reading = _AS_FOUND,
+    *,
+    id: str | None = None,
 ) -> DatasetRecord:
     """Stores an uploaded archive as a data set.
 
@@ -37,6 +55,7 @@ def store_dataset_upload(
         name: The data set's name.
         file: The archive.
         filename: Its name; the suffix decides how it is read.
+        reading: Layout of its files, and stride over frames.
         id: Id that follows from the content; None makes a free one of the name.
 
     Raises:
@@ -48,11 +67,11 @@ def store_dataset_upload(
     with temporary_file(services, size) as path:
         with path.open("wb") as target:
             shutil.copyfileobj(file, target, COPY_BYTES)
-        return register_upload(services, name, path, filename, id=id)
+        return register_upload(services, name, path, filename, reading, id=id)
 
 
 async def stream_dataset_upload(
-    services: Services, name: str, chunks: AsyncIterator[bytes], size: int, filename: str
+    services: Services, name: str, chunks: AsyncIterator[bytes], size: int, filename: str, reading: Reading = _AS_FOUND
 ) -> DatasetRecord:
     """Stores a body that is the archive itself as a data set, with a single copy on the disk.
 
@@ -62,6 +81,7 @@ async def stream_dataset_upload(
         chunks: The body.
         size: The size that the request declares, in bytes; 0 where it declares none.
         filename: A name whose suffix decides how the archive is read.
+        reading: Layout of its files, and stride over frames.
 
     Raises:
         Problem: The file is no archive of images (invalid_dataset), or the storage cannot take it (storage_full).
@@ -71,7 +91,7 @@ async def stream_dataset_upload(
         async with await anyio.open_file(path, "wb") as target:
             async for chunk in chunks:
                 await target.write(chunk)
-        return await anyio.to_thread.run_sync(register_upload, services, name, path, filename)
+        return await anyio.to_thread.run_sync(register_upload, services, name, path, filename, reading)
 
 
 @contextmanager
@@ -98,7 +118,13 @@ def temporary_file(services: Services, size: int) -> Iterator[Path]:
 
 
 def register_upload(
-    services: Services, name: str, path: Path, filename: str, *, id: str | None = None
+    services: Services,
+    name: str,
+    path: Path,
+    filename: str,
+    reading: Reading = _AS_FOUND,
+    *,
+    id: str | None = None,
 ) -> DatasetRecord:
     """Checks an archive and moves it into the storage.
 
@@ -107,6 +133,7 @@ def register_upload(
         name: The data set's name.
         path: The archive.
         filename: The name that the client gave it.
+        reading: Layout of its files, and stride over frames.
         id: Id that follows from the content; None makes a free one of the name.
 
     Raises:
@@ -116,7 +143,7 @@ def register_upload(
         if suffix_of(filename) in (*ARCHIVE_SUFFIXES, *FILM_SUFFIXES):
             check_zip_in_child(path, Limits(max_files=MAX_ZIP_FILES), name=filename)
         with _registering:
-            return services.datasets.add_upload(name, path, filename=filename, id=id)
+            return services.datasets.add_upload(name, path, filename=filename, id=id, **asdict(reading))
     except DatasetError as error:
         if error.code == "no_space":
             raise Problem("storage_full", error.message) from None

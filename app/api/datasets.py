@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
-from app.api.dataset_uploads import check_filename, store_dataset_upload, stream_dataset_upload
+from app.api.dataset_uploads import Reading, check_filename, store_dataset_upload, stream_dataset_upload
 from app.api.media import bytes_to_png
 from app.api.negotiation import bytes_response
 from app.dependencies import DatasetId, Services, Services_
@@ -20,7 +20,7 @@ from app.problems import Problem
 from app.requests import DatasetForm, request_body
 from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
-from training.data.sources import DatasetError
+from training.data.sources import LARGEST_STRIDE, LAYOUTS, DatasetError
 from worker.dataset_job import request_pack
 from worker.jobs.clock import restart_clock
 from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
@@ -47,6 +47,7 @@ RAW_TYPES = {
     "application/x-npz": "upload.npz",
     "application/x-npy": "upload.npy",
 }
+_LAYOUTS = {"enum": list(LAYOUTS)}
 _BODY = request_body({"multipart/form-data": DatasetForm, **dict.fromkeys(RAW_TYPES)})
 
 
@@ -109,17 +110,27 @@ async def create_dataset(
     request: Request,
     services: Services_,
     name: Annotated[str | None, Query(description="The name, where the body is the file itself.")] = None,
+    layout: Annotated[
+        str, Query(description="How the files are laid out; auto: as their names say.", json_schema_extra=_LAYOUTS)
+    ] = "auto",
+    stride: Annotated[
+        int, Query(ge=1, le=LARGEST_STRIDE, description="Every so many frames of videos and animations are used.")
+    ] = 1,
 ) -> Response:
     """Send a form (`name`, `file`), or the file itself with `?name=`, which takes half as much disk space."""
+    if layout not in LAYOUTS:
+        raise problems.invalid("layout", f"must be one of {', '.join(LAYOUTS)}")
+    reading = Reading(layout, stride)
     if media_type(request) in RAW_TYPES:
         filename = RAW_TYPES[media_type(request)]
         record = await stream_dataset_upload(
-            services, _name(name), request.stream(), _content_length(request), filename
+            services, _name(name), request.stream(), _content_length(request), filename, reading
         )
     else:
         async with read_form(request, DatasetForm) as form:
             checked, filename = _name(form.name or name), check_filename(form.file.filename)
-            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, form.file.file, filename)
+            file = form.file.file
+            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, file, filename, reading)
     resource = describe(record, request)
     return respond(resource, 201, {"Location": resource.links["self"]})
 

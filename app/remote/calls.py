@@ -158,18 +158,24 @@ class Calls:
         """Returns all data sets."""
         return (await self._get(DatasetList, "/datasets")).datasets
 
-    async def upload(self, source: str | os.PathLike[str], *, name: str = "") -> Dataset:
+    async def upload(
+        self, source: str | os.PathLike[str], *, name: str = "", layout: str = "auto", stride: int = 1
+    ) -> Dataset:
         """Uploads a data set.
 
         Args:
             source: A folder, whose files are zipped, or a .zip, .npz, .npy or .h5 file.
             name: Its name; empty: that of the folder or file.
+            layout: How its files are laid out; auto: as their names say.
+            stride: Every so many frames of videos and animations are used.
 
         Raises:
             OSError: The folder or file cannot be read.
         """
         path = Path(source).expanduser()
-        response = await self._upload("/datasets", path, {"name": name or name_of(path)})
+        response = await self._upload(
+            f"/datasets?layout={layout}&stride={stride}", path, {"name": name or name_of(path)}
+        )
         return _read(Dataset, response)
 
     async def train(

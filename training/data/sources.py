@@ -31,7 +31,7 @@ ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FILM_SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
 """Suffixes of single files that are data sets of their frames."""
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
-_LARGEST_STRIDE = 1_000_000
+LARGEST_STRIDE = 1_000_000
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
 
@@ -153,5 +153,5 @@ def _check_choices(layout: str, split: str, stride: int) -> None:
         raise DatasetError("wrong_layout", f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     if split not in SPLIT_POLICIES:
         raise DatasetError("wrong_layout", f"no split {split!r}; there are {', '.join(SPLIT_POLICIES)}")
-    if not 1 <= stride <= _LARGEST_STRIDE:
-        raise DatasetError("wrong_layout", f"a stride of {stride}; choose 1 to {_LARGEST_STRIDE}")
+    if not 1 <= stride <= LARGEST_STRIDE:
+        raise DatasetError("wrong_layout", f"a stride of {stride}; choose 1 to {LARGEST_STRIDE}")

@@ -134,6 +134,7 @@ class DatasetRegistry:
         filename: str,
         layout: str = "auto",
         split: str = "official",
+        stride: int = 1,
         id: str | None = None,
     ) -> DatasetRecord:
         """Moves an uploaded archive into the storage and registers it.
@@ -144,6 +145,7 @@ class DatasetRegistry:
             filename: The client's name of the file; its suffix decides how the file is read.
             layout: Layout of the archive, or auto.
             split: How its images are divided into splits.
+            stride: Of the frames of videos and animations, every so many are used.
             id: Id that follows from the content; None makes a free one of the name.
 
         Raises:
@@ -156,7 +158,7 @@ class DatasetRegistry:
         record_id = id or self._free_id(name)
         try:
             self.storage.move_file(f"datasets/{record_id}/upload{suffix}", path)
-            return self._add(name, "upload", f"upload{suffix}", layout, split, record_id)
+            return self._add(name, "upload", f"upload{suffix}", layout, split, record_id, stride=stride)
         except OSError:
             self.storage.delete(f"datasets/{record_id}")
             raise

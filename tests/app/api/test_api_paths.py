@@ -144,6 +144,27 @@ def test_packing_on_request_prepares_another_size(api: Service, trained: dict[st
     assert answer.json()["preprocessing"]["num_channels"] == 3
 
 
+def test_layout_and_stride_of_an_upload_decide_what_is_packed(api: Service) -> None:
+    frames = [Image.new("RGB", (40, 40), (20 * k, 90, 200)) for k in range(12)]
+    film, archive = io.BytesIO(), io.BytesIO()
+    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:])
+    with zipfile.ZipFile(archive, "w") as bundle:
+        bundle.writestr("film.gif", film.getvalue())
+    form: dict[str, Any] = {"files": {"file": ("a.zip", archive.getvalue())}, "data": {"name": "form"}}
+    raw: dict[str, Any] = {"content": archive.getvalue(), "headers": {"Content-Type": "application/zip"}}
+    for address, body in (("?layout=frames&stride=5", form), ("?name=raw&layout=frames&stride=5", raw)):
+        answer = api.client.post(f"/datasets{address}", **body)
+        assert answer.status_code == 201, answer.text
+        url = f"/datasets/{answer.json()['id']}"
+        assert api.client.post(f"{url}/packs", json={"image_size": 32}).status_code == 202
+        while not (record := api.client.get(url).json())["packs"]:
+            assert record["packing"][0]["status"] != "failed", record
+        assert (record["layout"], record["num_images"]) == ("frames", 3)
+    for address, field in (("?layout=film", "layout"), ("?stride=0", "stride")):
+        answer = api.client.post(f"/datasets{address}", **form)
+        assert assert_problem(answer, 422, "invalid_request")["errors"][0]["field"] == field
+
+
 def test_an_idempotency_key_replays_the_first_answer(api: Service, trained: dict[str, Any]) -> None:
     key = {"Idempotency-Key": "once"}
     body = {"dataset": "shapes", "config": {**SMALL, "seed": 5}}

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import Preprocessing, active_dimensions
+from training.metrics.alignment import Pair, align
 
 if TYPE_CHECKING:
     from models.files import LoadedModel
@@ -36,15 +37,6 @@ class Codes:
     kl: Matrix
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two dimensions, one of each model, that say the same, with Pearson's r of their codes."""
-
-    first: int
-    second: int
-    correlation: float
-
-
 def compare(models: Sequence["LoadedModel"]) -> dict[str, Any]:
     """Compares two models on pictures that each decodes from its prior; other sizes and channels are converted.
 
@@ -70,33 +62,6 @@ def compare(models: Sequence["LoadedModel"]) -> dict[str, Any]:
         "udr": {name: float(pairwise[0, 1] + pairwise[1, 0]) / 2 for name, pairwise in scores.items()},
         "num_images": len(codes[0].means),
     }
-
-
-def align(first: Matrix, second: Matrix, active: Sequence[Sequence[int]]) -> list[Pair]:
-    """Pairs active dimensions so that the sum of |r| is largest (Hungarian algorithm).
-
-    Args:
-        first: Codes of one model, (N, D₁).
-        second: Codes of the other for the same pictures, (N, D₂).
-        active: The active dimensions of each.
-
-    Returns:
-        The pairs, the largest |r| first; as many as the model with fewer active dimensions has.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    x, y = (_standardised(codes)[:, list(kept)] for codes, kept in zip((first, second), active, strict=True))
-    correlation = x.T @ y / len(first)
-    rows, columns = linear_sum_assignment(-np.abs(correlation))
-    pairs = [Pair(active[0][i], active[1][j], float(correlation[i, j])) for i, j in zip(rows, columns, strict=True)]
-    return sorted(pairs, key=lambda pair: -abs(pair.correlation))
-
-
-def _standardised(codes: Matrix) -> Matrix:
-    """Returns codes with mean 0 and standard deviation 1; a dimension that does not vary is 0."""
-    centred, scale = codes - codes.mean(0), codes.std(0)
-    scaled: Matrix = np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0)
-    return scaled
 
 
 def _kl(model: "LoadedModel", codes: Codes) -> Matrix:

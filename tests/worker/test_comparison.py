@@ -18,7 +18,8 @@ from models.files import LoadedModel, load_model
 from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from training.data.images import load_image
-from worker.comparison import NUM_DRAWS, POSITIONS, align, compare, picture_through_both
+from training.metrics.alignment import align
+from worker.comparison import NUM_DRAWS, POSITIONS, compare, picture_through_both
 from worker.model_calls import encoded
 from worker.rendering.comparison_sheet import TILE
 from worker.stores.storage import LocalStorage

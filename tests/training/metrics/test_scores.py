@@ -9,7 +9,7 @@ from sklearn.metrics import mutual_info_score
 from sklearn.svm import LinearSVC
 
 from training.metrics import scores as metrics
-from training.metrics.agreement import relative_strength, udr
+from training.metrics.agreement import model_centrality, relative_strength, udr
 from training.metrics.bootstrap import accuracy_of_counts, bootstrap_interval
 from training.metrics.factor_samples import Codes, Factors, IndependentFactors, RowFactors, full_grid
 from training.metrics.information import Matrix, correlation, factor_entropy, mutual_information
@@ -318,6 +318,32 @@ def test_udr_ignores_uninformative_dimensions() -> None:
     assert (udr(codes, [only_first] * 2).model_scores > 0.8).all()
     assert (udr(codes, [np.ones(10)] * 2).model_scores < 0.2).all()
     assert (udr(codes, [np.zeros(10)] * 2).model_scores == 0).all()
+
+
+def test_the_model_that_is_most_like_the_others_is_central() -> None:
+    """Two models have the same dimensions, turned and in another order; the third has mixed them, and one is noise."""
+    rng = np.random.default_rng(0)
+    codes = rng.normal(size=(2_000, 4))
+    turned = codes[:, [2, 0, 3, 1]] * [1, -1, 2, 1]
+    mixture = codes @ np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    found = model_centrality([codes, turned, mixture, rng.normal(size=(2_000, 4))], [np.ones(4)] * 4)
+    assert found.pairwise[0, 1] == 1
+    assert 0.25 < found.pairwise[0, 2] < 0.9
+    assert found.pairwise[:3, 3].max() < 0.35  # Chance is a quarter.
+    np.testing.assert_array_equal(found.pairwise, found.pairwise.T)
+    np.testing.assert_allclose(found.model_scores, found.pairwise.sum(1) / 3)
+    assert found.model_scores[:2].min() > found.model_scores[2] > found.model_scores[3]
+
+
+def test_dimensions_without_information_do_not_count_for_centrality() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(500, 2))
+    codes = [np.hstack([shared, rng.normal(size=(500, 3))]) for _ in range(2)]
+    informative = np.array([1.0, 1.0, 0.0, 0.0, 0.0])
+    assert (model_centrality(codes, [informative] * 2).model_scores > 0.98).all()
+    assert model_centrality(codes, [informative, np.zeros(5)]).model_scores.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="two or more models"):
+        model_centrality(codes[:1], [informative])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from worker.stores.models import UnknownDataset, UnknownModel
 from worker.stores.opened import OpenStores, open_stores
 from worker.stores.parsing_pool import NUM_DECODERS, ParsingPool
 from worker.stores.settings import Settings
+from worker.sweeps.store import SweepStore
 
 MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with its own connection; further ones are answered at once."""
@@ -46,6 +47,11 @@ class Services(OpenStores):
     """Taken without waiting; a request without a place is answered at once."""
     streams: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_STREAMS))
     """Taken without waiting, on behalf of an object, since another task of the server releases it."""
+
+    @property
+    def sweeps(self) -> SweepStore:
+        """The sweeps over the jobs."""
+        return SweepStore(self.jobs)
 
     def connect_async(self, *, raw: bool = False) -> Any:
         """Opens a new asyncio connection to Redis.

@@ -27,6 +27,7 @@ from app.api import (
     traversals,
 )
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FORM_BYTES
+from app.api.sweeps import routes as sweeps
 from app.authorization import AuthorizationMiddleware
 from app.body_limits import MediaTypeLimitMiddleware
 from app.deadlines import BodyDeadlineMiddleware, RedisClockMiddleware
@@ -51,6 +52,7 @@ from worker.stores.ids import AmbiguousName
 from worker.stores.models import ShippedModel, UnknownModel
 from worker.stores.room import StorageFull, is_full
 from worker.stores.settings import PREFIX, Settings, load_settings
+from worker.sweeps.records import UnknownSweep
 
 MAX_JSON_BYTES = 1024**2
 """Largest body of every media type but uploads and forms."""
@@ -68,6 +70,7 @@ The service trains β-VAEs on image sets and shows what their latent dimensions 
 TAGS = [
     {"name": "traversals", "description": "Animations of latent dimensions."},
     {"name": "train jobs", "description": "Training jobs, from the queue to a model."},
+    {"name": "sweeps", "description": "Trainings that differ in a few settings, under one name, compared."},
     {"name": "models", "description": "Trained networks: the registry, calls and evaluations."},
     {"name": "data sets", "description": "Sets of images to train on."},
     {"name": "operation", "description": "Health and metrics of the service."},
@@ -101,8 +104,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SafeHeadersMiddleware)
     # /models/compare stands before /models/{model_id}, which would take it for a model.
     for module, limit in ((traversals, image_bytes), (model_comparisons, image_bytes), (models, image_bytes),
-                          (model_pages, MAX_JSON_BYTES), (train_jobs, MAX_JSON_BYTES), (datasets, MAX_JSON_BYTES),
-                          (evaluations, MAX_JSON_BYTES), (health, MAX_JSON_BYTES),
+                          (model_pages, MAX_JSON_BYTES), (train_jobs, MAX_JSON_BYTES), (sweeps, MAX_JSON_BYTES),
+                          (datasets, MAX_JSON_BYTES), (evaluations, MAX_JSON_BYTES), (health, MAX_JSON_BYTES),
                           (session, MAX_JSON_BYTES)):  # fmt: skip
         _include(app, module.router, limit)
     _include(app, train_jobs.upload_router, dataset_bytes)
@@ -203,6 +206,7 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     ImageError: _from_image_error,
     AmbiguousName: _from_ambiguous_name,
     UnknownJob: lambda error: Problem("unknown_job", str(error)),
+    UnknownSweep: lambda error: Problem("unknown_sweep", str(error)),
     UnknownModel: lambda error: Problem("unknown_model", str(error)),
     UnknownDataset: lambda error: Problem("unknown_dataset", str(error)),
     ShippedModel: lambda error: Problem("read_only", str(error)),

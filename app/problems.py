@@ -45,6 +45,7 @@ KINDS: dict[str, ProblemKind] = {
     "unknown_job": ProblemKind(404, "No such job"),
     "unknown_model": ProblemKind(404, "No such model"),
     "unknown_dataset": ProblemKind(404, "No such data set"),
+    "unknown_sweep": ProblemKind(404, "No such sweep"),
     "unknown_file": ProblemKind(404, "No such file"),
     "method_not_allowed": ProblemKind(405, "This address does not take that method"),
     "not_acceptable": ProblemKind(406, "None of the accepted media types can be made"),
@@ -343,7 +344,7 @@ _DETAILS = {
 }
 
 
-_NAMED = {"unknown_job", "unknown_model", "unknown_dataset"}
+_NAMED = {"unknown_job", "unknown_model", "unknown_dataset", "unknown_sweep"}
 """Problems of the routes that take a name in the place of an id."""
 EXAMPLES: dict[str, str] = {
     "bad_request": "There was an error parsing the body",
@@ -351,6 +352,7 @@ EXAMPLES: dict[str, str] = {
     "unknown_job": "There is no job with the id j-0123.",
     "unknown_model": "There is no model with the id faces.",
     "unknown_dataset": "There is no data set with the id faces.",
+    "unknown_sweep": "There is no sweep with the id s-0123.",
     "unknown_file": "The traversal has no file z_99.gif.",
     "not_acceptable": "This address makes application/json, image/gif, image/png; none of them is accepted.",
     "ambiguous_name": "2 models have the name faces: faces-0123ab, faces-4567cd; give one of these ids.",

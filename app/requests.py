@@ -137,6 +137,11 @@ def _check_scores(value: Any) -> tuple[str, ...]:
 
 
 _SCORES = {"type": "array", "items": {"type": "string", "enum": list(METRICS)}}
+Evaluate = Annotated[
+    tuple[str, ...],
+    PlainValidator(_check_evaluate),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, _SCORES]}),
+]
 _FROM = (
     "A model whose weights the run starts with, by id or name. Its network's settings hold where the request gives "
     "none. Step and optimizer begin anew, and C begins at the model's KL: this does not resume a run (`more_steps`)."
@@ -165,11 +170,7 @@ class TrainJobRequest(Body):
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description=_MINUTES)
     from_: str | None = Field(None, alias="from", description=_FROM)
     more_steps: int | None = Field(None, ge=1, le=100_000_000, description=_MORE_STEPS)
-    evaluate: Annotated[
-        tuple[str, ...],
-        PlainValidator(_check_evaluate),
-        WithJsonSchema({"anyOf": [{"type": "boolean"}, _SCORES]}),
-    ] = Field(
+    evaluate: Evaluate = Field(
         (),
         validate_default=False,
         description="Scores to compute when the training is done: true for all, or a list. They go into the job's "
@@ -181,6 +182,36 @@ class TrainJobRequest(Body):
     def overrides(self) -> dict[str, Any]:
         """The settings that the request names."""
         return self.config.root if self.config else {}
+
+
+class SweepRequest(Body):
+    """A sweep: trainings that differ in a few settings, as a grid or as a list."""
+
+    name: str | None = Field(None, description="Name of the sweep; empty: the data set's.")
+    dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")
+    preset: Preset | None = Field(None, description="Settings that every member starts from.")
+    config: TrainingConfig | None = Field(None, description="Settings that all members share.")
+    grid: dict[str, list[Any]] | None = Field(
+        None, description="Values of some settings, which are combined in every way: at most 200 members."
+    )
+    members: list[dict[str, Any]] | None = Field(
+        None, description="In the place of a grid: the settings of each member.", min_length=1
+    )
+    minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description="A budget of time for each member.")
+    from_: str | None = Field(None, alias="from", description=_FROM)
+    evaluate: Evaluate = Field(
+        (),
+        validate_default=False,
+        description="Scores to compute of each model: true for all, or a list. They need a set with factors.",
+        json_schema_extra={"default": False},
+    )
+    max_running: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Members that may be queued or running at once; null: as many as there are training workers.",
+    )
+    make_default: bool = Field(False, description="Make the chosen model the default one; this needs the scope admin.")
 
 
 class TrainJobForm(Body):
@@ -340,6 +371,7 @@ TraversalFields = create_model(
 BODIES: tuple[type[BaseModel], ...] = (
     TrainJobRequest,
     TrainJobForm,
+    SweepRequest,
     EvaluationRequest,
     DatasetForm,
     PreprocessingRequest,

@@ -107,6 +107,7 @@ class TrainJob(Answer):
     from_: str | None = Aliased(alias="from")
     evaluate: list[str]
     extend_to: int | None = None
+    sweep: dict[str, Any] | None = Aliased(None, description="The sweep that the job belongs to: id and index.")
     minutes: float | None = None
     estimate: Estimate | None = None
     progress: Progress

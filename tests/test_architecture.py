@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("app", "worker", "training", "models")
 ROOMS: tuple[tuple[str, ...], ...] = (
     ("app.main", "app.cli", "app.remote", "app.api", "app.serve", "app"),
-    ("worker", "worker.rendering", "worker.jobs", "worker.stores"),
+    ("worker", "worker.sweeps", "worker.rendering", "worker.jobs", "worker.stores"),
     ("training.metrics", "training", "training.objectives", "training.data"),
     ("models", "models.convolutions"),
 )
@@ -48,6 +48,7 @@ TORCH_FREE = (
     "worker.jobs.store",
     "worker.jobs.queue",
     "worker.stores.models",
+    "worker.sweeps.store",
     "worker.rendering.request",
 )
 

@@ -10,6 +10,7 @@ from worker.jobs.queue import open_job_store
 from worker.jobs.store import JobStore
 from worker.stores.opened import OpenStores, open_stores
 from worker.stores.settings import Settings, load_settings
+from worker.sweeps.store import SweepStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,11 @@ class Runtime(OpenStores):
     """The event is set when this process begins to stop; running work then hands its job back."""
     packing: threading.Lock = field(default_factory=threading.Lock)
     """The lock is held while this process packs a data set, one at a time, so that rendering keeps a thread."""
+
+    @property
+    def sweeps(self) -> SweepStore:
+        """The sweeps over the jobs."""
+        return SweepStore(self.jobs)
 
 
 def worker_name() -> str:

@@ -134,7 +134,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     warnings.filterwarnings("ignore", category=SecurityWarning)  # In a container, running as root is no risk to others.
     setup_logging.connect(_keep_logging)
     celery_worker.safe_say = _say_nothing
-    sweeper = Sweeper(services.jobs)
+    sweeper = Sweeper(services.jobs, also=services.sweeps.advance_all)
     sweeper.start()
     worker = app.Worker(
         hostname=f"{queue}-{os.getpid()}@%h",

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.queue import RUN_CALL, RUN_JOB
-from worker.jobs.records import JobStoreUnavailable, StaleClaim, UnknownJob
+from worker.jobs.records import JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.runtime import Runtime, runtime
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,10 @@ def work_on(services: Runtime, job_id: str) -> None:
             return
         try:
             claim = services.jobs.claim(job_id, services.name)
-            if claim is not None:
+            if claim is not None and may_begin(services, claim):
                 work_on_claim(services, claim)
+            if claim is not None:
+                advance_sweep(services, claim)
         finally:
             if is_packing:
                 services.packing.release()
@@ -54,6 +57,28 @@ def work_on(services: Runtime, job_id: str) -> None:
         return
     except JobStoreUnavailable as error:
         log.warning("job %s: not started: %s", job_id, error)
+
+
+def may_begin(services: Runtime, claim: Claim) -> bool:
+    """Returns whether to work on a claimed job; the member of a sweep that is held is paused instead."""
+    if services.sweeps.may_begin(claim.job):
+        return True
+    with suppress(TransitionRefused):  # It is being cancelled.
+        services.jobs.pause(claim.id)
+    with suppress(StaleClaim):
+        claim.paused()
+    return False
+
+
+def advance_sweep(services: Runtime, claim: Claim) -> None:
+    """Lets a sweep go on when a job of it has ended; the sweeper does so later where this fails."""
+    sweep = claim.job.request.get("sweep")
+    if sweep is None:
+        return
+    try:
+        services.sweeps.advance(sweep["id"])
+    except (JobStoreUnavailable, OSError) as error:
+        log.warning("sweep %s: it goes on later: %s", sweep["id"], error)
 
 
 def work_on_claim(services: Runtime, claim: Claim) -> None:
@@ -99,6 +124,10 @@ def _function(kind: str) -> Callable[[Runtime, Claim, ClaimKeeper], None]:
         from worker.evaluation_job import run_evaluation_job
 
         return run_evaluation_job
+    if kind == "comparison":
+        from worker.sweep_job import run_comparison_job
+
+        return run_comparison_job
     return _run_traversal
 
 

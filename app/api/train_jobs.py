@@ -132,6 +132,9 @@ def describe(job: Job, request: Request) -> TrainJob:
     body |= {name: asked.get(name) for name in ("dataset", "preset", "from", "extend_to")}
     # The address of the data folder stays the operator's own.
     body["tensorboard"] = f"tensorboard --logdir_spec {slug(job.name)}:jobs/{job.id}/tensorboard"
+    if asked.get("sweep"):
+        body["sweep"] = asked["sweep"]
+        links["sweep"] = f"{root}/sweeps/{asked['sweep']['id']}"
     body |= {"config": job_config(job), "minutes": (asked.get("length") or {}).get("minutes")}
     return TrainJob(**body, evaluate=asked.get("evaluate", []), links=links)
 

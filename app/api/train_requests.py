@@ -44,7 +44,7 @@ def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str 
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
-    request, name, estimate = _planned(services, asked)
+    request, name, estimate = plan_job(services, asked)
     services.refuse_when_full()
     return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key, estimate=estimate)
 
@@ -61,7 +61,7 @@ def estimate_job(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
-    return _planned(services, asked)[2]
+    return plan_job(services, asked)[2]
 
 
 def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str | None) -> Job:
@@ -115,8 +115,12 @@ def job_config(job: Job) -> dict[str, Any]:
     return config_to_json(length.laid_out(config_from_json(config), estimate["num_steps"]))
 
 
-def _planned(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any], str, dict[str, Any]]:
+def plan_job(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Returns what the record of a job keeps of a request, the name of the job, and its estimate.
+
+    Args:
+        services: The services.
+        asked: The body of the request.
 
     Raises:
         Problem: A setting is wrong.

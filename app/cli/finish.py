@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def finish_run(
     stores: Stores, folder: Path, dataset: str, pack: Pack, register: bool, metrics: tuple[str, ...] | None
-) -> None:
-    """Names the dimensions of a run's model, registers and evaluates it, and prints its id or its folder.
+) -> str | Path:
+    """Names the dimensions of a run's model, registers and evaluates it, and returns its id, or its folder without one.
 
     Args:
         stores: The stores.
@@ -40,7 +40,7 @@ def finish_run(
     model_id = (_registered(stores, info) or stores.models.add(folder)) if register else None
     if metrics is not None:
         _evaluate(stores, network, folder, model_id, info, pack, metrics)
-    print(model_id or folder)
+    return model_id or folder
 
 
 def _note_losses(info: ModelInfo) -> None:

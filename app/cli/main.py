@@ -1,4 +1,4 @@
-"""The command line: `betavae serve | train | traverse | evaluate | datasets | models | jobs | disk | tokens`.
+"""The command line: `betavae serve | train | sweep | traverse | evaluate | datasets | models | jobs | disk | tokens`.
 
 Only serve starts a server. The other commands call the same functions as the workers. Those functions load torch, so
 that --help is quick.
@@ -16,6 +16,7 @@ from app.cli import disk as cli_disk
 from app.cli import evaluate as cli_evaluate
 from app.cli import jobs as cli_jobs
 from app.cli import models as cli_models
+from app.cli import sweep as cli_sweep
 from app.cli import tokens as cli_tokens
 from app.cli import train as cli_train
 from app.cli import traverse as cli_traverse
@@ -36,6 +37,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("train")(cli_train.train)
+app.command("sweep")(cli_sweep.sweep)
 app.command("traverse")(cli_traverse.traverse)
 app.command("evaluate")(cli_evaluate.evaluate)
 app.command("disk")(cli_disk.disk)

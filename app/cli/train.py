@@ -88,7 +88,7 @@ FinishOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Run:
+class Run:
     """A run of the command.
 
     Attributes:
@@ -182,7 +182,7 @@ def train(
         else:
             extend_to = end_of_extension(one_folder, more_steps)
             training_config, length = extended_config(one_folder, one), None
-        run = _Run(
+        run = Run(
             dataset=dataset,
             config=training_config,
             name=one_name,
@@ -194,10 +194,10 @@ def train(
             finish=finish,
             extend_to=extend_to,
         )
-        _train_and_finish(stores, _prepared(stores, run, from_model), register, scores)
+        print(train_and_finish(stores, prepared(stores, run, from_model), register, scores))
 
 
-def _prepared(stores: Stores, run: _Run, from_model: str | None) -> _Run:
+def prepared(stores: Stores, run: Run, from_model: str | None) -> Run:
     """Returns the run with the pictures' number of channels and the folder of the initial weights.
 
     Raises:
@@ -212,7 +212,11 @@ def _prepared(stores: Stores, run: _Run, from_model: str | None) -> _Run:
     return replace(run, config=config, initial_weights=initial_weights(stores, from_model, config, resumed))
 
 
-def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[str, ...] | None) -> None:
+class RunStopped(CliError):
+    """A signal has stopped a run, which the same command goes on with."""
+
+
+def train_and_finish(stores: Stores, run: Run, register: bool, metrics: tuple[str, ...] | None) -> str | Path:
     """Trains a run, and finishes its model.
 
     Args:
@@ -221,8 +225,12 @@ def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[
         register: True adds the model to the models of the data folder.
         metrics: Names of the scores to compute of the model; None makes no evaluation.
 
+    Returns:
+        The id of the registered model, or the folder of one that is not registered.
+
     Raises:
-        CliError: The run stopped, diverged or could not begin.
+        RunStopped: A signal came.
+        CliError: The run diverged or could not begin.
     """
     pack = _pack(stores, run)
     with _sole_run_in(run.folder):
@@ -236,14 +244,15 @@ def _train_and_finish(stores: Stores, run: _Run, register: bool, metrics: tuple[
         note(f"curves: tensorboard --logdir_spec {slug(run.name)}:{run.folder / 'tensorboard'}")
         result = _train(stores, replace(run, config=config), pack)
         if result.outcome == "stopped":
-            raise CliError(f"stopped at step {result.step}; the same command goes on from there")
+            raise RunStopped(f"stopped at step {result.step}; the same command goes on from there")
         if result.outcome == "diverged":
             raise CliError(result.message)
-        finish_run(stores, run.folder / "model", run.dataset, pack, register, metrics)
+        model = finish_run(stores, run.folder / "model", run.dataset, pack, register, metrics)
         release_pack(run.folder)
+        return model
 
 
-def _pack(stores: Stores, run: _Run) -> Pack:
+def _pack(stores: Stores, run: Run) -> Pack:
     """Returns the images of a run; a resumed run keeps those that it began with."""
     pack = kept_pack(run.folder, run.config.preprocessing) if run.is_resumed else None
     pack = pack or pack_of(stores, run.dataset, run.config.preprocessing, as_it_was=run.is_resumed)
@@ -259,7 +268,7 @@ def _pack(stores: Stores, run: _Run) -> Pack:
     return pack
 
 
-def _train(stores: Stores, run: _Run, pack: Pack) -> "TrainingResult":
+def _train(stores: Stores, run: Run, pack: Pack) -> "TrainingResult":
     """Trains from the newest checkpoint in the folder or anew, and shows the progress.
 
     Args:

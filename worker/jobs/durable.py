@@ -1,7 +1,7 @@
 """Job records in Redis with a copy in the storage, from which they are restored. This module loads no torch."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from worker.jobs import files as job_files
@@ -56,6 +56,22 @@ class DurableRecords:
             UnknownJob: There is no such job.
         """
         return job_from_hash(self._record(job_id))
+
+    def many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Returns several jobs in one call of Redis; None stands for one that does not exist."""
+        with reaching_redis():
+            pipeline = self.redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.hgetall(f"{P}job:{job_id}")
+            records = pipeline.execute()
+        return [self._found(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
+
+    def _found(self, job_id: str, record: dict[str, str]) -> Job | None:
+        """Returns a job by its record, or from the storage where Redis has none."""
+        try:
+            return job_from_hash(record) if record else self.get(job_id)
+        except UnknownJob:
+            return None
 
     def page(
         self, kind: str | None = None, status: str | None = None, limit: int = 50, after: str | None = None

@@ -11,12 +11,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-KINDS = ("train", "traversal", "dataset", "evaluation")
-QUEUE_OF_KIND = {"train": "train", "traversal": "render", "dataset": "render", "evaluation": "train"}
+QUEUE_OF_KIND = {
+    "train": "train",
+    "traversal": "render",
+    "dataset": "render",
+    "evaluation": "train",
+    "comparison": "train",
+}
 """The queue of each kind of job.
 
-An evaluation takes a device and minutes, so it waits among the trainings. A packing would wait for hours behind a
-training, so it is on the render queue; a worker packs one data set at a time."""
+An evaluation and the comparison of a sweep take a device and minutes, so they wait among the trainings. A packing would
+wait for hours behind a training, so it is on the render queue; a worker packs one data set at a time."""
+KINDS = tuple(QUEUE_OF_KIND)
 QUEUES = ("train", "render")
 
 TRANSITIONS: dict[str, frozenset[str]] = {

@@ -11,6 +11,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from worker.jobs.connections import reaching_redis
@@ -32,8 +33,18 @@ log = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps one job store. `run_once` makes one pass; `start` makes passes in a thread."""
 
-    def __init__(self, store: JobStore, *, every_seconds: float = SWEEP_SECONDS) -> None:
+    def __init__(
+        self, store: JobStore, *, every_seconds: float = SWEEP_SECONDS, also: Callable[[], None] | None = None
+    ) -> None:
+        """Takes what to sweep.
+
+        Args:
+            store: The jobs.
+            every_seconds: Time between two passes.
+            also: Called in each pass once the records are whole.
+        """
         self.store = store
+        self._also = also
         self._every = every_seconds
         self._token = secrets.token_hex(8)
         self._server: str | None = None
@@ -73,6 +84,8 @@ class Sweeper:
             log.info("sent %d missing wake-ups", sent)
         for job_id in self.store.unstored():
             self.store.store_state(job_id)
+        if self._also is not None:
+            self._also()
         self.store.storage.keep_room()
         if time.monotonic() - self._cleaned > CLEAN_SECONDS or not self._cleaned:
             self._cleaned = time.monotonic()

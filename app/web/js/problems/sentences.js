@@ -25,6 +25,7 @@ export const SENTENCES = {
   not_found: ["There is nothing at this address.", "The service may be newer than this page: reload the page."],
   unknown_traversal: ["This traversal is gone.", "Make it again: the same request gives the same pictures."],
   unknown_job: ["This job is gone.", "It may have been deleted. The list of trainings has all others."],
+  unknown_sweep: ["This sweep is gone.", "It may have been deleted. Start it again."],
   unknown_model: ["This model is gone.", "It may have been deleted. Choose another one under Models."],
   unknown_dataset: ["This data set is gone.", "It may have been deleted. Choose or add another one under Models."],
   unknown_file: ["This file is gone.", "Make it again."],

@@ -1,0 +1,90 @@
+"""The figure of a sweep: reconstruction against score, a dot a model, coloured by its cell."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from worker.sweeps.comparison import Candidate, Compared, losses_compare
+from worker.sweeps.grid import cell_of, label_of
+
+MOST_CELLS = 16
+"""Largest number of cells that the legend names; a sweep with more has a single colour."""
+MOST_LABEL = 40
+"""Characters of a cell's label in the legend."""
+
+
+def sweep_figure(candidates: Sequence[Candidate], compared: Compared, name: str) -> bytes:
+    """Draws reconstruction against MIG, or against UDR where the models have no scores.
+
+    Args:
+        candidates: The models.
+        compared: What they were found to be.
+        name: Name of the sweep.
+
+    Returns:
+        The bytes of a PNG.
+    """
+    # This uses matplotlib's object interface, since pyplot keeps global state and is not safe in a worker's thread.
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    x, x_label = _reconstruction(candidates)
+    y, y_label = _scores(candidates, compared)
+    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
+    axes = figure.subplots()
+    colours = _colours(candidates)
+    named: set[str] = set()
+    for index, (one, across, up) in enumerate(zip(candidates, x, y, strict=True)):
+        cell = _cell_label(one)
+        if across is None or up is None:
+            continue
+        label = cell if 1 < len(colours) <= MOST_CELLS and cell not in named else None
+        named.add(cell)
+        axes.scatter(across, up, s=52, color=colours[cell], alpha=0.85, label=label, linewidths=0)
+        if index == compared.order[0]:
+            axes.scatter(across, up, s=190, facecolors="none", edgecolors="black", linewidths=1.4, label="chosen")
+    axes.set_xlabel(x_label, fontsize=11)
+    axes.set_ylabel(y_label, fontsize=11)
+    axes.set_title(f"{name}: {len(candidates)} models", fontsize=12, loc="left", parse_math=False)
+    axes.margins(0.12)
+    axes.tick_params(labelsize=10)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    figure.legend(loc="outside right upper", fontsize=9, frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def _reconstruction(candidates: Sequence[Candidate]) -> tuple[list[float | None], str]:
+    """Returns the position of each model on the axis of reconstruction, and the label of the axis."""
+    infos = [one.info for one in candidates]
+    if losses_compare(infos):
+        return [info.reconstruction_loss for info in infos], "reconstruction loss (nats per image; left is better)"
+    return [info.explained_variance for info in infos], "share of the pixels' variance explained (right is better)"
+
+
+def _scores(candidates: Sequence[Candidate], compared: Compared) -> tuple[list[float | None], str]:
+    """Returns the score of each model, and the label of its axis."""
+    migs = [one.score("mig") for one in candidates]
+    if any(mig is not None for mig in migs):
+        return migs, "MIG (up is better)"
+    if any(score is not None for score in compared.udr):
+        return compared.udr, "UDR (up is better)"
+    return [0.0] * len(candidates), "no score: a single model"
+
+
+def _cell_label(one: Candidate) -> str:
+    return label_of(cell_of(one.settings))[:MOST_LABEL] or "all"
+
+
+def _colours(candidates: Sequence[Candidate]) -> dict[str, Any]:
+    """Returns the colour of each cell, by its label."""
+    import matplotlib
+
+    cells = dict.fromkeys(map(_cell_label, candidates))
+    if len(cells) > MOST_CELLS:
+        return dict.fromkeys(cells, "tab:blue")
+    palette = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
+    return dict(zip(cells, [*palette[::2], *palette[1::2]], strict=False))

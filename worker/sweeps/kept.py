@@ -1,0 +1,147 @@
+"""What lasts of sweeps in the storage, and their indexes in Redis. This module loads no torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from worker.jobs.connections import reaching_redis
+from worker.jobs.records import JobStoreUnavailable, valid_job_id
+from worker.jobs.scripts import PREFIX as P
+from worker.jobs.store import JobStore
+from worker.stores.ids import id_of_name
+from worker.stores.storage import NotStored
+from worker.sweeps.records import Sweep, SweepState, UnknownSweep
+
+LOCK_SECONDS = 60.0
+"""Time after which the lock of a process that died expires."""
+WAIT_SECONDS = 1.5
+"""Longest wait for another process that changes the sweep."""
+INDEX, NAMES, OPEN, BUILT = f"{P}sweeps", f"{P}sweeps:names", f"{P}sweeps:open", f"{P}sweeps:built"
+
+
+def folder(sweep_id: str) -> str:
+    """Returns the storage prefix of all files of a sweep."""
+    return f"sweeps/{sweep_id}"
+
+
+class SweepRecords:
+    """Sweeps to read and to keep. Every method raises JobStoreUnavailable when Redis is away."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self.jobs = jobs
+        self.storage = jobs.storage
+
+    def get(self, sweep_id: str) -> Sweep:
+        """Returns a sweep.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+        """
+        if not valid_job_id(sweep_id):
+            raise UnknownSweep(sweep_id)
+        try:
+            return Sweep.from_json(self.storage.read_json(f"{folder(sweep_id)}/sweep.json"))
+        except NotStored:
+            raise UnknownSweep(sweep_id) from None
+
+    def find(self, text: str) -> Sweep:
+        """Returns the sweep that is given by its id or, where no other sweep has it, by its name.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            AmbiguousName: Several sweeps have the name.
+        """
+        try:
+            return self.get(text)
+        except UnknownSweep:
+            self._build()
+            found = id_of_name("sweeps", text, self._redis("hgetall", NAMES).items())
+            if found is None:
+                raise
+            return self.get(found)
+
+    def page(self, limit: int, after: str | None = None) -> list[Sweep]:
+        """Returns one page of the sweeps, the newest first.
+
+        Args:
+            limit: Largest number of sweeps.
+            after: Id of the last sweep of the page before; None for the first page.
+
+        Raises:
+            UnknownSweep: `after` is no sweep.
+        """
+        self._build()
+        ids: list[str] = self._redis("zrevrange", INDEX, 0, -1)
+        if after is not None:
+            if after not in ids:
+                raise UnknownSweep(after)
+            ids = ids[ids.index(after) + 1 :]
+        found = []
+        for sweep_id in ids[:limit]:
+            with suppress(UnknownSweep):  # It is being deleted.
+                found.append(self.get(sweep_id))
+        return found
+
+    def comparison(self, sweep_id: str) -> dict[str, Any] | None:
+        """Returns the newest comparison of a sweep's models, or None before the first."""
+        try:
+            found: dict[str, Any] = self.storage.read_json(f"{folder(sweep_id)}/comparison.json")
+            return found
+        except NotStored:
+            return None
+
+    # Shared with the store of sweeps
+
+    def _state(self, sweep: Sweep) -> SweepState:
+        return self._stored_state(sweep.id) or SweepState(waiting=list(range(len(sweep.members))))
+
+    def _stored_state(self, sweep_id: str) -> SweepState | None:
+        """Returns the state of a sweep, or None for one that has just been accepted, or is gone."""
+        try:
+            values = self.storage.read_json(f"{folder(sweep_id)}/state.json")
+        except NotStored:
+            return None
+        values.pop("format_version")
+        return SweepState(**values)
+
+    def _write(self, sweep: Sweep, state: SweepState) -> None:
+        self.storage.write_json(f"{folder(sweep.id)}/state.json", state.to_json(), reserve=True)
+
+    def _index(self, sweep: Sweep) -> None:
+        """Adds a sweep to the indexes."""
+        created = int(datetime.fromisoformat(sweep.created_at).timestamp() * 1000)
+        self._redis("zadd", INDEX, {sweep.id: created})
+        self._redis("hset", NAMES, sweep.id, sweep.name)
+        self._redis("sadd", OPEN, sweep.id)
+
+    def _build(self) -> None:
+        """Makes the indexes anew if Redis was wiped."""
+        if self._redis("exists", BUILT):
+            return
+        for sweep_id in self.storage.list("sweeps"):
+            with suppress(UnknownSweep):
+                self._index(self.get(sweep_id))
+        self._redis("set", BUILT, "1")
+
+    @contextmanager
+    def _lock(self, sweep_id: str) -> Iterator[None]:
+        """Keeps other processes from changing the sweep.
+
+        Raises:
+            JobStoreUnavailable: Another one changes it for too long.
+        """
+        lock = self.jobs.redis.lock(f"{P}sweeps:lock:{sweep_id}", timeout=LOCK_SECONDS, blocking_timeout=WAIT_SECONDS)
+        with reaching_redis():
+            taken = lock.acquire()
+        if not taken:
+            raise JobStoreUnavailable("another process changes the sweep")
+        try:
+            yield
+        finally:
+            with suppress(Exception):  # It has expired, or Redis is away and it will.
+                lock.release()
+
+    def _redis(self, method: str, *arguments: Any, **options: Any) -> Any:
+        with reaching_redis():
+            return getattr(self.jobs.redis, method)(*arguments, **options)

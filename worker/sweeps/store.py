@@ -1,0 +1,325 @@
+"""The sweeps: many trainings under one name, of which a few at a time are in the queue. This module loads no torch.
+
+`sweeps/<id>/sweep.json` says what was accepted, `state.json` which members are still to be released and whether the
+sweep is held. A member's job has an id that follows from the sweep, so that a release that is repeated changes nothing.
+Redis holds only indexes, which are rebuilt from the storage, and a lock for each sweep.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.jobs.queue import workers_alive
+from worker.jobs.records import (
+    FINISHED,
+    HELD,
+    IdempotencyConflict,
+    Job,
+    JobStoreUnavailable,
+    TransitionRefused,
+    UnknownJob,
+)
+from worker.jobs.scripts import PREFIX as P
+from worker.sweeps.kept import INDEX, NAMES, OPEN, SweepRecords, folder
+from worker.sweeps.records import (
+    CANCELLED,
+    PAUSED,
+    Member,
+    Sweep,
+    SweepRefused,
+    SweepView,
+    UnknownSweep,
+    new_sweep_id,
+    sweep_id_of_key,
+)
+
+KIND = "comparison"
+"""The kind of the jobs that compare the models of a sweep."""
+GENERATIONS = f"{P}sweeps:generations"
+
+log = logging.getLogger(__name__)
+
+
+class SweepStore(SweepRecords):
+    """Makes, shows, steers and deletes sweeps. Every method raises JobStoreUnavailable when Redis is away."""
+
+    def view(self, sweep: Sweep) -> SweepView:
+        """Returns a sweep at this moment."""
+        state = self._state(sweep)
+        view = SweepView(sweep=sweep, state=state, jobs=self.jobs.many(sweep.job_ids))
+        comparison = self._comparison_id(view)
+        job = None if comparison is None else self.jobs.many([comparison])[0]
+        return replace(view, comparison=job)
+
+    # Changing
+
+    def create(
+        self, request: dict[str, Any], members: Sequence[Member], *, name: str, idempotency_key: str | None = None
+    ) -> Sweep:
+        """Accepts a sweep and releases its first members.
+
+        Args:
+            request: What was asked for.
+            members: The members, at least one.
+            name: Name of the sweep.
+            idempotency_key: Key with which a client may repeat its request and get the first sweep again.
+
+        Raises:
+            IdempotencyConflict: The key was sent with a different request before.
+        """
+        sweep_id = new_sweep_id()
+        if idempotency_key is not None:
+            generation = self._redis("hget", GENERATIONS, idempotency_key) or 0
+            sweep_id = sweep_id_of_key(idempotency_key, int(generation))
+        self.jobs.ping()  # While Redis is away, nothing is written.
+        sweep = Sweep(
+            id=sweep_id,
+            name=name,
+            created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            request={**request, "idempotency_key": idempotency_key},
+            members=[
+                replace(member, request={**member.request, "sweep": {"id": sweep_id, "index": index}})
+                for index, member in enumerate(members)
+            ],
+            request_digest=_digest(name, request),
+        )
+        data = json.dumps(sweep.to_json(), ensure_ascii=False).encode()
+        if not self.storage.create_bytes(f"{folder(sweep_id)}/sweep.json", data):
+            sweep = self.get(sweep_id)
+            if sweep.request_digest != _digest(name, request):
+                raise IdempotencyConflict("The Idempotency-Key was sent with a different request before.")
+        else:
+            log.info("sweep %s: accepted (%r, %d members)", sweep_id, name, len(sweep.members))
+        self._index(sweep)
+        self.advance(sweep_id)
+        return sweep
+
+    def advance(self, sweep_id: str) -> None:
+        """Releases the next members, stops those that run though the sweep is held, and compares the models at the end.
+
+        A worker calls this when a member ends, and the sweeper does; it may be called at any time.
+        """
+        try:
+            sweep = self.get(sweep_id)
+        except UnknownSweep:
+            self._redis("srem", OPEN, sweep_id)
+            return
+        with self._lock(sweep_id):
+            view = self.view(sweep)
+            if view.state.hold is None:
+                view = self._release(view)
+            else:
+                view = self._stop_members(view)
+            self._conclude(view)
+
+    def advance_all(self) -> None:
+        """Advances every sweep that has not ended."""
+        self._build()
+        for sweep_id in sorted(self._redis("smembers", OPEN)):
+            try:
+                self.advance(sweep_id)
+            except JobStoreUnavailable:
+                raise
+            except Exception:
+                log.exception("sweep %s: it could not go on; trying again", sweep_id)
+
+    def may_begin(self, job: Job) -> bool:
+        """Returns whether a member's training may begin, which a held sweep does not allow."""
+        asked = job.request.get("sweep")
+        state = None if asked is None else self._stored_state(asked["id"])
+        return state is None or state.hold is None
+
+    def cancel(self, sweep_id: str) -> SweepView:
+        """Cancels all members that have not ended.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            SweepRefused: It has ended.
+        """
+        sweep = self.get(sweep_id)
+        with self._lock(sweep_id):
+            view = self.view(sweep)
+            if view.status in FINISHED or view.is_comparing:
+                raise SweepRefused(sweep_id, view.status, "be cancelled")
+            return self._hold(view, CANCELLED)
+
+    def pause(self, sweep_id: str) -> SweepView:
+        """Pauses the members that run, and releases no others until the sweep is resumed.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            SweepRefused: It is neither queued nor running.
+        """
+        sweep = self.get(sweep_id)
+        with self._lock(sweep_id):
+            view = self.view(sweep)
+            if view.status not in ("queued", "running") or not view.is_live:
+                raise SweepRefused(sweep_id, view.status, "be paused")
+            return self._hold(view, PAUSED)
+
+    def resume(self, sweep_id: str) -> SweepView:
+        """Resumes a paused sweep: its paused members go on first.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            SweepRefused: It is not paused.
+        """
+        return self._again(sweep_id, (PAUSED,), PAUSED, "be resumed")
+
+    def retry(self, sweep_id: str) -> SweepView:
+        """Requeues the members that failed or were cancelled, and compares anew if the comparison failed.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            SweepRefused: No member failed or was cancelled.
+        """
+        view = self.view(self.get(sweep_id))
+        if view.comparison is not None and view.comparison.status in ("failed", "cancelled"):
+            with suppress(TransitionRefused):
+                self.jobs.retry(view.comparison.id)
+            if not set(view.statuses) & {"failed", "cancelled"}:
+                return self.view(view.sweep)
+        return self._again(sweep_id, ("failed", "cancelled"), CANCELLED, "be retried")
+
+    def delete(self, sweep_id: str) -> None:
+        """Removes an ended sweep with its members' jobs; the models that they made stay.
+
+        Raises:
+            UnknownSweep: There is no such sweep.
+            SweepRefused: It has not ended.
+        """
+        sweep = self.get(sweep_id)
+        with self._lock(sweep_id):
+            view = self.view(sweep)
+            if view.status not in FINISHED or view.is_live or view.is_comparing:
+                raise SweepRefused(sweep_id, view.status, "be deleted; cancel it first")
+            for job_id in [*sweep.job_ids, *([view.state.comparison] if view.state.comparison else [])]:
+                self._delete_job(job_id)
+            self.storage.delete(folder(sweep_id))
+            if (key := sweep.request.get("idempotency_key")) is not None:
+                self._redis("hincrby", GENERATIONS, key, 1)
+            self._redis("zrem", INDEX, sweep_id)
+            self._redis("hdel", NAMES, sweep_id)
+            self._redis("srem", OPEN, sweep_id)
+            self._redis("delete", f"{P}events:{sweep_id}")
+        log.info("sweep %s: deleted", sweep_id)
+
+    # Members
+
+    def _release(self, view: SweepView) -> SweepView:
+        """Puts waiting members into the queue, as many as may run at once."""
+        sweep, state = view.sweep, view.state
+        live = sum(status in (*HELD, "queued") for status in view.statuses) - len(state.waiting)
+        free = self._max_running(sweep) - live
+        if not state.waiting or free <= 0:
+            return view
+        chosen, waiting = state.waiting[:free], state.waiting[free:]
+        for index in chosen:
+            self._begin(sweep, index, view.jobs[index])
+        self._write(sweep, replace(state, waiting=waiting))
+        return self.view(sweep)
+
+    def _max_running(self, sweep: Sweep) -> int:
+        asked = sweep.request.get("max_running")
+        return int(asked) if asked else max(1, workers_alive(self.jobs.redis)["train"])
+
+    def _begin(self, sweep: Sweep, index: int, job: Job | None) -> None:
+        """Makes, resumes or retries the job of a member; one that is under way stays as it is."""
+        member = sweep.members[index]
+        if job is None:
+            self.jobs.create(
+                "train", member.request, id=sweep.job_ids[index], name=member.name, estimate=member.estimate
+            )
+            return
+        with suppress(TransitionRefused, UnknownJob):
+            if job.status == "paused":
+                self.jobs.resume(job.id)
+            elif job.status in ("failed", "cancelled"):
+                self.jobs.retry(job.id)
+
+    def _again(self, sweep_id: str, statuses: tuple[str, ...], hold: str, action: str) -> SweepView:
+        """Lets members wait again that are in one of some states, and lets go of the sweep.
+
+        Args:
+            sweep_id: Id of the sweep.
+            statuses: The states of the members.
+            hold: What the sweep may be held as.
+            action: What was requested, for the error's text.
+
+        Raises:
+            SweepRefused: The sweep is not held so and has no such member, or its members are just stopping.
+        """
+        sweep = self.get(sweep_id)
+        with self._lock(sweep_id):
+            view = self.view(sweep)
+            waiting = view.state.waiting
+            chosen = [k for k, status in enumerate(view.statuses) if status in statuses and k not in set(waiting)]
+            is_stopping, is_held = view.status in ("pausing", "cancelling"), view.state.hold == hold
+            if is_stopping or not (is_held or (chosen and view.state.hold is None)):
+                raise SweepRefused(sweep_id, view.status, action)
+            self._write(sweep, replace(view.state, hold=None, waiting=[*chosen, *waiting]))
+            self._redis("sadd", OPEN, sweep_id)
+            return self._conclude(self._release(self.view(sweep)))
+
+    def _hold(self, view: SweepView, hold: str) -> SweepView:
+        """Releases no further members of a sweep, and stops those that run."""
+        self._write(view.sweep, replace(view.state, hold=hold))
+        return self._conclude(self._stop_members(self.view(view.sweep)))
+
+    def _stop_members(self, view: SweepView) -> SweepView:
+        """Pauses or cancels the members of a held sweep; one that changes at the same moment is left."""
+        action = "pause" if view.state.hold == PAUSED else "cancel"
+        statuses = ("running",) if view.state.hold == PAUSED else ("queued", "running", "pausing", "paused")
+        for job in view.jobs:
+            if job is not None and job.status in statuses:
+                with suppress(TransitionRefused, UnknownJob):
+                    getattr(self.jobs, action)(job.id)
+        return self.view(view.sweep)
+
+    def _delete_job(self, job_id: str) -> None:
+        with suppress(UnknownJob):
+            self.jobs.delete(job_id)
+
+    # The end
+
+    def _conclude(self, view: SweepView) -> SweepView:
+        """Lets the models be compared once no member is live, and tells the sweep's state where it has changed."""
+        if (comparison := self._comparison_id(view)) is not None and view.comparison is None:
+            request = {"sweep": {"id": view.sweep.id}, "models": [model for _, model in view.models]}
+            self.jobs.create(KIND, request, id=comparison, name=view.sweep.name)
+            if view.state.comparison is not None:
+                with suppress(TransitionRefused):
+                    self._delete_job(view.state.comparison)
+            self._write(view.sweep, replace(view.state, comparison=comparison))
+            view = self.view(view.sweep)
+        if view.told != view.state.told:
+            self._write(view.sweep, replace(view.state, told=view.told))
+            self._tell(view)
+            view = self.view(view.sweep)
+        self._redis("srem" if view.is_finished else "sadd", OPEN, view.sweep.id)
+        return view
+
+    def _comparison_id(self, view: SweepView) -> str | None:
+        """Returns the id of the job that compares the models that there are; None while some are missing."""
+        if view.is_live or not view.models:
+            return None
+        text = json.dumps([view.sweep.id, view.models])
+        return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def _tell(self, view: SweepView) -> None:
+        """Adds the sweep's state to its own log."""
+        log.info("sweep %s: %s", view.sweep.id, view.status)
+        found = self.comparison(view.sweep.id) if view.is_finished else None
+        data = {"progress": view.progress(), "winner": (found or {}).get("winner")}
+        at = str(int(datetime.now(UTC).timestamp() * 1000))
+        entry = {"type": "sweep", "data": json.dumps(data), "status": view.status, "at": at}
+        self._redis("xadd", f"{P}events:{view.sweep.id}", entry)
+
+
+def _digest(name: str, request: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([name, request], sort_keys=True).encode()).hexdigest()

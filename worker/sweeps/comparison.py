@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.info import ModelInfo, active_dimensions
+from models.info import ModelInfo
 from models.networks import VAE
 from training.metrics.agreement import model_centrality, udr
 from training.metrics.alignment import align
@@ -107,7 +107,7 @@ def compare_candidates(candidates: Sequence[Candidate], report: Report) -> Compa
     udr_scores, agreement, notes = _udr(candidates, means, kls)
     with_others = len(candidates) > 1
     central = model_centrality(means, kls).model_scores.tolist() if with_others else [None]
-    active = [active_dimensions(kl.tolist()) for kl in kls]
+    active = [one.info.active_among(kl.tolist()) for one, kl in zip(candidates, kls, strict=True)]
     order = ranked(udr_scores, central, [len(dimensions) for dimensions in active])
     best = order[0]
     report("agreement", 1, 1)
@@ -194,7 +194,8 @@ def _reason(
     for name, values in (("UDR", udr_scores), ("ModelCentrality", central)):
         if (value := values[best]) is not None:
             parts.append(f"{name} {value:.3f} (rank {_ranks(values)[best]})")
-    text = f"Its dimensions agree best with those of the other {len(candidates) - 1}: {', '.join(parts)}; {size}"
+    others = len(candidates) - 1
+    text = f"It has the best mean rank in agreement with the other {others}: {', '.join(parts)}; {size}"
     if info.reconstruction_loss is not None:
         text += f", and its reconstruction loss is {info.reconstruction_loss:.2f} nats"
     text += ". No labels were used."

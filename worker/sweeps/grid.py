@@ -14,6 +14,8 @@ MAX_MEMBERS = 200
 SEED = "seed"
 """The setting over which the members of a cell are repeated."""
 MAX_NAME_LENGTH = 100
+MAX_VALUE_LENGTH = 40
+"""Characters of a value that a message or a label repeats."""
 
 Settings = dict[str, Any]
 
@@ -61,7 +63,7 @@ def _cells(grid: Mapping[str, Any], config: Mapping[str, Any]) -> list[Settings]
 def _check_values(name: str, values: Iterable[Any]) -> None:
     seen: list[str] = []
     for value in values:
-        text = json.dumps(float(value) if isinstance(value, int) and not isinstance(value, bool) else value)
+        text = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
         if text in seen:
             raise ConfigError("grid", f"{name} has the value {value_text(value)} twice")
         seen.append(text)
@@ -91,7 +93,8 @@ def value_text(value: Any) -> str:
     """Returns the value of a setting for people, such as 0.5, true or adam."""
     if isinstance(value, float):
         return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[:MAX_VALUE_LENGTH]}…"
 
 
 def cell_text(settings: Mapping[str, Any]) -> str:

@@ -136,8 +136,10 @@ class SweepView:
 
     @property
     def is_comparing(self) -> bool:
-        """True while the members have ended and their models are compared."""
-        return not self.is_live and self.comparison is not None and not self.comparison.is_finished
+        """True while the members have ended and their models are compared, or are about to be."""
+        if self.is_live or not self.models:
+            return False
+        return self.comparison is None or not self.comparison.is_finished
 
     @property
     def status(self) -> str:
@@ -156,7 +158,7 @@ class SweepView:
     @property
     def is_finished(self) -> bool:
         """True if the sweep has ended, and its models are compared."""
-        return self.status in FINISHED and (self.comparison is None or self.comparison.is_finished)
+        return self.status in FINISHED and not self.is_comparing
 
     @property
     def models(self) -> list[tuple[int, str]]:

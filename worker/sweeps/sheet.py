@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from training.summary import encode
-from worker.rendering.captions import INK, MUTED, PAPER, fitted, font, signed, text_size_px
+from worker.rendering.captions import INK, MUTED, PAPER, fitted, font, signed, text_size_px, wrapped
 from worker.rendering.cells import draw_edge
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.encoders import encode_png, to_image
@@ -25,7 +25,7 @@ PAD = 2 * TEXT
 STRIP = len(POSITIONS) * (TILE + GAP) - GAP
 GUTTER = 2 * TEXT
 ROW = LINE + TILE + 2 * GAP
-MARGIN = 8 * TEXT
+MARGIN = 15 * TEXT
 """Width of the rows' names, px."""
 
 
@@ -52,8 +52,9 @@ def sweep_sheet(candidates: Sequence[Candidate], compared: Compared, name: str) 
         first = column.dimensions[compared.order[0]]
         y = body + k * ROW + LINE
         draw.text((PAD, y), f"z{first}", INK, font(TEXT))
-        for line, words in enumerate(_lines(column.label)):
-            draw.text((PAD, y + (line + 1) * LINE), fitted(words, TEXT, MARGIN - TEXT), MUTED, font(TEXT))
+        # The font has no arrow.
+        for line, words in enumerate(wrapped(column.label.replace(" → ", " to "), TEXT, MARGIN - TEXT, 2)):
+            draw.text((PAD, y + (line + 1) * LINE), words, MUTED, font(TEXT))
     for position, index in enumerate(shown):
         left = PAD + MARGIN + position * (STRIP + GUTTER)
         _draw_model(sheet, draw, candidates, compared, index, (left, top, body))
@@ -63,13 +64,6 @@ def sweep_sheet(candidates: Sequence[Candidate], compared: Compared, name: str) 
 def _heading(candidates: Sequence[Candidate], shown: Sequence[int]) -> str:
     number = f"{len(shown)} of {len(candidates)} models, the chosen one first"
     return f"{number}; each row is the same latent from {POSITIONS[0]:g} to {POSITIONS[-1]:g}"
-
-
-def _lines(label: str) -> list[str]:
-    """Returns a label on at most two lines."""
-    words = label.split(" ")
-    middle = (len(words) + 1) // 2
-    return [text for text in (" ".join(words[:middle]), " ".join(words[middle:])) if text]
 
 
 def _draw_model(

@@ -135,7 +135,7 @@ class SweepStore(SweepRecords):
         return state is None or state.hold is None
 
     def cancel(self, sweep_id: str) -> SweepView:
-        """Cancels all members that have not ended.
+        """Cancels all members that have not ended, or the comparison of the models.
 
         Raises:
             UnknownSweep: There is no such sweep.
@@ -143,8 +143,12 @@ class SweepStore(SweepRecords):
         """
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
-            view = self.view(sweep)
-            if view.status in FINISHED or view.is_comparing:
+            view = self._conclude(self.view(sweep))
+            if view.is_comparing and view.comparison is not None:
+                with suppress(TransitionRefused):  # It has just ended, or is being cancelled.
+                    self.jobs.cancel(view.comparison.id)
+                return self._conclude(self.view(sweep))
+            if view.status in FINISHED:
                 raise SweepRefused(sweep_id, view.status, "be cancelled")
             return self._hold(view, CANCELLED)
 

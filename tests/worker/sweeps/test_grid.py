@@ -28,6 +28,7 @@ def test_a_grid_combines_the_values_in_every_way() -> None:
         ({"seed": []}, None, "grid: seed must be a list of at least one value"),
         ({"seed": [0, 1, 0]}, None, "grid: seed has the value 0 twice"),
         ({"beta": [1, 1.0]}, None, "grid: beta has the value 1 twice"),
+        ({"beta": [10**400] * 2}, None, f"grid: beta has the value 1{'0' * 39}… twice"),
         ({"latent_dim": [2, 3]}, None, "grid: latent_dim stands in config as well; give it in one of the two"),
         (
             {"seed": list(range(100)), "beta": list(range(100))},

@@ -106,7 +106,7 @@ def test_dimensions_are_aligned_to_the_model_that_agrees_most() -> None:
     assert {column.label for column in found.columns} == {"left to right", "", "size"}
     assert all(column.correlations[best] == pytest.approx(1) for column in found.columns)
     assert re.fullmatch(
-        r"Its dimensions agree best with those of the other 2: UDR \.?[\d.]+ \(rank [12]\), ModelCentrality [\d.]+ "
+        r"It has the best mean rank in agreement with the other 2: UDR \.?[\d.]+ \(rank [12]\), ModelCentrality [\d.]+ "
         r"\(rank [12]\); 3 of its 3 dimensions are active, and its reconstruction loss is 21.00 nats. No labels were "
         r"used. Its MIG of 0.250 has rank 1.",
         found.reason,

@@ -101,6 +101,18 @@ def test_a_member_that_fails_does_not_fail_the_sweep(rig: Rig) -> None:
     assert rig.jobs.many([view.comparison.id]) == [None]
 
 
+def test_a_sweep_has_not_ended_before_its_comparison_is_requested(rig: Rig) -> None:
+    """A member ends a moment before its worker lets the sweep go on."""
+    sweep = rig.create(1)
+    claim = rig.jobs.claim(sweep.job_ids[0], "worker")
+    assert claim is not None
+    claim.succeed({}, model="m")
+    view = rig.view(sweep)
+    assert (view.comparison, view.status, view.is_finished) == (None, "running", False)
+    rig.sweeps.advance(sweep.id)
+    assert rig.view(sweep).comparison is not None
+
+
 def test_a_sweep_without_a_model_has_failed(rig: Rig) -> None:
     sweep = rig.create(2)
     for job_id in sweep.job_ids:
@@ -123,6 +135,19 @@ def test_a_failed_comparison_is_retried(rig: Rig) -> None:
     rig.run(comparison.id)
     with pytest.raises(SweepRefused):
         rig.sweeps.retry(sweep.id)
+
+
+def test_a_comparison_is_cancelled_and_made_later(rig: Rig) -> None:
+    sweep = rig.create(1)
+    rig.run(sweep.job_ids[0])
+    with pytest.raises(SweepRefused, match="is running; it cannot be deleted; cancel it first"):
+        rig.sweeps.delete(sweep.id)
+    view = rig.sweeps.cancel(sweep.id)
+    assert (view.status, view.is_finished) == ("succeeded", True)
+    assert rig.sweeps.retry(sweep.id).is_comparing
+    rig.sweeps.cancel(sweep.id)
+    rig.sweeps.delete(sweep.id)
+    assert rig.jobs.storage.list("jobs") == []
 
 
 def test_a_paused_sweep_starts_nothing_and_goes_on_with_what_ran(rig: Rig) -> None:
@@ -169,6 +194,7 @@ def test_a_cancelled_sweep_keeps_what_it_has_and_can_be_retried(rig: Rig) -> Non
     view = rig.view(sweep)
     assert view.status == "cancelled"
     assert view.comparison is not None  # The one model that there is.
+    rig.run(view.comparison.id)
     with pytest.raises(SweepRefused):
         rig.sweeps.cancel(sweep.id)
     assert rig.sweeps.retry(sweep.id).statuses == ["succeeded", "queued", "queued", "queued"]

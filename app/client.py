@@ -107,6 +107,9 @@ class Client:
     resume = _blocking(Calls.resume)
     retry = _blocking(Calls.retry)
     wait = _blocking(Calls.wait)
+    sweep = _blocking(Calls.sweep)
+    start_sweep = _blocking(Calls.start_sweep)
+    sweep_of = _blocking(Calls.sweep_of)
     close = _blocking(Calls.close)
 
     def events(self, job: str, *, after: str = "") -> Iterator[JobEvent]:

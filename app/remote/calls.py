@@ -31,6 +31,7 @@ from app.schemas import (
     TrainJobList,
     Traversal,
 )
+from app.sweep_schemas import Sweep
 
 Answer = TypeVar("Answer", bound=BaseModel)
 
@@ -58,6 +59,22 @@ class TrainingOptions(TypedDict, total=False):
     """Id of a model whose weights the run starts with."""
     evaluate: bool | Sequence[str]
     """Scores to compute when the training is done."""
+
+
+class SweepOptions(TypedDict, total=False):
+    """What a sweep may say beside its data set, as `POST /sweeps` describes it."""
+
+    name: str
+    grid: Mapping[str, Sequence[Any]]
+    """The values of some settings, which are combined in every way."""
+    members: Sequence[Mapping[str, Any]]
+    """In the place of a grid: the settings of each member."""
+    preset: str
+    config: Mapping[str, Any]
+    minutes: float
+    evaluate: bool | Sequence[str]
+    max_running: int
+    make_default: bool
 
 
 class Calls:
@@ -259,6 +276,27 @@ class Calls:
         if ended.status == "cancelled":
             raise ServiceError("cancelled", f"The training {ended.name} ({job}) was cancelled.")
         return ended
+
+    async def sweep(self, dataset: str, **options: Unpack[SweepOptions]) -> Sweep:
+        """Trains a grid or a list of settings, waits until the models are compared, and returns the sweep.
+
+        Args:
+            dataset: The id of a data set of the service.
+            **options: name, grid or members, preset, config, minutes, evaluate, max_running and make_default.
+        """
+        sweep = await self.start_sweep(dataset, **options)
+        while sweep.status not in FINISHED:
+            await self._transport.sleep(POLL_SECONDS)
+            sweep = await self.sweep_of(sweep.id)
+        return sweep
+
+    async def start_sweep(self, dataset: str, **options: Unpack[SweepOptions]) -> Sweep:
+        """Starts a sweep and returns it at once; the arguments are those of `sweep`."""
+        return await self._ask(Sweep, Request("POST", "/sweeps", {"json": {**options, "dataset": dataset}}))
+
+    async def sweep_of(self, sweep: str) -> Sweep:
+        """Returns a sweep by its id or its name."""
+        return await self._get(Sweep, f"/sweeps/{_quoted(sweep)}")
 
     async def events(self, job: str, *, after: str = "") -> AsyncGenerator[JobEvent]:
         """Yields the events of a training until it ends; a connection that breaks is made anew.

@@ -152,6 +152,17 @@ def test_a_training_that_is_steered(client: Client, shapes: str) -> None:
     assert client.cancel(job.id).id == job.id
 
 
+def test_a_sweep_waits_for_the_choice(client: Client, shapes: str) -> None:
+    sweep = client.sweep(shapes, name="swept", grid={"seed": [3]}, config=SHORT)
+    (member,) = sweep.members
+    assert (sweep.status, member.status, member.settings) == ("succeeded", "succeeded", {"seed": 3})
+    assert sweep.winner is not None
+    assert sweep.winner.model == member.model
+    assert client.sweep_of("swept") == sweep
+    with pytest.raises(ServiceError, match="has the value 1 twice"):
+        client.start_sweep(shapes, grid={"seed": [1, 1]})
+
+
 def test_jobs_of_many_pages(client: Client, shapes: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "PAGE_SIZE", 2)
     made = [client.start_training(shapes, name=f"page {k}", config=LONG).id for k in range(5)]

@@ -1,6 +1,5 @@
 """What the routes work with: the stores and limits of one application."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from app.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
 from worker.jobs.clock import Breaker
-from worker.jobs.queue import Sender, open_job_store
+from worker.jobs.queue import open_job_store
 from worker.jobs.store import JobStore
 from worker.stores.models import UnknownDataset, UnknownModel
 from worker.stores.opened import OpenStores, open_stores
@@ -21,6 +20,8 @@ from worker.sweeps.store import SweepStore
 
 MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with its own connection; further ones are answered at once."""
+MAX_CALLERS = 256
+"""Calls of models that may block on Redis at once."""
 MAX_STREAMS = 256
 """Event streams that may be open at once."""
 NUM_PARSERS = 2
@@ -33,8 +34,6 @@ class Services(OpenStores):
 
     redis_url: str
     jobs: JobStore
-    send_call: Callable[[str], None]
-    """Puts the wake-up of a model call on its queue."""
     monitoring: Monitoring = field(default_factory=Monitoring)
     breaker: Breaker = field(default_factory=Breaker)
     """Refuses calls of Redis while it is silent."""
@@ -45,6 +44,8 @@ class Services(OpenStores):
     importing: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(1))
     waiters: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_WAITERS))
     """Taken without waiting; a request without a place is answered at once."""
+    callers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_CALLERS))
+    """Taken without waiting by calls of models, which have no place among the waiters, that traversals fill."""
     streams: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_STREAMS))
     """Taken without waiting, on behalf of an object, since another task of the server releases it."""
 
@@ -94,7 +95,6 @@ def open_services(settings: Settings) -> Services:
         **vars(stores),
         redis_url=redis_url,
         jobs=open_job_store(stores.settings, stores.storage, patient=False),
-        send_call=Sender(stores.settings).call,
     )
 
 

@@ -27,6 +27,8 @@ from models.files import save_model
 from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from worker.jobs.connections import connect
+from worker.render_calls import CallConsumer
+from worker.runtime import open_runtime
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage
 
@@ -75,6 +77,17 @@ def worker(queue: str, settings: Settings) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def answering_calls(settings: Settings) -> Iterator[None]:
+    """Answers calls of models in threads of this process, as a render worker does."""
+    calls = CallConsumer(open_runtime(settings))
+    calls.start()
+    try:
+        yield
+    finally:
+        calls.stop()
 
 
 @dataclass

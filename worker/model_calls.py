@@ -1,8 +1,8 @@
 """Calls that a client waits for: encode, decode and reconstruct, and a model's import and export to ONNX.
 
-A call is not a job: nothing of it lasts. Its request waits in Redis for a minute, a message on the render queue carries
-its id, and a render worker answers on a Redis list that the caller blocks on. This module loads torch only when a call
-runs.
+A call is not a job: nothing of it lasts. Its request waits in Redis for a minute, a list there, the queue of calls,
+carries its id, and a render worker answers on another list that the caller blocks on. This module loads torch only when
+a call runs.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.jobs.records import CALLS
 from worker.jobs.scripts import PREFIX as KEY_PREFIX
 from worker.stores.models import UnknownModel
 from worker.stores.room import is_full
@@ -31,6 +32,8 @@ MAX_PIXEL_VALUES = 2**20
 """Largest N·H·W·C of one decode, which takes 4 MiB of float32 and a fraction of a second."""
 
 PREFIX = f"{KEY_PREFIX}call:"
+QUEUE = f"{KEY_PREFIX}{CALLS}"
+"""The list of the ids of calls that wait for a worker."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class CallAnswer:
 def submit_call(
     redis: "Redis", kind: str, model: str, *, pixels: NDArray[np.uint8] | None = None, latents: Any = None
 ) -> str:
-    """Stores a call for a worker; the caller sends the message.
+    """Puts a call on the queue.
 
     Args:
         redis: A Redis client.
@@ -60,16 +63,14 @@ def submit_call(
     Returns:
         The id of the call.
     """
-    call_id = secrets.token_hex(16)
     head = {"kind": kind, "model": model, "latents": latents, "shape": None if pixels is None else pixels.shape}
-    redis.set(PREFIX + call_id, _pack(head, pixels), ex=KEPT_SECONDS)
-    return call_id
+    return _submit(redis, _pack(head, pixels))
 
 
 def submit_import(
     redis: "Redis", file: bytes, *, spec: bytes | None = None, name: str = "", format: str = "auto"
 ) -> str:
-    """Stores a call that imports a model's file; the answer's values hold the `id` of the new model.
+    """Puts a call on the queue that imports a model's file; the answer's values hold the `id` of the new model.
 
     Args:
         redis: A Redis client.
@@ -81,14 +82,12 @@ def submit_import(
     Returns:
         The id of the call.
     """
-    call_id = secrets.token_hex(16)
     head = {"kind": "import", "name": name, "format": format, "spec_bytes": None if spec is None else len(spec)}
-    redis.set(PREFIX + call_id, json.dumps(head).encode() + b"\n" + (spec or b"") + file, ex=KEPT_SECONDS)
-    return call_id
+    return _submit(redis, json.dumps(head).encode() + b"\n" + (spec or b"") + file)
 
 
 def submit_comparison(redis: "Redis", models: Sequence[str], pictures: Sequence[NDArray[np.uint8]] = ()) -> str:
-    """Stores a call that compares two models; with pictures, the answer's data is the sheet as PNG.
+    """Puts a call on the queue that compares two models; with pictures, the answer's data is the sheet as PNG.
 
     Args:
         redis: A Redis client.
@@ -98,10 +97,18 @@ def submit_comparison(redis: "Redis", models: Sequence[str], pictures: Sequence[
     Returns:
         The id of the call.
     """
-    call_id = secrets.token_hex(16)
     head = {"kind": "compare", "models": list(models), "shapes": [picture.shape for picture in pictures]}
     body = b"".join(np.ascontiguousarray(picture).tobytes() for picture in pictures)
-    redis.set(PREFIX + call_id, json.dumps(head).encode() + b"\n" + body, ex=KEPT_SECONDS)
+    return _submit(redis, json.dumps(head).encode() + b"\n" + body)
+
+
+def _submit(redis: "Redis", request: bytes) -> str:
+    call_id = secrets.token_hex(16)
+    with redis.pipeline() as pipeline:
+        pipeline.set(PREFIX + call_id, request, ex=KEPT_SECONDS)
+        pipeline.rpush(QUEUE, call_id)
+        pipeline.expire(QUEUE, KEPT_SECONDS)  # All of its calls have expired by then.
+        pipeline.execute()
     return call_id
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 import warnings
+from typing import TYPE_CHECKING
 
 from celery.apps import worker as celery_worker
 from celery.platforms import SecurityWarning
@@ -22,9 +23,12 @@ from worker.stores.redis_urls import without_password
 from worker.stores.room import is_full
 from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging
 
+if TYPE_CHECKING:
+    from worker.render_calls import CallConsumer
+
 _PRELOADED = {
     "train": ("torch._dynamo", "worker.train_job", "worker.evaluation_job"),
-    "render": ("worker.render_job",),
+    "render": ("worker.render_job", "worker.render_calls"),
 }
 CONCURRENCY = {"train": 1, "render": 3}
 """Number of jobs at once on each queue. Beside a packing in a child process, two traversals are rendered at once."""
@@ -136,6 +140,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     celery_worker.safe_say = _say_nothing
     sweeper = Sweeper(services.jobs, also=services.sweeps.advance_all)
     sweeper.start()
+    calls = _calls(services) if queue == "render" else None
     worker = app.Worker(
         hostname=f"{queue}-{os.getpid()}@%h",
         pool="threads",
@@ -151,8 +156,19 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
         worker.start()
     finally:
         sweeper.stop()
+        if calls is not None:
+            calls.stop()
     log.info("worker %s %s: stopped", queue, services.name)
     return int(worker.exitcode or 0)
+
+
+def _calls(services: Runtime) -> "CallConsumer":
+    """Starts the threads that answer calls."""
+    from worker.render_calls import CallConsumer
+
+    calls = CallConsumer(services)
+    calls.start()
+    return calls
 
 
 def _say_nothing(*_: object, **__: object) -> None:

@@ -8,7 +8,7 @@ from celery import shared_task
 from celery.signals import worker_shutting_down
 
 from worker.jobs.claims import Claim, ClaimKeeper
-from worker.jobs.queue import RUN_CALL, RUN_JOB
+from worker.jobs.queue import RUN_JOB
 from worker.jobs.records import JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.runtime import Runtime, runtime
 
@@ -25,14 +25,6 @@ def _begin_to_stop(**_: object) -> None:
 def run_job(job_id: str) -> None:
     """Works on a job if it is queued; a wake-up that came twice or late has no effect."""
     work_on(runtime(), job_id)
-
-
-@shared_task(name=RUN_CALL, ignore_result=True)
-def run_call(call_id: str) -> None:
-    """Answers a model call unless it has expired."""
-    from worker.render_calls import answer_call
-
-    answer_call(runtime(), call_id)
 
 
 def work_on(services: Runtime, job_id: str) -> None:

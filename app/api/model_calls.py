@@ -99,22 +99,20 @@ async def run_comparison(
 async def _answered(services: Services, seconds: float, put: Callable[[], str]) -> CallAnswer:
     """Returns the answer to a call, which `put` stores for a worker."""
     try:
-        services.waiters.acquire_nowait()
+        services.callers.acquire_nowait()
     except anyio.WouldBlock:
         raise Problem("workers_busy", "Too many requests are waiting.") from None
     try:
 
         def submit() -> str:
             with reaching_redis():
-                call_id = put()
-                services.send_call(call_id)
-            return call_id
+                return put()
 
         call_id = await anyio.to_thread.run_sync(submit)
         with reaching_redis(waits=True):
             found = await _pop(services, answer_key(call_id), seconds)
     finally:
-        services.waiters.release()
+        services.callers.release()
     if found is None:
         raise Problem("workers_busy", f"No render worker answered within {seconds:g} s.")
     answer = read_answer(found)

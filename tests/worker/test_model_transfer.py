@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +12,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from api_support import LATENT_DIM, add_model, assert_problem, http_server, picture
+from api_support import LATENT_DIM, add_model, answering_calls, assert_problem, http_server, picture
 
-from worker.jobs.queue import Sender
-from worker.render_calls import answer_call
-from worker.runtime import open_runtime
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage
 
 
 @pytest.fixture
-def api(redis_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
-    """The application on a data folder with one model; a thread answers calls in the place of a render worker."""
+def api(redis_server: str, tmp_path: Path) -> Iterator[httpx.Client]:
+    """The application on a data folder with one model; threads answer calls as in a render worker."""
     settings = Settings(home=tmp_path, redis_url=redis_server, device="cpu")
     add_model(LocalStorage(tmp_path), "tiny")
-    runtime = open_runtime(settings)
-    with ThreadPoolExecutor(1) as worker:
-        monkeypatch.setattr(Sender, "call", lambda self, call_id: worker.submit(answer_call, runtime, call_id))
-        with http_server(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
-            yield client
+    with answering_calls(settings), http_server(settings) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
 
 
 def post(api: httpx.Client, file: bytes, spec: bytes | None = None, **fields: str) -> httpx.Response:

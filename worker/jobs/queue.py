@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 
 from worker.jobs.connections import IMPATIENT, connect, reaching_redis
-from worker.jobs.records import QUEUES, Job
+from worker.jobs.records import CALLS, QUEUES, Job
 from worker.jobs.scripts import PREFIX
 from worker.jobs.store import JobStore
 from worker.stores.processes import is_gone, process_mark
@@ -21,7 +21,6 @@ from worker.stores.storage import Storage
 
 QUEUE_PREFIX = f"{PREFIX}celery:"
 RUN_JOB = "betavae.run_job"
-RUN_CALL = "betavae.run_call"
 WORKERS = f"{PREFIX}workers:"
 BEAT_EXPIRY_SECONDS = 10
 """Time after which the heartbeat of a worker on another machine expires."""
@@ -90,15 +89,14 @@ class Sender:
 
     def __call__(self, job: Job) -> None:
         """Sends the wake-up of a job."""
-        self._put(RUN_JOB, job.id, job.queue, headers={"job_id": job.id})
-
-    def call(self, call_id: str) -> None:
-        """Sends the wake-up of a model call (worker.model_calls), for which a client waits."""
-        self._put(RUN_CALL, call_id, "render")
-
-    def _put(self, task: str, argument: str, queue: str, headers: dict[str, str] | None = None) -> None:
         self._app.send_task(
-            task, [argument], queue=queue, headers=headers, ignore_result=True, retry=False, expires=None
+            RUN_JOB,
+            [job.id],
+            queue=job.queue,
+            headers={"job_id": job.id},
+            ignore_result=True,
+            retry=False,
+            expires=None,
         )
 
 
@@ -162,7 +160,7 @@ def workers_alive(client: Any) -> dict[str, int]:
 
     A worker that died on another machine counts until its heartbeat expires; one on this machine does not.
     """
-    alive = dict.fromkeys(QUEUES, 0)
+    alive = dict.fromkeys((*QUEUES, CALLS), 0)
     with reaching_redis():
         keys = [str(key) for key in client.scan_iter(f"{WORKERS}*", count=200)]
         beats = client.mget(keys) if keys else []

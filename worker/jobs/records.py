@@ -24,6 +24,9 @@ An evaluation and the comparison of a sweep take a device and minutes, so they w
 wait for hours behind a training, so it is on the render queue; a worker packs one data set at a time."""
 KINDS = tuple(QUEUE_OF_KIND)
 QUEUES = ("train", "render")
+"""The queues of jobs, one for each kind of worker process."""
+CALLS = "calls"
+"""The queue of calls that clients wait for, which a render worker consumes beside its jobs."""
 
 TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "cancelled"}),

@@ -441,7 +441,7 @@ def test_models_can_be_renamed_labelled_chosen_exported_and_deleted(api: Service
 
 def test_readiness_and_metrics_are_reported(api: Service) -> None:
     ready = api.client.get("/readyz").json()
-    assert ready == {"status": "ready", "workers": {"train": 1, "render": 1}}
+    assert ready == {"status": "ready", "workers": {"train": 1, "render": 1, "calls": 1}}
     text = api.client.get("/metrics").text
     assert 'betavae_workers{queue="render"} 1.0' in text
     assert 'betavae_http_requests_total{method="GET",route="/readyz",status="200"}' in text

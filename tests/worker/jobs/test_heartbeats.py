@@ -17,10 +17,10 @@ beat(connect(sys.argv[1]), sys.argv[2], seconds=3600)
 
 def test_a_worker_of_this_machine_that_died_counts_no_longer(redis_server: str, redis_client: Any) -> None:
     beat(redis_client, heartbeat_key("train", "host", 1), seconds=3600, device="cpu")
-    assert workers_alive(redis_client) == {"train": 1, "render": 0}
+    assert workers_alive(redis_client) == {"train": 1, "render": 0, "calls": 0}
     subprocess.run([sys.executable, "-c", DIES, redis_server, heartbeat_key("train", "host", 2)], check=True)
     assert redis_client.exists(heartbeat_key("train", "host", 2))
-    assert workers_alive(redis_client) == {"train": 1, "render": 0}
+    assert workers_alive(redis_client) == {"train": 1, "render": 0, "calls": 0}
 
 
 def test_a_worker_elsewhere_counts_until_its_heartbeat_expires(redis_client: Any) -> None:

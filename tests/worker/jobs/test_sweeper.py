@@ -155,8 +155,8 @@ def test_old_traversal_jobs_and_orphaned_files_are_removed(store: JobStore, stor
 
 
 def test_only_workers_that_consume_are_counted(redis_client: Any) -> None:
-    assert workers_alive(redis_client) == {"train": 0, "render": 0}
+    assert workers_alive(redis_client) == {"train": 0, "render": 0, "calls": 0}
     beat(redis_client, heartbeat_key("render", "a", 1))
     beat(redis_client, heartbeat_key("render", "b", 1))
-    assert workers_alive(redis_client) == {"train": 0, "render": 2}
+    assert workers_alive(redis_client) == {"train": 0, "render": 2, "calls": 0}
     assert 0 < redis_client.ttl(heartbeat_key("render", "a", 1)) <= 15

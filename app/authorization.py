@@ -13,6 +13,7 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.clients import client_of, served
 from app.problems import Problem, problem_response, responses
 from worker.stores.tokens import Scope as TokenScope
 from worker.stores.tokens import Token, TokenStore
@@ -48,24 +49,35 @@ class AuthorizationMiddleware:
         self.tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (problem := await self._refusal(scope)) is not None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            token = await self._authorized(scope)
+        except Problem as problem:
             await problem_response(problem, scope["path"])(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        with served(client_of(scope, token)):
+            await self.app(scope, receive, send)
 
-    async def _refusal(self, scope: Scope) -> Problem | None:
+    async def _authorized(self, scope: Scope) -> Token | None:
+        """Returns the token of a request; None if it needs none.
+
+        Raises:
+            Problem: The request has no token (token_required), or not the scope that it needs (scope_missing).
+        """
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         needed = scope_of(scope["method"], path)
         if needed is None or not await anyio.to_thread.run_sync(self.tokens.exist):
             return None
         token = await anyio.to_thread.run_sync(find_token, self.tokens, Headers(scope=scope))
         if token is None:
-            return token_required("This service asks for a token, in the header Authorization: Bearer.")
+            raise token_required("This service asks for a token, in the header Authorization: Bearer.")
         if not token.allows(needed):
-            return Problem(
+            raise Problem(
                 "scope_missing", f"The token {token.name!r} has the scope {token.scope}; this needs {needed}."
             )
-        return None
+        return token
 
 
 def find_token(tokens: TokenStore, headers: Headers) -> Token | None:

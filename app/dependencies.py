@@ -1,17 +1,24 @@
 """What the routes work with: the stores and limits of one application."""
 
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any
 
 import anyio
 from fastapi import Depends, Request
 
+from app.clients import current_client
 from app.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
 from worker.jobs.clock import Breaker
 from worker.jobs.queue import open_job_store
+from worker.jobs.shares import Shares
 from worker.jobs.store import JobStore
+from worker.model_calls import KEPT_SECONDS
 from worker.stores.models import UnknownDataset, UnknownModel
 from worker.stores.opened import OpenStores, open_stores
 from worker.stores.parsing_pool import NUM_DECODERS, ParsingPool
@@ -34,6 +41,8 @@ class Services(OpenStores):
 
     redis_url: str
     jobs: JobStore
+    shares: Shares
+    """Bounds what each client has in flight."""
     monitoring: Monitoring = field(default_factory=Monitoring)
     breaker: Breaker = field(default_factory=Breaker)
     """Refuses calls of Redis while it is silent."""
@@ -61,6 +70,35 @@ class Services(OpenStores):
             raw: True leaves answers as bytes.
         """
         return connections.connect_async(self.redis_url, decode_responses=not raw)
+
+    def admit(self, kind: str, job_id: str) -> None:
+        """Counts a new job for the current client.
+
+        Args:
+            kind: Kind of the job.
+            job_id: Id of the job.
+
+        Raises:
+            TooManyInFlight: The client has too many unfinished jobs of the kind.
+        """
+        self.shares.take(current_client(), kind, job_id, most=self.settings.max_client_jobs)
+
+    @asynccontextmanager
+    async def calling(self) -> AsyncIterator[None]:
+        """Counts a call of a model for the current client while the block runs.
+
+        Raises:
+            TooManyInFlight: The client has too many calls in flight.
+        """
+        client, call = current_client(), secrets.token_hex(8)
+        most, seconds = self.settings.max_client_calls, KEPT_SECONDS
+        take = partial(self.shares.take, client, "call", call, most=most, seconds=seconds)
+        await anyio.to_thread.run_sync(take)
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self.shares.leave, client, "call", call)
 
     def default_model(self) -> str:
         """Returns the id of the model that is used when none is named.
@@ -91,10 +129,12 @@ def open_services(settings: Settings) -> Services:
     """
     redis_url = settings.redis_url or settings.embedded_redis_url
     stores = open_stores(settings.model_copy(update={"redis_url": redis_url}))
+    jobs = open_job_store(stores.settings, stores.storage, patient=False)
     return Services(
         **vars(stores),
         redis_url=redis_url,
-        jobs=open_job_store(stores.settings, stores.storage, patient=False),
+        jobs=jobs,
+        shares=Shares(jobs.redis),
     )
 
 

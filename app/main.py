@@ -47,6 +47,7 @@ from worker.jobs.records import (
     TransitionRefused,
     UnknownJob,
 )
+from worker.jobs.shares import TooManyInFlight
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import AmbiguousName
 from worker.stores.models import ShippedModel, UnknownModel
@@ -210,6 +211,7 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     UnknownModel: lambda error: Problem("unknown_model", str(error)),
     UnknownDataset: lambda error: Problem("unknown_dataset", str(error)),
     ShippedModel: lambda error: Problem("read_only", str(error)),
+    TooManyInFlight: lambda error: Problem("too_many_requests", f"{error}."),
     TransitionRefused: lambda error: Problem("transition_refused", str(error)),
     IdempotencyConflict: lambda error: Problem("idempotency_conflict", str(error)),
     JobStoreUnavailable: lambda error: Problem("job_store_unavailable", "The job store does not answer."),

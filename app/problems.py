@@ -69,6 +69,7 @@ KINDS: dict[str, ProblemKind] = {
     "invalid_model": ProblemKind(422, "The upload is no model"),
     "model_overflow": ProblemKind(422, "The model's numbers overflow for this input"),
     "too_many_jobs": ProblemKind(429, "Too much work is waiting already"),
+    "too_many_requests": ProblemKind(429, "This client has too much in flight"),
     "request_failed": ProblemKind(500, "The work failed"),
     "internal_error": ProblemKind(500, "Internal error"),
     "job_store_unavailable": ProblemKind(503, "The job store cannot be reached"),

@@ -15,7 +15,7 @@ from training.data.packs import Pack, PackInfo, label_warnings
 from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import FINISHED, Job, TransitionRefused, UnknownJob
-from worker.jobs.store import JobStore
+from worker.jobs.store import Admit, JobStore
 from worker.runtime import Runtime
 from worker.stores.dataset_records import pack_job_id
 from worker.stores.packing import PackingDied, pack_in_child
@@ -36,7 +36,9 @@ class Abandoned(Exception):
     """The job that needs the pack has to stop; the packing is requeued."""
 
 
-def request_pack(store: JobStore, dataset_id: str, preprocessing: Preprocessing, *, name: str = "") -> Job:
+def request_pack(
+    store: JobStore, dataset_id: str, preprocessing: Preprocessing, *, name: str = "", admit: Admit | None = None
+) -> Job:
     """Returns the job that packs a data set with one preprocessing, which is made or run again if it is not under way.
 
     Args:
@@ -44,14 +46,16 @@ def request_pack(store: JobStore, dataset_id: str, preprocessing: Preprocessing,
         dataset_id: Id of the data set.
         preprocessing: Preprocessing of the pack.
         name: Name of the job for people; empty takes the id of the data set.
+        admit: See JobStore.create.
     """
     request = {"dataset": dataset_id, "preprocessing": preprocessing.model_dump()}
-    job = store.create("dataset", request, id=pack_job_id(dataset_id, preprocessing), name=name or dataset_id)
+    job_id = pack_job_id(dataset_id, preprocessing)
+    job = store.create("dataset", request, id=job_id, name=name or dataset_id, admit=admit)
     if job.is_finished:
         try:
             if job.status == "succeeded":
                 store.delete(job.id)
-                return store.create("dataset", request, id=job.id, name=name or dataset_id)
+                return store.create("dataset", request, id=job.id, name=name or dataset_id, admit=admit)
             return store.retry(job.id)
         except (TransitionRefused, UnknownJob):  # Another request did so at the same moment.
             return store.get(job.id)

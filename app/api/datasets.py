@@ -195,7 +195,7 @@ async def get_dataset_sample(dataset_id: str, request: Request, services: Servic
     openapi_extra=request_body({"application/json": PreprocessingRequest}, example={"image_size": 64}),
     responses=problems.responses(
         "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "invalid_dataset",
-        "too_many_jobs", "job_store_unavailable",
+        "too_many_jobs", "too_many_requests", "job_store_unavailable",
     ),
 )  # fmt: skip
 async def pack_dataset(dataset_id: DatasetId, request: Request, services: Services_) -> Response:
@@ -211,7 +211,9 @@ async def pack_dataset(dataset_id: DatasetId, request: Request, services: Servic
             if error.code == "parser_died":
                 raise Problem("invalid_dataset", error.message) from error
             raise problems.invalid("num_channels", f"give 1 or 3: {error.message} to look for colours") from error
-        return describe_packing(request_pack(services.jobs, record.id, preprocessing, name=record.name))
+        return describe_packing(
+            request_pack(services.jobs, record.id, preprocessing, name=record.name, admit=services.admit)
+        )
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
     return respond(await anyio.to_thread.run_sync(pack), 202, {"Location": url})

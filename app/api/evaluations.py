@@ -37,7 +37,7 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
         202: {"description": "Accepted; ask again at Location.", "headers": {**_HEADERS, **_RETRY}},
         **problems.responses(
             "unknown_model", "unknown_dataset", "idempotency_conflict", "upload_too_large", "unsupported_media_type",
-            "invalid_request", "too_many_jobs", "job_store_unavailable",
+            "invalid_request", "too_many_jobs", "too_many_requests", "job_store_unavailable",
         ),
     },
 )  # fmt: skip
@@ -70,7 +70,9 @@ def _create(services: Services, model_id: str, asked: EvaluationRequest, idempot
     dataset = services.datasets.find(dataset)
     services.refuse_when_full()
     request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed}
-    return services.jobs.create("evaluation", request, name=record.info.name, idempotency_key=idempotency_key)
+    return services.jobs.create(
+        "evaluation", request, name=record.info.name, idempotency_key=idempotency_key, admit=services.admit
+    )
 
 
 def describe(job: Job, request: Request) -> Evaluation:

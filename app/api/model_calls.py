@@ -108,9 +108,10 @@ async def _answered(services: Services, seconds: float, put: Callable[[], str]) 
             with reaching_redis():
                 return put()
 
-        call_id = await anyio.to_thread.run_sync(submit)
-        with reaching_redis(waits=True):
-            found = await _pop(services, answer_key(call_id), seconds)
+        async with services.calling():
+            call_id = await anyio.to_thread.run_sync(submit)
+            with reaching_redis(waits=True):
+                found = await _pop(services, answer_key(call_id), seconds)
     finally:
         services.callers.release()
     if found is None:

@@ -37,6 +37,7 @@ MAX_SPEC_BYTES = 4 * 1024**2
             "unsupported_media_type",
             "invalid_request",
             "invalid_model",
+            "too_many_requests",
             "request_failed",
             "job_store_unavailable",
             "workers_busy",

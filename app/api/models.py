@@ -32,7 +32,7 @@ _ENDS_SECONDS = 3600
 LINKS = ("export", "web", "explorer.html", "encode", "decode", "reconstruct", "evaluations")
 CALL_PROBLEMS = (
     "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "unsupported_media_type", "invalid_request",
-    "model_overflow", "job_store_unavailable", "workers_busy", "request_failed",
+    "model_overflow", "too_many_requests", "job_store_unavailable", "workers_busy", "request_failed",
 )  # fmt: skip
 IMAGE_PROBLEMS = (*CALL_PROBLEMS, "image_too_large", "unsupported_image", "not_an_image")
 _IMAGE_FORM = request_body({"multipart/form-data": ImageForm})
@@ -183,7 +183,12 @@ def delete_model(model_id: ModelId, services: Services_) -> None:
         },
         304: {"description": "The caller has it already (If-None-Match)."},
         **problems.responses(
-            "unknown_model", "invalid_request", "request_failed", "job_store_unavailable", "workers_busy"
+            "unknown_model",
+            "invalid_request",
+            "too_many_requests",
+            "request_failed",
+            "job_store_unavailable",
+            "workers_busy",
         ),
     },
 )
@@ -291,8 +296,8 @@ async def decode_latents(
         200: {"content": binary_content("image/png"), "description": "The picture."},
         304: {"description": "The caller has it already (If-None-Match)."},
         **problems.responses(
-            "unknown_model", "unknown_file", "job_store_unavailable", "workers_busy", "request_failed",
-            "range_not_satisfiable",
+            "unknown_model", "unknown_file", "too_many_requests", "job_store_unavailable", "workers_busy",
+            "request_failed", "range_not_satisfiable",
         ),
     },
 )  # fmt: skip

@@ -66,8 +66,8 @@ LastEventHeader = Annotated[
     ),
     responses=problems.responses(
         "bad_request", "unknown_dataset", "unknown_model", "idempotency_conflict", "upload_too_large",
-        "unsupported_media_type", "invalid_request", "invalid_dataset", "too_many_jobs", "job_store_unavailable",
-        "storage_full",
+        "unsupported_media_type", "invalid_request", "invalid_dataset", "too_many_jobs",
+        "too_many_requests", "job_store_unavailable", "storage_full",
     ),
 )  # fmt: skip
 async def create_train_job(request: Request, services: Services_, idempotency_key: KeyHeader = None) -> Response:

@@ -46,7 +46,9 @@ def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str 
     """
     request, name, estimate = plan_job(services, asked)
     services.refuse_when_full()
-    return services.jobs.create("train", request, name=name, idempotency_key=idempotency_key, estimate=estimate)
+    return services.jobs.create(
+        "train", request, name=name, idempotency_key=idempotency_key, estimate=estimate, admit=services.admit
+    )
 
 
 def estimate_job(services: Services, asked: TrainJobRequest) -> dict[str, Any]:

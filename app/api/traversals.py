@@ -121,7 +121,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
         **problems.responses(
             "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "image_too_large",
             "unsupported_media_type", "unsupported_image", "invalid_request", "not_an_image", "too_many_jobs",
-            "request_failed", "job_store_unavailable", "workers_busy", "storage_full",
+            "too_many_requests", "request_failed", "job_store_unavailable", "workers_busy", "storage_full",
         ),
     },
     openapi_extra=request_body(
@@ -211,6 +211,7 @@ def _start(services: Services, asked: Asked, format: str) -> Job:
     except (UnknownJob, TransitionRefused):  # Another request did so in the same moment.
         pass
     services.refuse_when_full()
+    services.admit("traversal", asked.id)
     _keep_name(services, asked)
     for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
         services.storage.write_bytes(key, _png(image))

@@ -8,7 +8,9 @@ import httpx
 
 UNREACHABLE, TIMEOUT, UNEXPECTED = "service_unreachable", "service_timeout", "unexpected_answer"
 """Codes that only the client gives; all others are those of the service, listed at /problems."""
-PASSING = frozenset([UNREACHABLE, TIMEOUT, "too_many_jobs", "workers_busy", "job_store_unavailable"])
+PASSING = frozenset(
+    [UNREACHABLE, TIMEOUT, "too_many_jobs", "too_many_requests", "workers_busy", "job_store_unavailable"]
+)
 """Codes of failures that may be over a moment later."""
 
 

@@ -6,7 +6,7 @@ from importlib.resources import files
 PREFIX = "betavae:"
 """Prefix of every key that the service uses in Redis."""
 
-NAMES = ("create", "restore", "transition", "claim", "commit", "expire", "delete", "stored", "finish")
+NAMES = ("create", "restore", "transition", "claim", "commit", "expire", "delete", "stored", "finish", "share")
 
 
 @functools.cache

@@ -62,6 +62,8 @@ MAX_STALLS = 20
 READ_ONLY_RETRIES = 5
 """Attempts, half a second apart, to remove a record of a Redis whose disk was full."""
 
+Admit = Callable[[str, str], None]
+
 log = logging.getLogger(__name__)
 
 
@@ -98,6 +100,7 @@ class JobStore(DurableRecords):
         name: str = "",
         idempotency_key: str | None = None,
         estimate: dict[str, Any] | None = None,
+        admit: Admit | None = None,
     ) -> Job:
         """Accepts a job: writes its file, then its record, then sends its message.
 
@@ -108,6 +111,7 @@ class JobStore(DurableRecords):
             name: Name of the job for people.
             idempotency_key: Key with which a client may repeat its request and get the first job again.
             estimate: Estimate of a training. It is no part of the request, which may be repeated when it has changed.
+            admit: Called with kind and id before a job is made that is not known yet; it may refuse by raising.
 
         Raises:
             IdempotencyConflict: The key was sent with a different request before.
@@ -119,6 +123,8 @@ class JobStore(DurableRecords):
         known = self._known(job_id, idempotency_key, digest)
         if known is not None:
             return known
+        if admit is not None:
+            admit(kind, job_id)
         created = datetime.now(UTC)
         description = {
             "id": job_id,

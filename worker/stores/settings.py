@@ -99,6 +99,18 @@ class Settings(BaseSettings):
     max_waiting_jobs: int = Field(
         1000, gt=0, description="Jobs that may wait in the queues; more are refused with 429."
     )
+    max_client_jobs: int = Field(
+        100,
+        gt=0,
+        description="Unfinished jobs of one kind (traversals, trainings, evaluations, packings) that one client may "
+        "have; more are refused with 429.",
+    )
+    max_client_calls: int = Field(
+        64,
+        gt=0,
+        description="Calls of models (encode, decode, reconstruct, …) that one client may have in flight; more are "
+        "refused with 429.",
+    )
     min_free_bytes: int = Field(
         512 * 1024**2,
         ge=0,

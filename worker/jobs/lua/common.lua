@@ -10,6 +10,8 @@
 --   unstored         set: ids of the jobs whose last transition the storage does not have yet
 --   idempotency      hash: idempotency key -> '<id> <digest of the request>'
 --   generations      hash: idempotency key -> number of its jobs that were deleted
+--   client:<kind>:<client>  sorted set: ids of the work that a client has in flight, by the time until which it counts
+--                    without a job
 --   deleted:<id>     string: keeps a deleted job from being restored while its files are removed
 --
 -- Times are milliseconds since 1970. `fields...` are the remaining arguments: names and values of record fields, in turn.

@@ -77,6 +77,7 @@ export const SENTENCES = {
   ],
   // 421 and above
   too_many_jobs: ["Too much work is waiting already.", "Wait for a job to end, or cancel one."],
+  too_many_requests: ["You have too much under way at once.", "Wait for some of it to end, then try again."],
   request_failed: ["The work failed.", "Try again. If it fails again, the details say why."],
   internal_error: ["The service made a mistake.", "Try again. If it happens again, report the details."],
   job_store_unavailable: [

@@ -61,7 +61,7 @@ def make_pictures(folder: Path) -> list[Path]:
     for name, request in PICTURES.items():
         sheet = f"sheet{Path(name).suffix}"
         made: dict[str, bytes] = {}
-        make_traversal(model, [image], resolve_request(request, model.info, 1), made.__setitem__, names=[sheet])
+        make_traversal(model, [image], resolve_request(request, model.info, 1), made.__setitem__, parts=[sheet])
         write_bytes(folder / name, made[sheet])
     return [folder / name for name in ("sample.png", *PICTURES)]
 

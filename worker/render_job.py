@@ -19,7 +19,16 @@ from worker.jobs.claims import Claim
 from worker.rendering.encoders import decode_png
 from worker.rendering.files import dimension_animation, dimension_ends, sheet_makers
 from worker.rendering.rendered import Rendered, Strip
-from worker.rendering.request import RENDERER_VERSION, Pixels, TraversalRequest, input_keys, needed_files
+from worker.rendering.request import (
+    ANIMATIONS,
+    ENDS,
+    EXTRA_FILES,
+    RENDERER_VERSION,
+    Pixels,
+    TraversalRequest,
+    input_keys,
+    traversal_id,
+)
 from worker.rendering.traversal import render_traversal
 from worker.stores.models import ModelRegistry, UnknownModel
 from worker.stores.settings import Settings
@@ -91,7 +100,7 @@ def make_traversal(
     request: TraversalRequest,
     put: Callable[[str, bytes], None],
     *,
-    names: Collection[str] | None = None,
+    parts: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Renders a resolved request and passes each file to `put` as soon as it is made.
 
@@ -100,20 +109,26 @@ def make_traversal(
         images: The images, as render_traversal takes them.
         request: The request.
         put: Called with the name and the content of each file, from several threads.
-        names: Names of the sheets to make; None makes all files.
+        parts: The parts to make (worker.rendering.request); None makes all, but of the sheets as WebP and MP4 only that
+            of the request's format.
 
     Returns:
         The numbers of the result, as JSON types.
     """
     sizes: dict[str, int] = {}
+    left_out = [name for format, name in EXTRA_FILES.items() if format != request.format]
+
+    def is_wanted(part: str) -> bool:
+        return part not in left_out if parts is None else part in parts
 
     def made(name: str, data: bytes) -> None:
         put(name, data)
         sizes[name] = len(data)
 
     def encode(start: Rendered, strip: Strip) -> None:
-        made(*dimension_animation(start, strip))
-        for name, data in dimension_ends(strip).items():
+        if is_wanted(ANIMATIONS):
+            made(*dimension_animation(start, strip))
+        for name, data in dimension_ends(strip).items() if is_wanted(ENDS) else ():
             made(name, data)
 
     def make(maker: tuple[str, Callable[[], bytes]]) -> None:
@@ -121,9 +136,8 @@ def make_traversal(
 
     # The decoder frees the interpreter lock and the encoders seldom do, so each thread does both in turn.
     with ThreadPoolExecutor(THREADS, "renderer") as pool:
-        rendered = render_traversal(model, images, request, on_strip=encode if names is None else None, pool=pool)
-        makers = sheet_makers(rendered)
-        for _ in pool.map(make, [(name, makers[name]) for name in makers if names is None or name in names]):
+        rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
+        for _ in pool.map(make, [entry for entry in sheet_makers(rendered).items() if is_wanted(entry[0])]):
             pass
     return {
         "renderer_version": RENDERER_VERSION,
@@ -149,7 +163,7 @@ def make_dimensions(model: LoadedModel, images: Sequence[Pixels], request: Trave
 def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, settings: Settings) -> None:
     """Renders the traversal of a claimed job, writes its files, result.json last, and ends the claim.
 
-    If the traversal is stored already, only the missing files of the request's format are made.
+    If the traversal is stored already, only the parts that the job names are made.
     """
     job = claim.job.request
     folder = f"traversals/{job['traversal']}"
@@ -160,6 +174,8 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
         claim.fail("invalid_request", str(error))
     except UnknownModel:
         claim.fail("unknown_model", f"There is no model with the id {job['model']}.")
+    except _ModelChanged:
+        claim.fail("unknown_model", f"The model {job['model']} has changed since the traversal was made.")
     except NotStored as error:
         claim.fail("input_missing", f"The input picture is gone: {error}")
     except OSError as error:
@@ -170,6 +186,10 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
         claim.succeed({"traversal": job["traversal"]})
 
 
+class _ModelChanged(RuntimeError):
+    """Files that are made now would not be those of the traversal."""
+
+
 def _render_into(
     folder: str, job: dict[str, Any], storage: Storage, registry: ModelRegistry, settings: Settings
 ) -> None:
@@ -178,15 +198,23 @@ def _render_into(
     model = load_cached(registry, job["model"], settings)
     images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
     before = storage.read_json(f"{folder}/result.json") if storage.exists(f"{folder}/result.json") else None
-    names = needed_files(request.format) if before else None
+    parts = job.get("parts")  # A job of an earlier version has none.
+    if before and parts is None:
+        parts = [EXTRA_FILES[request.format]] if request.format in EXTRA_FILES else None
+    elif before and traversal_id(request, model.info, images) != job["traversal"]:
+        raise _ModelChanged
     numbers = make_traversal(
         model,
         images,
         request,
         lambda name, data: storage.write_bytes(f"{folder}/{name}", data),
-        names=names or None,
+        parts=parts,
     )
+    if before and not storage.exists(f"{folder}/result.json"):  # It expired meanwhile, and so do these files.
+        storage.delete(folder)
+        raise NotStored(f"{folder}/result.json")
     if before:
         numbers["files"] = dict(sorted({**before["files"], **numbers["files"]}.items()))
-    storage.write_json(f"{folder}/request.json", job)
+    else:
+        storage.write_json(f"{folder}/request.json", {name: value for name, value in job.items() if name != "parts"})
     storage.write_json(f"{folder}/result.json", {"id": job["traversal"], "model": job["model"], **numbers})

@@ -1,6 +1,11 @@
-"""Calls of a model: a render worker computes the answer, for which the event loop waits."""
+"""Calls of a model: a render worker computes the answer, for which the event loop waits.
 
+The export of a model is here too, since ONNX needs a worker.
+"""
+
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,7 +15,9 @@ from numpy.typing import NDArray
 from app import problems
 from app.dependencies import Services
 from app.problems import Problem
+from models.bundles import write_bundle
 from models.config import NetworkConfig
+from models.info import ModelInfo
 from worker.jobs.connections import reaching_redis
 from worker.model_calls import (
     MAX_PIXEL_VALUES,
@@ -21,6 +28,11 @@ from worker.model_calls import (
     submit_comparison,
     submit_import,
 )
+from worker.stores.models import card_of
+
+EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
+"""Formats, with their media types."""
+SUFFIXES = {"bundle": ".zip", "onnx": "-onnx.zip", "card": ".md"}
 
 
 def check_latents(rows: list[list[float]], network: NetworkConfig) -> list[list[float]]:
@@ -136,3 +148,30 @@ async def _pop(services: Services, key: str, seconds: float) -> bytes | None:
     finally:
         with anyio.CancelScope(shield=True):
             await client.aclose()
+
+
+async def export_bytes(services: Services, model_id: str, format: str, seconds: float) -> bytes:
+    """Returns a model in one of EXPORTS.
+
+    Args:
+        services: The services.
+        model_id: Id of the model.
+        format: The format.
+        seconds: The longest time to wait for a worker, which `onnx` needs.
+
+    Raises:
+        UnknownModel: There is no such model.
+        Problem: No worker answers in time.
+    """
+    info, folder = await anyio.to_thread.run_sync(services.models.get, model_id)
+    if format == "onnx":
+        return (await run_call(services, "onnx", model_id, seconds)).data
+    if format == "card":
+        return card_of(info).encode()
+    return await anyio.to_thread.run_sync(_bundle, info, folder)
+
+
+def _bundle(info: ModelInfo, folder: Path) -> bytes:
+    buffer = io.BytesIO()
+    write_bundle(folder, buffer, card=card_of(info))
+    return buffer.getvalue()

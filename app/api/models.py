@@ -11,8 +11,7 @@ from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
-from app.api.model_calls import check_latents, run_call
-from app.api.model_exports import EXPORTS, SUFFIXES, export_bytes
+from app.api.model_calls import EXPORTS, SUFFIXES, check_latents, export_bytes, run_call
 from app.api.negotiation import LEAST_WAIT_SECONDS, PreferHeader, accepted, bytes_response, wait_seconds
 from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content

@@ -1,13 +1,10 @@
 """/traversals: animations of latent dimensions, made from an image, a latent vector or a seed."""
 
-import io
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Query, Request
-from PIL import Image
 from starlette.responses import Response
 
 from app import problems
@@ -21,6 +18,17 @@ from app.api.negotiation import (
     bytes_response,
     wait_seconds,
 )
+from app.api.traversal_jobs import (
+    Asked,
+    failure,
+    is_stored,
+    keep_name,
+    make_missing,
+    missing_parts,
+    name_of,
+    start_job,
+    unknown_traversal,
+)
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
@@ -28,19 +36,17 @@ from app.problems import Problem
 from app.requests import TraversalFields, TraversalForm, TraversalUploads, request_body
 from app.schemas import Failure, Traversal, TraversalDimension, respond
 from models.info import validate_name
-from worker.jobs.store import HELD, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
+from worker.jobs.store import HELD, Job, JobStoreUnavailable, UnknownJob
 from worker.rendering.request import (
+    EXTRA_FILES,
     FORMATS,
-    Pixels,
-    TraversalRequest,
-    input_keys,
-    job_request,
-    needed_files,
+    files_of_parts,
     parse_request,
+    part_of_file,
+    parts_of_format,
     resolve_request,
     traversal_id,
 )
-from worker.stores.room import NAME_FILE
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])
@@ -57,17 +63,6 @@ MEDIA_TYPES = {
 }
 _ID = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[a-z][a-z0-9_]{0,40}\.(gif|webp|mp4|png|json)")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A checked request: the id of its traversal, and what its job needs."""
-
-    id: str
-    model: str
-    request: TraversalRequest
-    images: list[Pixels]
-    name: str
 
 
 _EXAMPLE = {
@@ -102,6 +97,11 @@ _EXAMPLE = {
     "error": None,
     "links": {"self": "/traversals/5f0c…"},
 }
+_MAKING = (
+    "unknown_traversal", "unknown_model", "too_many_jobs", "too_many_requests", "request_failed",
+    "job_store_unavailable", "workers_busy", "storage_full",
+)  # fmt: skip
+"""Problems of requests that may make files of a stored traversal."""
 _BINARY = binary_content(*OFFERED[1:])
 _JSON_CONTENT = {"application/json": {"example": _EXAMPLE}}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address of the traversal."}}
@@ -147,18 +147,20 @@ async def create_traversal(
     if asked.request.format is None:
         media_type = accepted(request.headers.get("accept"), OFFERED)
     format = FORMAT_OF[media_type]
+    parts = parts_of_format(format, len(asked.images))
     status = 200
     patience = DEFAULT_WAIT_SECONDS if format == "json" else FILE_WAIT_SECONDS
     deadline = anyio.current_time() + wait_seconds(prefer, patience)
-    while not await anyio.to_thread.run_sync(_is_stored, services, asked.id, format):
+    needed = () if format == "json" else parts
+    while await anyio.to_thread.run_sync(missing_parts, services, asked.id, needed) is not None:
         status = 201
-        job = await anyio.to_thread.run_sync(_start, services, asked, format)
+        job = await anyio.to_thread.run_sync(start_job, services, asked, parts)
         job = await wait_until_finished(services, job, deadline - anyio.current_time())
         if not job.is_finished:
             return await anyio.to_thread.run_sync(_pending, services, request, job)
         if job.status != "succeeded":
-            raise _failure(job)
-    await anyio.to_thread.run_sync(_keep_name, services, asked)
+            raise failure(job)
+    await anyio.to_thread.run_sync(keep_name, services, asked)
     return await anyio.to_thread.run_sync(_made, request, services, asked.id, media_type, status)
 
 
@@ -179,51 +181,6 @@ def _understand(services: Services, form: TraversalUploads, model: str) -> Asked
         )
     name = validate_name(form.name) if form.name else ""
     return Asked(traversal_id(resolved, info, images), model_id, resolved, images, name)
-
-
-def _keep_name(services: Services, asked: Asked) -> None:
-    """Stores the name of the request, if it has one, in place of an earlier one."""
-    if asked.name and _name(services, asked.id) != asked.name:
-        services.storage.write_bytes(f"traversals/{asked.id}/{NAME_FILE}", asked.name.encode(), reserve=True)
-
-
-def _name(services: Services, identity: str) -> str:
-    try:
-        return services.storage.read_bytes(f"traversals/{identity}/{NAME_FILE}").decode()
-    except NotStored:
-        return ""
-
-
-def _is_stored(services: Services, identity: str, format: str | None = None) -> bool:
-    """Returns whether the traversal is stored, with the files that a format needs."""
-    folder = f"traversals/{identity}"
-    return all(services.storage.exists(f"{folder}/{name}") for name in ("result.json", *needed_files(format)))
-
-
-def _start(services: Services, asked: Asked, format: str) -> Job:
-    """Returns the job that makes the traversal: a new one, or the one that is under way, perhaps for another format."""
-    try:
-        job = services.jobs.get(asked.id)
-        if not job.is_finished:
-            return job
-        # It failed, or its files are gone, or it did not make this format: another job makes them.
-        services.jobs.delete(job.id)
-    except (UnknownJob, TransitionRefused):  # Another request did so in the same moment.
-        pass
-    services.refuse_when_full()
-    services.admit("traversal", asked.id)
-    _keep_name(services, asked)
-    for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
-        services.storage.write_bytes(key, _png(image))
-    parameters = asked.request.replace(format=format if needed_files(format) else None)
-    request = job_request(asked.id, asked.model, parameters, len(asked.images))
-    return services.jobs.create("traversal", request, id=asked.id)
-
-
-def _png(image: Pixels) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _made(request: Request, services: Services, identity: str, media_type: str, status: int) -> Response:
@@ -256,9 +213,10 @@ def describe(services: Services, identity: str, request: Request) -> Traversal:
     try:
         result = services.storage.read_json(f"traversals/{identity}/result.json")
     except NotStored:
-        raise _unknown(identity) from None
+        raise unknown_traversal(identity) from None
     url = str(request.scope.get("root_path", "")) + f"/traversals/{identity}"
-    names = set(services.storage.list(f"traversals/{identity}"))
+    made = services.storage.list(f"traversals/{identity}")
+    names = {*made, *(name for files in files_of_parts(result).values() for name in files)}
     address = {name: f"{url}/{name}" for name in names if _FILE.fullmatch(name)}
     for one in result["dimensions"]:
         one["url"] = f"{url}/{one.pop('file')}"
@@ -267,7 +225,7 @@ def describe(services: Services, identity: str, request: Request) -> Traversal:
     return Traversal(
         **kept,
         id=identity,
-        name=_name(services, identity),
+        name=name_of(services, identity),
         status="succeeded",
         parameters=_parameters(result["request"]),
         dimensions=[TraversalDimension(**one) for one in result["dimensions"]],
@@ -290,7 +248,7 @@ def _pending(services: Services, request: Request, job: Job, status: int = 202) 
     body = Traversal(
         id=job.id,
         status=job.status,
-        name=_name(services, job.id),
+        name=name_of(services, job.id),
         model=job.request["model"],
         parameters=_parameters(job.request["request"]),
         dimensions=[],
@@ -306,16 +264,6 @@ def _pending(services: Services, request: Request, job: Job, status: int = 202) 
     return respond(body, status, headers)
 
 
-def _failure(job: Job) -> Problem:
-    error = job.error or {"code": job.status, "message": f"The job was {job.status}."}
-    code = error["code"] if error["code"] in problems.KINDS else "request_failed"
-    return Problem(code, error["message"])
-
-
-def _unknown(identity: str) -> Problem:
-    return Problem("unknown_traversal", f"There is no traversal with the id {identity[:64]}.")
-
-
 def _read(services: Services, identity: str, name: str) -> bytes:
     try:
         return services.storage.read_bytes(f"traversals/{identity}/{name}")
@@ -329,23 +277,49 @@ def _read(services: Services, identity: str, name: str) -> bytes:
     summary="A traversal",
     responses={
         200: {"content": {**_JSON_CONTENT, **_BINARY}, "description": "The traversal, in any of its media types."},
-        **problems.responses("unknown_traversal", "not_acceptable", "job_store_unavailable"),
+        **problems.responses(*_MAKING, "not_acceptable"),
     },
 )
-def get_traversal(traversal_id: str, request: Request, services: Services_) -> Response:
+async def get_traversal(traversal_id: str, request: Request, services: Services_) -> Response:
     """The answer is JSON, or by `Accept` the sheet or the zip, once `status` is `succeeded`; until then, ask again."""
     if not _ID.fullmatch(traversal_id):
-        raise _unknown(traversal_id)
-    offered = [kind for kind in OFFERED if _is_stored(services, traversal_id, FORMAT_OF[kind])] or OFFERED
-    media_type = accepted(request.headers.get("accept"), offered)
-    if offered is not OFFERED:
-        return _made(request, services, traversal_id, media_type, 200)
+        raise unknown_traversal(traversal_id)
+    offered = await anyio.to_thread.run_sync(_offered, services, traversal_id)
+    media_type = accepted(request.headers.get("accept"), offered or OFFERED)
+    if not offered:
+        return await anyio.to_thread.run_sync(_not_made, request, services, traversal_id)
+    for part in await anyio.to_thread.run_sync(_needed_parts, services, traversal_id, media_type):
+        await make_missing(services, traversal_id, part)
+    return await anyio.to_thread.run_sync(_made, request, services, traversal_id, media_type, 200)
+
+
+def _offered(services: Services, identity: str) -> list[str]:
+    """Returns the media types of a stored traversal; none if it is not stored."""
+    names = services.storage.list(f"traversals/{identity}")
+    if "result.json" not in names:
+        return []
+    return [kind for kind in OFFERED if (name := EXTRA_FILES.get(FORMAT_OF[kind])) is None or name in names]
+
+
+def _needed_parts(services: Services, identity: str, media_type: str) -> list[str]:
+    """Returns the parts of a stored traversal that an answer of a media type carries."""
+    if media_type == "application/json":
+        return []
+    try:
+        num_images = services.storage.read_json(f"traversals/{identity}/request.json")["num_images"]
+    except NotStored:
+        raise unknown_traversal(identity) from None
+    return parts_of_format(FORMAT_OF[media_type], num_images)
+
+
+def _not_made(request: Request, services: Services, traversal_id: str) -> Response:
+    """Returns the answer for a traversal that is not stored."""
     try:
         job = services.jobs.get(traversal_id)
     except UnknownJob:
-        raise _unknown(traversal_id) from None
+        raise unknown_traversal(traversal_id) from None
     if job.status == "succeeded":
-        raise _unknown(traversal_id)
+        raise unknown_traversal(traversal_id)
     return _pending(services, request, job, 200)
 
 
@@ -361,17 +335,37 @@ def get_traversal(traversal_id: str, request: Request, services: Services_) -> R
         },
         206: {"description": "The requested range."},
         304: {"description": "The client has the file already (If-None-Match)."},
-        **problems.responses("unknown_traversal", "unknown_file", "range_not_satisfiable"),
+        **problems.responses(*_MAKING, "unknown_file", "range_not_satisfiable"),
     },
 )
-def get_traversal_file(traversal_id: str, name: str, request: Request, services: Services_) -> Response:
-    """`z_01.gif` is dimension 0. Files never change: they have a strong `ETag`, and caches may keep them for ever."""
-    if not _ID.fullmatch(traversal_id) or not _is_stored(services, traversal_id):
-        raise _unknown(traversal_id)
+async def get_traversal_file(traversal_id: str, name: str, request: Request, services: Services_) -> Response:
+    """`z_01.gif` is dimension 0. Files never change: they have a strong `ETag`, and caches may keep them for ever.
+
+    A file that no request has needed yet is made now, which takes as long as a traversal.
+    """
+    if await anyio.to_thread.run_sync(_is_still_to_make, services, traversal_id, name):
+        await make_missing(services, traversal_id, part_of_file(name))
+    data = await anyio.to_thread.run_sync(_read, services, traversal_id, name)
+    suffix = "." + name.rsplit(".", 1)[1]
+    return bytes_response(request, data, MEDIA_TYPES[suffix], immutable=suffix != ".json")
+
+
+def _is_still_to_make(services: Services, identity: str, name: str) -> bool:
+    """Returns whether a file of a stored traversal has not been made yet.
+
+    Raises:
+        Problem: There is no such traversal, or it never has such a file.
+    """
+    if not _ID.fullmatch(identity) or not is_stored(services, identity):
+        raise unknown_traversal(identity)
     if not _FILE.fullmatch(name):
         raise Problem("unknown_file", f"The traversal has no file {name[:64]}.")
-    data = _read(services, traversal_id, name)
-    return bytes_response(request, data, MEDIA_TYPES["." + name.rsplit(".", 1)[1]])
+    if services.storage.exists(f"traversals/{identity}/{name}"):
+        return False
+    result = services.storage.read_json(f"traversals/{identity}/result.json")
+    if name not in files_of_parts(result).get(part_of_file(name), ()):
+        raise Problem("unknown_file", f"The traversal has no file {name[:64]}.")
+    return True
 
 
 @router.delete(
@@ -383,8 +377,8 @@ def get_traversal_file(traversal_id: str, name: str, request: Request, services:
 def delete_traversal(traversal_id: str, services: Services_) -> None:
     """The files are removed, and the job if it waits; it is refused (409) while the traversal is being made."""
     if not _ID.fullmatch(traversal_id):
-        raise _unknown(traversal_id)
-    stored = _is_stored(services, traversal_id)
+        raise unknown_traversal(traversal_id)
+    stored = is_stored(services, traversal_id)
     try:
         job = services.jobs.get(traversal_id)
         if job.status in HELD:
@@ -394,7 +388,7 @@ def delete_traversal(traversal_id: str, services: Services_) -> None:
         services.jobs.delete(job.id)
     except UnknownJob:
         if not stored:
-            raise _unknown(traversal_id) from None
+            raise unknown_traversal(traversal_id) from None
     except JobStoreUnavailable:
         # A Redis on a full disk refuses to forget the job, and needs the room that this makes.
         if not stored:

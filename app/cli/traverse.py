@@ -15,7 +15,15 @@ from models.config import ConfigError
 from models.info import Preprocessing
 from training.data.images import ImageError, load_image
 from worker.rendering.encoders import zip_files
-from worker.rendering.request import FORMATS, Pixels, TraversalRequest, parse_request, resolve_request, zipped_names
+from worker.rendering.request import (
+    FORMATS,
+    Pixels,
+    TraversalRequest,
+    parse_request,
+    parts_of_format,
+    resolve_request,
+    zipped_names,
+)
 
 EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
@@ -118,8 +126,8 @@ def _render(
 
     try:
         loaded = load_for_rendering(folder, device())
-        names = [SHEETS[suffix]] if suffix in SHEETS else None
-        numbers = make_traversal(loaded, pictures, request, put, names=names)
+        parts = parts_of_format(suffix[1:], len(pictures)) if suffix else None
+        numbers = make_traversal(loaded, pictures, request, put, parts=parts)
     except ConfigError:
         raise
     except ValueError as error:  # The model's files are damaged.

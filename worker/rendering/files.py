@@ -1,5 +1,6 @@
 """The files of a traversal, made from its frames; no torch."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from worker.rendering.moving_sheet import MovingSheet
 from worker.rendering.rendered import Rendered, Strip
 from worker.rendering.request import (
     EXTRA_FILES,
+    STILL,
     Pixels,
     TraversalRequest,
     dimension_file,
@@ -63,19 +65,23 @@ def _peers(start: Rendered, strip: Strip) -> list[Cell]:
 def sheet_makers(rendered: Rendered) -> dict[str, Callable[[], bytes]]:
     """Returns the functions that make the files of a traversal, by file name.
 
-    These are sheet.gif, sheet.png and reconstruction.png, and sheet.webp or sheet.mp4 if that is the request's format;
-    the GIFs of single dimensions are made by dimension_animation.
+    These are all sheets and reconstruction.png; the files of single dimensions are made by dimension_animation and
+    dimension_ends.
     """
     request = rendered.request
     captions = request.captions != "off"
-    moving = MovingSheet(rendered, cells(rendered), captions=captions)
-    makers: dict[str, Callable[[], bytes]] = {
-        "sheet.gif": lambda: encode_gif(moving, request.fps, request.loop, moving.reserved_colors, moving.still),
+
+    @functools.cache
+    def moving() -> MovingSheet:
+        return MovingSheet(rendered, cells(rendered), captions=captions)
+
+    def gif() -> bytes:
+        return encode_gif(moving(), request.fps, request.loop, moving().reserved_colors, moving().still)
+
+    return {
+        "sheet.gif": gif,
         "sheet.png": lambda: encode_png(still_sheet(rendered, captions=captions)),
-        "reconstruction.png": lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
+        STILL: lambda: encode_png(enlarge(rendered.reconstruction, request.scale, request.resample)),
+        EXTRA_FILES["webp"]: lambda: encode_webp(moving(), request.fps, request.loop),
+        EXTRA_FILES["mp4"]: lambda: encode_mp4(moving(), request.fps, request.loop),
     }
-    if request.format == "webp":
-        makers[EXTRA_FILES["webp"]] = lambda: encode_webp(moving, request.fps, request.loop)
-    if request.format == "mp4":
-        makers[EXTRA_FILES["mp4"]] = lambda: encode_mp4(moving, request.fps, request.loop)
-    return makers

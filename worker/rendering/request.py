@@ -396,12 +396,43 @@ def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pi
 
 
 EXTRA_FILES = {"webp": "sheet.webp", "mp4": "sheet.mp4"}
-"""Files that are made only if a request names their format; every traversal has all other files."""
+"""Files that a traversal has only if a request named their format."""
+ANIMATIONS, ENDS = "animations", "ends"
+"""Parts of a traversal that are made together: the animations of single dimensions, and the pictures of their ends.
+Every other file is a part by itself, called as the file."""
+STILL = "reconstruction.png"
 
 
-def needed_files(format: str | None) -> list[str]:
-    """Returns the names of the files that a format needs beside the files of every traversal."""
-    return [EXTRA_FILES[format]] if format in EXTRA_FILES else []
+def parts_of_format(format: str | None, num_images: int) -> list[str]:
+    """Returns the parts that are made at once for a format; the others are made when they are first asked for.
+
+    Args:
+        format: A key of FORMATS; None stands for json.
+        num_images: Number of pictures of the request; an interpolation, with 2, has no animations of dimensions.
+    """
+    if format not in (None, "json", "zip"):
+        return [f"sheet.{format}"]
+    moving = "sheet.gif" if num_images == 2 else ANIMATIONS
+    return [moving] if format == "zip" else [moving, STILL]
+
+
+def part_of_file(name: str) -> str:
+    """Returns the part that a file of a traversal belongs to."""
+    if not name.startswith("z_"):
+        return name
+    return ANIMATIONS if name.endswith(".gif") else ENDS
+
+
+def files_of_parts(result: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns the files of each part that every traversal has, whether they were made or not.
+
+    Args:
+        result: The content of its result.json.
+    """
+    parts = {name: [name] for name in ("sheet.gif", "sheet.png", STILL)}
+    parts[ANIMATIONS] = [one["file"] for one in result["dimensions"]]
+    parts[ENDS] = [name for one in result["dimensions"] for name in one.get("end_files", ())]
+    return parts
 
 
 def dimension_file(index: int) -> str:
@@ -420,9 +451,20 @@ def zipped_names(names: Iterable[str]) -> list[str]:
     return sorted(animations) or ["sheet.gif"]
 
 
-def job_request(identity: str, model: str, request: TraversalRequest, num_images: int) -> dict[str, Any]:
-    """Returns the request of a traversal job: ids and parameters; the pictures are in the storage (`input_keys`)."""
-    return {"traversal": identity, "model": model, "request": request.to_json(), "num_images": num_images}
+def job_request(
+    identity: str, model: str, request: TraversalRequest, num_images: int, parts: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Returns the request of a traversal job, whose pictures are in the storage (`input_keys`).
+
+    Args:
+        identity: Id of the traversal.
+        model: Id of the model.
+        request: The resolved request.
+        num_images: Number of pictures.
+        parts: The parts to make; None makes all of them.
+    """
+    job = {"traversal": identity, "model": model, "request": request.to_json(), "num_images": num_images}
+    return job if parts is None else {**job, "parts": list(parts)}
 
 
 def input_keys(identity: str, num_images: int) -> list[str]:

@@ -6,13 +6,15 @@ import threading
 from pathlib import Path
 
 from models.bundles import write_zip
-from models.converters import import_model
 from models.files import load_model
-from models.info import write_info
+from models.info import read_info, validate_name, write_info
 from models.onnx_export import export_onnx_folder
 from worker.rendering.labels import label_model
+from worker.stores.model_child import ModelConverter
 from worker.stores.models import ModelRegistry, card_of
 
+converter = ModelConverter()
+"""Reads foreign files in a child."""
 _registering = threading.Lock()
 """The lock is held while an import takes its id, so that two imports of one name get different ids."""
 
@@ -47,7 +49,8 @@ def take_in(
     """
     with tempfile.TemporaryDirectory(prefix="import-") as temporary:
         folder = Path(temporary)
-        info = import_model(folder, file, spec=spec, name=name, format=format)
+        converter.convert(folder, file, spec=spec, name=validate_name(name) if name else "", format=format)
+        info = read_info(folder)
         if not info.dimension_effects:
             write_info(folder, label_model(load_model(folder).network, info))
         with _registering:

@@ -1,13 +1,18 @@
-"""The child of worker.stores.parsing_pool, which reads foreign files one by one within limits. It loads no torch."""
+"""The child of parsing_pool and model_child, which reads foreign files one by one within limits.
+
+It loads torch only for files of models.
+"""
 
 import os
 import resource
 import signal
 import sys
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from models.bundles import ImportRefused
 from models.info import Preprocessing
 from training.data.datasets import (
     ArrayFile,
@@ -44,15 +49,18 @@ def main() -> int:
             head, body = read_frame(sys.stdin.buffer)
         except EOFError:
             return 0
+        if head["task"] == "model":
+            import_module("models.converters")  # The limits are for the file, and torch takes more than they allow.
         _limit(head["memory_bytes"], head["cpu_seconds"])
         try:
             _answer(head, body, answers)
-        except (ImageError, DatasetError) as error:
+        except (ImageError, DatasetError, ImportRefused) as error:
             write_frame(answers, {"code": error.code, "message": error.message})
         except MemoryError:
             write_frame(answers, {"code": "memory", "message": "it does not fit into the memory for one file"})
         except OSError as error:
-            write_frame(answers, {"code": "unreadable", "message": f"it cannot be read: {error.strerror or error}"})
+            message = f"it cannot be read: {error.strerror or error}"
+            write_frame(answers, {"code": "unreadable", "message": message, "errno": error.errno})
 
 
 def _answer(head: dict[str, Any], body: bytes, answers: IO[bytes]) -> None:
@@ -73,9 +81,27 @@ def _answer(head: dict[str, Any], body: bytes, answers: IO[bytes]) -> None:
         source, preprocessing = _source(head["source"]), Preprocessing(**head["preprocessing"])
         pixels = sample_of(source, preprocessing, head["count"], Limits(**head["limits"]))
         write_frame(answers, {"shape": pixels.shape}, pixels.tobytes())
+    elif head["task"] == "model":
+        _convert(head, body)
+        write_frame(answers, {})
     else:
         check_zip(Path(head["path"]), Limits(**head["limits"]), name=head["name"])
         write_frame(answers, {})
+
+
+def _convert(head: dict[str, Any], body: bytes) -> None:
+    """Writes the folder of a model.
+
+    Raises:
+        ImportRefused: The file is no model.
+        OSError: The folder cannot be written.
+    """
+    from models.converters import import_model
+
+    num_spec = head["spec_bytes"] or 0
+    spec = None if head["spec_bytes"] is None else body[:num_spec]
+    file = body[num_spec:] if head["path"] is None else Path(head["path"])
+    import_model(Path(head["target"]), file, spec=spec, name=head["name"], format=head["format"])
 
 
 def _source(fields: dict[str, Any]) -> Source:

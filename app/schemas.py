@@ -236,8 +236,8 @@ class ModelDimension(Answer):
     ends: list[str]
 
 
-class Model(Answer):
-    """A trained network in the registry."""
+class ModelSummary(Answer):
+    """A trained network, as the list of models shows it."""
 
     id: str
     name: str
@@ -253,16 +253,12 @@ class Model(Answer):
     active_dimensions: list[int]
     dimensions: list[ModelDimension]
     familiarity: dict[str, float]
-    typical_mean: list[float]
     reconstruction_loss: float | None
     explained_variance: float | None
     steered_beta: float | None
     bernoulli_floor: float | None
     metrics: dict[str, Any]
-    aggregate_mean: list[float]
-    aggregate_std: list[float]
     dimension_labels: list[str]
-    dimension_effects: list[dict[str, Any]]
     licence: str
     source: str
     created_at: str
@@ -270,11 +266,24 @@ class Model(Answer):
     links: dict[str, str]
 
 
-class ModelList(Answer):
-    """All models, and the id of the one that is used when a request names none; null where there is no model."""
+class Model(ModelSummary):
+    """A trained network in the registry, with what was measured of each dimension."""
 
-    models: list[Model]
+    typical_mean: list[float]
+    aggregate_mean: list[float]
+    aggregate_std: list[float]
+    dimension_effects: list[dict[str, Any]]
+
+
+class ModelList(Answer):
+    """One page of models; `next` continues with the page after it.
+
+    `default` is the id of the model that is used when a request names none, and null where there is no model.
+    """
+
+    models: list[ModelSummary]
     default: str | None
+    next: str | None
 
 
 class Encoded(Answer):

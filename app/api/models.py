@@ -17,7 +17,7 @@ from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
 from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body
-from app.schemas import Decoded, Encoded, Model, ModelDimension, ModelList, Reconstructed, respond
+from app.schemas import Decoded, Encoded, Model, ModelDimension, ModelList, ModelSummary, Reconstructed, respond
 from models.config import ConfigError
 from models.info import ModelInfo
 from training.data.images import Preprocessing
@@ -45,17 +45,23 @@ def describe(record: ModelRecord, default: str | None, request: Request) -> Mode
         default: Id of the default model.
         request: The request, for addresses.
     """
+    return Model(**_fields(record, default, request, Model))
+
+
+def _fields(record: ModelRecord, default: str | None, request: Request, shape: type[ModelSummary]) -> dict[str, Any]:
+    """Returns the fields of a model that a shape of answers has."""
     info = record.info
     url = f"{request.scope.get('root_path', '')}/models/{record.id}"
-    return Model(
-        id=record.id,
+    known = {
         **info.described(),
-        default=record.id == default,
-        shipped=record.shipped,
-        active_dimensions=info.active_dimensions,
-        dimensions=[_dimension(info, k, url) for k in range(info.network.latent_dim)],
-        links={"self": url, **{name: f"{url}/{name}" for name in LINKS}},
-    )
+        "id": record.id,
+        "default": record.id == default,
+        "shipped": record.shipped,
+        "active_dimensions": info.active_dimensions,
+        "dimensions": [_dimension(info, k, url) for k in range(info.network.latent_dim)],
+        "links": {"self": url, **{name: f"{url}/{name}" for name in LINKS}},
+    }
+    return {name: known[name] for name in shape.model_fields}
 
 
 def _dimension(info: ModelInfo, index: int, url: str) -> ModelDimension:
@@ -69,12 +75,28 @@ def _dimension(info: ModelInfo, index: int, url: str) -> ModelDimension:
     )
 
 
-@router.get("/models", response_model_exclude_unset=True, summary="All models", responses=problems.responses())
-def list_models(request: Request, services: Services_) -> ModelList:
-    """Models that ship come first, then those of the storage, the newest first; `default` is the id of the default."""
+@router.get(
+    "/models",
+    response_model_exclude_unset=True,
+    summary="Models",
+    responses=problems.responses("unknown_model", "invalid_request"),
+)
+def list_models(
+    request: Request,
+    services: Services_,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+) -> ModelList:
+    """Models that ship come first, then those of the storage, the newest first; `next` is null on the last page.
+
+    `GET /models/{model_id}` has the measurements of each dimension, which the list leaves out.
+    """
+    records = services.models.page(limit + 1, after)
+    page = records[:limit]
     default = services.models.default_id()
-    models = [describe(record, default, request) for record in services.models.records()]
-    return ModelList(models=models, default=default)
+    following = page[-1].id if len(records) > limit else None
+    models = [ModelSummary(**_fields(record, default, request, ModelSummary)) for record in page]
+    return ModelList(models=models, default=default, next=following)
 
 
 @router.get(

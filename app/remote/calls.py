@@ -26,6 +26,7 @@ from app.schemas import (
     Encoded,
     Model,
     ModelList,
+    ModelSummary,
     Reconstructed,
     TrainJob,
     TrainJobList,
@@ -36,7 +37,7 @@ from app.sweep_schemas import Sweep
 Answer = TypeVar("Answer", bound=BaseModel)
 
 PAGE_SIZE = 200
-"""Number of jobs that are asked for at once."""
+"""Number of jobs, or of models, that are asked for at once."""
 POLL_SECONDS = 2.0
 MAX_ROUNDS_AWAY = 60
 """Number of times, POLL_SECONDS apart, that a service which was there and is away is asked again."""
@@ -83,9 +84,19 @@ class Calls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def models(self) -> list[Model]:
-        """Returns all models: those that ship first, then the newest first."""
-        return (await self._get(ModelList, "/models")).models
+    async def models(self) -> list[ModelSummary]:
+        """Returns all models: those that ship first, then the newest first.
+
+        `model` has the measurements of each dimension, which the list leaves out.
+        """
+        found: list[ModelSummary] = []
+        params: dict[str, Any] = {"limit": PAGE_SIZE}
+        while True:
+            page = await self._ask(ModelList, Request("GET", "/models", {"params": params}))
+            found += page.models
+            if page.next is None:
+                return found
+            params["after"] = page.next
 
     async def model(self, model: str) -> Model:
         """Returns a model."""

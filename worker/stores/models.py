@@ -71,6 +71,24 @@ class ModelRegistry:
         newest_first = sorted((r for r in stored if r), key=lambda r: r.info.created_at, reverse=True)
         return [r for r in shipped if r] + newest_first
 
+    def page(self, limit: int, after: str | None = None) -> list[ModelRecord]:
+        """Returns one page of the models, in the order of `records`.
+
+        Args:
+            limit: Largest number of models.
+            after: Id of the last model of the page before; None for the first page.
+
+        Raises:
+            UnknownModel: `after` is no model.
+        """
+        records = self.records()
+        if after is None:
+            return records[:limit]
+        begin = next((place for place, record in enumerate(records, 1) if record.id == after), None)
+        if begin is None:
+            raise UnknownModel(after)
+        return records[begin : begin + limit]
+
     def info(self, model_id: str) -> ModelInfo:
         """Returns the model's description without fetching its weights.
 

@@ -94,6 +94,23 @@ export async function getJson(path, options = {}) {
 }
 
 /**
+ * Returns all entries of a list that the service gives page by page.
+ * @param {string} path Path of the list, which is also its name in the answers, such as "models".
+ * @param {{signal?: AbortSignal}} [options]
+ * @returns {Promise<any[]>}
+ */
+export async function getAllPages(path, options = {}) {
+  const found = [];
+  let after = "";
+  while (true) {
+    const page = await getJson(`${path}?limit=200${after}`, options);
+    found.push(...page[path]);
+    if (!page.next) return found;
+    after = `&after=${encodeURIComponent(page.next)}`;
+  }
+}
+
+/**
  * Sends JSON and returns the JSON of the answer; null where there is none.
  * @param {string} method HTTP method.
  * @param {string} path Path of the service.

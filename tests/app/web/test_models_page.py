@@ -197,3 +197,13 @@ def test_an_evaluation_is_started_and_followed(visitor: Visitor, site: Service) 
     expect(card.locator(".ended")).to_contain_text("reconstruction loss", timeout=180_000)
     (evaluation,) = site.client.get("/models/to-evaluate/evaluations").json()["evaluations"]
     assert f"{evaluation['result']['reconstruction_loss']:.1f} nats" in card.locator(".ended").inner_text()
+
+
+def test_all_pages_of_the_models_are_shown(visitor: Visitor, site: Service) -> None:
+    tab = visitor()
+    tab.page.route("**/models?limit=200*", lambda route: route.continue_(url=route.request.url.replace("200", "1")))
+    page = tab.open("/models")
+    ids = [model["id"] for model in site.client.get("/models").json()["models"]]
+    assert len(ids) >= 2
+    expect(page.locator("[data-model]")).to_have_count(len(ids))
+    assert page.locator("[data-model]").evaluate_all("cards => cards.map(c => c.dataset.model)") == ids

@@ -150,12 +150,12 @@ def _models(tab: Visit, made: Made) -> None:
 
 
 def _models_loading(tab: Visit, made: Made) -> None:
-    _stall(tab, "**/models")
+    _stall(tab, "**/models?limit=*")
     tab.open("/models").wait_for_selector(".skeleton")
 
 
 def _models_refused(tab: Visit, made: Made) -> None:
-    _refuse(tab, "**/models", "job_store_unavailable", 503)
+    _refuse(tab, "**/models?limit=*", "job_store_unavailable", 503)
     tab.open("/models").wait_for_selector("[role=alert]")
 
 

@@ -1,6 +1,6 @@
 // A model with its decoder and the workers that draw its filmstrips, loaded together.
 
-import { getJson } from "../api.js";
+import { getAllPages, getJson } from "../api.js";
 import { loadDecoder } from "../decoder/decoder.js";
 import { Filmstrips } from "../decoder/filmstrips.js";
 import { useEffect, useState } from "../html.js";
@@ -48,8 +48,8 @@ export function useModelList(onProblem) {
   const [models, setModels] = useState(/** @type {any[]} */ ([]));
   useEffect(() => {
     const stop = new AbortController();
-    getJson("models", { signal: stop.signal })
-      .then((answer) => setModels(answer.models))
+    getAllPages("models", { signal: stop.signal })
+      .then(setModels)
       .catch((problem) => stop.signal.aborted || onProblem(problem));
     return () => stop.abort();
   }, []);

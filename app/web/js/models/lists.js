@@ -1,6 +1,6 @@
 // The lists of models and data sets, and what was deleted but can still come back.
 
-import { getJson } from "../api.js";
+import { getAllPages, getJson } from "../api.js";
 import { useCallback, useEffect, useState } from "../html.js";
 import { deleteLater } from "../undo.js";
 
@@ -20,8 +20,8 @@ export function useLists() {
   const [hidden, setHidden] = useState(/** @type {string[]} */ ([]));
   const reload = useCallback(async () => {
     try {
-      const [ofModels, ofDatasets] = await Promise.all([getJson("models"), getJson("datasets")]);
-      setModels(ofModels.models);
+      const [ofModels, ofDatasets] = await Promise.all([getAllPages("models"), getJson("datasets")]);
+      setModels(ofModels);
       setDatasets(ofDatasets.datasets);
     } catch (failure) {
       setProblem(/** @type {Problem} */ (failure));

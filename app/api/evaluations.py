@@ -8,7 +8,7 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import PreferHeader, wait_seconds
-from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
+from app.api.train_jobs import EVENT_ANSWERS, KeyHeader, LastEventHeader, answer_events, check_key
 from app.api.waiting import wait_until_finished
 from app.dependencies import ModelId, Services, Services_
 from app.requests import EvaluationRequest, request_body
@@ -139,7 +139,7 @@ async def get_evaluation(
     summary="An evaluation's events, as they come",
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Server-sent events.", "content": EVENT_STREAM},
+        **EVENT_ANSWERS,
         **problems.responses("unknown_job", "too_many_jobs", "job_store_unavailable"),
     },
 )
@@ -151,7 +151,7 @@ async def stream_evaluation_events(
 ) -> Response:
     """The stream is like that of a training job; `progress` names the stage."""
     job = await anyio.to_thread.run_sync(_get, services, model_id, evaluation_id)
-    return event_stream(services, job, last_event_id)
+    return await answer_events(services, job, last_event_id)
 
 
 ACTIONS = {

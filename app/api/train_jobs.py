@@ -185,6 +185,10 @@ EVENT_STREAM = {
         ),
     }
 }
+EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Server-sent events.", "content": EVENT_STREAM},
+    204: {"description": "The job has ended, and the client has its last event: it need not connect again."},
+}
 
 
 @router.get(
@@ -192,7 +196,7 @@ EVENT_STREAM = {
     summary="A job's events, as they happen",
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Server-sent events.", "content": EVENT_STREAM},
+        **EVENT_ANSWERS,
         **problems.responses("unknown_job", "too_many_jobs", "job_store_unavailable"),
     },
 )
@@ -203,6 +207,24 @@ async def stream_train_job_events(
 ) -> Response:
     """The stream repeats a durable log from its beginning, or after `Last-Event-ID`; it ends when the job ends."""
     job = await anyio.to_thread.run_sync(_get, services, job_id)
+    return await answer_events(services, job, last_event_id)
+
+
+async def answer_events(services: Services, job: Job, last_event_id: str | None) -> Response:
+    """Returns a job's log as server-sent events, or 204, which ends an EventSource, where none is left to come.
+
+    Args:
+        services: The services.
+        job: The job.
+        last_event_id: Id of the last event that the client has; None: from the first.
+
+    Raises:
+        Problem: Too many streams are open (too_many_jobs).
+    """
+    if job.is_finished and last_event_id is not None:
+        is_left = await anyio.to_thread.run_sync(services.jobs.has_events, job.id, last_event_id)
+        if not is_left:
+            return Response(status_code=204)
     return event_stream(services, job, last_event_id)
 
 

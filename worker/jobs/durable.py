@@ -156,6 +156,11 @@ class DurableRecords:
             found = self.redis.xread({f"{P}events:{job_id}": event_position(after)}, 1000, milliseconds)
         return [event_from_entry(entry) for _, entries in found or [] for entry in entries]
 
+    def has_events(self, job_id: str, after: str) -> bool:
+        """Returns whether a job's log has events after the one with the id `after`."""
+        position = event_position(after)
+        return bool(self._redis("xrange", f"{P}events:{job_id}", f"({position}", "+", 1))
+
     def unstored(self) -> list[str]:
         """Returns the ids of the jobs whose last transition the storage may not have."""
         return sorted(self._redis("smembers", f"{P}unstored"))

@@ -1,5 +1,6 @@
 """HEAD, OPTIONS and Allow at every path of the API."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def test_allow_names_every_method_of_a_path(api: Service, path: str) -> None:
 @pytest.mark.parametrize("path", [path for path, methods in PATHS.items() if "GET" in methods])
 def test_head_is_get_without_the_body(api: Service, path: str) -> None:
     path = path.replace("model_id", "tiny").replace("dataset_id", "dsprites")
-    get, head = api.client.get(path), api.client.head(path)
+    headers = {"X-Request-ID": "same"}
+    get, head = api.client.get(path, headers=headers), api.client.head(path, headers=headers)
     assert (head.status_code, head.content) == (get.status_code, b"")
     varying = ("date",) if path != "/metrics" else ("date", "content-length")
     left, right = ({k: v for k, v in answer.headers.items() if k not in varying} for answer in (get, head))
@@ -74,3 +76,25 @@ def test_metrics_count_head_under_its_route(api: Service) -> None:
         'betavae_http_requests_total{method="HEAD",route="/models/{model_id}",status="200"}'
         in api.client.get("/metrics").text
     )
+
+
+def test_a_client_that_has_the_last_event_of_a_job_that_is_over_gets_204(api: Service) -> None:
+    body = {"dataset": "dsprites", "config": {"num_steps": 10}}
+    url = api.client.post("/train-jobs", json=body).json()["links"]["events"]
+    api.client.post(url.replace("events", "cancel"))
+    ids = re.findall(r"^id: (\S+)$", api.client.get(url).text, re.MULTILINE)
+    assert len(ids) == 2
+    over = api.client.get(url, headers={"Last-Event-ID": ids[1]})
+    assert (over.status_code, over.content) == (204, b"")
+    rest = api.client.get(url, headers={"Last-Event-ID": ids[0]})
+    assert (rest.status_code, re.findall(r"^event: (\S+)$", rest.text, re.MULTILINE)) == (200, ["cancelled"])
+    for unread in ("0-0", "no id", str(2**64)):
+        assert api.client.get(url, headers={"Last-Event-ID": unread}).text.count("event: ") == 2, unread
+
+
+def test_a_job_that_may_still_report_is_streamed_to_a_client_that_has_all_its_events(api: Service) -> None:
+    body = {"dataset": "dsprites", "config": {"num_steps": 10}}
+    url = api.client.post("/train-jobs", json=body).json()["links"]["events"]
+    headers = {"Last-Event-ID": f"{2**63}-0"}
+    with api.client.stream("GET", url, headers=headers) as stream:
+        assert (stream.status_code, stream.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")

@@ -17,7 +17,8 @@ export async function readEvents(path, after, { onEvents, onNews }, signal) {
   /** @type {Record<string, string>} */
   const headers = after ? { "Last-Event-ID": after } : {};
   const response = await request("GET", path, { accept: "text/event-stream", headers, signal });
-  const reader = /** @type {ReadableStream<Uint8Array>} */ (response.body).getReader();
+  if (!response.body) return; // 204: nothing is left to come.
+  const reader = response.body.getReader();
   const decoder = new TextDecoder();
   let rest = "";
   for (;;) {

@@ -11,7 +11,7 @@ import anyio
 from fastapi import Depends, Request
 
 from app.clients import current_client
-from app.monitoring import Monitoring
+from app.observability.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
 from worker.jobs.clock import Breaker

@@ -24,9 +24,11 @@ HOSTLESS_PATHS = ("/healthz",)
 """Paths that need no Host header, since HTTP/1.0 probes of load balancers send none; every browser sends one."""
 CORS_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CORS_REQUEST_HEADERS = (
-    "Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range",
+    "Authorization", "Idempotency-Key", "If-None-Match", "If-Range", "Last-Event-ID", "Prefer", "Range", "X-Request-ID",
 )  # fmt: skip
-CORS_ANSWER_HEADERS = ("Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After")
+CORS_ANSWER_HEADERS = (
+    "Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID",
+)  # fmt: skip
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _MAX_SHOWN = 100

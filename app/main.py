@@ -34,7 +34,8 @@ from app.deadlines import BodyDeadlineMiddleware, RedisClockMiddleware
 from app.dependencies import Services, open_services
 from app.headers import SafeHeadersMiddleware
 from app.methods import MethodsMiddleware
-from app.monitoring import MonitoringMiddleware
+from app.observability.monitoring import MonitoringMiddleware
+from app.observability.request_ids import RequestIdMiddleware
 from app.problems import Problem
 from app.room import RoomMiddleware
 from models.bundles import MAX_BUNDLE_BYTES
@@ -103,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     limits = {dataset_bytes: f"{PREFIX}MAX_DATASET_UPLOAD_BYTES", image_bytes: f"{PREFIX}MAX_UPLOAD_BYTES"}
     problems.install(app, TRANSLATIONS, limits)
     app.add_middleware(SafeHeadersMiddleware)
+    app.add_middleware(RequestIdMiddleware)
     # /models/compare stands before /models/{model_id}, which would take it for a model.
     for module, limit in ((traversals, image_bytes), (model_comparisons, image_bytes), (models, image_bytes),
                           (model_pages, MAX_JSON_BYTES), (train_jobs, MAX_JSON_BYTES), (sweeps, MAX_JSON_BYTES),
@@ -119,7 +121,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _add_middleware(app: FastAPI, services: Services) -> None:
-    """What every request goes through, the innermost first; problems.install and SafeHeadersMiddleware come around."""
+    """What every request goes through, the innermost first; those of create_app come around."""
     settings = services.settings
     uploads = dict.fromkeys(("multipart/form-data", *datasets.RAW_TYPES))
     limits = {**uploads, "application/x-www-form-urlencoded": MAX_FORM_BYTES}

@@ -19,7 +19,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.headers import SAFE_HEADERS
+from app.observability.request_ids import HEADER as REQUEST_ID_HEADER
 from models.config import ConfigError, explain, unknown_setting
+from worker.stores.logs import REQUEST_ID
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -235,7 +237,7 @@ def problem_response(problem: Problem, instance: str) -> Response:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     headers.setdefault("Cache-Control", "no-store")
     # Answers to bugs pass by the middleware that adds these to all others.
-    headers = {**SAFE_HEADERS, **headers}
+    headers = {**SAFE_HEADERS, REQUEST_ID_HEADER: REQUEST_ID.get(), **headers}
     body = _details(problem, instance).model_dump_json(exclude_unset=True, ensure_ascii=True)
     return Response(body, problem.status, headers, MEDIA_TYPE)
 

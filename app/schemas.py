@@ -122,6 +122,7 @@ class TrainJob(Answer):
         None, description="The command that shows the run's TensorBoard events; it is run in the data folder."
     )
     worker: str | None
+    request_id: str | None = None
     created_at: str | None
     started_at: str | None
     updated_at: str | None

@@ -14,8 +14,9 @@ import uvicorn
 from app.deadlines import DeadlineProtocol
 from app.main import create_app
 from worker.jobs.storage_identity import claim_database
+from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
-from worker.stores.settings import SettingsError, load_settings, set_up_logging
+from worker.stores.settings import SettingsError, load_settings
 from worker.stores.tokens import check_exposure
 
 log = logging.getLogger("app.server")  # __name__ is __main__.

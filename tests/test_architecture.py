@@ -14,7 +14,7 @@ from training.objectives.registry import OBJECTIVES
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("app", "worker", "training", "models")
 ROOMS: tuple[tuple[str, ...], ...] = (
-    ("app.main", "app.cli", "app.remote", "app.api", "app.serve", "app"),
+    ("app.main", "app.cli", "app.remote", "app.api", "app.serve", "app", "app.observability"),
     ("worker", "worker.sweeps", "worker.rendering", "worker.jobs", "worker.stores"),
     ("training.metrics", "training", "training.objectives", "training.data"),
     ("models", "models.convolutions"),
@@ -41,6 +41,7 @@ TORCH_FREE = (
     "training.data.images",
     "training.data.packs",
     "training.data.datasets",
+    "worker.stores.logs",
     "worker.stores.parsing",
     "worker.stores.parsing_pool",
     "worker.stores.settings",

@@ -19,9 +19,10 @@ from worker.jobs.queue import make_celery
 from worker.jobs.storage_identity import claim_database
 from worker.jobs.sweeper import Sweeper
 from worker.runtime import Runtime, runtime
+from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
 from worker.stores.room import is_full
-from worker.stores.settings import Settings, SettingsError, load_settings, set_up_logging
+from worker.stores.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from worker.render_calls import CallConsumer

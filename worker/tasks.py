@@ -3,14 +3,16 @@
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 from celery import shared_task
-from celery.signals import worker_shutting_down
+from celery.signals import task_postrun, task_prerun, worker_shutting_down
 
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.queue import RUN_JOB
 from worker.jobs.records import JobStoreUnavailable, StaleClaim, TransitionRefused, UnknownJob
 from worker.runtime import Runtime, runtime
+from worker.stores.logs import JOB_ID, REQUEST_ID
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,20 @@ log = logging.getLogger(__name__)
 def _begin_to_stop(**_: object) -> None:
     log.info("stopping: running jobs write a checkpoint and are requeued")
     runtime().stopping.set()
+
+
+@task_prerun.connect
+def _name_in_logs(task: Any = None, **_: object) -> None:
+    """Lets the log lines of a task name its request and its job; a thread runs one task after another."""
+    headers = task.request.headers or {}
+    REQUEST_ID.set(str(headers.get("request_id") or ""))
+    JOB_ID.set(str(headers.get("job_id") or ""))
+
+
+@task_postrun.connect
+def _name_no_more(**_: object) -> None:
+    REQUEST_ID.set("")
+    JOB_ID.set("")
 
 
 @shared_task(name=RUN_JOB, ignore_result=True)

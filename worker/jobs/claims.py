@@ -7,7 +7,9 @@ import json
 import logging
 import threading
 import time
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim
@@ -247,7 +249,8 @@ class ClaimKeeper:
         self._renewed = time.monotonic()
         self._away = False
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"claim {claim.id}", daemon=True)
+        run = partial(copy_context().run, self._run)  # Its log lines name the request and the job.
+        self._thread = threading.Thread(target=run, name=f"claim {claim.id}", daemon=True)
 
     def __enter__(self) -> "ClaimKeeper":
         self._thread.start()

@@ -120,6 +120,8 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     key = description.get("idempotency_key") or ""
     if key:
         fields["idempotency_key"] = key
+    if description.get("request_id"):
+        fields["request_id"] = str(description["request_id"])
     fields["attempts"] = str(state.get("attempts", 0))
     # The next fence must be above every earlier fence, even one that was not recorded.
     fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])

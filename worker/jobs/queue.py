@@ -93,7 +93,7 @@ class Sender:
             RUN_JOB,
             [job.id],
             queue=job.queue,
-            headers={"job_id": job.id},
+            headers={"job_id": job.id, "request_id": job.request_id or ""},
             ignore_result=True,
             retry=False,
             expires=None,

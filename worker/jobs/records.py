@@ -152,6 +152,8 @@ class Job:
     worker: str | None = None
     fence: int = 0
     idempotency_key: str | None = None
+    request_id: str | None = None
+    """The id of the HTTP request that made the job; None where the command line made it."""
     created_at: str | None = None
     started_at: str | None = None
     updated_at: str | None = None
@@ -200,6 +202,7 @@ class Job:
             "error": self.error,
             "warnings": self.warnings,
             "worker": self.worker,
+            "request_id": self.request_id,
             "created_at": self.created_at,
             "started_at": self.started_at,
             "updated_at": self.updated_at,
@@ -231,7 +234,7 @@ _TIME_FIELDS = ("created_at", "started_at", "updated_at", "finished_at")
 def job_from_hash(record: dict[str, str]) -> Job:
     """Makes a job from the fields of its Redis hash."""
     values: dict[str, Any] = {}
-    for name in ("id", "kind", "status", "name", "model", "worker", "idempotency_key"):
+    for name in ("id", "kind", "status", "name", "model", "worker", "idempotency_key", "request_id"):
         if name in record:
             values[name] = record[name]
     for name in _JSON_FIELDS:

@@ -33,6 +33,7 @@ from worker.jobs.records import (
     new_job_id,
     valid_job_id,
 )
+from worker.stores.logs import REQUEST_ID
 from worker.stores.storage import Storage
 
 __all__ = [
@@ -104,6 +105,8 @@ class JobStore(DurableRecords):
     ) -> Job:
         """Accepts a job: writes its file, then its record, then sends its message.
 
+        All three carry the id of the HTTP request that is being answered (worker.stores.logs).
+
         Args:
             kind: Kind of the job.
             request: What to do, as JSON types.
@@ -132,6 +135,7 @@ class JobStore(DurableRecords):
             "name": name,
             "created_at": created.isoformat(timespec="milliseconds"),
             "idempotency_key": idempotency_key,
+            "request_id": REQUEST_ID.get(),
             "request_digest": digest,
             "request": request,
             "estimate": estimate,
@@ -145,6 +149,8 @@ class JobStore(DurableRecords):
             fields += ["estimate", json.dumps(estimate)]
         if idempotency_key:
             fields += ["idempotency_key", idempotency_key]
+        if request_id := REQUEST_ID.get():
+            fields += ["request_id", request_id]
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest, *fields]
         outcome, entry = self._run("create", *arguments)
         if outcome == "replayed":

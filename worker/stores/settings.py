@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import ipaddress
-import logging
 import os
 import re
 import stat
@@ -121,6 +120,9 @@ class Settings(BaseSettings):
         None, gt=0, description="Largest size of a storage that is a folder, in bytes; empty: the size of the disk."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Format of the log: text, or json with a line for each answer of the API as well."
+    )
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -319,21 +321,3 @@ def load_settings() -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + ".".join(str(part) for part in first["loc"]).upper()
         raise SettingsError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
-
-
-class _OneLine(logging.Formatter):
-    """Turns messages of several lines into one line; tracebacks stay as they are."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return " ".join(super().formatMessage(record).split("\n")).rstrip()
-
-
-def set_up_logging(settings: Settings) -> None:
-    """Logs one line per event to standard error; libraries log only warnings and errors."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
-    for name in ("celery", "kombu", "amqp", "PIL", "fsspec", "asyncio", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # The only warning of this logger is that it looks for fonts for the first time.
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import celery_url, socket_url, without_password
 from worker.stores.settings import (
     MAX_SOCKET_PATH_BYTES,
@@ -17,7 +18,6 @@ from worker.stores.settings import (
     Settings,
     SettingsError,
     load_settings,
-    set_up_logging,
     socket_path,
 )
 

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from app.problems import BodyTooSlow, responses
 from worker.jobs.clock import Breaker, on_clock
+from worker.stores.deadlines import passed
 
 HEADER_SECONDS = 20.0
 """Longest time of a connection without a request whose headers are complete."""
@@ -73,6 +74,7 @@ class BodyDeadlineMiddleware:
                 with anyio.fail_after(max(0.0, deadline - anyio.current_time())):
                     message = await receive()
             except TimeoutError:
+                passed("body")
                 raise BodyTooSlow(
                     f"The body did not come within {BODY_SECONDS:g} s and a second for every "
                     f"{BODY_BYTES_PER_SECOND} bytes."

@@ -14,11 +14,12 @@ from training.data.datasets import DatasetError
 from training.data.packs import Pack, PackInfo, label_warnings
 from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
+from worker.jobs.counters import PACKING_DEADLINES
 from worker.jobs.records import FINISHED, Job, TransitionRefused, UnknownJob
 from worker.jobs.store import Admit, JobStore
 from worker.runtime import Runtime
 from worker.stores.dataset_records import pack_job_id
-from worker.stores.packing import PackingDied, pack_in_child
+from worker.stores.packing import PackingDied, PackingLate, pack_in_child
 
 REPORT_SECONDS = 0.5
 
@@ -102,6 +103,8 @@ def pack_under_claim(services: Runtime, claim: Claim, keeper: ClaimKeeper, on_pa
         fail_for_input(claim, error)
         return None
     except PackingDied as error:
+        if isinstance(error, PackingLate):
+            claim.store.count({PACKING_DEADLINES: 1})
         claim.fail("packing_died", str(error))
         return None
     except OSError as error:

@@ -1,9 +1,11 @@
 """Traversal jobs, from a claim to files in the storage, with a few models kept in memory."""
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from training.device import pick_device
 from training.memory import keep_freed_memory
 from worker.input_errors import fail_for_storage
 from worker.jobs.claims import Claim
+from worker.jobs.counters import RENDER_SECONDS, RENDERS
 from worker.rendering.encoders import decode_png
 from worker.rendering.files import dimension_animation, dimension_ends, sheet_makers
 from worker.rendering.rendered import Rendered, Strip
@@ -94,6 +97,25 @@ def load_for_rendering(folder: Path, device: str | torch.device) -> LoadedModel:
     return LoadedModel(loaded.network.to(memory_format=torch.channels_last), loaded.info)
 
 
+class Stages:
+    """The seconds of the stages of one job."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Measures a block as one stage, if it succeeds."""
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began
+
+    def amounts(self) -> dict[str, float]:
+        """Returns what the stages add to the counters of worker.jobs.counters."""
+        numbers = {f"{RENDERS}{stage}": 1.0 for stage in self.seconds}
+        return numbers | {f"{RENDER_SECONDS}{stage}": seconds for stage, seconds in self.seconds.items()}
+
+
 def make_traversal(
     model: LoadedModel,
     images: Sequence[Pixels],
@@ -101,6 +123,7 @@ def make_traversal(
     put: Callable[[str, bytes], None],
     *,
     parts: Collection[str] | None = None,
+    stages: Stages | None = None,
 ) -> dict[str, Any]:
     """Renders a resolved request and passes each file to `put` as soon as it is made.
 
@@ -111,6 +134,7 @@ def make_traversal(
         put: Called with the name and the content of each file, from several threads.
         parts: The parts to make (worker.rendering.request); None makes all, but of the sheets as WebP and MP4 only that
             of the request's format.
+        stages: Takes the time of `frames` (decoding them, and the files of single dimensions) and of `sheets`.
 
     Returns:
         The numbers of the result, as JSON types.
@@ -135,10 +159,13 @@ def make_traversal(
         made(maker[0], maker[1]())
 
     # The decoder frees the interpreter lock and the encoders seldom do, so each thread does both in turn.
+    stages = stages or Stages()
     with ThreadPoolExecutor(THREADS, "renderer") as pool:
-        rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
-        for _ in pool.map(make, [entry for entry in sheet_makers(rendered).items() if is_wanted(entry[0])]):
-            pass
+        with stages.timed("frames"):
+            rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
+        with stages.timed("sheets"):
+            for _ in pool.map(make, [entry for entry in sheet_makers(rendered).items() if is_wanted(entry[0])]):
+                pass
     return {
         "renderer_version": RENDERER_VERSION,
         "model_sha256": model.info.weights_sha256,
@@ -168,8 +195,9 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
     job = claim.job.request
     folder = f"traversals/{job['traversal']}"
     is_new = not storage.exists(f"{folder}/result.json")
+    stages = Stages()
     try:
-        _render_into(folder, job, storage, registry, settings)
+        _render_into(folder, job, storage, registry, settings, stages)
     except ConfigError as error:
         claim.fail("invalid_request", str(error))
     except UnknownModel:
@@ -183,6 +211,7 @@ def run_traversal_job(claim: Claim, storage: Storage, registry: ModelRegistry, s
             storage.delete(folder)
         fail_for_storage(claim, error, "The traversal could not be stored")
     else:
+        claim.store.count(stages.amounts())
         claim.succeed({"traversal": job["traversal"]})
 
 
@@ -191,12 +220,13 @@ class _ModelChanged(RuntimeError):
 
 
 def _render_into(
-    folder: str, job: dict[str, Any], storage: Storage, registry: ModelRegistry, settings: Settings
+    folder: str, job: dict[str, Any], storage: Storage, registry: ModelRegistry, settings: Settings, stages: Stages
 ) -> None:
     """Renders the traversal of a job's request and writes its files into a folder of the storage."""
     request = TraversalRequest.from_json(job["request"])
-    model = load_cached(registry, job["model"], settings)
-    images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
+    with stages.timed("load"):
+        model = load_cached(registry, job["model"], settings)
+        images = [decode_png(storage.read_bytes(key)) for key in input_keys(job["traversal"], job["num_images"])]
     before = storage.read_json(f"{folder}/result.json") if storage.exists(f"{folder}/result.json") else None
     parts = job.get("parts")  # A job of an earlier version has none.
     if before and parts is None:
@@ -209,6 +239,7 @@ def _render_into(
         request,
         lambda name, data: storage.write_bytes(f"{folder}/{name}", data),
         parts=parts,
+        stages=stages,
     )
     if before and not storage.exists(f"{folder}/result.json"):  # It expired meanwhile, and so do these files.
         storage.delete(folder)

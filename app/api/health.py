@@ -5,12 +5,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from app import problems
-from app.dependencies import Services, Services_
+from app.dependencies import Services_
+from app.observability.service_numbers import look
 from app.problems import Problem
 from app.schemas import Health, Readiness
 from worker.jobs.connections import check_writable
 from worker.jobs.queue import workers_alive
-from worker.jobs.store import JobStoreUnavailable
 
 router = APIRouter(tags=["operation"])
 
@@ -46,21 +46,6 @@ def get_readiness(services: Services_) -> Readiness:
     },
 )
 def get_metrics(services: Services_) -> Response:
-    """Responses of this process and their seconds by route; workers by queue and jobs by state, as Redis has them."""
-    _look_at_redis(services)
+    """Responses of this process and their seconds by route; queues, workers, jobs and counters as Redis has them."""
+    look(services.monitoring, services.jobs, services.room)
     return Response(generate_latest(services.monitoring.registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def _look_at_redis(services: Services) -> None:
-    """Updates the metrics that Redis knows; betavae_redis_up is 0 where it does not answer."""
-    monitoring = services.monitoring
-    try:
-        for queue, num in workers_alive(services.jobs.redis).items():
-            monitoring.workers.labels(queue).set(num)
-        for status, num in services.jobs.counts().items():
-            monitoring.jobs.labels(status).set(num)
-        monitoring.redis_up.set(1)
-    except JobStoreUnavailable:
-        monitoring.workers.clear()
-        monitoring.jobs.clear()
-        monitoring.redis_up.set(0)

@@ -28,6 +28,7 @@ from worker.model_calls import (
     submit_comparison,
     submit_import,
 )
+from worker.stores.deadlines import passed
 from worker.stores.models import card_of
 
 EXPORTS = {"bundle": "application/zip", "onnx": "application/zip", "card": "text/markdown; charset=utf-8"}
@@ -127,6 +128,7 @@ async def _answered(services: Services, seconds: float, put: Callable[[], str]) 
     finally:
         services.callers.release()
     if found is None:
+        passed("call")
         raise Problem("workers_busy", f"No render worker answered within {seconds:g} s.")
     answer = read_answer(found)
     if answer.error is not None:

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,6 +44,9 @@ class ClaimStore(Protocol):
 
     def end_claim(self, claim: "Claim", to: str, data: dict[str, Any], fields: dict[str, str]) -> str:
         """Moves the job to its next state; see JobStore.end_claim."""
+
+    def count(self, amounts: Mapping[str, float]) -> None:
+        """Adds to counters; see JobStore.count."""
 
     def store_hand_back(self, job_id: str, fence: int, progress: str | None) -> None:
         """Requeues the job in the storage alone; see DurableRecords.store_hand_back."""

@@ -12,7 +12,7 @@ from typing import Any
 from celery import Celery
 
 from worker.jobs.connections import IMPATIENT, connect, reaching_redis
-from worker.jobs.records import CALLS, QUEUES, Job
+from worker.jobs.records import CALLS, QUEUE_OF_KIND, QUEUES, Job
 from worker.jobs.scripts import PREFIX
 from worker.jobs.store import JobStore
 from worker.stores.processes import is_gone, process_mark
@@ -153,6 +153,23 @@ def send_missing(store: JobStore, *, older_than_seconds: float = 2.0) -> int:
             store.send(store.get(job_id))
             sent += 1
     return sent
+
+
+def queue_ages(client: Any) -> dict[str, float]:
+    """Returns the seconds since the oldest queued job of each queue was queued, and 0 for an empty queue."""
+    with reaching_redis():
+        seconds, microseconds = client.time()
+        queued = client.zrange(f"{PREFIX}status:queued", 0, -1, withscores=True)
+        pipeline = client.pipeline(transaction=False)
+        for job_id, _ in queued:
+            pipeline.hget(f"{PREFIX}job:{job_id}", "kind")
+        kinds = pipeline.execute()
+    ages = dict.fromkeys(QUEUES, 0.0)
+    for (_, since_ms), kind in zip(queued, kinds, strict=True):
+        if kind is not None:  # It was not deleted in between.
+            queue = QUEUE_OF_KIND[kind]
+            ages[queue] = max(ages[queue], seconds + microseconds / 1e6 - since_ms / 1000)
+    return ages
 
 
 def workers_alive(client: Any) -> dict[str, int]:

@@ -7,13 +7,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.jobs import files as job_files
 from worker.jobs.claims import Claim, Flags
 from worker.jobs.connections import connect, connect_async
+from worker.jobs.counters import FENCE_REFUSALS, LEASE_EXPIRIES, count
 from worker.jobs.durable import DurableRecords, P, as_arguments
 from worker.jobs.records import (
     FINISHED,
@@ -391,6 +392,8 @@ class JobStore(DurableRecords):
             self._restore_if_lost(claim.id)
             status = self._run("commit", *arguments)
         if status is None:
+            if not claim.ended:  # The thread that renews a claim may come after its end.
+                count(self.redis, {FENCE_REFUSALS: 1})
             raise StaleClaim(f"job {claim.id} has another holder")
         return str(status)
 
@@ -420,6 +423,7 @@ class JobStore(DurableRecords):
                 checked = True
                 continue
             if outcome == "stale":
+                count(self.redis, {FENCE_REFUSALS: 1})
                 raise StaleClaim(f"job {claim.id} has another holder")
             if outcome == "ok":
                 self.store_state(claim.id)
@@ -438,9 +442,15 @@ class JobStore(DurableRecords):
             The id, the old state and the new state of each job.
         """
         moved = [(str(i), str(old), str(new)) for i, old, new in self._run("expire", MAX_LOSSES, MAX_STALLS)]
+        if moved:
+            count(self.redis, {LEASE_EXPIRIES: len(moved)})
         for job_id, _, _ in moved:
             self.store_state(job_id)
         return moved
+
+    def count(self, amounts: Mapping[str, float]) -> None:
+        """Adds to the counters of worker.jobs.counters."""
+        count(self.redis, amounts)
 
 
 def _digest(kind: str, name: str, request: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from worker.stores.deadlines import passed
 from worker.stores.processes import exit_text
 
 _LONGEST_HEAD = 2**20
@@ -120,6 +121,8 @@ class ParsingChild:
                 return read_frame(self._process.stdout)
             except (OSError, EOFError, ValueError) as error:
                 self.close()
+                if self._late or self._process.returncode == -signal.SIGXCPU:
+                    passed("parsing")
                 raise ParserDied(self._reason(seconds)) from error
 
     def close(self) -> None:

@@ -58,6 +58,10 @@ class PackingDied(RuntimeError):
     """The packing process ended without a result: it was killed, passed a deadline, or has a bug."""
 
 
+class PackingLate(PackingDied):
+    """The packing process was silent, or took, too long."""
+
+
 class _NotWanted(Exception):
     """The parent is gone, or no longer needs the pack."""
 
@@ -134,7 +138,7 @@ def _messages(pipe: IO[bytes], check: Callable[[], None]) -> Iterator[dict[str, 
     """Yields the messages of a process until it closes the pipe, and calls `check` while it waits.
 
     Raises:
-        PackingDied: The process was silent, or took, too long.
+        PackingLate: The process was silent, or took, too long.
     """
     waiting = b""
     began = heard = time.monotonic()
@@ -142,14 +146,14 @@ def _messages(pipe: IO[bytes], check: Callable[[], None]) -> Iterator[dict[str, 
         check()
         if not select.select([pipe], [], [], CHECK_SECONDS)[0]:
             if time.monotonic() - heard > SILENT_SECONDS:
-                raise PackingDied(f"nothing was packed for {SILENT_SECONDS:g} s")
+                raise PackingLate(f"nothing was packed for {SILENT_SECONDS:g} s")
             continue
         data = os.read(pipe.fileno(), 65536)
         if not data:
             return
         heard = time.monotonic()
         if heard - began > PACK_SECONDS:
-            raise PackingDied(f"the packing took more than {PACK_SECONDS / 3600:g} h")
+            raise PackingLate(f"the packing took more than {PACK_SECONDS / 3600:g} h")
         *lines, waiting = (waiting + data).split(b"\n")
         yield from map(json.loads, lines)
 

@@ -79,6 +79,10 @@ class Room:
                     raise StorageFull(self._explanation(num_bytes))
             self._used += num_bytes
 
+    def free_bytes(self) -> int:
+        """Returns the free space of the fuller disk, in bytes."""
+        return self._free()
+
     def _missing(self, num_bytes: int) -> int:
         """Returns the number of bytes that would have to be freed."""
         missing = num_bytes + self.min_free_bytes - self._free() if self.min_free_bytes else 0

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -442,7 +443,10 @@ def test_models_can_be_renamed_labelled_chosen_exported_and_deleted(api: Service
 def test_readiness_and_metrics_are_reported(api: Service) -> None:
     ready = api.client.get("/readyz").json()
     assert ready == {"status": "ready", "workers": {"train": 1, "render": 1, "calls": 1}}
+    assert _traverse(api, seed=99).status_code == 201
     text = api.client.get("/metrics").text
     assert 'betavae_workers{queue="render"} 1.0' in text
+    for stage in ("load", "frames", "sheets"):
+        assert re.search(rf'betavae_render_seconds_count{{stage="{stage}"}} [1-9]', text), stage
     assert 'betavae_http_requests_total{method="GET",route="/readyz",status="200"}' in text
     assert "/traversals/{traversal_id}" not in text or "betavae_http_request_seconds" in text

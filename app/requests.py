@@ -160,6 +160,12 @@ _MORE_STEPS = (
 )
 
 
+_WEBHOOK = (
+    "Address of a host in BETAVAE_WEBHOOK_HOSTS that gets a signed message when the job has succeeded, failed or been "
+    "cancelled."
+)
+
+
 class TrainJobRequest(Body):
     """A training job: a data set, and the settings of the run."""
 
@@ -170,6 +176,7 @@ class TrainJobRequest(Body):
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description=_MINUTES)
     from_: str | None = Field(None, alias="from", description=_FROM)
     more_steps: int | None = Field(None, ge=1, le=100_000_000, description=_MORE_STEPS)
+    webhook: str | None = Field(None, description=_WEBHOOK)
     evaluate: Evaluate = Field(
         (),
         validate_default=False,
@@ -223,6 +230,7 @@ class TrainJobForm(Body):
     minutes: str = Field("", description="As in JSON: a number of minutes.")
     from_: str = Field("", alias="from", description=_FROM)
     evaluate: str = Field("", description='As in JSON, written as JSON text: true, or ["mig"].')
+    webhook: str = Field("", description=_WEBHOOK)
     file: Upload = Field(description="A zip of images.")
 
 

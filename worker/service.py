@@ -18,6 +18,7 @@ from worker.jobs.connections import connect
 from worker.jobs.queue import make_celery
 from worker.jobs.storage_identity import claim_database
 from worker.jobs.sweeper import Sweeper
+from worker.jobs.webhooks import Notifier
 from worker.runtime import Runtime, runtime
 from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
@@ -140,7 +141,9 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     setup_logging.connect(_keep_logging)
     celery_worker.safe_say = _say_nothing
     sweeper = Sweeper(services.jobs, also=services.sweeps.advance_all)
+    notifier = Notifier(services.jobs, services.settings)
     sweeper.start()
+    notifier.start()
     calls = _calls(services) if queue == "render" else None
     worker = app.Worker(
         hostname=f"{queue}-{os.getpid()}@%h",
@@ -156,6 +159,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     try:
         worker.start()
     finally:
+        notifier.stop()
         sweeper.stop()
         if calls is not None:
             calls.stop()

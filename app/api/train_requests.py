@@ -22,6 +22,7 @@ from training.lengths import OpenLength, estimate_of, num_training_images, open_
 from training.presets import PRESETS, resolve
 from worker.jobs.records import Job
 from worker.jobs.speeds import known_speed
+from worker.jobs.webhooks import WebhookRefused, check_webhook
 from worker.stores.dataset_records import DatasetRecord
 from worker.stores.models import UnknownDataset, slug
 
@@ -106,6 +107,13 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
             raise
 
 
+def _check_webhook(services: Services, url: str) -> None:
+    try:
+        check_webhook(url, services.settings.webhook_host_names)
+    except WebhookRefused as error:
+        raise problems.invalid("webhook", str(error)) from None
+
+
 def job_config(job: Job) -> dict[str, Any]:
     """Returns the settings of a job with the length that it has; an open length that is not settled is null."""
     config: dict[str, Any] = job.request["config"]
@@ -129,6 +137,8 @@ def plan_job(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any]
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
+    if asked.webhook:
+        _check_webhook(services, asked.webhook)
     if asked.more_steps is not None:
         return _planned_extension(services, asked, asked.more_steps)
     request = _resolved(services, asked)
@@ -152,7 +162,7 @@ def _planned_extension(
         UnknownModel: There is no such model.
     """
     others = {name for name in asked.model_fields_set if getattr(asked, name) not in (None, "", ())}
-    if extra := sorted(others - {"from_", "more_steps", "name", "evaluate"}):
+    if extra := sorted(others - {"from_", "more_steps", "name", "evaluate", "webhook"}):
         raise problems.invalid("more_steps", f"goes on with the settings of the run; leave out {', '.join(extra)}")
     if not asked.from_:
         raise problems.invalid("more_steps", "needs from, the model whose run goes on")
@@ -173,6 +183,7 @@ def _planned_extension(
         "run": run.id,
         "extend_to": begin + more_steps,
         "evaluate": list(asked.evaluate),
+        **_webhook(asked),
     }
     config = config_from_json(request["config"]).replace(num_steps=more_steps, num_epochs=None)
     config = with_channels(config, model.info.network.num_channels)
@@ -211,7 +222,12 @@ def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
         "length": None if length is None else length.to_json(),
         "from": model,
         "evaluate": list(asked.evaluate),
+        **_webhook(asked),
     }
+
+
+def _webhook(asked: TrainJobRequest) -> dict[str, str]:
+    return {"webhook": asked.webhook} if asked.webhook else {}
 
 
 def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class TrainingOptions(TypedDict, total=False):
     """Settings that differ from the preset or the defaults."""
     from_model: str
     """Id of a model whose weights the run starts with."""
+    webhook: str
+    """Address that gets a signed message when the run has ended."""
     evaluate: bool | Sequence[str]
     """Scores to compute when the training is done."""
 

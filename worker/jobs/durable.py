@@ -167,6 +167,30 @@ class DurableRecords:
 
     # Storing and restoring
 
+    def next_webhook(self, first_seconds: int, factor: int, longest_seconds: int) -> tuple[str, int] | None:
+        """Takes the message that is due first (worker.jobs.webhooks); it comes back after a growing delay.
+
+        Args:
+            first_seconds: The delay after the first attempt.
+            factor: The growth of the delay from attempt to attempt.
+            longest_seconds: The longest delay.
+
+        Returns:
+            The id of the job and the number of the attempt, or None if none is due.
+        """
+        due = self._run("next_webhook", first_seconds, factor, longest_seconds)
+        return None if due is None else (str(due[0]), int(due[1]))
+
+    def end_webhook(self, job_id: str, version: int | None = None) -> None:
+        """Notes that a message needs no further attempt.
+
+        Args:
+            job_id: Id of the job.
+            version: The version of the record that the message told of; None where there was nothing to tell.
+        """
+        if self._run("end_webhook", job_id, "" if version is None else version):
+            self.store_state(job_id)
+
     def store_state(self, job_id: str) -> None:
         """Writes the job's last transition into the storage. If that fails, the sweeper tries again later."""
         for _ in range(5):

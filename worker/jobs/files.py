@@ -66,7 +66,11 @@ def write_state(storage: Storage, job_id: str, record: dict[str, str]) -> None:
     """
     state: dict[str, Any] = {"id": job_id, "status": record["status"], "version": int(record["version"])}
     state.update(
-        {name: int(record[name]) for name in ("fence", "attempts", "resumed_from_step", "finish") if name in record}
+        {
+            name: int(record[name])
+            for name in ("fence", "attempts", "resumed_from_step", "finish", "announced")
+            if name in record
+        }
     )
     state.update({name: record[name] for name in _TEXT_FIELDS if name in record})
     state.update({name: int(record[name]) for name in _TIME_FIELDS if name in record})
@@ -120,13 +124,21 @@ def read_job(storage: Storage, job_id: str) -> StoredJob | None:
     key = description.get("idempotency_key") or ""
     if key:
         fields["idempotency_key"] = key
+    if isinstance(description["request"], dict) and description["request"].get("webhook"):
+        fields["webhook"] = "1"
     if description.get("request_id"):
         fields["request_id"] = str(description["request_id"])
     fields["attempts"] = str(state.get("attempts", 0))
     # The next fence must be above every earlier fence, even one that was not recorded.
     fence = max([int(state.get("fence", 0)), *_checkpoint_fences(storage, job_id)])
     fields["fence"] = str(fence if status not in ("queued",) else fence + 1)
-    fields.update({name: str(state[name]) for name in ("resumed_from_step", "finish", *_TIME_FIELDS) if name in state})
+    fields.update(
+        {
+            name: str(state[name])
+            for name in ("resumed_from_step", "finish", "announced", *_TIME_FIELDS)
+            if name in state
+        }
+    )
     fields.update({name: str(state[name]) for name in ("model", "worker") if name in state})
     fields.update({name: json.dumps(state[name]) for name in _JSON_FIELDS if name in state})
     return StoredJob(

@@ -151,6 +151,8 @@ class Job:
     warnings: list[str] = field(default_factory=list)
     worker: str | None = None
     fence: int = 0
+    version: int = 0
+    """The number of transitions that the job has made."""
     idempotency_key: str | None = None
     request_id: str | None = None
     """The id of the HTTP request that made the job; None where the command line made it."""
@@ -227,7 +229,7 @@ EMPTY_METRICS: dict[str, Any] = {
 }
 
 _JSON_FIELDS = ("request", "estimate", "progress", "metrics", "result", "error", "warnings")
-_INT_FIELDS = ("attempts", "resumed_from_step", "fence")
+_INT_FIELDS = ("attempts", "resumed_from_step", "fence", "version")
 _TIME_FIELDS = ("created_at", "started_at", "updated_at", "finished_at")
 
 

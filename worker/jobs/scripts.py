@@ -6,7 +6,10 @@ from importlib.resources import files
 PREFIX = "betavae:"
 """Prefix of every key that the service uses in Redis."""
 
-NAMES = ("create", "restore", "transition", "claim", "commit", "expire", "delete", "stored", "finish", "share")
+NAMES = (
+    "create", "restore", "transition", "claim", "commit", "expire", "delete", "stored", "finish", "share",
+    "next_webhook", "end_webhook",
+)  # fmt: skip
 
 
 @functools.cache

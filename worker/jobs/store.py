@@ -150,6 +150,8 @@ class JobStore(DurableRecords):
             fields += ["estimate", json.dumps(estimate)]
         if idempotency_key:
             fields += ["idempotency_key", idempotency_key]
+        if request.get("webhook"):
+            fields += ["webhook", "1"]
         if request_id := REQUEST_ID.get():
             fields += ["request_id", request_id]
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest, *fields]

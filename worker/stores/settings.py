@@ -1,5 +1,6 @@
 """Settings of the service from `BETAVAE_…` environment variables. This module loads no torch."""
 
+import base64
 import difflib
 import hashlib
 import ipaddress
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.stores.redis_urls import celery_url, checked_redis_url, socket_url
@@ -119,6 +120,14 @@ class Settings(BaseSettings):
     max_storage_bytes: int | None = Field(
         None, gt=0, description="Largest size of a storage that is a folder, in bytes; empty: the size of the disk."
     )
+    webhook_secret: str | None = Field(
+        None, description="Secret that signs webhooks: `whsec_` and 24 to 64 random bytes in base64."
+    )
+    webhook_hosts: str | None = Field(
+        None,
+        description="Hosts, separated by commas (`lab.example`, `ci.example:8443`), that webhooks may be sent to, "
+        "private addresses by their numbers too; empty: webhooks are off.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field(
         "text", description="Format of the log: text, or json with a line for each answer of the API as well."
@@ -131,7 +140,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "redis_url", "storage_url", "published_host", "root_path", "allowed_hosts", "allowed_origins", "embed_hosts",
-        "max_storage_bytes",
+        "max_storage_bytes", "webhook_secret", "webhook_hosts",
         mode="before",
     )  # fmt: skip
     @classmethod
@@ -188,6 +197,27 @@ class Settings(BaseSettings):
     def _usable_redis(cls, value: str | None) -> str | None:
         return value if value is None else checked_redis_url(value)
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret(cls, value: str | None) -> str | None:
+        try:
+            key = base64.b64decode((value or "").removeprefix("whsec_"), validate=True)
+        except ValueError:
+            key = b""
+        if value is not None and not (value.startswith("whsec_") and 24 <= len(key) <= 64):
+            raise ValueError("must be whsec_ and 24 to 64 bytes in base64: whsec_$(openssl rand -base64 32)")
+        return value
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _webhook_hosts(cls, value: str | None, info: ValidationInfo) -> str | None:
+        for name in _listed(value):
+            if not _ORIGIN.fullmatch(f"https://{name}"):
+                raise ValueError(f"must hold hosts such as lab.example or ci.example:8443, not {name!r}")
+        if value is not None and info.data.get("webhook_secret") is None:
+            raise ValueError(f"needs {PREFIX}WEBHOOK_SECRET, which signs what is sent")
+        return value
+
     @field_validator("open_to_network", mode="before")
     @classmethod
     def _empty_is_false(cls, value: object) -> object:
@@ -216,6 +246,11 @@ class Settings(BaseSettings):
     def embed_host_names(self) -> tuple[str, ...]:
         """The origins in embed_hosts."""
         return _listed(self.embed_hosts)
+
+    @property
+    def webhook_host_names(self) -> tuple[str, ...]:
+        """The hosts in webhook_hosts."""
+        return _listed(self.webhook_hosts)
 
     @property
     def storage(self) -> str:

@@ -12,6 +12,8 @@
 --   generations      hash: idempotency key -> number of its jobs that were deleted
 --   client:<kind>:<client>  sorted set: ids of the work that a client has in flight, by the time until which it counts
 --                    without a job
+--   webhooks         sorted set: ids of the finished jobs whose message is due or was not taken, by its next attempt
+--   webhook_attempts hash: id -> number of attempts to send its message
 --   deleted:<id>     string: keeps a deleted job from being restored while its files are removed
 --
 -- Times are milliseconds since 1970. `fields...` are the remaining arguments: names and values of record fields, in turn.
@@ -59,6 +61,15 @@ local function index(id, from, to, t)
   if not HELD[to] then redis.call('ZREM', P .. 'leases', id) end
 end
 
+-- Lets the message of a finished job be sent, if it has an address and was not sent before.
+local function announce(id, t)
+  local wanted, announced, version = unpack(redis.call('HMGET', P .. 'job:' .. id, 'webhook', 'announced', 'version'))
+  if wanted and announced ~= version then
+    redis.call('ZADD', P .. 'webhooks', t, id)
+    redis.call('HDEL', P .. 'webhook_attempts', id)
+  end
+end
+
 -- Makes a transition: the record, the indexes and the event.
 local function move(id, from, to, data, t)
   local job = P .. 'job:' .. id
@@ -69,6 +80,7 @@ local function move(id, from, to, data, t)
   redis.call('SADD', P .. 'unstored', id)
   index(id, from, to, t)
   emit(id, to, data, to, t)
+  if FINISHED[to] then announce(id, t) end
 end
 
 -- Writes the fields that the arguments from the position `first` on name.

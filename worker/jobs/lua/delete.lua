@@ -11,6 +11,8 @@ redis.call('ZREM', P .. 'status:' .. status, id)
 redis.call('ZREM', P .. 'kind:' .. kind, id)
 redis.call('ZREM', P .. 'leases', id)
 redis.call('SREM', P .. 'unstored', id)
+redis.call('ZREM', P .. 'webhooks', id)
+redis.call('HDEL', P .. 'webhook_attempts', id)
 if key then
   redis.call('HDEL', P .. 'idempotency', key)
   redis.call('HINCRBY', P .. 'generations', key, 1)

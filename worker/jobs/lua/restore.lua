@@ -17,5 +17,6 @@ if key ~= '' then redis.call('HSETNX', P .. 'idempotency', key, entry) end
 redis.call('ZADD', P .. 'kind:' .. kind, created, id)
 index(id, known_status, status, t)
 if HELD[status] then redis.call('ZADD', P .. 'leases', t + tonumber(lease), id) end
+if FINISHED[status] then announce(id, t) end
 emit(id, status, '{"restored": true}', status, t)
 return 1

@@ -1,4 +1,4 @@
-"""The command line: `betavae serve | train | sweep | traverse | evaluate | datasets | models | jobs | disk | tokens`.
+"""The command line: `betavae serve`, `train`, `sweep`, `traverse`, `evaluate`, `datasets`, `models`, `jobs` and others.
 
 Only serve starts a server. The other commands call the same functions as the workers. Those functions load torch, so
 that --help is quick.
@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from app.cli import backup as cli_backup
 from app.cli import datasets as cli_datasets
 from app.cli import disk as cli_disk
 from app.cli import evaluate as cli_evaluate
@@ -41,6 +42,8 @@ app.command("sweep")(cli_sweep.sweep)
 app.command("traverse")(cli_traverse.traverse)
 app.command("evaluate")(cli_evaluate.evaluate)
 app.command("disk")(cli_disk.disk)
+app.command("backup")(cli_backup.backup)
+app.command("restore")(cli_backup.restore)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_datasets.app, name="datasets")
 app.add_typer(cli_models.app, name="models")

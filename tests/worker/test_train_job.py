@@ -1,5 +1,6 @@
 """Training as a job, from the request to a model, with every kind of interruption."""
 
+import io
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from job_support import events_of
+from job_support import events_of, run_out
 from PIL import Image
 
 from models.convolutions import loader as convolutions
 from models.files import load_model
 from models.info import Preprocessing
+from training.checkpoints import write_checkpoint
 from training.config import all_settings, config_to_json
 from training.device import DeviceError, pick_device
 from training.presets import resolve
@@ -27,6 +29,7 @@ from worker.dataset_job import request_pack
 from worker.jobs.queue import workers_alive
 from worker.jobs.records import Job
 from worker.runtime import Runtime, open_runtime
+from worker.stores.backups import back_up, restore
 from worker.stores.settings import Settings
 from worker.tasks import work_on
 
@@ -643,3 +646,35 @@ def test_a_cancelled_training_can_still_become_a_model(services: Runtime, create
     assert (done.status, done.error) == ("succeeded", None)
     assert done.model is not None
     assert done.resumed_from_step is not None
+
+
+def test_a_backup_of_a_training_under_way_goes_on_elsewhere(
+    create: Create, services: Runtime, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy is made between two steps, and is worked on with a Redis that knows nothing of the job."""
+    job, copy = create(num_steps=12), io.BytesIO()
+
+    def write_and_back_up(folder: Path, checkpoint: Any, *arguments: Any, **options: Any) -> Path:
+        path = write_checkpoint(folder, checkpoint, *arguments, **options)
+        if checkpoint.step == 5:
+            back_up(settings.home, copy)
+        return path
+
+    monkeypatch.setattr("worker.train_job.write_checkpoint", write_and_back_up)
+    eager = open_runtime(settings.model_copy(update={"checkpoint_seconds": 1e-9}))
+    work_on(eager, job.id)
+    whole = eager.models.info(eager.jobs.get(job.id).model or "")
+    services.jobs.redis.flushall()
+    copy.seek(0)
+    restore(copy, tmp_path / "elsewhere")
+    elsewhere = open_runtime(settings.model_copy(update={"home": tmp_path / "elsewhere"}))
+    elsewhere.jobs.rebuild()
+    assert elsewhere.jobs.get(job.id).status == "running"
+    run_out(elsewhere.jobs, job.id)
+    elsewhere.jobs.expire_leases()
+    work_on(elsewhere, job.id)
+    done = elsewhere.jobs.get(job.id)
+    assert (done.status, done.attempts, done.resumed_from_step, done.progress["step"]) == ("succeeded", 2, 5, 12)
+    assert elsewhere.models.info(done.model or "").weights_sha256 == whole.weights_sha256
+    for runtime in (eager, elsewhere):
+        runtime.jobs.redis.close()

@@ -79,8 +79,8 @@ def entropy_of(column: NDArray[np.int64], counts: NDArray[np.int64] | None) -> f
     return max(0.0, float(-(share * np.log(share)).sum()))
 
 
-def correlation(codes: Codes, factors: Factors) -> Matrix:
-    """Returns |Pearson's r| of each dimension with the index of each factor, (D, F); 0 if either is constant."""
+def correlation(codes: Codes, factors: Factors | Matrix) -> Matrix:
+    """Returns |Pearson's r| of each dimension with the number of each factor, (D, F); 0 if either is constant."""
     check_points(codes, factors)
     x, y = codes - codes.mean(0, dtype=np.float64), factors - factors.mean(0)
     varies = np.outer(np.ptp(codes, axis=0) > 0, np.ptp(factors, axis=0) > 0)
@@ -90,7 +90,7 @@ def correlation(codes: Codes, factors: Factors) -> Matrix:
 
 
 def check_points(
-    codes: Codes, factors: Factors, *, min_dimensions: int = 1, min_factors: int = 1, vary: bool = False
+    codes: Codes, factors: Factors | Matrix, *, min_dimensions: int = 1, min_factors: int = 1, vary: bool = False
 ) -> None:
     """Checks that points can be scored.
 

@@ -83,6 +83,7 @@ def pack_array_file(
                     factors=labels.factors,
                     factor_names=labels.factor_names,
                     factor_sizes=labels.factor_sizes,
+                    values=labels.values,
                     split=None if contents.split is None else complete_split(contents.split),
                 )
         except ImageError as error:

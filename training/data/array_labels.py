@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from training.data import dsprites
 from training.data.array_keys import CLASSES_KEY, VALUES_KEY
 from training.data.array_readers import damage_as_dataset_error, read_blocks, read_rows, sample_rows
+from training.data.layouts.quantities import is_quantity, ranks_of, value_columns
 from training.data.packs import factor_grid
 from training.data.sources import DatasetError
 from training.data.stored_arrays import ArrayContents, StoredArray
@@ -40,6 +41,8 @@ class ArrayLabels:
     factors: NDArray[np.integer[Any]] | None = None
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
+    values: NDArray[np.float64] | None = None
+    """See Pack.values."""
     key: str | None = None
     """The array that the factors are from, if they are from one."""
 
@@ -139,7 +142,9 @@ def _named_labels(values: NDArray[Any], pictures: StoredArray, key: str) -> Arra
         )
     sizes = tuple(int(n) + 1 for n in factors.max(axis=0))
     names = _numbered(len(sizes)) if len(sizes) > 1 else ("label",)
-    return ArrayLabels(factors=factors, factor_names=names, factor_sizes=sizes)
+    numbers = values.astype(np.float64)
+    quantities = [column if is_quantity(column) else None for column in numbers.T]
+    return ArrayLabels(factors=factors, factor_names=names, factor_sizes=sizes, values=value_columns(quantities))
 
 
 def _class_indices(values: NDArray[Any]) -> NDArray[np.uint16]:
@@ -147,10 +152,11 @@ def _class_indices(values: NDArray[Any]) -> NDArray[np.uint16]:
     columns = []
     for number, column in enumerate(values.T, 1):
         whole = column.dtype.kind in "biu" and column.min() >= 0 and column.max() < 2**16
-        indices = column if whole else np.unique(column, return_inverse=True)[1]
-        if indices.max() >= 2**16:
-            raise DatasetError("bad_labels", f"column {number} has more than 65 536 values; save classes")
-        columns.append(indices.astype(np.uint16))
+        try:
+            columns.append(column.astype(np.uint16) if whole else ranks_of(column))
+        except ValueError as error:
+            message = f"column {number} has more than 65 536 values; save classes"
+            raise DatasetError("bad_labels", message) from error
     return np.stack(columns, axis=1)
 
 

@@ -112,6 +112,7 @@ class PackWriter:
         full_grid: bool = False,
         split: NDArray[np.uint8] | None = None,
         identities: NDArray[np.int32] | None = None,
+        values: NDArray[np.float64] | None = None,
         source_fingerprint: str | None = None,
     ) -> PackInfo:
         """Writes labels and description, flushes everything to the disk, and moves the pack into place.
@@ -126,6 +127,7 @@ class PackWriter:
             full_grid: See PackInfo.full_grid.
             split: (N,), 0 train, 1 validation, 2 test.
             identities: (N,), the number of the person or of the chair model.
+            values: (N, F), see Pack.values.
             source_fingerprint: See PackInfo.source_fingerprint.
 
         Raises:
@@ -134,9 +136,9 @@ class PackWriter:
         if self.num_images == 0:
             raise PackError("a pack needs at least one image")
         arrays = {"images": self._close_images()}
-        for label, values in zip(LABELS, (factors, split, identities), strict=True):
-            if values is not None:
-                arrays[label] = self._write_labels(label, values)
+        for label, rows in zip(LABELS, (factors, split, identities, values), strict=True):
+            if rows is not None:
+                arrays[label] = self._write_labels(label, rows)
         info = PackInfo(
             id=self.folder.name,
             name=name,

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from datasets_support import Files, Make, as_folder, both, code_of, packed, picture
 
 from training.data.datasets import ImageFolder
 from training.data.layouts.layout import complete_split
+from training.data.layouts.quantities import ranks_of
 from training.data.packs import Pack, label_warnings, read_rejected
 
 
@@ -150,3 +152,25 @@ def test_a_column_of_descriptions_is_no_factor(tmp_path: Path) -> None:
     assert label_warnings(pack.folder) == [
         "labels in labels.csv: column caption: 20 different texts for 20 pictures; it is no factor"
     ]
+
+
+def test_numbers_with_fractions_keep_their_values(tmp_path: Path) -> None:
+    """Ranks are classes for every program that wants classes; regressors want the numbers themselves."""
+    text = "file,colour,size,x\n1.png,red,2,0.5\n2.png,blue,7,100\n3.png,red,2,-3\n4.png,red,1,1\n"
+    pack = packed(as_folder(tmp_path, table(text)), tmp_path)
+    assert factors_of(pack) == {"colour": [1, 0, 1, 1], "size": [1, 2, 1, 0], "x": [1, 3, 0, 2]}
+    assert pack.values is not None
+    np.testing.assert_array_equal(pack.values[:, 2], [0.5, 100, -3, 1])
+    assert np.isnan(pack.values[:, :2]).all()
+
+
+def test_whole_numbers_are_classes_without_values(tmp_path: Path) -> None:
+    pack = packed(as_folder(tmp_path, table("file,size\n1.png,1\n2.png,2\n3.png,2.0\n4.png,3\n")), tmp_path)
+    assert (factors_of(pack), pack.values) == ({"size": [0, 1, 1, 2]}, None)
+
+
+def test_numbers_are_ranked_and_may_be_as_many_as_classes() -> None:
+    numbers = np.random.default_rng(0).permutation(65_536) / 7
+    assert (np.diff(ranks_of(numbers)[np.argsort(numbers)].astype(int)) == 1).all()
+    with pytest.raises(ValueError, match="more than 65536 values"):
+        ranks_of(np.arange(65_537.0))

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from training.data.images import has_picture_suffix
 from training.data.layouts.class_folders import PARTS
 from training.data.layouts.layout import Labels, Layout, ListError, ReadList, complete_split, split_by_group
 from training.data.layouts.lists import LEAST_SHARE, Problems, lines_of
+from training.data.layouts.quantities import MOST_CLASSES, is_quantity, ranks_of, value_columns
 from training.data.sources import DatasetError
 
 _FILES = frozenset(f"{stem}.{suffix}" for stem in ("labels", "metadata") for suffix in ("csv", "tsv"))
@@ -21,7 +20,6 @@ _NAME_COLUMNS = frozenset(["file", "filename", "file_name", "image", "image_id",
 _SPLIT_COLUMNS = frozenset(["split", "partition", "subset"])
 _IDENTITY_COLUMNS = frozenset(["identity", "person", "subject"])
 _MOST_FACTORS = 256
-_MOST_VALUES = 2**16
 _LEAST_TEXTS = 20
 """Number of rows from which a column with another text in most rows is a description, and no factor."""
 
@@ -150,6 +148,7 @@ def _finder(table: str, pictures: Sequence[str]) -> Find:
 def _columns(rows: _Rows, kept: Sequence[str], table: str) -> Labels:
     """Turns the cells of the kept pictures into labels; a column that cannot be used is noted."""
     factors: list[NDArray[np.uint16]] = []
+    values: list[NDArray[np.float64] | None] = []
     names: list[str] = []
     places: NDArray[np.uint8] | None = None
     identities: NDArray[np.int32] | None = None
@@ -162,7 +161,9 @@ def _columns(rows: _Rows, kept: Sequence[str], table: str) -> Labels:
                 numbers = {person: number for number, person in enumerate(sorted(set(cells)))}
                 identities = np.array([numbers[person] for person in cells], np.int32)
             elif len(factors) < _MOST_FACTORS:
-                factors.append(_classes(cells))
+                classes, quantity = _factor(cells)
+                factors.append(classes)
+                values.append(quantity)
                 names.append(heading)
         except ValueError as error:
             rows.unusable.append((table, f"column {heading}: {error}"))
@@ -172,6 +173,7 @@ def _columns(rows: _Rows, kept: Sequence[str], table: str) -> Labels:
         factor_sizes=tuple(int(column.max()) + 1 for column in factors),
         split=places,
         identities=identities,
+        values=value_columns(values),
     )
 
 
@@ -182,20 +184,33 @@ def _part(cell: str) -> int:
     return int(part)
 
 
-def _classes(cells: list[str]) -> NDArray[np.uint16]:
-    """Numbers the distinct values of a column: numbers in order, texts by the alphabet."""
-    values: Sequence[Any] = cells
-    with suppress(ValueError):
-        values = [float(cell.replace(",", ".")) for cell in cells]
-    if values is not cells and not np.isfinite(values).all():
-        raise ValueError("a value is not finite; it is no factor")
-    distinct = sorted(set(values))
-    if len(distinct) > _MOST_VALUES:
-        raise ValueError(f"more than {_MOST_VALUES} values; it is no factor")
-    if values is cells and len(cells) >= _LEAST_TEXTS and 2 * len(distinct) > len(cells):
+def _factor(cells: list[str]) -> tuple[NDArray[np.uint16], NDArray[np.float64] | None]:
+    """Numbers the distinct values of a column: numbers in order, texts by the alphabet.
+
+    Returns:
+        The classes (N,); and the values (N,) of a column of numbers that are not all whole, or None.
+    """
+    numbers = _numbers(cells)
+    if numbers is not None:
+        return ranks_of(numbers), numbers if is_quantity(numbers) else None
+    distinct = sorted(set(cells))
+    if len(distinct) > MOST_CLASSES:
+        raise ValueError(f"more than {MOST_CLASSES} values; it is no factor")
+    if len(cells) >= _LEAST_TEXTS and 2 * len(distinct) > len(cells):
         raise ValueError(f"{len(distinct)} different texts for {len(cells)} pictures; it is no factor")
-    numbers = {value: number for number, value in enumerate(distinct)}
-    return np.array([numbers[value] for value in values], np.uint16)
+    places = {text: number for number, text in enumerate(distinct)}
+    return np.array([places[text] for text in cells], np.uint16), None
+
+
+def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
+    """Returns the numbers of a column, (N,); None if a cell is another text."""
+    try:
+        numbers = np.array([float(cell.replace(",", ".")) for cell in cells])
+    except ValueError:
+        return None
+    if not np.isfinite(numbers).all():
+        raise ValueError("a value is not finite; it is no factor")
+    return numbers
 
 
 def _chosen(labels: Labels, rows: list[int], split: str) -> Labels:
@@ -210,4 +225,5 @@ def _chosen(labels: Labels, rows: list[int], split: str) -> Labels:
         factor_sizes=labels.factor_sizes,
         split=places,
         identities=identities,
+        values=None if labels.values is None else labels.values[rows],
     )

@@ -33,6 +33,8 @@ class Labels:
     factor_sizes: tuple[int, ...] = ()
     split: NDArray[np.uint8] | None = None
     identities: NDArray[np.int32] | None = None
+    values: NDArray[np.float64] | None = None
+    """See Pack.values."""
 
 
 @dataclass(frozen=True, kw_only=True)

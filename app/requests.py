@@ -27,7 +27,7 @@ from app.problems import validation_problem
 from models.config import Config, ConfigError
 from models.info import PreprocessingRequest
 from training.config import all_settings
-from training.metrics.names import METRICS, check_metrics
+from training.metrics.names import ALL_METRICS, METRICS, check_metrics
 from training.objectives.registry import readers_of
 from training.presets import PRESETS
 from worker.rendering.request import TraversalRequest
@@ -132,11 +132,11 @@ def _check_evaluate(value: Any) -> tuple[str, ...]:
 
 def _check_scores(value: Any) -> tuple[str, ...]:
     if isinstance(value, bool):
-        raise ConfigError("metrics", f"must be a list of scores out of {', '.join(METRICS)}")
+        raise ConfigError("metrics", f"must be a list of scores out of {', '.join(ALL_METRICS)}")
     return check_metrics(value)
 
 
-_SCORES = {"type": "array", "items": {"type": "string", "enum": list(METRICS)}}
+_SCORES = {"type": "array", "items": {"type": "string", "enum": list(ALL_METRICS)}}
 Evaluate = Annotated[
     tuple[str, ...],
     PlainValidator(_check_evaluate),
@@ -180,8 +180,8 @@ class TrainJobRequest(Body):
     evaluate: Evaluate = Field(
         (),
         validate_default=False,
-        description="Scores to compute when the training is done: true for all, or a list. They go into the job's "
-        "`result` and the model's `metrics`.",
+        description="Scores to compute when the training is done: true for the usual ones, or a list. They go into the "
+        "job's `result` and the model's `metrics`.",
         json_schema_extra={"default": False},
     )
 
@@ -242,7 +242,8 @@ class EvaluationRequest(Body):
         tuple[str, ...], PlainValidator(_check_scores), WithJsonSchema({"anyOf": [_SCORES, {"type": "null"}]})
     ] = Field(
         METRICS,
-        description="Scores to compute; an empty list: losses alone; absent or null: all. A set without factors gives "
+        description="Scores to compute; an empty list: losses alone; absent or null: the usual ones, which are "
+        f"{', '.join(METRICS)}. A set without factors gives "
         "losses and active dimensions, whatever the list says.",
         json_schema_extra={"default": None},
     )

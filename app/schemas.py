@@ -131,7 +131,7 @@ class TrainJob(Answer):
 
 
 class Score(Answer):
-    """A score in [0, 1] with its 95 % bootstrap interval; `note` says why a score is undefined."""
+    """A score with its 95 % bootstrap interval; `note` says why a score is undefined."""
 
     value: float | None
     interval: list[float] | None = None
@@ -144,6 +144,8 @@ class Findings(Answer):
     scores: dict[str, Score]
     reconstruction_loss: float
     explained_variance: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
     bernoulli_floor: float | None
     kl: float
     kl_per_dimension: list[float]

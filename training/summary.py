@@ -37,6 +37,7 @@ def summarise(
     likelihood: str,
     device: torch.device,
     on_progress: Callable[[int, int], None] | None = None,
+    on_pictures: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
 ) -> dict[str, Any]:
     """Returns losses and the aggregate posterior over the given images, decoding the posterior mean.
 
@@ -47,6 +48,7 @@ def summarise(
         likelihood: `bernoulli` or `gaussian`.
         device: The device of the network.
         on_progress: Function that is called with the number of images done and M.
+        on_pictures: Function that is called with each batch and its reconstructions, (B, C, H, W) in [0, 1] each.
 
     Returns:
         kl_per_dimension, aggregate_mean and aggregate_std as lists of D floats, reconstruction_loss in nats per image,
@@ -62,7 +64,10 @@ def summarise(
         size = len(batch)
         logits = network.decoder(mean)
         loss += reconstruction_loss(logits, batch, likelihood).item() * size
-        error += (torch.sigmoid(logits) - batch).square().sum().item()
+        pictures = torch.sigmoid(logits)
+        error += (pictures - batch).square().sum().item()
+        if on_pictures is not None:
+            on_pictures(batch, pictures)
         sums += torch.stack([batch.sum(0), batch.square().sum(0)]).double().cpu()
         kl += kl_per_dimension(mean, log_variance).cpu() * size
         means.append(mean.cpu())

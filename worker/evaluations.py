@@ -15,7 +15,7 @@ from worker.stores.models import ModelRegistry, UnknownModel
 REPORT_SECONDS = 0.5
 _COSTS = {
     "losses": 4, "encoding": 12, "mig": 1, "mig_sup": 1, "modularity": 1, "sap": 4, "factor_vae": 2, "beta_vae": 2,
-    "infomec": 6, "dci": 40,
+    "infomec": 6, "dci": 40, "tad": 1, "infogan_cr": 6, "dci_es": 20,
 }  # fmt: skip
 """Rough relative cost of each stage, from which the fraction of the whole follows."""
 
@@ -111,7 +111,7 @@ def with_scores(info: ModelInfo, found: Evaluation, dataset: str) -> ModelInfo:
         dataset: Id of the data set of the evaluation, which is recorded with each score.
     """
     where = {"dataset": dataset, "seed": found.seed}
-    scores = {name: {**asdict(score), **where} for name, score in found.scores.items()}
+    scores = {name: {**asdict(score), **where} for name, score in (found.scores | found.picture_scores).items()}
     if not info.kl_per_dimension:
         info = replace(
             info,

@@ -15,7 +15,7 @@ from app.cli.stores import Stores, open_stores, pack_of
 from models.config import ConfigError
 from models.info import INFO_FILE, ModelInfo, write_info
 from training.data.packs import Pack
-from training.metrics.names import METRICS, check_metrics
+from training.metrics.names import ALL_METRICS, METRICS, OTHER_METRICS, check_metrics
 from worker.stores.models import ShippedModel
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 MetricsOption = Annotated[
     str | None,
     typer.Option(
-        help=f"Scores to compute, separated by commas: {', '.join(METRICS)}; none computes only the losses.",
-        show_default="all",
+        help=f"Scores to compute, separated by commas: {', '.join(METRICS)}, which are the usual ones; "
+        f"{', '.join(OTHER_METRICS)}. all computes all of them; none computes only the losses.",
+        show_default="the usual ones",
     ),
 ]
 
@@ -75,13 +76,15 @@ def evaluate(
 
 
 def parse_metrics(text: str | None) -> tuple[str, ...]:
-    """Returns the names of the scores in a list that is separated by commas; None means all scores.
+    """Returns the names of the scores in a list that is separated by commas; None means the usual ones, and `all` all.
 
     Raises:
         ConfigError: A name is unknown.
     """
-    if text is None or text.strip() == "all":
+    if text is None:
         return METRICS
+    if text.strip() == "all":
+        return ALL_METRICS
     return check_metrics([part.strip() for part in text.split(",") if part.strip() not in ("", "none")], "--metrics")
 
 
@@ -190,6 +193,8 @@ def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:
         floor = f", {found.bernoulli_floor:.2f} of them the images' own entropy (bernoulli_floor)"
     say(f"reconstruction_loss {found.reconstruction_loss:.2f} nats{floor}")
     say(f"kl {found.kl:.2f} nats, active dimensions {', '.join(map(str, found.active_dimensions)) or 'none'}")
+    similarity = "" if found.ssim is None else f", SSIM {found.ssim:.3f}"
+    say(f"PSNR {found.psnr:.2f} dB{similarity}")
     for name, score in found.scores.items():
         value = "not defined" if score.value is None else f"{score.value:z.3f}"
         interval = f" [{score.interval[0]:z.3f}, {score.interval[1]:z.3f}]" if score.interval else ""

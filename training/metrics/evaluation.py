@@ -6,7 +6,7 @@ Every score is computed from codes, and no image is encoded twice for it. Withou
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,31 +18,18 @@ from models.info import active_dimensions
 from models.networks import VAE
 from training.data.packs import Pack
 from training.inputs import VALIDATION_SPLIT
-from training.metrics import scores as m
 from training.metrics.agreement import UdrScores, udr
-from training.metrics.bootstrap import accuracy_of_counts, bootstrap_interval
-from training.metrics.infomec_scores import infomec
+from training.metrics.image_quality import ImageQuality
 from training.metrics.information import correlation, factor_entropy, mutual_information
-from training.metrics.names import METRICS
+from training.metrics.names import ALL_METRICS, METRICS
 from training.metrics.points import NUM_TRAIN, Points, VaryingFactors, draw_points, generator_for, varying_factors
+from training.metrics.scorers import SCORERS, Score, Work
 from training.summary import SUMMARY_IMAGES, Progress, encode, floor_of, summarise
 
 __all__ = ["METRICS", "NUM_TRAIN", "Evaluation", "Score", "encode_images", "evaluate_agreement", "evaluate_model"]
 
-_NEED_GROUPS = ("factor_vae", "beta_vae")
-_NEED_TESTS = ("dci", "sap")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score in [0, 1] with its 95 % bootstrap interval over the evaluation points."""
-
-    value: float | None
-    """The score; None if it is not defined."""
-    interval: tuple[float, float] | None = None
-    """The interval; None if each resample would need a newly trained classifier."""
-    note: str = ""
-    """The reason why the score is not defined."""
+_NEED_GROUPS = ("factor_vae", "beta_vae", "infogan_cr")
+_NEED_TESTS = ("dci", "sap", "dci_es")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +37,8 @@ class Evaluation:
     """The result of evaluate_model."""
 
     scores: dict[str, Score]
-    """The scores by name: mig, mig_sup, modularity, sap, factor_vae, beta_vae, infomec_modularity, infomec_compactness,
-    infomec_explicitness, dci_disentanglement, dci_completeness and dci_informativeness; empty for a set without
-    factors."""
+    """The scores by name: the name of the metric, or for a metric of several scores that name, _ and the score's (see
+    docs/metrics.md); empty for a set without factors."""
     sampling: str | None
     """The sampling: grid (uniform, independent factors as in the papers), rows (as in the set) or None (no factors)."""
     factor_names: list[str]
@@ -67,6 +53,10 @@ class Evaluation:
     explained_variance: float | None
     """The share of the pixels' variance around the mean image that the reconstructions explain; None for one image
     many times."""
+    psnr: float
+    """The mean peak signal-to-noise ratio of the reconstructions, dB (image_quality.psnr)."""
+    ssim: float | None
+    """Their mean structural similarity (image_quality.ssim); None for images of less than 11 px."""
     bernoulli_floor: float | None
     """The lowest reconstruction_loss that these images allow; None for a Gaussian likelihood."""
     kl: float
@@ -82,19 +72,15 @@ class Evaluation:
     seconds: float
     notes: list[str]
 
+    @property
+    def picture_scores(self) -> dict[str, Score]:
+        """The scores of the reconstructions, which need no factors."""
+        ssim = Score(self.ssim, note="" if self.ssim is not None else "needs images of at least 11 px")
+        return {"psnr": Score(self.psnr, note="dB"), "ssim": ssim}
+
     def to_json(self) -> dict[str, Any]:
         """Returns all fields as plain JSON types."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """The arguments of a scorer beside the points."""
-
-    rng: np.random.Generator
-    seed: int
-    num_threads: int
-    report: Progress
 
 
 def evaluate_model(
@@ -118,7 +104,7 @@ def evaluate_model(
         network: The network, on `device`.
         pack: The set.
         device: Where images are encoded.
-        metrics: Scores out of METRICS; ignored for a set without factors.
+        metrics: Scores out of ALL_METRICS; ignored for a set without factors.
         seed: Seed of every draw.
         likelihood: bernoulli or gaussian.
         validation: Indices of the images for the losses. The default is the set's validation split, or 10 000 images
@@ -129,9 +115,9 @@ def evaluate_model(
     Raises:
         ValueError: A metric is unknown.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
+    unknown = sorted(set(metrics) - set(ALL_METRICS))
     if unknown:
-        raise ValueError(f"metrics: {', '.join(unknown)} unknown; there are {', '.join(METRICS)}")
+        raise ValueError(f"metrics: {', '.join(unknown)} unknown; there are {', '.join(ALL_METRICS)}")
     began = time.monotonic()
     device, report = torch.device(device), on_progress or (lambda stage, done, total: None)
     indices, loss_images = _loss_indices(pack, validation, seed)
@@ -232,11 +218,19 @@ def _losses(
 ) -> dict[str, Any]:
     """Returns the fields of an Evaluation that describe its losses."""
     report("losses", 0, len(indices))
+    quality = ImageQuality()
     losses = summarise(
-        network, pack.images, indices, likelihood, device, lambda done, total: report("losses", done, total)
+        network,
+        pack.images,
+        indices,
+        likelihood,
+        device,
+        lambda done, total: report("losses", done, total),
+        quality.add,
     )
     return {
         **losses,
+        **quality.means(),
         "bernoulli_floor": floor_of(pack.images, indices, likelihood),
         "kl": sum(losses["kl_per_dimension"]),
         "active_dimensions": active_dimensions(losses["kl_per_dimension"]),
@@ -266,9 +260,9 @@ def _encoded_points(
 def _scores(points: Points, metrics: Sequence[str], seed: int, num_threads: int, report: Progress) -> dict[str, Score]:
     """Computes the requested scores, the cheap ones first."""
     scores: dict[str, Score] = {}
-    for metric in (name for name in METRICS if name in metrics):
+    for metric in (name for name in ALL_METRICS if name in metrics):
         report(metric, 0, 1)
-        scores |= _SCORERS[metric](points, _Work(generator_for(seed, metric), seed, num_threads, report))
+        scores |= SCORERS[metric](points, Work(generator_for(seed, metric), seed, num_threads, report))
         report(metric, 1, 1)
     return scores
 
@@ -280,111 +274,6 @@ def _statistics(points: Points | None) -> dict[str, Any]:
     return {
         "sampling": points.sampling,
         "factor_entropies": factor_entropy(points.factors).tolist(),
-        "correlation": correlation(points.codes, points.factors).tolist(),
+        "correlation": correlation(points.codes, points.numbers).tolist(),
         "mutual_information": mutual_information(points.codes, points.factors).tolist(),
     }
-
-
-def _mig(points: Points, work: _Work) -> dict[str, Score]:
-    if points.codes.shape[1] < 2:
-        return {"mig": Score(None, note="needs at least two dimensions")}
-    score = m.mig_of_counts(points.codes, points.factors)
-    return {"mig": Score(score(None), _interval("mig", score, points, work))}
-
-
-def _mig_sup(points: Points, work: _Work) -> dict[str, Score]:
-    if points.factors.shape[1] < 2:
-        return {"mig_sup": Score(None, note="needs at least two factors")}
-    score = m.mig_sup_of_counts(points.codes, points.factors)
-    return {"mig_sup": Score(score(None), _interval("mig_sup", score, points, work))}
-
-
-def _infomec(points: Points, work: _Work) -> dict[str, Score]:
-    found = infomec(points.codes, points.factors, seed=work.seed % 2**32)
-    modularity, compactness = Score(found.modularity), Score(found.compactness)
-    if points.factors.shape[1] < 2:
-        modularity = Score(None, note="needs at least two factors")
-    if found.active.sum() < 2:
-        compactness = Score(None, note="needs at least two active dimensions")
-    return {
-        "infomec_modularity": modularity,
-        "infomec_compactness": compactness,
-        "infomec_explicitness": Score(found.explicitness),
-    }
-
-
-def _modularity(points: Points, work: _Work) -> dict[str, Score]:
-    if points.factors.shape[1] < 2:
-        return {"modularity": Score(None, note="needs at least two factors")}
-    score = m.modularity_of_counts(points.codes, points.factors)
-    return {"modularity": Score(score(None), _interval("modularity", score, points, work))}
-
-
-def _interval(
-    name: str, score: Callable[[NDArray[np.int64]], float], points: Points, work: _Work
-) -> tuple[float, float]:
-    return bootstrap_interval(
-        score, len(points.codes), work.rng, on_resample=lambda done, total: work.report(name, done, total)
-    )
-
-
-def _sap(points: Points, work: _Work) -> dict[str, Score]:
-    if points.codes.shape[1] < 2:
-        return {"sap": Score(None, note="needs at least two dimensions")}
-    hits = m.sap_hits(
-        points.codes, points.factors, points.test_codes, points.test_factors, num_threads=work.num_threads
-    )
-    interval = bootstrap_interval(lambda counts: m.sap_of_hits(hits, counts), len(hits), work.rng)
-    return {"sap": Score(m.sap_of_hits(hits), interval)}
-
-
-def _factor_vae(points: Points, work: _Work) -> dict[str, Score]:
-    if points.groups is None:
-        return {"factor_vae": Score(None, note=points.obstacle)}
-    return {"factor_vae": _accuracy(m.factor_vae_hits(points.groups, work.rng), work)}
-
-
-def _beta_vae(points: Points, work: _Work) -> dict[str, Score]:
-    if points.groups is None:
-        return {"beta_vae": Score(None, note=points.obstacle)}
-    if points.factors.shape[1] < 2:
-        return {"beta_vae": Score(None, note="needs at least two factors")}
-    return {"beta_vae": _accuracy(m.beta_vae_hits(points.groups, work.rng), work)}
-
-
-def _dci(points: Points, work: _Work) -> dict[str, Score]:
-    found = m.dci(
-        points.codes,
-        points.factors,
-        points.test_codes,
-        points.test_factors,
-        seed=work.seed % 2**32,
-        num_threads=work.num_threads,
-        on_factor=lambda done, total: work.report("dci", done, total),
-    )
-    disentanglement, completeness = Score(found.disentanglement), Score(found.completeness)
-    if points.factors.shape[1] < 2:
-        disentanglement = Score(None, note="needs at least two factors")
-    if points.codes.shape[1] < 2:
-        completeness = Score(None, note="needs at least two dimensions")
-    return {
-        "dci_disentanglement": disentanglement,
-        "dci_completeness": completeness,
-        "dci_informativeness": _accuracy(found.hits, work),
-    }
-
-
-def _accuracy(hits: m.Flags, work: _Work) -> Score:
-    return Score(float(hits.mean()), bootstrap_interval(accuracy_of_counts(hits), len(hits), work.rng))
-
-
-_SCORERS: dict[str, Callable[[Points, _Work], dict[str, Score]]] = {
-    "mig": _mig,
-    "mig_sup": _mig_sup,
-    "modularity": _modularity,
-    "sap": _sap,
-    "factor_vae": _factor_vae,
-    "beta_vae": _beta_vae,
-    "infomec": _infomec,
-    "dci": _dci,
-}

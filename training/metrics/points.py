@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.packs import Pack
+from training.metrics.factor_kinds import has_order, is_continuous, quantities_of
 from training.metrics.factor_samples import Codes, Factors, FactorSamples, RowFactors, RowsByKey, full_grid
-from training.metrics.information import compact, factor_entropy, information_between
+from training.metrics.information import NUM_BINS, bins_of, compact, factor_entropy, information_between
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
 MAX_DEPENDENCE = 0.05
@@ -31,10 +32,23 @@ class VaryingFactors:
     """The factors of a set that scores can be computed for."""
 
     values: NDArray[np.int64]
-    """The values, (N, F), renumbered without gaps."""
+    """The values, (N, F), renumbered without gaps; those of a continuous factor are bins of equal width."""
     names: list[str]
     is_grid: bool
     """True if every combination of values occurs, so that factors can be drawn as in the papers."""
+    ordered: NDArray[np.bool_]
+    """Whether each factor is known to be a number with an order, (F,)."""
+    continuous: NDArray[np.bool_]
+    """Whether each factor has too many values for classifiers, (F,)."""
+    quantities: dict[int, NDArray[np.float64]]
+    """The numbers, (N,), of the factors that the set gives as numbers with fractions, by the factor's index."""
+
+    def numbers_at(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns what regressors predict for some images, (n, F): the quantity, or else the number of the class."""
+        numbers = self.values[rows].astype(np.float64)
+        for factor, quantity in self.quantities.items():
+            numbers[:, factor] = quantity[rows]
+        return numbers
 
     @property
     def sizes(self) -> list[int]:
@@ -50,8 +64,14 @@ class Points:
     """The sampling, which is grid or rows."""
     codes: Codes
     factors: Factors
+    numbers: NDArray[np.float64]
+    """The factors as numbers, (N, F), for regressors (VaryingFactors.numbers_at)."""
     test_codes: Codes
     test_factors: Factors
+    test_numbers: NDArray[np.float64]
+    names: list[str]
+    ordered: NDArray[np.bool_]
+    continuous: NDArray[np.bool_]
     groups: FactorSamples | None
     """The source of groups; None if no score needs groups, or if there is an obstacle."""
     obstacle: str
@@ -86,27 +106,40 @@ def varying_factors(pack: Pack, seed: int) -> tuple[VaryingFactors | None, list[
     """
     if pack.factors is None or pack.factors.shape[1] == 0:
         return None, ["no scores: the set has no factors"]
+    quantities = quantities_of(pack.values, range(pack.factors.shape[1]))
+    continuous = np.array([k in quantities and is_continuous(quantities[k]) for k in range(pack.factors.shape[1])])
     factors, names, notes = compact(pack.factors), np.array(pack.info.factor_names), []
+    for k in np.flatnonzero(continuous):
+        factors[:, k] = compact(bins_of(quantities[int(k)][:, None]))[:, 0]
     varies = factors.max(0) > 0
     if not varies.all():
         notes.append(f"left out because they have only one value: {', '.join(names[~varies])}")
     few = factors.max(0) < _MAX_VALUES
     if not few.all():
         notes.append(f"left out because they have more than {_MAX_VALUES} values: {', '.join(names[~few])}")
-    factors, names = factors[:, varies & few], names[varies & few]
+    columns = np.flatnonzero(varies & few)
+    factors = factors[:, columns]
     no_codes = np.empty((len(factors), 0))
-    is_grid = len(names) > 0 and full_grid(no_codes, factors, (factors.max(0) + 1).tolist()) is not None
-    if len(names) and not is_grid:
+    is_grid = len(columns) > 0 and not continuous[columns].any()
+    is_grid = is_grid and full_grid(no_codes, factors, (factors.max(0) + 1).tolist()) is not None
+    if len(columns) and not is_grid:
         rows, _ = own_rows(len(factors), seed)
         varies = np.array([len(np.unique(column)) > 1 for column in factors[rows].T])
         if not varies.all():
-            left_out = ", ".join(names[~varies])
+            left_out = ", ".join(names[columns[~varies]])
             notes.append(f"left out because they have only one value in the training images: {left_out}")
-        factors, names = factors[:, varies], names[varies]
-    if not len(names) or len(factors) < _MIN_POINTS:
+        factors, columns = factors[:, varies], columns[varies]
+    if not len(columns) or len(factors) < _MIN_POINTS:
         notes.append(f"no scores: they need a factor that varies and at least {_MIN_POINTS} images")
         return None, notes
-    return VaryingFactors(factors, names.tolist(), is_grid), notes
+    names, continuous, quantities = names[columns], continuous[columns], quantities_of(pack.values, columns.tolist())
+    if continuous.any():
+        notes.append(
+            f"continuous, and therefore scored by regressors in SAP and DCI, and in {NUM_BINS} bins of equal width in "
+            f"the scores from information: {', '.join(names[continuous])}"
+        )
+    ordered = np.array([k in quantities or has_order(pack.info.kind, str(name)) for k, name in enumerate(names)])
+    return VaryingFactors(factors, names.tolist(), is_grid, ordered, continuous, quantities), notes
 
 
 def draw_points(encode: Encode, factors: VaryingFactors, seed: int, *, with_groups: bool, with_tests: bool) -> Points:
@@ -119,7 +152,7 @@ def draw_points(encode: Encode, factors: VaryingFactors, seed: int, *, with_grou
         with_groups: Whether groups that share a factor are needed; they need the codes of all images.
         with_tests: Whether a score uses the test images.
     """
-    rows = _grid_rows(factors, seed, with_tests=with_tests) if factors.is_grid else _set_rows(factors.values, seed)
+    rows = _grid_rows(factors, seed, with_tests=with_tests) if factors.is_grid else _set_rows(factors, seed)
     values = factors.values
     groups: FactorSamples | None = None
     if with_groups or len(values) <= NUM_TRAIN + NUM_TEST:
@@ -134,8 +167,13 @@ def draw_points(encode: Encode, factors: VaryingFactors, seed: int, *, with_grou
         "grid" if factors.is_grid else "rows",
         train_codes,
         values[rows.train],
+        factors.numbers_at(rows.train),
         test_codes,
         values[rows.test],
+        factors.numbers_at(rows.test),
+        factors.names,
+        factors.ordered,
+        factors.continuous,
         groups=groups,
         obstacle=rows.obstacle,
         notes=rows.notes,
@@ -195,8 +233,9 @@ def _grid_rows(factors: VaryingFactors, seed: int, *, with_tests: bool) -> _Rows
     return _Rows(train=train, test=test, notes=notes)
 
 
-def _set_rows(values: NDArray[np.int64], seed: int) -> _Rows:
+def _set_rows(factors: VaryingFactors, seed: int) -> _Rows:
     """Draws images of a set in which some combinations of factors do not occur."""
+    values = factors.values
     train, test = own_rows(len(values), seed)
     places = np.arange(len(values), dtype=np.float64)[:, None]
     note = (
@@ -204,7 +243,11 @@ def _set_rows(values: NDArray[np.int64], seed: int) -> _Rows:
         f"({len(train)} for training, {len(test)} others for the test) instead of independently drawn factors; "
         "compare them only with scores on this set"
     )
-    return _Rows(train=train, test=test, obstacle=_obstacle(RowFactors(places, values), values), notes=[note])
+    if factors.continuous.any():
+        obstacle = "a factor is continuous, so hardly two images share its value"
+    else:
+        obstacle = _obstacle(RowFactors(places, values), values)
+    return _Rows(train=train, test=test, obstacle=obstacle, notes=[note])
 
 
 def _kept_for_test(

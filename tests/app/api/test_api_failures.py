@@ -24,7 +24,7 @@ from app.api.bodies import FORM_OVERHEAD_BYTES
 from app.main import MAX_JSON_BYTES
 from app.problems import KINDS
 from training.config import TrainingConfig
-from training.metrics.names import METRICS
+from training.metrics.names import ALL_METRICS
 from training.objectives.registry import OBJECTIVES
 from worker.jobs.connections import connect
 
@@ -419,10 +419,10 @@ def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
         ("POST", "/train-jobs", {"files": {"file": ("a.zip", b"x")}, "data": {"presets": "x"}},
          "presets", "is no field of this request; did you mean preset?"),
         ("POST", "/train-jobs", {"json": {"dataset": "dsprites", "evaluate": "mig"}},
-         "evaluate", f"must be a list of scores out of {', '.join(METRICS)}"),
+         "evaluate", f"must be a list of scores out of {', '.join(ALL_METRICS)}"),
         ("POST", "/models/tiny/evaluations", {"json": {"seed": 1.5}}, "seed", "must be a whole number, not 1.5"),
         ("POST", "/models/tiny/evaluations", {"json": {"metrics": True}},
-         "metrics", f"must be a list of scores out of {', '.join(METRICS)}"),
+         "metrics", f"must be a list of scores out of {', '.join(ALL_METRICS)}"),
         ("POST", "/datasets/dsprites/packs", {"json": {"imagesize": 64}},
          "imagesize", "is not a known setting; did you mean image_size?"),
         ("POST", "/traversals", {"data": {"model": "tiny", "seed": "1", "dimension": "0"}},

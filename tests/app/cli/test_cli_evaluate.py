@@ -68,7 +68,7 @@ def test_scores_are_printed_with_the_floor_and_saved(
     assert [line.split()[0] for line in lines if line.startswith("m")] == ["mig", "modularity"]
     assert betavae("models", "show", "mine") == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["metrics"].keys() == {"mig", "modularity"}
+    assert shown["metrics"].keys() == {"mig", "modularity", "psnr", "ssim"}
     assert shown["metrics"]["mig"]["dataset"] == str(squares)
     assert 0 < shown["bernoulli_floor"] < shown["reconstruction_loss"]
 

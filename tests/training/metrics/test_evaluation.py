@@ -1,6 +1,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,21 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from packs_support import write_pack
+from sklearn.ensemble import GradientBoostingRegressor
 from torch import Tensor, nn
 
-from models.config import NetworkConfig
+from models.config import ConfigError, NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
 from training import summary
 from training.data.packs import Pack, open_pack
 from training.metrics import evaluation, points
+from training.metrics.dci_es import dci_es
 from training.metrics.evaluation import METRICS, encode_images, evaluate_agreement, evaluate_model
+from training.metrics.factor_kinds import has_order, is_continuous
+from training.metrics.names import ALL_METRICS, check_metrics
 from training.metrics.points import dependence
+from training.metrics.regression import dci_columns, sap_columns
 
 SIZES = (3, 4, 5)
 NAMES = ("shape", "x", "y")
@@ -64,7 +70,13 @@ def picture(factors: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def make_pack(tmp_path: Path) -> Callable[..., Pack]:
-    def make(factors: NDArray[np.int64], *, labelled: bool = True, split: NDArray[np.uint8] | None = None) -> Pack:
+    def make(
+        factors: NDArray[np.int64],
+        *,
+        labelled: bool = True,
+        split: NDArray[np.uint8] | None = None,
+        values: NDArray[np.float64] | None = None,
+    ) -> Pack:
         labels = {"factors": factors, "factor_names": NAMES[: factors.shape[1]], "factor_sizes": SIZES}
         write_pack(
             tmp_path / "set",
@@ -74,6 +86,7 @@ def make_pack(tmp_path: Path) -> Callable[..., Pack]:
             kind="array",
             source="test",
             split=split,
+            values=values,
             **(labels if labelled else {}),
         )
         return open_pack(tmp_path / "set")
@@ -217,6 +230,9 @@ def test_losses_and_active_dimensions_have_their_closed_forms(
     assert result.reconstruction_loss == pytest.approx(64 * math.log(2))
     np.testing.assert_allclose(result.aggregate_mean, factors.mean(0), rtol=1e-5)
     assert (result.loss_images, result.num_loss_images) == ("sample", 60)
+    errors = ((picture(factors) / 255 - 0.5) ** 2).mean((1, 2, 3))
+    assert result.psnr == pytest.approx(np.mean(-10 * np.log10(errors)), rel=1e-5)
+    assert result.ssim is None  # The pictures are smaller than its window.
 
 
 def test_losses_use_the_validation_split_if_there_is_one(make_pack: Callable[..., Pack], network: FakeNetwork) -> None:
@@ -361,3 +377,120 @@ def test_networks_agree_with_a_permuted_copy_and_not_with_one_that_ignores_its_i
     assert scores.pairwise[0, 1] > 0.8
     assert scores.pairwise[0, 2] == 0
     assert [n.images_encoded for n in networks] == [500] * 3
+
+
+def continuous_rows() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Draws rows of a class and of a quantity, whose ranks are of another shape than its values."""
+    rng = np.random.default_rng(0)
+    quantity = np.round(rng.uniform(0, 1, 600) ** 3 * 24) + 0.5
+    quantity += rng.uniform(0, 1e-3, 600)
+    factors = np.stack([rng.integers(3, size=600), np.argsort(np.argsort(quantity))], axis=1)
+    return factors, np.stack([np.full(600, np.nan), quantity], axis=1)
+
+
+def encode_as(codes: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes codes[i] the code of picture i."""
+    monkeypatch.setattr(
+        evaluation, "encode_images", lambda network, images, rows, **_: codes if rows is None else codes[rows]
+    )
+
+
+def test_continuous_labels_are_scored_by_regressors(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factors, values = continuous_rows()
+    encode_as(np.stack([factors[:, 0], values[:, 1], values[:, 1] * 0], axis=1), monkeypatch)
+    result = evaluate_model(
+        network, make_pack(factors % 256, values=values), device="cpu", metrics=["mig", "sap", "dci", "factor_vae"]
+    )
+    scores = {name: score.value for name, score in result.scores.items()}
+    assert any("continuous" in note and note.endswith(": x") for note in result.notes)
+    assert result.correlation[1][1] == pytest.approx(1)  # With the values, and not with their ranks or bins.
+    assert scores["dci_informativeness"] == pytest.approx(1, abs=0.01)
+    assert scores["dci_disentanglement"] == pytest.approx(1, abs=0.01)
+    alone = evaluate_model(
+        network, make_pack(factors[:, 1:] % 256, values=values[:, 1:]), device="cpu", metrics=["sap", "dci"]
+    ).scores
+    assert alone["sap"].value == pytest.approx(1 - np.corrcoef(factors[:, 0], values[:, 1])[0, 1] ** 2, abs=0.02)
+    assert alone["dci_completeness"].value == pytest.approx(1, abs=0.01)
+    assert scores["sap"] is not None
+    assert scores["sap"] > 0.5
+    assert scores["factor_vae"] is None
+    assert "continuous" in result.scores["factor_vae"].note
+
+
+def test_regressors_of_continuous_factors_follow_the_published_recipe() -> None:
+    rng = np.random.default_rng(0)
+    codes, test_codes = rng.normal(size=(2, 200, 3))
+    codes[:, 2] = test_codes[:, 2] = 0
+    weights = np.array([[1.0, 0.2], [0.1, -2.0], [0.0, 0.0]])
+    numbers, test_numbers = codes @ weights + 0.1, test_codes @ weights + 0.1
+    importance, r2 = dci_columns(codes, numbers, test_codes, test_numbers)
+    for k in range(2):
+        model = GradientBoostingRegressor(random_state=0).fit(codes, numbers[:, k])
+        np.testing.assert_allclose(importance[:, k], model.feature_importances_)
+        residual = ((model.predict(test_codes) - test_numbers[:, k]) ** 2).sum()
+        assert r2[k] == pytest.approx(1 - residual / ((test_numbers[:, k] - test_numbers[:, k].mean()) ** 2).sum())
+        for d in range(3):
+            covariance = np.cov(codes[:, d], numbers[:, k], ddof=1)
+            expected = covariance[0, 1] ** 2 / covariance[0, 0] / covariance[1, 1] if d < 2 else 0
+            assert sap_columns(codes, numbers)[d, k] == pytest.approx(expected)
+
+
+def test_regressors_never_tell_less_than_nothing() -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4, 100, 1))
+    assert dci_columns(*noise)[1].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("num_values", "num_pictures", "expected"),
+    [(6, 1_000, False), (40, 1_000, False), (65, 10_000, True), (64, 10_000, False), (11, 100, True), (2, 10, False)],
+)
+def test_a_quantity_is_continuous_if_its_values_are_many(num_values: int, num_pictures: int, expected: bool) -> None:
+    assert is_continuous(np.resize(np.linspace(0.5, 9, num_values), num_pictures)) == expected
+
+
+def test_the_order_of_published_factors_is_known() -> None:
+    assert has_order("builtin", "scale")
+    assert not has_order("dsprites", "shape")
+    assert not has_order("array", "factor_1")  # Classes, for all that is known.
+
+
+def test_the_scores_that_must_be_asked_for_have_a_value_each(
+    make_pack: Callable[..., Pack], network: FakeNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.metrics.scorers.dci_es", partial(dci_es, num_trees=3))
+    factors = np.stack(np.unravel_index(np.arange(24), (2, 3, 4)), axis=1)
+    pack = make_pack(np.repeat(factors, 5, axis=0))
+    scores = evaluate_model(network, pack, device="cpu", metrics=["dci_es", "infogan_cr", "tad"]).scores
+    values = {name: score.value for name, score in scores.items()}
+    assert values.pop("tad") == pytest.approx(0.5, abs=0.1)
+    assert values.pop("tad_captured") == 1
+    assert values.pop("dci_es_size") == 1
+    assert values.pop("dci_es_explicitness") == pytest.approx(0.95, abs=0.1)
+    assert len(values) == 7
+    assert values.pop("infogan_cr_sap") == pytest.approx(0.6, abs=0.3)  # A linear machine does not tell four classes.
+    for name, value in values.items():
+        assert value is not None, name
+        assert value > 0.8, name
+
+
+def test_the_scores_that_must_be_asked_for_say_what_they_lack(
+    make_pack: Callable[..., Pack], network: FakeNetwork
+) -> None:
+    pack = make_pack(grid_factors()[:, :1].repeat(2, axis=0))
+    scores = evaluate_model(network, pack, device="cpu", metrics=["tad", "infogan_cr"]).scores
+    assert {score.value for score in scores.values()} == {None}
+    assert scores["tad"].note == "needs attributes of two values"
+    assert "two factors" in scores["infogan_cr_sap"].note
+
+
+def test_a_near_name_is_suggested() -> None:
+    assert check_metrics(None) == check_metrics(True) == METRICS
+    assert check_metrics(list(ALL_METRICS[::-1])) == ALL_METRICS
+    for wrong, meant in (("dci-es", "dci_es"), ("migg", "mig"), ("InfoGAN-CR", "infogan_cr"), ("TAD", "tad")):
+        with pytest.raises(ConfigError, match=f"did you mean {meant}\\?"):
+            check_metrics([wrong])
+    with pytest.raises(ConfigError, match="has no score 'fid'; there are"):
+        check_metrics(["fid"])

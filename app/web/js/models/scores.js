@@ -4,6 +4,8 @@ import { html } from "../html.js";
 import { scoreName } from "./words.js";
 
 const SHOWN = ["mig", "dci_disentanglement", "factor_vae"];
+/** Scores that do not end at 1, so that a bar would say nothing. */
+const UNBOUNDED = ["tad", "tad_captured", "psnr", "dci_es_size"];
 
 /** @typedef {{value: number | null, interval?: [number, number] | null, note?: string, dataset?: string}} Score */
 
@@ -37,7 +39,7 @@ function ScoreTable({ names, metrics }) {
     ${names.map(
       (name) => html`<tr key=${name}>
       <th scope="row">${scoreName(name)}</th>
-      <td class="bar"><${ScoreBar} score=${metrics[name]} /></td>
+      <td class="bar">${!UNBOUNDED.includes(name) && html`<${ScoreBar} score=${metrics[name]} />`}</td>
       <td class="number">${scoreText(metrics[name])}</td>
     </tr>`,
     )}

@@ -15,6 +15,7 @@ const OBJECTIVES = {
 /** @type {Record<string, string>} */
 const NAMES = {
   mig: "MIG",
+  mig_sup: "MIG-sup",
   sap: "SAP",
   modularity: "Modularity",
   factor_vae: "FactorVAE score",
@@ -22,6 +23,22 @@ const NAMES = {
   dci_disentanglement: "DCI disentanglement",
   dci_completeness: "DCI completeness",
   dci_informativeness: "DCI informativeness",
+  infomec_modularity: "InfoMEC modularity",
+  infomec_compactness: "InfoMEC compactness",
+  infomec_explicitness: "InfoMEC explicitness",
+  dci_es_explicitness: "DCI-ES explicitness",
+  dci_es_size: "DCI-ES size",
+  tad: "TAD",
+  tad_captured: "TAD, attributes captured",
+  infogan_cr_factor_vae: "FactorVAE score as in InfoGAN-CR",
+  infogan_cr_beta_vae: "β-VAE score as in InfoGAN-CR",
+  infogan_cr_sap: "SAP as in InfoGAN-CR",
+  infogan_cr_dci_lasso_disentanglement: "DCI (Lasso) disentanglement as in InfoGAN-CR",
+  infogan_cr_dci_lasso_completeness: "DCI (Lasso) completeness as in InfoGAN-CR",
+  infogan_cr_dci_forest_disentanglement: "DCI (forest) disentanglement as in InfoGAN-CR",
+  infogan_cr_dci_forest_completeness: "DCI (forest) completeness as in InfoGAN-CR",
+  psnr: "PSNR, dB",
+  ssim: "SSIM",
 };
 
 /** @param {string} name Name of a score as the API has it. @returns {string} */

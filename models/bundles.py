@@ -4,12 +4,12 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from models import strict_json
 from models.archives import Archive, ArchiveError, open_archive
 from models.description_limits import check_limits
-from models.info import INFO_FILE, WEIGHTS_FILE, ModelInfo
+from models.info import INFO_FILE, WEIGHTS_FILE, Likelihood, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
 """Largest accepted weights. The largest network that a NetworkConfig allows has 5 MB; a checkpoint adds its optimizer's
@@ -152,8 +152,8 @@ def _check_types(info: ModelInfo) -> None:
         for name in names:
             if not is_valid(getattr(info, name)):
                 raise TypeError(f"{name}: must be {kind}")
-    if info.likelihood not in ("bernoulli", "gaussian"):
-        raise ValueError(f"likelihood: must be bernoulli or gaussian, not {info.likelihood[:40]!r}")
+    if info.likelihood not in get_args(Likelihood):
+        raise ValueError(f"likelihood: must be bernoulli, gaussian or gaussian_optimal, not {info.likelihood[:40]!r}")
     for name in ("image_size", "num_channels"):
         if getattr(info.preprocessing, name) != getattr(info.network, name):
             raise ValueError(f"preprocessing and network do not have the same {name}")

@@ -28,6 +28,7 @@ LABEL_SPAN = 2.0
 """Half-width of the traversal that a label describes, in σ of the prior."""
 
 Crop = Literal["center", "none"]
+Likelihood = Literal["bernoulli", "gaussian", "gaussian_optimal"]
 
 _PER_DIMENSION = (
     "kl_per_dimension", "aggregate_mean", "aggregate_std", "typical_mean", "dimension_labels", "dimension_effects",

@@ -21,7 +21,7 @@ from models.config import (
     unit,
     unknown_setting,
 )
-from models.info import Crop, ModelInfo, Preprocessing
+from models.info import Crop, Likelihood, ModelInfo, Preprocessing
 from training.objectives.base import Objective
 from training.objectives.registry import DEFAULT, OBJECTIVES, readers_of
 
@@ -58,7 +58,11 @@ class TrainingConfig(Config):
     objective: SerializeAsAny[Objective] = Field(
         default_factory=OBJECTIVES[DEFAULT], description="Loss that a run minimises, with its own settings."
     )
-    likelihood: Literal["bernoulli", "gaussian"] = Field("bernoulli", description="Likelihood of a pixel.")
+    likelihood: Likelihood = Field(
+        "bernoulli",
+        description="Likelihood of a pixel. bernoulli: cross entropy; gaussian: squared error (σ² = 1/2); "
+        "gaussian_optimal: the σ² that suits the batch best, its mean squared error (σ-VAE, Rybkin et al. 2021).",
+    )
 
     encoder_start: Literal["quiet", "alive"] = Field(
         "quiet",

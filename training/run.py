@@ -33,7 +33,7 @@ from training.config import (
 from training.data.packs import Pack
 from training.inputs import Batches, check_split, evenly_spaced, noise_at, sample_input, split_indices, typical_image
 from training.objectives.base import RunFacts, StepLosses
-from training.objectives.losses import kl_per_dimension
+from training.objectives.losses import kl_per_dimension, with_optimal_variance
 from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
 from training.restart import Teacher
@@ -349,11 +349,11 @@ class Run:
     def _losses(self, parts: Parts, images: NDArray[np.uint8]) -> StepLosses:
         config = self.config
         noise = noise_at(self.step, config.seed, (len(images), config.latent_dim), self.device)
-        reconstruction, mean, log_variance = parts.losses(images, noise)
+        summed, mean, log_variance = parts.losses(images, noise)
         kls = kl_per_dimension(mean, log_variance)
         return StepLosses(
             step=self.scheduled(self.step),
-            reconstruction=reconstruction,
+            reconstruction=with_optimal_variance(summed, config.likelihood, images[0].size),
             mean=mean,
             log_variance=log_variance,
             noise=noise,

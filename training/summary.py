@@ -15,6 +15,7 @@ from training.objectives.losses import (
     pixel_entropy,
     reconstruction_error,
     reconstruction_loss,
+    with_optimal_variance,
 )
 
 _BATCH = 256
@@ -45,7 +46,7 @@ def summarise(
         network: The network.
         images: All images, (N, H, W, C) uint8.
         indices: Indices of the images to use, (M,).
-        likelihood: `bernoulli` or `gaussian`.
+        likelihood: As in reconstruction_loss; the σ² of `gaussian_optimal` is that of all these images together.
         device: The device of the network.
         on_progress: Function that is called with the number of images done and M.
         on_pictures: Function that is called with each batch and its reconstructions, (B, C, H, W) in [0, 1] each.
@@ -75,10 +76,11 @@ def summarise(
         if on_progress is not None:
             on_progress(total, len(indices))
     all_means = torch.cat(means)
+    mean_loss = torch.tensor(loss / total, dtype=torch.float64)
     variance = (sums[1] - sums[0].square() / total).sum().item()
     return {
         "explained_variance": 1 - error / variance if variance > 0 else None,
-        "reconstruction_loss": loss / total,
+        "reconstruction_loss": with_optimal_variance(mean_loss, likelihood, images[0].size).item(),
         "kl_per_dimension": (kl / total).tolist(),
         "aggregate_mean": all_means.mean(0).tolist(),
         "aggregate_std": all_means.std(0, correction=0).tolist(),
@@ -98,7 +100,7 @@ def familiar(
         network: The network.
         images: All images, (N, H, W, C) uint8.
         indices: Indices of the images to use, (M,).
-        likelihood: `bernoulli` or `gaussian`.
+        likelihood: As in reconstruction_loss.
         device: The device of the network.
 
     Returns:
@@ -164,10 +166,10 @@ def floor_of(images: NDArray[np.uint8], indices: NDArray[np.int64], likelihood: 
     Args:
         images: All images, (N, H, W, C) uint8.
         indices: Indices of the images to use, (M,).
-        likelihood: `bernoulli` or `gaussian`.
+        likelihood: As in reconstruction_loss.
 
     Returns:
-        Nats per image; None for the Gaussian likelihood, whose floor is 0.
+        Nats per image; None for a Gaussian likelihood, which has no such floor.
     """
     if likelihood != "bernoulli":
         return None

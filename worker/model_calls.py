@@ -232,18 +232,24 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
     import torch
 
     from models.pixels import to_input
-    from training.objectives.losses import kl_per_dimension, reconstruction_error, reconstruction_loss
+    from training.objectives.losses import (
+        kl_per_dimension,
+        reconstruction_error,
+        reconstruction_loss,
+        with_optimal_variance,
+    )
 
     network = model.network
     with torch.inference_mode():
         image = to_input(pixels[None], next(network.parameters()).device)
         mean, log_variance = network.encode(image)
         logits = network.decoder(mean)
-        kls, loss = kl_per_dimension(mean, log_variance), reconstruction_loss(logits, image, model.info.likelihood)
+        kls, likelihood = kl_per_dimension(mean, log_variance), model.info.likelihood
+        loss = with_optimal_variance(reconstruction_loss(logits, image, likelihood), likelihood, pixels.size)
         if not all(bool(tensor.isfinite().all()) for tensor in (mean, log_variance, logits, kls, loss)):
             raise OverflowError("a result is not finite")
         kl = kls.tolist()
-        error = reconstruction_error(logits, image, model.info.likelihood).item()
+        error = reconstruction_error(logits, image, likelihood).item()
         unfamiliar, reason = model.info.unfamiliarity(error, sum(kl))
         values = {
             "mean": mean[0].tolist(),

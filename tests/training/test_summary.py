@@ -13,7 +13,7 @@ from training.summary import familiar, summarise
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "gaussian_optimal"])
 def test_the_thresholds_are_percentiles_over_the_images(likelihood: str) -> None:
     torch.manual_seed(0)
     network = VAE(NetworkConfig(image_size=32, latent_dim=3)).eval()

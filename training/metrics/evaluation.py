@@ -106,7 +106,7 @@ def evaluate_model(
         device: Where images are encoded.
         metrics: Scores out of ALL_METRICS; ignored for a set without factors.
         seed: Seed of every draw.
-        likelihood: bernoulli or gaussian.
+        likelihood: bernoulli, gaussian or gaussian_optimal.
         validation: Indices of the images for the losses. The default is the set's validation split, or 10 000 images
             drawn by the seed if it has none.
         num_threads: Threads of the classifiers (default: all cores).

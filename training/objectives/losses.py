@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_LEAST_SIGMA = math.exp(-6)
+"""Least σ of `gaussian_optimal`, less than one of 255 levels of a pixel, from the code of Rybkin et al. 2021."""
+
 
 def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tensor:
     """Returns −log p(x given z), summed over C, H, W and averaged over the batch.
@@ -19,7 +22,8 @@ def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tens
         logits: (B, C, H, W).
         images: (B, C, H, W) in [0, 1].
         likelihood: `bernoulli` is the cross entropy, which on grey pixels cannot fall below `bernoulli_floor`;
-            `gaussian` is the summed squared error, from mean sigmoid(logits) and σ² = 1/2 without the constant.
+            `gaussian` is the summed squared error, from mean sigmoid(logits) and σ² = 1/2 without the constant, and so
+            is `gaussian_optimal`, whose loss `with_optimal_variance` returns once the error of all images is known.
 
     Returns:
         Scalar, nats per image.
@@ -28,6 +32,27 @@ def reconstruction_loss(logits: Tensor, images: Tensor, likelihood: str) -> Tens
         loss: Tensor = _BernoulliLoss.apply(logits, images)
         return loss
     return reconstruction_loss_per_image(logits, images, likelihood).mean()
+
+
+def with_optimal_variance(loss: Tensor, likelihood: str, num_values: int) -> Tensor:
+    """Returns the reconstruction loss with the best σ² for it, which is the mean squared error; else the loss itself.
+
+    With e the summed squared error and N values per image, the loss is N/2·ln(2πσ²) + e/(2σ²) for σ² = e/N, one number
+    for all images (σ-VAE, Rybkin et al. 2021). It is the logarithm of a density, so it falls below 0 where the error is
+    small. Its gradient is that of e/(2σ²), as if σ² were constant.
+
+    Args:
+        loss: The mean of reconstruction_loss over all images that share a σ², scalar.
+        likelihood: `gaussian_optimal` computes σ²; any other returns the loss.
+        num_values: Number N = C·H·W of values of an image.
+
+    Returns:
+        Scalar, nats per image.
+    """
+    if likelihood != "gaussian_optimal":
+        return loss
+    variance = (loss.detach() / num_values).clamp_min(_LEAST_SIGMA**2)
+    return num_values / 2 * (2 * math.pi * variance).log() + loss / (2 * variance)
 
 
 class _BernoulliLoss(torch.autograd.Function):
@@ -57,17 +82,17 @@ def reconstruction_loss_per_image(logits: Tensor, images: Tensor, likelihood: st
     Args:
         logits: (B, C, H, W).
         images: (B, C, H, W) in [0, 1].
-        likelihood: `bernoulli` or `gaussian`, as in reconstruction_loss.
+        likelihood: `bernoulli`, `gaussian` or `gaussian_optimal`, as in reconstruction_loss.
 
     Raises:
         ValueError: The likelihood is unknown.
     """
     if likelihood == "bernoulli":
         per_pixel = F.binary_cross_entropy_with_logits(logits, images, reduction="none")
-    elif likelihood == "gaussian":
+    elif likelihood in ("gaussian", "gaussian_optimal"):
         per_pixel = (torch.sigmoid(logits) - images) ** 2
     else:
-        raise ValueError(f"likelihood: {likelihood!r} is neither bernoulli nor gaussian")
+        raise ValueError(f"likelihood: {likelihood!r} is neither bernoulli nor gaussian nor gaussian_optimal")
     return per_pixel.flatten(1).sum(1)
 
 
@@ -77,7 +102,8 @@ def reconstruction_error(logits: Tensor, images: Tensor, likelihood: str) -> Ten
     Args:
         logits: (B, C, H, W).
         images: (B, C, H, W) in [0, 1].
-        likelihood: `bernoulli`, whose lowest loss is the image's entropy, or `gaussian`, whose lowest loss is 0.
+        likelihood: `bernoulli`, whose lowest loss is the image's entropy; `gaussian`, whose lowest loss is 0; or
+            `gaussian_optimal`, for which the error is that of `gaussian`, since σ² belongs to a set, not to an image.
     """
     loss = reconstruction_loss_per_image(logits, images, likelihood)
     return loss - pixel_entropy(images).flatten(1).sum(1) if likelihood == "bernoulli" else loss

@@ -5,6 +5,7 @@ import { toInput } from "../decoder/resize.js";
 import { compare, toPixels } from "../explore/difference.js";
 
 const LARGEST_SIDE = 4096;
+const LEAST_SIGMA = Math.exp(-6);
 
 /**
  * @typedef {{preprocessing: import("../decoder/resize.js").Preprocessing, likelihood: string,
@@ -27,7 +28,7 @@ export async function encodeHere(network, model, file) {
   const reconstruction = network.decode(mean);
   const crop = toPixels(input, size, channels);
   const { error, mean: meanError } = compare(crop, reconstruction);
-  const loss = reconstructionLoss(input, network.logits(mean), channels, likelihood);
+  const summed = reconstructionLoss(input, network.logits(mean), channels, likelihood);
   return {
     url: URL.createObjectURL(file),
     crop,
@@ -36,26 +37,36 @@ export async function encodeHere(network, model, file) {
     meanError,
     mean: Array.from(mean),
     sigma: Array.from(logVariance, (value) => Math.exp(value / 2)),
-    loss,
-    notice: noticeOf(model, loss - floorOf(input, likelihood), klOf(mean, logVariance)),
+    loss: likelihood === "gaussian_optimal" ? withOptimalVariance(summed, input.length) : summed,
+    notice: noticeOf(model, summed - floorOf(input, likelihood), klOf(mean, logVariance)),
   };
 }
 
 /**
- * Returns the reconstruction loss in nats.
+ * Returns the reconstruction loss in nats; with gaussian_optimal the summed squared error.
  * @param {Float32Array} input (pixels, channels) in [0, 1]
  * @param {Float32Array} logits (pixels, 4)
  * @param {number} channels
- * @param {string} likelihood "bernoulli" or "gaussian"
+ * @param {string} likelihood "bernoulli", "gaussian" or "gaussian_optimal"
  */
 function reconstructionLoss(input, logits, channels, likelihood) {
   let loss = 0;
   for (let i = 0; i < input.length; i++) {
     const logit = logits[4 * Math.floor(i / channels) + (i % channels)];
-    if (likelihood === "gaussian") loss += (input[i] - 1 / (1 + Math.exp(-logit))) ** 2;
+    if (likelihood !== "bernoulli") loss += (input[i] - 1 / (1 + Math.exp(-logit))) ** 2;
     else loss += Math.max(logit, 0) - logit * input[i] + Math.log1p(Math.exp(-Math.abs(logit)));
   }
   return loss;
+}
+
+/**
+ * Returns the loss of a Gaussian whose variance is the mean squared error (training/objectives/losses.py), in nats.
+ * @param {number} error The summed squared error.
+ * @param {number} count Number of values.
+ */
+function withOptimalVariance(error, count) {
+  const variance = Math.max(error / count, LEAST_SIGMA ** 2);
+  return (count / 2) * Math.log(2 * Math.PI * variance) + error / (2 * variance);
 }
 
 /**
@@ -64,7 +75,7 @@ function reconstructionLoss(input, logits, channels, likelihood) {
  * @param {string} likelihood
  */
 function floorOf(input, likelihood) {
-  if (likelihood === "gaussian") return 0;
+  if (likelihood !== "bernoulli") return 0;
   let floor = 0;
   for (const x of input) if (x > 0 && x < 1) floor -= x * Math.log(x) + (1 - x) * Math.log(1 - x);
   return floor;

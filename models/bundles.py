@@ -12,8 +12,8 @@ from models.description_limits import check_limits
 from models.info import INFO_FILE, WEIGHTS_FILE, Likelihood, ModelInfo
 
 MAX_WEIGHTS_BYTES = 32 * 1024**2
-"""Largest accepted weights. The largest network that a NetworkConfig allows has 5 MB; a checkpoint adds its optimizer's
-state."""
+"""Largest accepted weights. The largest network that a NetworkConfig allows has 5 MB, 22 MB with categorical latents;
+a checkpoint adds its optimizer's state."""
 MAX_INFO_BYTES = 4 * 1024**2
 """Largest accepted description, which has room for 256 dimensions with a heat map each."""
 MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + MAX_INFO_BYTES + 1024**2

@@ -48,10 +48,12 @@ def _input(info: ModelInfo) -> str:
     crop = "the largest centred square is kept" if p.crop == "center" else "the whole picture is squashed to a square"
     if p.crop_size is not None:
         crop = f"the centred {p.crop_size}×{p.crop_size} pixels are kept"
+    categories = info.network.num_categories
+    posterior = "Gaussian" if categories is None else f"distribution over {categories} values from -1 to 1"
     return (
         f"Pictures: {crop}, resized to {p.image_size}×{p.image_size}, {p.num_channels} "
         f"channel{'s' if p.num_channels > 1 else ''}, values in [0, 1]. The encoder returns mean and log-variance of a "
-        f"Gaussian per dimension; the decoder returns pixel means ({info.likelihood} likelihood)."
+        f"{posterior} per dimension; the decoder returns pixel means ({info.likelihood} likelihood)."
     )
 
 

@@ -202,6 +202,21 @@ class NetworkConfig(Config):
     image_size: ImageSize = Field(64, description="Height and width of the images.", json_schema_extra=unit("px"))
     num_channels: NumChannels = Field(1, description="1 for grey images, 3 for RGB.")
     latent_dim: int = Field(10, description="Number D of latent dimensions.", ge=1, le=256)
+    num_categories: int | None = Field(
+        None,
+        description="Number K of values that a categorical latent takes between −1 and 1; empty: Gaussian latents.",
+        ge=2,
+        le=64,
+        exclude_if=lambda value: value is None,
+    )
+
+    @property
+    def latent_unit(self) -> float:
+        """Length in latent space of a traversal's unit: σ of the prior N(0, I), or a third of a categorical grid's 1.
+
+        A traversal from −3 to 3 thus covers nearly all of the one prior, and the whole grid of the other.
+        """
+        return 1.0 if self.num_categories is None else 1 / 3
 
 
 def normalised_beta(beta: float, network: NetworkConfig) -> float:

@@ -25,7 +25,7 @@ MIN_VISIBLE_CHANGE = 30.0
 """A latent dimension is active only if its `visible_change` (worker.rendering.effects), where it was measured, is at
 least this many levels of 8 bits. Below, sprites of a twentieth of the picture differ by a blurred outline alone."""
 LABEL_SPAN = 2.0
-"""Half-width of the traversal that a label describes, in σ of the prior."""
+"""Half-width of the traversal that a label describes, in units of NetworkConfig.latent_unit."""
 
 Crop = Literal["center", "none"]
 Likelihood = Literal["bernoulli", "gaussian", "gaussian_optimal"]
@@ -146,7 +146,8 @@ class ModelInfo:
         """Returns the latent vectors at both ends of a dimension, from which its label's two pictures are decoded."""
         start = self.typical_mean or self.aggregate_mean or [0.0] * self.network.latent_dim
         first, last = list(start), list(start)
-        first[dimension], last[dimension] = -LABEL_SPAN, LABEL_SPAN
+        span = LABEL_SPAN * self.network.latent_unit
+        first[dimension], last[dimension] = -span, span
         return first, last
 
     def unfamiliarity(self, reconstruction_error: float, kl: float) -> tuple[bool | None, str | None]:

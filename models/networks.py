@@ -2,12 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from models.config import NetworkConfig
 from models.layers import KERNEL, PADDING, STRIDE, run_convolutions
+from models.posteriors import Categorical, Gaussian, Posterior
 
 _HIDDEN = 256
 
@@ -26,7 +28,10 @@ def _layer_channels(config: NetworkConfig) -> list[int]:
 
 
 class Encoder(nn.Module):
-    """Maps images (B, C, H, W) to the mean and log-variance of q(z given x), each (B, D)."""
+    """Maps images (B, C, H, W) to the parameters of q(z given x).
+
+    These are mean and log-variance, each (B, D), or the logits (B, D, K) of categorical latents.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -39,16 +44,22 @@ class Encoder(nn.Module):
         if config.architecture == "burgess":
             layers += [nn.Linear(_HIDDEN, _HIDDEN), _relu()]
         self.body = nn.Sequential(*layers)
-        self.mean = nn.Linear(_HIDDEN, config.latent_dim)
-        self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
+        self._num_categories = config.num_categories
+        if config.num_categories is None:
+            self.mean = nn.Linear(_HIDDEN, config.latent_dim)
+            self.log_variance = nn.Linear(_HIDDEN, config.latent_dim)
+        else:
+            self.logits = nn.Linear(_HIDDEN, config.latent_dim * config.num_categories)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and log-variance, each (B, D), of images (B, C, H, W)."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Returns the parameters of the posterior of images (B, C, H, W), as VAE.posterior_of takes them."""
         layers = list(self.body)  # Slicing an nn.Sequential would build a new nn.Sequential in every step.
         hidden = run_convolutions(images, layers[: self._num_convolutional])
         for layer in layers[self._num_convolutional :]:
             hidden = layer(hidden)
-        return self.mean(hidden), self.log_variance(hidden)
+        if self._num_categories is None:
+            return self.mean(hidden), self.log_variance(hidden)
+        return (self.logits(hidden).unflatten(1, (-1, self._num_categories)),)
 
 
 class Decoder(nn.Module):
@@ -83,7 +94,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Encoder and decoder with D independent Gaussian latents and an N(0, I) prior.
+    """Encoder and decoder with D independent latents, Gaussian or categorical (models.posteriors).
 
     Images are float32 in [0, 1], (B, C, H, W). The decoder returns logits; `decode` returns pixel means.
     """
@@ -95,28 +106,42 @@ class VAE(nn.Module):
         self.decoder = Decoder(config)
         _initialise(self)
 
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the noise that draws the latents of one image: (D,), or (D, K) for categorical latents."""
+        config = self.config
+        return (config.latent_dim,) if config.num_categories is None else (config.latent_dim, config.num_categories)
+
+    def posterior(self, images: Tensor) -> Posterior:
+        """Returns the posterior of images (B, C, H, W) in [0, 1]."""
+        return self.posterior_of(self.encoder(images))
+
+    def posterior_of(self, parameters: Iterable[Tensor]) -> Posterior:
+        """Returns the posterior with these parameters, which the encoder gave."""
+        return Gaussian(*parameters) if self.config.num_categories is None else Categorical(*parameters)
+
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the posterior mean and log-variance, each (B, D), of images (B, C, H, W) in [0, 1]."""
-        mean, log_variance = self.encoder(images)
-        return mean, log_variance
+        posterior = self.posterior(images)
+        return posterior.mean, posterior.log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
         """Returns the pixel means in [0, 1], (B, C, H, W), of latents (B, D)."""
         return torch.sigmoid(self.decoder(latents))
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encodes images, draws latents z = mean + σ·noise, and decodes them.
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Encodes images, draws latents, and decodes them.
 
         Args:
             images: (B, C, H, W) in [0, 1].
-            noise: (B, D), drawn from N(0, I).
+            noise: (B, *noise_shape): from N(0, I) for Gaussian latents, Gumbel noise for categorical ones.
 
         Returns:
-            Pixel logits (B, C, H, W), posterior mean and log-variance, each (B, D).
+            Pixel logits (B, C, H, W), and the parameters of the posterior: mean and log-variance, each (B, D), or the
+            logits (B, D, K) of categorical latents.
         """
-        mean, log_variance = self.encode(images)
-        latents = mean + torch.exp(0.5 * log_variance) * noise
-        return self.decoder(latents), mean, log_variance
+        parameters = self.encoder(images)
+        return self.decoder(self.posterior_of(parameters).draw(noise)), *parameters
 
 
 def _initialise(network: VAE) -> None:
@@ -138,6 +163,8 @@ def initialise_encoder_alive(encoder: Encoder) -> None:
     The means spread over some tenths across the images, and the variances begin near 1.
     """
     _he_normal(encoder)
+    if not hasattr(encoder, "mean"):
+        return
     with torch.no_grad():
         encoder.mean.weight.mul_(0.5)
         encoder.log_variance.weight.mul_(0.1)

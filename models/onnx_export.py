@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from models.files import LoadedModel, load_model
 from models.info import ModelInfo
 from models.networks import VAE
+from models.posteriors import LEAST_VARIANCE
 
 OPSET = 17
 """Version of the operators, which onnxruntime 1.12 (2022) and later read."""
@@ -102,13 +104,37 @@ def _encoder(network: VAE, info: ModelInfo) -> onnx.ModelProto:
     graph = _Graph("images")
     for name, layer in network.encoder.body.named_children():
         graph.layer(f"body.{name}", layer)
-    hidden = graph.at
-    for name, layer in (("mean", network.encoder.mean), ("log_variance", network.encoder.log_variance)):
-        graph.at = hidden
-        graph.layer(f"{name}.linear", layer)
-        graph.nodes[-1].output[0] = name
+    if info.network.num_categories is None:
+        hidden = graph.at
+        for name, layer in (("mean", network.encoder.mean), ("log_variance", network.encoder.log_variance)):
+            graph.at = hidden
+            graph.layer(f"{name}.linear", layer)
+            graph.nodes[-1].output[0] = name
+    else:
+        graph.layer("logits.linear", network.encoder.logits)
+        _moments(graph, info.network.latent_dim, info.network.num_categories)
     D = info.network.latent_dim
     return _model(graph, "encoder", {"images": _image_shape(info)}, {"mean": [D], "log_variance": [D]}, info)
+
+
+def _moments(graph: _Graph, latent_dim: int, num_categories: int) -> None:
+    """Adds mean and log-variance, on the grid from −1 to 1, of the categorical latents whose logits are at the end."""
+    grid = np.linspace(-1, 1, num_categories, dtype=np.float32)
+    graph.add("Reshape", "logits", [graph.constant("logits.shape", np.array([-1, latent_dim, num_categories]))])
+    shares = graph.add("Softmax", "shares", axis=2)
+    column = graph.add("MatMul", "column", [graph.constant("grid", grid[:, None])])
+    axis = graph.constant("axis", np.array([2]))
+    graph.add("Squeeze", "mean", [axis])
+    graph.nodes[-1].output[0] = "mean"
+    graph.at = "grid.row"
+    graph.constant("grid.row", grid)
+    graph.add("Sub", "distances", [column])
+    graph.add("Mul", "squares", [graph.at])
+    graph.add("Mul", "shares.squares", [shares])
+    graph.add("ReduceSum", "variance", [axis], keepdims=0)
+    graph.add("Max", "least", [graph.constant("least.variance", np.array(LEAST_VARIANCE, np.float32))])
+    graph.add("Log", "log_variance")
+    graph.nodes[-1].output[0] = "log_variance"
 
 
 def _decoder(network: VAE, info: ModelInfo) -> onnx.ModelProto:

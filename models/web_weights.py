@@ -125,8 +125,11 @@ def _layers(part: Part, tensors: dict[str, Array]) -> list[_Layer]:
 
 
 def _heads(tensors: dict[str, Array]) -> tuple[Array, Array]:
-    """Returns the encoder's two last layers as one, whose outputs are the means and then the log-variances."""
-    names = ("encoder.mean", "encoder.log_variance")
+    """Returns the encoder's last layers as one, whose outputs are the means and then the log-variances, or the logits.
+
+    The logits of categorical latents are K of each dimension, one dimension after the other.
+    """
+    names = ("encoder.logits",) if "encoder.logits.weight" in tensors else ("encoder.mean", "encoder.log_variance")
     weight = np.concatenate([tensors[f"{name}.weight"] for name in names])
     return weight, np.concatenate([tensors[f"{name}.bias"] for name in names])
 

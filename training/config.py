@@ -188,6 +188,7 @@ class TrainingConfig(Config):
             image_size=self.image_size,
             num_channels=self._num_channels(),
             latent_dim=self.latent_dim,
+            **self.objective.latents,
         )
 
     @property
@@ -317,7 +318,12 @@ def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> Non
         raise ConfigError("from", f"the model has another network: {', '.join(differing)}")
 
 
-SETTINGS_OF_MODEL = (*NetworkConfig.model_fields, "crop", "crop_size", "likelihood")
+SETTINGS_OF_MODEL = (
+    *(name for name in NetworkConfig.model_fields if name in TrainingConfig.model_fields),
+    "crop",
+    "crop_size",
+    "likelihood",
+)
 """Settings that a run takes from the model that it starts from: those of its network and of the network's input."""
 
 

@@ -9,6 +9,7 @@ from models.config import ConfigError
 from models.pixels import to_input
 from training.config import TrainingConfig
 from training.data.packs import Pack
+from training.objectives.base import DrawNoise, standard_normal
 
 TRAIN_SPLIT, VALIDATION_SPLIT = 0, 1
 
@@ -109,15 +110,17 @@ def typical_image(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> int:
     return int(indices[np.square(coarse - coarse.mean(0)).sum(1).argmin()])
 
 
-def noise_at(step: int, seed: int, shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Returns N(0, 1) noise for a step, which depends on seed and step alone and is equal on every device.
+def noise_at(
+    step: int, seed: int, shape: tuple[int, ...], device: torch.device, draw: DrawNoise = standard_normal
+) -> Tensor:
+    """Returns the noise of a step, which depends on seed and step alone and is equal on every device.
 
     Args:
         step: The step, counted from 0.
         seed: The run's seed.
-        shape: Shape of the noise, (B, D).
+        shape: Shape of the noise: (B, D), or (B, D, K) for categorical latents.
         device: The device of the result.
+        draw: Function that draws the noise; it is N(0, 1) by default.
     """
     # torch's generator uses only the low 32 bits of a seed on a CPU, so that seed and step would overlap.
-    values = np.random.default_rng([seed, step]).standard_normal(shape, dtype=np.float32)
-    return torch.from_numpy(values).to(device)
+    return torch.from_numpy(draw(np.random.default_rng([seed, step]), shape)).to(device)

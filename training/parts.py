@@ -34,7 +34,7 @@ _POLL_SECONDS = 0.01
 two passes of a step: the host may move a sleeping virtual processor anywhere, often beside another busy one."""
 
 _Result = TypeVar("_Result")
-_Losses = tuple[Tensor, Tensor, Tensor]
+_Losses = tuple[Tensor, ...]
 
 
 class Parts:
@@ -82,10 +82,11 @@ class Parts:
 
         Args:
             images: (B, H, W, C) uint8.
-            noise: N(0, 1) noise that draws the latents, (B, D).
+            noise: The noise that draws the latents, (B, *noise_shape).
 
         Returns:
-            The reconstruction loss (scalar, nats per image), and posterior mean and log-variance, each (B, D).
+            The reconstruction loss (scalar, nats per image), and the parameters of the posterior as VAE.forward returns
+            them: mean and log-variance, each (B, D), for Gaussian latents.
         """
         if not self._others:
             return self._forward(images, noise)
@@ -133,15 +134,15 @@ class Parts:
 
 
 class _Pass(nn.Module):
-    """A network with its loss; it maps images (B, C, H, W) and noise (B, D) to the output of Parts.losses."""
+    """A network with its loss; it maps images (B, C, H, W) and their noise to the output of Parts.losses."""
 
     def __init__(self, network: VAE, likelihood: str) -> None:
         super().__init__()
         self._network, self._likelihood = network, likelihood
 
     def forward(self, images: Tensor, noise: Tensor) -> _Losses:
-        logits, mean, log_variance = self._network(images, noise)
-        return reconstruction_loss(logits, images, self._likelihood), mean, log_variance
+        logits, *parameters = self._network(images, noise)
+        return reconstruction_loss(logits, images, self._likelihood), *parameters
 
 
 def _recorded(losses: _Pass, example: tuple[Tensor, Tensor]) -> _Pass:
@@ -149,7 +150,7 @@ def _recorded(losses: _Pass, example: tuple[Tensor, Tensor]) -> _Pass:
 
     Args:
         losses: The pass.
-        example: Images (B, C, H, W) and noise (B, D) of the batch size to record.
+        example: Images (B, C, H, W) and noise (B, *noise_shape) of the batch size to record.
     """
     # The recording uses a separate stream, and the nodes that accumulate gradients stay on it.
     warnings.filterwarnings("ignore", "The AccumulateGrad node's stream", UserWarning)
@@ -162,7 +163,7 @@ def _example(network: VAE, batch_size: int, device: torch.device) -> tuple[Tenso
     """Returns an example input of a pass, with the memory layout of the later inputs."""
     config = network.config
     images = np.zeros((batch_size, config.image_size, config.image_size, config.num_channels), np.uint8)
-    return to_input(images, device), torch.zeros(batch_size, config.latent_dim, device=device)
+    return to_input(images, device), torch.zeros(batch_size, *network.noise_shape, device=device)
 
 
 def num_parts(num_threads: int, batch_size: int) -> int:
@@ -185,14 +186,14 @@ class _InParts(torch.autograd.Function):
         # Gradients are not recorded inside an autograd function unless they are enabled.
         recorded = torch.enable_grad()(parts._forward)
         ctx.graphs = parts.each(recorded, parts.split(images), noise.tensor_split(parts.num_parts))
-        reconstructions, means, log_variances = zip(*ctx.graphs, strict=True)
-        ctx.shares = torch.tensor([len(mean) for mean in means]) / len(images)
-        return torch.stack(reconstructions) @ ctx.shares, torch.cat(means), torch.cat(log_variances)
+        reconstructions, *posteriors = zip(*ctx.graphs, strict=True)
+        ctx.shares = torch.tensor([len(part) for part in posteriors[0]]) / len(images)
+        return torch.stack(reconstructions) @ ctx.shares, *(torch.cat(column) for column in posteriors)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        reconstruction, mean, log_variance = gradients
+        reconstruction, *parameters = gradients
         count = ctx.parts.num_parts
 
         def back(graph: _Losses, *outer: Tensor) -> tuple[Tensor, ...]:
@@ -203,8 +204,7 @@ class _InParts(torch.autograd.Function):
             back,
             ctx.graphs,
             reconstruction * ctx.shares,
-            mean.tensor_split(count),
-            log_variance.tensor_split(count),
+            *(parameter.tensor_split(count) for parameter in parameters),
         )
         for other in others:  # The parts' order is fixed, whichever was ready first, since the sum's bits depend on it.
             for total, term in zip(first, other, strict=True):

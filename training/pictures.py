@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from models.networks import VAE
-from training.objectives.losses import kl_per_dimension
 
 PREVIEW_IMAGES = 8
 PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
@@ -27,7 +26,7 @@ _LABELLED = 12
 
 
 def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) -> NDArray[np.uint8]:
-    """Draws originals, reconstructions and a traversal from −3 to 3 for each dimension, with the rows' names.
+    """Draws originals, reconstructions and a traversal from −3 to 3 units of each dimension, with the rows' names.
 
     Args:
         network: The network.
@@ -46,7 +45,8 @@ def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) ->
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(_FONT_PX)
     draw.text((8, 6), f"step {step:,} of {num_steps:,}".replace(",", " "), _INK, font)
-    ends = f"each row: from -{PREVIEW_SPAN:g} to {PREVIEW_SPAN:g}"  # Pillow's built-in font has neither − nor σ.
+    span = PREVIEW_SPAN * network.config.latent_unit
+    ends = f"each row: from -{span:g} to {span:g}"  # Pillow's built-in font has neither − nor σ.
     draw.text((sheet.width - font.getlength(ends) - 8, 6), ends, _MUTED, font)
     names = ["original", "decoded", *(f"z{k}" for k in range(len(kls)))]
     for r, (name, row) in enumerate(zip(names, rows, strict=True)):
@@ -66,10 +66,11 @@ def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) ->
 @torch.no_grad()
 def _rows(network: VAE, images: Tensor) -> tuple[NDArray[np.uint8], list[float]]:
     """Returns the tiles, (R, 8, H, W, 3) uint8, and the KL of each dimension in nats for the traversed image."""
-    mean, log_variance = network.encode(images)
-    kls = kl_per_dimension(mean, log_variance).tolist()
+    posterior = network.posterior(images)
+    mean, kls = posterior.mean, posterior.kl().mean(0).tolist()
     latent_dim = mean.shape[1]
-    values = torch.linspace(-PREVIEW_SPAN, PREVIEW_SPAN, PREVIEW_FRAMES, device=mean.device)
+    span = PREVIEW_SPAN * network.config.latent_unit
+    values = torch.linspace(-span, span, PREVIEW_FRAMES, device=mean.device)
     latents = mean[:1].repeat(latent_dim * PREVIEW_FRAMES, 1)
     index = torch.arange(len(latents), device=mean.device)
     latents[index, index // PREVIEW_FRAMES] = values.repeat(latent_dim)

@@ -159,6 +159,21 @@ PRESETS: dict[str, Preset] = {
         ),
         config=_DIPVAE.replace(objective="dipvae2", lambda_off_diagonal=10.0, lambda_diagonal=10.0),
     ),
+    "dsprites_categorical": Preset(
+        dataset="dsprites",
+        text=(
+            "The categorical latents of Friede et al. 2023: 64 values each, Gumbel noise of .5 to 2, Adam 1e-4, "
+            "300 000 steps. `betavae train --preset dsprites_categorical`. We have not run it to its "
+            "end. 3 000 steps at Adam 1e-3 with cosine reached 102.1 nats at a KL of 24.2, MIG .02."
+        ),
+        config=TrainingConfig(
+            objective="categorical",
+            learning_rate=1e-4,
+            learning_rate_schedule="constant",
+            num_steps=300_000,
+            validation_fraction=0.01,
+        ),
+    ),
     "celeba": Preset(
         dataset=None,
         text=(

@@ -33,7 +33,7 @@ from training.config import (
 from training.data.packs import Pack
 from training.inputs import Batches, check_split, evenly_spaced, noise_at, sample_input, split_indices, typical_image
 from training.objectives.base import RunFacts, StepLosses
-from training.objectives.losses import kl_per_dimension, with_optimal_variance
+from training.objectives.losses import with_optimal_variance
 from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
 from training.restart import Teacher
@@ -189,7 +189,7 @@ class Run:
         images = self.pack.images[chosen]
         losses = self._losses(parts, images)
         loss = losses.reconstruction + self.penalty.loss(losses)
-        lesson = self.teaching.loss(step, images, chosen, parts, (losses.mean, losses.log_variance))
+        lesson = self.teaching.loss(step, images, chosen, parts, losses.posterior)
         if lesson is not None:
             loss = loss + lesson
         # Only this line of a step waits for the device.
@@ -348,14 +348,14 @@ class Run:
 
     def _losses(self, parts: Parts, images: NDArray[np.uint8]) -> StepLosses:
         config = self.config
-        noise = noise_at(self.step, config.seed, (len(images), config.latent_dim), self.device)
-        summed, mean, log_variance = parts.losses(images, noise)
-        kls = kl_per_dimension(mean, log_variance)
+        noise = self._noise(self.step, config.seed, len(images))
+        summed, *parameters = parts.losses(images, noise)
+        posterior = self.network.posterior_of(parameters)
+        kls = posterior.kl().mean(0)
         return StepLosses(
             step=self.scheduled(self.step),
             reconstruction=with_optimal_variance(summed, config.likelihood, images[0].size),
-            mean=mean,
-            log_variance=log_variance,
+            posterior=posterior,
             noise=noise,
             kl_per_dimension=kls,
             kl=kls.sum(),
@@ -365,15 +365,19 @@ class Run:
     def _other_latents(self, parts: Parts, step: int) -> Tensor:
         """Returns latents (B, D) of another batch than the step's, from the encoder as it is now."""
         images = self._other_batches.at(step)
-        codes = parts.apply(lambda pictures: torch.cat(self.network.encode(pictures), dim=1), images)
-        mean, log_variance = codes.chunk(2, dim=1)
-        noise = noise_at(step, self.config.seed + 1, (len(images), self.config.latent_dim), self.device)
-        return mean + (0.5 * log_variance).exp() * noise
+        parameters = parts.apply(lambda pictures: torch.cat(self.network.encoder(pictures), dim=1), images)
+        posterior = self.network.posterior_of(torch.split(parameters, self.config.latent_dim, dim=1))
+        return posterior.draw(self._noise(step, self.config.seed + 1, len(images)))
+
+    def _noise(self, step: int, seed: int, num_images: int) -> Tensor:
+        """Returns the noise that draws the latents of some images, (B, *noise_shape)."""
+        draw = self.config.objective.draw_noise(self.scheduled(step))
+        return noise_at(step, seed, (num_images, *self.network.noise_shape), self.device, draw)
 
     @torch.no_grad()
     def _sampled_kl(self) -> float:
         images = sample_input(self.pack.images, self.device)
-        return kl_per_dimension(*self.network.encode(images)).sum().item()
+        return self.network.posterior(images).kl().mean(0).sum().item()
 
 
 def _began_with(checkpoint: Checkpoint) -> dict[str, Any]:

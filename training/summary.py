@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from models.networks import VAE
 from models.pixels import to_input
 from training.objectives.losses import (
-    kl_per_dimension,
-    kl_per_image,
     pixel_entropy,
     reconstruction_error,
     reconstruction_loss,
@@ -61,8 +59,8 @@ def summarise(
     sums = torch.zeros(2, *images.shape[3:], *images.shape[1:3], dtype=torch.float64)
     for begin in range(0, len(indices), _BATCH):
         batch = to_input(images[indices[begin : begin + _BATCH]], device)
-        mean, log_variance = network.encode(batch)
-        size = len(batch)
+        posterior, size = network.posterior(batch), len(batch)
+        mean = posterior.mean
         logits = network.decoder(mean)
         loss += reconstruction_loss(logits, batch, likelihood).item() * size
         pictures = torch.sigmoid(logits)
@@ -70,7 +68,7 @@ def summarise(
         if on_pictures is not None:
             on_pictures(batch, pictures)
         sums += torch.stack([batch.sum(0), batch.square().sum(0)]).double().cpu()
-        kl += kl_per_dimension(mean, log_variance).cpu() * size
+        kl += posterior.kl().mean(0).cpu() * size
         means.append(mean.cpu())
         total += size
         if on_progress is not None:
@@ -109,9 +107,10 @@ def familiar(
     errors, kls, means = [], [], []
     for begin in range(0, len(indices), _BATCH):
         batch = to_input(images[indices[begin : begin + _BATCH]], device)
-        mean, log_variance = network.encode(batch)
+        posterior = network.posterior(batch)
+        mean = posterior.mean
         errors.append(reconstruction_error(network.decoder(mean), batch, likelihood).cpu())
-        kls.append(kl_per_image(mean, log_variance).sum(1).cpu())
+        kls.append(posterior.kl().sum(1).cpu())
         means.append(mean.cpu())
     error, kl, codes = torch.cat(errors), torch.cat(kls), torch.cat(means)
     typical = int((codes - codes.mean(0)).square().sum(1).argmin())
@@ -150,9 +149,9 @@ def encode(
     for begin in range(0, count, _ENCODING_BATCH):
         rows = slice(begin, min(begin + _ENCODING_BATCH, count))
         batch = images[rows] if indices is None else images[indices[rows]]
-        mean, log_variance = network.encode(to_input(batch, device))
-        codes[rows] = mean.float().cpu().numpy()
-        kl += kl_per_dimension(mean, log_variance).double().cpu().numpy() * len(batch)
+        posterior = network.posterior(to_input(batch, device))
+        codes[rows] = posterior.mean.float().cpu().numpy()
+        kl += posterior.kl().mean(0).double().cpu().numpy() * len(batch)
         if on_progress is not None:
             on_progress("encoding", rows.stop, count)
     return codes, kl / count

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.networks import VAE
+from models.posteriors import Posterior
 from training.config import TrainingConfig
 from training.data.packs import Pack
 from training.inputs import Batches, sample_input
@@ -93,7 +94,7 @@ class Teaching:
         images: NDArray[np.uint8],
         chosen: NDArray[np.int64],
         parts: Parts,
-        codes: tuple[Tensor, Tensor],
+        posterior: Posterior,
     ) -> Tensor | None:
         """Returns the teacher's addition to the loss of a step, and discards the teacher once its weight is 0.
 
@@ -102,7 +103,7 @@ class Teaching:
             images: The step's images, (B, H, W, C) uint8.
             chosen: Indices of these images in the set, (B,).
             parts: The run's parts.
-            codes: Posterior mean and log-variance, each (B, D).
+            posterior: The posterior of the images.
 
         Returns:
             Scalar, nats per image; None without a teacher.
@@ -118,7 +119,7 @@ class Teaching:
             targets = parts.apply(self.teacher.targets, images)
         else:
             targets = self._lessons[torch.from_numpy(chosen).to(self._lessons.device)]
-        return self.teacher.loss(targets, *codes, strength)
+        return self.teacher.loss(targets, posterior.mean, posterior.log_variance, strength)
 
     def _keeps_lessons(self, teacher: Teacher) -> bool:
         """Returns whether the lessons are computed once and kept.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import Preprocessing, active_dimensions
+from models.priors import draw_prior
 from training.metrics.alignment import Pair, align
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ SEED = 0
 MOST_ROWS = 24
 """Largest number of dimensions on the sheet of a picture."""
 POSITIONS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
-"""Values of a traversed dimension, in σ of the prior."""
+"""Values of a traversed dimension, in units of NetworkConfig.latent_unit."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _common_codes(models: Sequence["LoadedModel"]) -> list[Codes]:
     random = np.random.default_rng(SEED)
     drawn = []
     for model in models:
-        latents = random.standard_normal((num, model.info.network.latent_dim)).astype(np.float32)
+        latents = draw_prior(random, (num, model.info.network.latent_dim), model.info.network.num_categories)
         drawn.append(FrameDecoder(model.network).frames(latents))
     return [_encode(model.network, np.concatenate([_fitted(one, model) for one in drawn])) for model in models]
 
@@ -126,13 +127,12 @@ def _encode(network: "VAE", images: Pixels) -> Codes:
     import torch
 
     from models.pixels import to_input
-    from training.objectives.losses import kl_per_dimension
 
     device = next(network.parameters()).device
     with torch.inference_mode():
-        parts = [network.encode(to_input(images[k : k + 64], device)) for k in range(0, len(images), 64)]
-        mean, log_variance = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        kl = kl_per_dimension(mean, log_variance)
+        parts = [network.posterior(to_input(images[k : k + 64], device)) for k in range(0, len(images), 64)]
+        mean = torch.cat([part.mean for part in parts])
+        kl = torch.cat([part.kl() for part in parts]).mean(0)
     return Codes(mean.double().cpu().numpy(), kl.double().cpu().numpy())
 
 
@@ -169,7 +169,7 @@ def picture_through_both(
             if dimension is None:
                 halves.append(None)
                 continue
-            frames = decoder.frames(_moved(mean, dimension, sign))
+            frames = decoder.frames(_moved(mean, dimension, sign * model.info.network.latent_unit))
             halves.append(Half(dimension, row["labels"][k], row["kl"][k], sign, frames))
         columns.append(halves)
         kl, reconstruction = sum(values["kl_per_dimension"]), decoder.frames(mean[None])[0]
@@ -198,8 +198,8 @@ def _kl_and_label(model: "LoadedModel", dimension: int) -> tuple[float | None, s
     return kl, info.dimension_labels[dimension] if info.dimension_labels else ""
 
 
-def _moved(mean: NDArray[np.float32], dimension: int, sign: int) -> NDArray[np.float32]:
-    """Returns a latent vector (D,) with one dimension at each of POSITIONS, (T, D)."""
+def _moved(mean: NDArray[np.float32], dimension: int, unit: float) -> NDArray[np.float32]:
+    """Returns a latent vector (D,) with one dimension at each of POSITIONS in a signed unit, (T, D)."""
     latents = np.repeat(mean[None], len(POSITIONS), 0)
-    latents[:, dimension] = sign * np.asarray(POSITIONS)
+    latents[:, dimension] = unit * np.asarray(POSITIONS)
     return latents

@@ -233,7 +233,6 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
 
     from models.pixels import to_input
     from training.objectives.losses import (
-        kl_per_dimension,
         reconstruction_error,
         reconstruction_loss,
         with_optimal_variance,
@@ -242,9 +241,9 @@ def encoded(model: "LoadedModel", pixels: NDArray[np.uint8]) -> "tuple[dict[str,
     network = model.network
     with torch.inference_mode():
         image = to_input(pixels[None], next(network.parameters()).device)
-        mean, log_variance = network.encode(image)
+        posterior, likelihood = network.posterior(image), model.info.likelihood
+        mean, log_variance, kls = posterior.mean, posterior.log_variance, posterior.kl().mean(0)
         logits = network.decoder(mean)
-        kls, likelihood = kl_per_dimension(mean, log_variance), model.info.likelihood
         loss = with_optimal_variance(reconstruction_loss(logits, image, likelihood), likelihood, pixels.size)
         if not all(bool(tensor.isfinite().all()) for tensor in (mean, log_variance, logits, kls, loss)):
             raise OverflowError("a result is not finite")

@@ -72,6 +72,18 @@ def test_the_order_computes_what_torch_computes(
     np.testing.assert_allclose(_run(encoder, image[0].permute(1, 2, 0).numpy())[:6], posterior, atol=1e-5)
 
 
+def test_the_encoder_of_categorical_latents_ends_in_their_logits() -> None:
+    torch.manual_seed(0)
+    network = VAE(NetworkConfig(image_size=32, latent_dim=3, num_categories=6))
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        (logits,) = network.encoder(image)
+    encoder = web_weights(_tensors(network), network.config, ("encoder",), half=False)
+    assert _read(encoder)[2]["network"]["num_categories"] == 6
+    found = _run(encoder, image[0].permute(1, 2, 0).numpy())[:18]
+    np.testing.assert_allclose(found.reshape(3, 6), logits[0], atol=1e-5)
+
+
 def test_weights_beyond_float16_stay_float32() -> None:
     network = _network("burgess", 1)
     assert _read(web_weights(_tensors(network), network.config))[1]["0.weight"].dtype == np.float16

@@ -87,17 +87,17 @@ def test_a_given_weight_selects_its_objective(preset: str | None, overrides: dic
 @pytest.mark.parametrize(
     ("preset", "overrides", "unread", "readers"),
     [
-        ("dsprites", {"gamma": 10.0}, "gamma", "capacity and factorvae"),
+        ("dsprites", {"gamma": 10.0}, "gamma", "capacity, factorvae and categorical"),
         ("dsprites_burgess", {"beta": 2.0}, "beta", "beta, btcvae and annealed"),
         ("dsprites_burgess", {"restart_step": 5}, "restart_step", "controlled and annealed"),
         (None, {"beta": 2.0, "anneal_steps": 100}, "anneal_steps", "annealed"),
         (None, {"objective": "controlled", "beta": 4.0}, "beta", "beta, btcvae and annealed"),
-        (None, {"objective": "controlled", "gamma": 4.0}, "gamma", "capacity and factorvae"),
+        (None, {"objective": "controlled", "gamma": 4.0}, "gamma", "capacity, factorvae and categorical"),
         (None, {"objective": "beta", "capacity_steps": 5}, "capacity_steps", "controlled and capacity"),
         (None, {"objective": "beta", "restart_steps": 7}, "restart_steps", "controlled and annealed"),
         (None, {"objective": "beta", "beta_least": 0.0}, "beta_least", "controlled"),
         (None, {"objective": "annealed", "capacity_epochs": 3.0}, "capacity_epochs", "controlled and capacity"),
-        (None, {"objective": "dipvae1", "discriminator_width": 8}, "discriminator_width", "factorvae"),
+        (None, {"objective": "dipvae1", "discriminator_width": 8}, "discriminator_width", "factorvae and categorical"),
         (None, {"lambda_diagonal": 8.0}, "lambda_diagonal", "dipvae1 and dipvae2"),
     ],
 )

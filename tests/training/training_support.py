@@ -14,6 +14,7 @@ from packs_support import write_pack
 from tensorboardX.proto.event_pb2 import Event
 
 from models.info import Preprocessing
+from models.posteriors import Gaussian
 from training.config import TrainingConfig
 from training.data import dsprites
 from training.data.packs import Pack, open_pack
@@ -83,8 +84,7 @@ def step_losses(mean: torch.Tensor, log_variance: torch.Tensor, step: int = 0) -
     return StepLosses(
         step=step,
         reconstruction=torch.zeros(()),
-        mean=mean,
-        log_variance=log_variance,
+        posterior=Gaussian(mean, log_variance),
         noise=noise,
         kl_per_dimension=kls,
         kl=kls.sum(),

@@ -9,11 +9,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.config import Config, ConfigError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+    from models.posteriors import Posterior
+
+DrawNoise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float32]]
+"""A function that draws noise of a shape."""
+
+
+def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Returns N(0, 1) noise of a shape."""
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +57,33 @@ class StepLosses:
     Attributes:
         step: The step, counted from 0.
         reconstruction: Reconstruction loss, scalar, nats per image.
-        mean: Posterior means, (B, D).
-        log_variance: Posterior log-variances, (B, D).
-        noise: The N(0, 1) noise that drew the latents, (B, D).
+        posterior: The posterior of the batch.
+        noise: The noise that drew the latents, as Objective.draw_noise returns it: (B, D) for Gaussian latents.
         kl_per_dimension: KL to the prior per dimension, (D,), nats.
         kl: Sum of the KL over the dimensions, scalar, nats.
     """
 
     step: int
     reconstruction: "Tensor"
-    mean: "Tensor"
-    log_variance: "Tensor"
+    posterior: "Posterior"
     noise: "Tensor"
     kl_per_dimension: "Tensor"
     kl: "Tensor"
 
     @property
+    def mean(self) -> "Tensor":
+        """Posterior means, (B, D)."""
+        return self.posterior.mean
+
+    @property
+    def log_variance(self) -> "Tensor":
+        """Posterior log-variances, (B, D)."""
+        return self.posterior.log_variance
+
+    @property
     def latents(self) -> "Tensor":
         """The latents that the decoder received, (B, D)."""
-        latents: Tensor = self.mean + (0.5 * self.log_variance).exp() * self.noise
-        return latents
+        return self.posterior.draw(self.noise)
 
 
 class Penalty:
@@ -148,6 +168,15 @@ class Objective(Config):
     """What the objective does with several images at once, for which it needs at least two; empty if it needs one."""
     settled_by_run: ClassVar[tuple[str, ...]] = ()
     """Settings that keep, if unset, the value that they had when the run began, even where the default changes."""
+
+    @property
+    def latents(self) -> dict[str, Any]:
+        """Settings of the network's latents (NetworkConfig); empty for Gaussian ones."""
+        return {}
+
+    def draw_noise(self, step: int) -> DrawNoise:
+        """Returns the function that draws the noise of a step's latents; lengths must already be in steps."""
+        return standard_normal
 
     def begin(self, facts: RunFacts) -> Penalty:
         """Returns the penalty of a run at step 0."""

@@ -17,7 +17,9 @@ _SLOPE = 0.2
 """Slope of the leaky ReLU for negative inputs, from the paper."""
 
 
-class _Penalty(Penalty):
+class FactorPenalty(Penalty):
+    """KL + γ·total correlation, with the discriminator that estimates it."""
+
     objective: "FactorVAE"
 
     def __init__(self, objective: "FactorVAE", facts: RunFacts) -> None:
@@ -123,7 +125,7 @@ class FactorVAE(Objective):
         "reconstruction + KL + γ·mean(D₀(z) − D₁(z)), where the discriminator D distinguishes latents from permuted "
         "ones (Kim and Mnih 2018)"
     )
-    penalty_class: ClassVar[type[Penalty]] = _Penalty
+    penalty_class: ClassVar[type[Penalty]] = FactorPenalty
     use_of_batch: ClassVar[str] = "permutes the latents of a batch"
 
     gamma: float = Field(40.0, description="Weight γ of the total correlation; the paper uses 10 to 100.", ge=0, le=1e6)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from models.posteriors import Gaussian
+
 _LEAST_SIGMA = math.exp(-6)
 """Least σ of `gaussian_optimal`, less than one of 255 levels of a pixel, from the code of Rybkin et al. 2021."""
 
@@ -150,7 +152,7 @@ def kl_per_image(mean: Tensor, log_variance: Tensor) -> Tensor:
         mean: (B, D).
         log_variance: (B, D).
     """
-    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1)
+    return Gaussian(mean, log_variance).kl()
 
 
 def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

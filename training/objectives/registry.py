@@ -5,6 +5,7 @@ from training.objectives.base import Objective
 from training.objectives.beta import Beta
 from training.objectives.btcvae import BetaTCVAE
 from training.objectives.capacity import Capacity
+from training.objectives.categorical import Categorical
 from training.objectives.controlled import Controlled
 from training.objectives.dipvae import DIPVAE1, DIPVAE2
 from training.objectives.factorvae import FactorVAE
@@ -18,6 +19,7 @@ _CLASSES: tuple[type[Objective], ...] = (
     FactorVAE,
     DIPVAE1,
     DIPVAE2,
+    Categorical,
 )
 OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in _CLASSES}
 DEFAULT = Controlled.name

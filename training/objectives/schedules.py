@@ -22,6 +22,20 @@ def linear_ramp(step: int, start: float, end: float, num_steps: int) -> float:
     return start + (end - start) * step / num_steps
 
 
+def cosine_ramp(step: int, start: float, end: float, num_steps: int) -> float:
+    """Returns `start` at step 0, `end` from step `num_steps` on, and half a wave of a cosine between them.
+
+    Args:
+        step: The step, counted from 0.
+        start: The first value.
+        end: The last value.
+        num_steps: Length of the ramp, in steps.
+    """
+    if step >= num_steps:
+        return end
+    return end + (start - end) * (1 + math.cos(math.pi * step / num_steps)) / 2
+
+
 def geometric_decay(step: int, start: float, end: float, num_steps: int) -> float:
     """Returns `start` at step 0, `end` from step `num_steps` on, and a constant factor per step between them.
 

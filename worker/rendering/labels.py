@@ -14,6 +14,7 @@ from sklearn.metrics.cluster import expected_mutual_information
 
 from models.info import ACTIVE_KL_NATS, LABEL_SPAN, ModelInfo
 from models.networks import VAE
+from models.priors import draw_prior
 from training.data.packs import Pack
 from training.metrics.evaluation import encode_images
 from training.metrics.information import bins_of, compact, correlation, factor_entropy, mutual_information
@@ -118,7 +119,8 @@ def measure_effects(network: VAE, starts: torch.Tensor) -> list[DimensionEffect]
         D effects.
     """
     N, D = starts.shape
-    values = torch.linspace(-LABEL_SPAN, LABEL_SPAN, NUM_STEPS, device=starts.device)
+    span = LABEL_SPAN * network.config.latent_unit
+    values = torch.linspace(-span, span, NUM_STEPS, device=starts.device)
     effects = []
     for k in range(D):
         latents = starts[:, None].repeat(1, NUM_STEPS, 1)
@@ -161,9 +163,10 @@ def _starts(network: VAE, info: ModelInfo, pack: Pack | None, device: torch.devi
         if info.typical_mean:
             codes[0] = info.typical_mean
         return torch.from_numpy(codes).to(device)
-    draws = rng.standard_normal((count, D))
     if info.aggregate_std:
-        draws = draws * np.array(info.aggregate_std) + np.array(info.aggregate_mean)
+        draws = rng.standard_normal((count, D)) * np.array(info.aggregate_std) + np.array(info.aggregate_mean)
+    else:
+        draws = draw_prior(rng, (count, D), network.config.num_categories)
     return torch.from_numpy(draws.astype(np.float32)).to(device)
 
 

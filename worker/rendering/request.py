@@ -56,7 +56,7 @@ class TraversalRequest(Config):
         description="Latent vector to start from instead of an image: D numbers, as JSON or separated by commas.",
     )
     seed: int | None = Field(
-        None, description="Start from a draw from the prior N(0, I) instead of an image.", ge=0, le=2**63 - 1
+        None, description="Start from a draw from the prior, N(0, I), instead of an image.", ge=0, le=2**63 - 1
     )
     dimensions: str = Field(
         "all",
@@ -71,7 +71,8 @@ class TraversalRequest(Config):
     range: Literal["prior", "posterior", "quantiles", "image"] = Field(
         "prior",
         description=(
-            "Unit of start and end. prior: σ of N(0, I), so that they are the latent's values. posterior: σ of the "
+            "Unit of start and end. prior: σ of N(0, I), so that they are the latent's values; −3 to 3 is the whole "
+            "grid, from −1 to 1, of a categorical latent. posterior: σ of the "
             "aggregate posterior (of the posterior means over the data set), around its mean. quantiles: the same "
             "ends, with steps of equal probability under the aggregate posterior. image: σ of this image's own "
             "posterior, around its mean."

@@ -13,6 +13,8 @@ from models.config import ConfigError
 from models.files import LoadedModel
 from models.networks import VAE
 from models.pixels import to_input
+from models.posteriors import Gaussian
+from models.priors import draw_prior
 from training.objectives.losses import reconstruction_error
 from worker.rendering.decoder import BATCH, FrameDecoder
 from worker.rendering.rendered import Rendered, Strip, Vector, column_indices
@@ -21,14 +23,25 @@ from worker.rendering.request import Pixels, TraversalRequest, parse_indices
 
 def encode_image(network: VAE, image: Pixels) -> tuple[Vector, Vector]:
     """Returns posterior mean and log-variance, each (D,), of one picture (H, W, C) uint8."""
+    mean, log_variance, _ = _posterior(network, image)
+    return mean, log_variance
+
+
+def _posterior(network: VAE, image: Pixels) -> tuple[Vector, Vector, Vector]:
+    """Returns posterior mean, log-variance, and KL to the prior in nats, each (D,), of one picture (H, W, C) uint8."""
     device = next(network.parameters()).device
     with torch.inference_mode():
-        mean, log_variance = network.encode(to_input(image[None], device))
-    return mean[0].float().cpu().numpy(), log_variance[0].float().cpu().numpy()
+        posterior = network.posterior(to_input(image[None], device))
+        found = posterior.mean, posterior.log_variance, posterior.kl()
+    mean, log_variance, kl = (values[0].float().cpu().numpy() for values in found)
+    return mean, log_variance, image_kl(mean, log_variance) if isinstance(posterior, Gaussian) else kl
 
 
 def image_kl(mean: Vector, log_variance: Vector) -> Vector:
-    """Returns the KL of one image's posterior from N(0, I) per dimension, (D,) nats."""
+    """Returns the KL of one image's Gaussian posterior from N(0, I) per dimension, (D,) nats.
+
+    The order of the sum decides its last bits, which belong to the bytes of a traversal.
+    """
     kl: Vector = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
     return kl
 
@@ -45,17 +58,17 @@ def _unfamiliarity(model: LoadedModel, images: Sequence[Pixels]) -> tuple[bool |
     """Returns whether one of the pictures is unlike what the model knows, and why; False without a picture."""
     found: tuple[bool | None, str | None] = False, None
     for image in images:
-        mean, log_variance = encode_image(model.network, image)
+        mean, _, kl = _posterior(model.network, image)
         error = image_error(model.network, image, mean, model.info.likelihood)
-        found = model.info.unfamiliarity(error, float(image_kl(mean, log_variance).sum()))
+        found = model.info.unfamiliarity(error, float(kl.sum()))
         if found[1] is not None:
             break
     return found
 
 
-def prior_draw(seed: int, latent_dim: int) -> Vector:
-    """Returns the draw from N(0, I) that a seed stands for, (D,); it is the same on every machine."""
-    return np.random.Generator(np.random.PCG64(seed)).standard_normal(latent_dim).astype(np.float32)
+def prior_draw(seed: int, latent_dim: int, num_categories: int | None = None) -> Vector:
+    """Returns the draw from the prior that a seed stands for, (D,); it is the same on every machine."""
+    return draw_prior(np.random.Generator(np.random.PCG64(seed)), (latent_dim,), num_categories)
 
 
 def positions(request: TraversalRequest) -> NDArray[np.float64]:
@@ -97,7 +110,7 @@ def traversed_values(
         ConfigError: The range is image, and there is no image.
     """
     where = positions(request)
-    centre, unit = 0.0, 1.0
+    centre, unit = 0.0, model.info.network.latent_unit
     if request.range in ("posterior", "quantiles"):
         centre, unit = model.info.aggregate_mean[dimension], model.info.aggregate_std[dimension]
     elif request.range == "image":
@@ -164,16 +177,14 @@ def render_traversal(
     Raises:
         ConfigError: The request cannot be answered for this image, for instance because no dimension is active.
     """
-    latent_dim = model.info.network.latent_dim
     decoder = FrameDecoder(model.network)
     log_variance = own_kl = None
     if images:
-        mean, log_variance = encode_image(model.network, images[0])
-        own_kl = image_kl(mean, log_variance)
+        mean, log_variance, own_kl = _posterior(model.network, images[0])
     elif request.z is not None:
         mean = np.array(request.z, np.float32)
     else:
-        mean = prior_draw(request.seed or 0, latent_dim)
+        mean = prior_draw(request.seed or 0, model.info.network.latent_dim, model.info.network.num_categories)
     kl = model.info.kl_per_dimension or (None if own_kl is None else [float(value) for value in own_kl])
     unfamiliar, reason = _unfamiliarity(model, images)
     start = Rendered(

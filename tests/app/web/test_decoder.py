@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.files import load_model
 from models.info import PRETRAINED, Preprocessing
+from models.posteriors import Categorical
 from training.data.images import preprocess
 
 pytestmark = pytest.mark.browser
@@ -59,6 +60,27 @@ def test_pixels_and_posteriors_are_those_of_torch(visitor: Visitor, model: str, 
         np.testing.assert_allclose(1 / (1 + np.exp(-logits)), pixels, atol=1e-4)
         found = page.evaluate(ENCODE, image.permute(1, 2, 0).flatten().tolist())
         np.testing.assert_allclose(found, posterior, atol=1e-4)
+
+
+def test_a_posterior_on_a_grid_is_that_of_torch(visitor: Visitor) -> None:
+    logits = 5 * torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(0))
+    logits[0, 0, 2] = 300
+    expected = Categorical(logits)
+    found = (
+        visitor()
+        .open()
+        .evaluate(
+            """async (logits) => {
+          const base = document.querySelector("script[type=module]").src.replace("main.js", "decoder/");
+          const { categoricalPosterior } = await import(base + "posterior.js");
+          const { mean, logVariance, kl } = categoricalPosterior(Float32Array.from(logits), 7);
+          return [...mean, ...logVariance, kl];
+        }""",
+            logits.flatten().tolist(),
+        )
+    )
+    numbers = torch.cat([expected.mean[0], expected.log_variance[0], expected.kl().sum()[None]])
+    np.testing.assert_allclose(found, numbers, atol=1e-4)
 
 
 @pytest.mark.parametrize("model", ["chairs", "dsprites"])

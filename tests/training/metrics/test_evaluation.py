@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.config import ConfigError, NetworkConfig
 from models.info import Preprocessing
 from models.networks import VAE
+from models.posteriors import Gaussian
 from training import summary
 from training.data.packs import Pack, open_pack
 from training.metrics import evaluation, points
@@ -51,6 +52,9 @@ class FakeNetwork(VAE):
         self.config = NetworkConfig(latent_dim=latent_dim)
         self._log_variances = torch.tensor(log_variances)
         self.images_encoded = 0
+
+    def posterior(self, images: Tensor) -> Gaussian:
+        return Gaussian(*self.encode(images))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         self.images_encoded += len(images)

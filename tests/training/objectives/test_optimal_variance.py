@@ -87,7 +87,9 @@ def test_a_set_has_one_variance_however_it_is_batched(monkeypatch: pytest.Monkey
 
 def test_a_run_on_two_parts_logs_the_batchs_loss_and_resumes_bit_for_bit(pack: Pack, tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    config = SMALL.replace(objective="beta", likelihood=OPTIMAL, batch_size=16, num_steps=6, log_steps=1)
+    config = SMALL.replace(
+        objective="beta", likelihood=OPTIMAL, batch_size=16, num_steps=6, log_steps=1, preview_steps=0
+    )
     whole = train(config, pack, run_folder=tmp_path / "whole")
     for stop in (3, None):
         parts = train(config, pack, run_folder=tmp_path / "parts", should_stop=None if stop is None else stop_at(stop))

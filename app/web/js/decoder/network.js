@@ -1,5 +1,6 @@
 // A network whose layers are laid out once in one memory, on which the kernel then runs.
 
+import { categoricalPosterior, gaussianPosterior } from "./posterior.js";
 import { javascriptKernel } from "./twin.js";
 
 /** @typedef {import("./weights.js").Layer} Layer */
@@ -91,20 +92,20 @@ export class Network {
   /**
    * Returns the posterior of a picture.
    * @param {Float32Array} pixels (image_size, image_size, num_channels) in [0, 1], channels last.
-   * @returns {{mean: Float32Array, logVariance: Float32Array}} Each (latent_dim).
+   * @returns {import("./posterior.js").Posterior}
    */
   encode(pixels) {
     const part = this.parts.encoder;
     if (!part) throw new Error("The encoder's weights were not loaded.");
-    const { image_size: side, num_channels: channels, latent_dim: dimensions } = this.network;
+    const { image_size: side, num_channels: channels, latent_dim: dimensions, num_categories: categories } = this.network;
     for (let y = 0; y < side; y++) {
       const row = pixels.subarray(y * side * channels, (y + 1) * side * channels);
       this.memory.set(row, part.input.address / 4 + ((y + 1) * part.input.width + 1) * channels);
     }
     this.run(part);
     const start = part.output.address / 4;
-    const both = this.memory.slice(start, start + 2 * dimensions);
-    return { mean: both.subarray(0, dimensions), logVariance: both.subarray(dimensions) };
+    const outputs = this.memory.slice(start, start + (categories ?? 2) * dimensions);
+    return categories ? categoricalPosterior(outputs, categories) : gaussianPosterior(outputs);
   }
 
   /** @param {Part} part */

@@ -1,10 +1,48 @@
-// Numbers of a posterior that the browser computes itself.
+// Numbers of a posterior that the browser computes itself (models/posteriors.py).
 
 /**
- * Returns the KL of a posterior from the prior, in nats.
- * @param {Float32Array} mean
- * @param {Float32Array} logVariance
+ * @typedef {{mean: Float32Array, logVariance: Float32Array, kl: number}} Posterior
+ *   Mean and log-variance of each latent, and the KL of all of them from the prior in nats.
  */
-export function klOf(mean, logVariance) {
-  return mean.reduce((sum, m, k) => sum + 0.5 * (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1), 0);
+
+const LEAST_VARIANCE = 1e-12;
+
+/**
+ * Returns a Gaussian posterior.
+ * @param {Float32Array} outputs The means, then the log-variances.
+ * @returns {Posterior}
+ */
+export function gaussianPosterior(outputs) {
+  const mean = outputs.subarray(0, outputs.length / 2);
+  const logVariance = outputs.subarray(outputs.length / 2);
+  const kl = mean.reduce((sum, m, k) => sum + 0.5 * (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1), 0);
+  return { mean, logVariance, kl };
+}
+
+/**
+ * Returns a posterior over the values of a grid from −1 to 1.
+ * @param {Float32Array} logits Those of each latent, one after the other.
+ * @param {number} count Number of values on the grid.
+ * @returns {Posterior}
+ */
+export function categoricalPosterior(logits, count) {
+  const mean = new Float32Array(logits.length / count);
+  const logVariance = new Float32Array(mean.length);
+  let kl = 0;
+  for (let k = 0; k < mean.length; k++) {
+    const own = logits.subarray(k * count, (k + 1) * count);
+    const highest = own.reduce((most, logit) => Math.max(most, logit));
+    const weights = Array.from(own, (logit) => Math.exp(logit - highest));
+    const total = weights.reduce((sum, weight) => sum + weight);
+    const valueAt = (/** @type {number} */ i) => (2 * i) / (count - 1) - 1;
+    const centre = weights.reduce((sum, weight, i) => sum + (weight / total) * valueAt(i), 0);
+    const variance = weights.reduce((sum, weight, i) => sum + (weight / total) * (valueAt(i) - centre) ** 2, 0);
+    mean[k] = centre;
+    logVariance[k] = Math.log(Math.max(variance, LEAST_VARIANCE));
+    kl += weights.reduce(
+      (sum, weight, i) => sum + (weight / total) * (own[i] - highest - Math.log(total)),
+      Math.log(count),
+    );
+  }
+  return { mean, logVariance, kl };
 }

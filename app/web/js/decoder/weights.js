@@ -3,7 +3,7 @@
 /**
  * @typedef {{part: "decoder" | "encoder", kind: "linear" | "convolution" | "transposed", inputs: number,
  *   outputs: number, rectify: boolean, weight: Float32Array, bias: Float32Array}} Layer
- * @typedef {{architecture: string, image_size: number, num_channels: number, latent_dim: number}} NetworkShape
+ * @typedef {{architecture: string, image_size: number, num_channels: number, latent_dim: number, num_categories?: number}} NetworkShape
  */
 
 /**

@@ -20,17 +20,17 @@ export function EmbedView({ params }) {
   const [problem, setProblem] = useState(/** @type {Error | null} */ (null));
   const loaded = useLoadedModel(id, setProblem);
   const latents = useMemo(() => (loaded ? latentsOf(loaded.model) : []), [loaded]);
-  const order = latents.filter((latent) => latent.active).map((latent) => latent.index);
+  const active = latents.filter((latent) => latent.active);
   const start = useMemo(
     () => loaded && (readState(params, latents.length).z ?? startVector(latents, loaded.decoder)),
     [loaded],
   );
   const vector = useLatentVector();
-  const motion = useMotion(vector, order);
+  const motion = useMotion(vector, active);
   const [current, setCurrent] = useState(0);
   useEffect(() => {
     if (!start) return;
-    setCurrent(order[0]);
+    setCurrent(active[0].index);
     vector.set(start);
     if (!params.has("z") && !wantsStillness()) motion.play({ once: true });
   }, [start]);

@@ -3,10 +3,14 @@
 
 import { Component, html } from "../html.js";
 import { LabelEditor } from "./label_editor.js";
-import { FRAMES, nameOf, RANGE, signed } from "./latents.js";
+import { FRAMES, nameOf, signed, valueText, within } from "./latents.js";
 
-/** @param {number} value @returns {string} Place of a value on the slider, from its left end. */
-const place = (value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
+/**
+ * Returns the place of a value on the slider, from its left end.
+ * @param {import("./latents.js").Latent} latent
+ * @param {number} value
+ */
+const place = (latent, value) => `${((within(latent, value) + latent.range) / (2 * latent.range)) * 100}%`;
 
 /**
  * @typedef {{
@@ -17,8 +21,8 @@ const place = (value) => `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) 
  * }} RowProps
  */
 
-/** @type {Record<string, number>} The slider's own step is as fine as a posterior mean, too fine for keys. */
-const KEY_STEPS = { ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1, PageDown: -1, PageUp: 1 };
+/** @type {Record<string, number>} In a thirtieth of the range: the slider's own step is too fine for keys. */
+const KEY_STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
 /** @type {(keyof RowProps)[]} */
 const SHOWN = ["latent", "value", "largestKl", "playing", "strip", "mark", "onRename"];
 
@@ -37,19 +41,21 @@ export class LatentRow extends Component {
   onPointerCancel = () => this.props.onInput(this.props.latent.index, this.held);
   onCanvas = (/** @type {HTMLCanvasElement | null} */ canvas) => this.props.onCanvas(this.props.latent.index, canvas);
   onKeyDown = (/** @type {KeyboardEvent} */ event) => {
-    const step = KEY_STEPS[event.key];
-    if (step === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    const { latent } = this.props;
+    const steps = KEY_STEPS[event.key];
+    if (steps === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     // The thumb knows of keys that came since the row was drawn last.
     const input = /** @type {HTMLInputElement} */ (event.currentTarget);
-    input.value = String(Math.max(-RANGE, Math.min(RANGE, Number(input.value) + step)));
-    this.props.onInput(this.props.latent.index, Number(input.value));
+    input.value = String(within(latent, Number(input.value) + (steps * latent.range) / 30));
+    this.props.onInput(latent.index, Number(input.value));
     this.onRelease();
   };
   onStrip = (/** @type {any} */ event) => {
     const box = event.currentTarget.getBoundingClientRect();
     const frame = Math.floor(((event.clientX - box.left) / box.width) * FRAMES.length);
-    this.props.onInput(this.props.latent.index, FRAMES[Math.max(0, Math.min(FRAMES.length - 1, frame))]);
+    const { index, range } = this.props.latent;
+    this.props.onInput(index, range * FRAMES[Math.max(0, Math.min(FRAMES.length - 1, frame))]);
     this.onRelease();
   };
 
@@ -57,7 +63,7 @@ export class LatentRow extends Component {
   render({ latent, value, largestKl, playing, strip, mark, onRename }) {
     const name = nameOf(latent);
     const share = largestKl > 0 ? Math.max(0.02, latent.kl / largestKl) : 0;
-    const within = Math.max(-RANGE, Math.min(RANGE, value));
+    const reached = within(latent, value) / latent.range;
     return html`<li class="latent" data-playing=${playing ? "true" : null}>
       <div class="latent-head">
         <${LabelEditor} latent=${latent} onRename=${onRename} />
@@ -65,25 +71,25 @@ export class LatentRow extends Component {
           <span class="kl-bar" aria-hidden="true"><i style=${{ width: `${share * 100}%` }}></i></span>
           <span class="number"><span class="visually-hidden">KL </span>${latent.kl.toFixed(2)}<span class="unit"> nats</span></span>
         </span>
-        <output class="latent-value number">${signed(value, 2)}<span class="unit"> σ</span></output>
+        <output class="latent-value number">${signed(value, 2)}${!latent.categories && html`<span class="unit"> σ</span>`}</output>
       </div>
       <div class="latent-film">
         ${
           strip &&
           html`<div class="strip" onClick=${this.onStrip}>
           <canvas ref=${this.onCanvas} aria-hidden="true" width="7" height="1"></canvas>
-          <div class="strip-scale"><i class="playhead" style=${{ transform: `translateX(${within * 100}%)` }}></i></div>
+          <div class="strip-scale"><i class="playhead" style=${{ transform: `translateX(${reached * 300}%)` }}></i></div>
         </div>`
         }
         <div class="slider">
-          <i class="slider-fill" style=${{ transform: `scaleX(${within / RANGE})` }}></i>
+          <i class="slider-fill" style=${{ transform: `scaleX(${reached})` }}></i>
           ${
             mark &&
-            html`<i class="posterior" style=${{ left: place(mark.mean - mark.sigma), right: `calc(100% - ${place(mark.mean + mark.sigma)})` }}></i>
-            <i class="posterior-mean" style=${{ left: place(mark.mean) }}></i>`
+            html`<i class="posterior" style=${{ left: place(latent, mark.mean - mark.sigma), right: `calc(100% - ${place(latent, mark.mean + mark.sigma)})` }}></i>
+            <i class="posterior-mean" style=${{ left: place(latent, mark.mean) }}></i>`
           }
-          <input type="range" min=${-RANGE} max=${RANGE} step="0.001" value=${value} data-latent=${latent.index} aria-label=${name}
-            aria-valuetext=${`${name}, ${signed(value)} σ`} onInput=${this.onInput} onChange=${this.onRelease} onKeyDown=${this.onKeyDown}
+          <input type="range" min=${-latent.range} max=${latent.range} step="0.001" value=${value} data-latent=${latent.index} aria-label=${name}
+            aria-valuetext=${`${name}, ${valueText(latent, value)}`} onInput=${this.onInput} onChange=${this.onRelease} onKeyDown=${this.onKeyDown}
             onPointerDown=${this.onPointerDown} onPointerCancel=${this.onPointerCancel} />
         </div>
       </div>

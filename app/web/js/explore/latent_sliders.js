@@ -37,7 +37,8 @@ export function LatentSliders({ latents, z, onInput, onRelease, onRename, strips
     if (!strips) return;
     let gone = false;
     const asked = indices.split(",").map(Number);
-    strips.render(z, asked, FRAMES).then((rows) => {
+    const values = FRAMES.map((share) => share * latents[0].range);
+    strips.render(z, asked, values).then((rows) => {
       if (rows && !gone) rows.forEach((frames, row) => drawStrip(canvases.current.get(asked[row]), frames));
     });
     // A vector that has moved on still shows how its neighbourhood looked; another decoder's frames would mislead.

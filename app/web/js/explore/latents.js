@@ -1,16 +1,20 @@
 // The latents of a model: their order, names, and how their values are written.
 
-/** Sliders go from −RANGE to RANGE; the prior's σ is 1. */
-export const RANGE = 3;
-/** The values of a filmstrip's seven frames. */
-export const FRAMES = [-3, -2, -1, 0, 1, 2, 3];
+/** Sliders go from −RANGE to RANGE in σ of the prior, and over the whole grid, from −1 to 1, of categorical latents. */
+const RANGE = 3;
+const GRID_RANGE = 1;
+/** Where a filmstrip's seven frames stand, as shares of the range. */
+export const FRAMES = [-1, -2 / 3, -1 / 3, 0, 1 / 3, 2 / 3, 1];
 const ACTIVE_KL_NATS = 0.1;
 
-/** @typedef {{index: number, kl: number, label: string, active: boolean}} Latent */
+/**
+ * @typedef {{index: number, kl: number, label: string, active: boolean, range: number, categories: number | null}} Latent
+ *   `range` is the value at the right end of the slider; `categories` counts the values of a categorical latent.
+ */
 
 /**
  * Returns the latents of a model, the strongest first.
- * @param {{network: {latent_dim: number}, kl_per_dimension?: number[], active_dimensions?: number[], dimension_labels?: string[]}} model
+ * @param {{network: {latent_dim: number, num_categories?: number | null}, kl_per_dimension?: number[], active_dimensions?: number[], dimension_labels?: string[]}} model
  *   The model as the API shows it.
  * @param {string[]} [labels] Names that replace the model's own.
  * @returns {Latent[]}
@@ -18,10 +22,13 @@ const ACTIVE_KL_NATS = 0.1;
 export function latentsOf(model, labels = model.dimension_labels ?? []) {
   const kl = model.kl_per_dimension ?? [];
   const active = model.active_dimensions && new Set(model.active_dimensions);
+  const categories = model.network.num_categories ?? null;
   const latents = Array.from({ length: model.network.latent_dim }, (_, index) => ({
     index,
     kl: kl[index] ?? 0,
     label: labels[index] ?? "",
+    range: categories === null ? RANGE : GRID_RANGE,
+    categories,
     active: kl.length === 0 || (active ? active.has(index) : kl[index] > ACTIVE_KL_NATS),
   }));
   return latents.sort((a, b) => b.kl - a.kl);
@@ -46,6 +53,24 @@ export function signed(value, digits = 1) {
 }
 
 /**
+ * Writes a value of a latent with its unit, which a categorical latent does not have: "+1.2 σ", "+0.42".
+ * @param {{categories?: number | null}} latent
+ * @param {number} value
+ */
+export function valueText(latent, value) {
+  return latent.categories ? signed(value, 2) : `${signed(value)} σ`;
+}
+
+/**
+ * Returns the value of a latent nearest to the given one that its slider can show.
+ * @param {{range: number}} latent
+ * @param {number} value
+ */
+export function within({ range }, value) {
+  return Math.max(-range, Math.min(range, value));
+}
+
+/**
  * Describes a latent vector by the values that differ most from 0.
  * @param {Latent[]} latents
  * @param {ArrayLike<number>} z
@@ -57,7 +82,7 @@ export function describeVector(latents, z) {
   if (moved.length === 0) return "every latent at 0";
   return moved
     .slice(0, 4)
-    .map((latent) => `${nameOf(latent)} ${signed(z[latent.index])} σ`)
+    .map((latent) => `${nameOf(latent)} ${valueText(latent, z[latent.index])}`)
     .join(", ");
 }
 
@@ -93,18 +118,27 @@ export function parseVector(text, length) {
 }
 
 /**
- * Returns a draw from the prior: N(0, 1) for each active latent, 0 for the others.
+ * Returns a draw from the prior for each active latent, N(0, 1) or a value of the grid, and 0 for the others.
  * @param {Latent[]} latents
  * @param {() => number} [random] Uniform numbers in [0, 1).
  */
 export function drawVector(latents, random = Math.random) {
   const z = new Float32Array(latents.length);
   for (const latent of latents) {
-    if (!latent.active) continue;
-    const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
-    z[latent.index] = Math.max(-RANGE, Math.min(RANGE, normal));
+    if (latent.active) z[latent.index] = latent.categories ? drawFromGrid(latent.categories, random) : drawNormal(random);
   }
   return rounded(z);
+}
+
+/** @param {() => number} random @returns {number} */
+function drawNormal(random) {
+  const normal = Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+  return Math.max(-RANGE, Math.min(RANGE, normal));
+}
+
+/** @param {number} count Number of values between −1 and 1. @param {() => number} random */
+function drawFromGrid(count, random) {
+  return (2 * Math.floor(count * random())) / (count - 1) - 1;
 }
 
 /**

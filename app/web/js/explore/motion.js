@@ -1,7 +1,6 @@
 // Motion without a hand: one latent goes through its range and comes back to where it was, then the next one.
 
 import { useCallback, useEffect, useRef, useState } from "../html.js";
-import { RANGE } from "./latents.js";
 import { withValue } from "./vector.js";
 
 const SWEEP_MS = 3600;
@@ -10,20 +9,22 @@ const SWEEP_MS = 3600;
  * Returns the value of a latent during its sweep, a sine that begins and ends at the value it had.
  * @param {number} from Value before the sweep.
  * @param {number} share Share of the sweep that is over, in [0, 1].
+ * @param {number} range Largest value.
  */
-export function sweepValue(from, share) {
-  const start = Math.asin(Math.max(-1, Math.min(1, from / RANGE)));
-  return share >= 1 ? from : RANGE * Math.sin(start + 2 * Math.PI * share);
+export function sweepValue(from, share, range) {
+  const start = Math.asin(Math.max(-1, Math.min(1, from / range)));
+  return share >= 1 ? from : range * Math.sin(start + 2 * Math.PI * share);
 }
 
 /**
  * Moves latents by themselves.
  * @param {{latest: () => Float32Array | null, set: (z: Float32Array) => void}} vector
- * @param {number[]} order The latents in the order in which they are swept.
+ * @param {import("./latents.js").Latent[]} latents The latents in the order in which they are swept.
  * @returns {{playing: number | null, play: (options?: {once?: boolean, first?: number}) => void, stop: () => void}}
  *   `playing` is the latent that moves. `stop` leaves the picture as it is.
  */
-export function useMotion(vector, order) {
+export function useMotion(vector, latents) {
+  const order = latents.map((latent) => latent.index);
   const [playing, setPlaying] = useState(/** @type {number | null} */ (null));
   const frame = useRef(0);
   const stop = useCallback(() => {
@@ -48,7 +49,7 @@ export function useMotion(vector, order) {
       const present = vector.latest();
       if (!present) return stop();
       const share = Math.max(0, (now - began) / SWEEP_MS);
-      vector.set(withValue(present, order[turn], sweepValue(from, share)));
+      vector.set(withValue(present, order[turn], sweepValue(from, share, latents[turn].range)));
       if (share >= 1) {
         if (once) return stop();
         turn = (turn + 1) % order.length;

@@ -1,11 +1,12 @@
 // Two latents at once, on a map of what they make together.
 
 import { html, useEffect, useRef } from "../html.js";
-import { nameOf, RANGE, signed } from "./latents.js";
+import { nameOf, valueText, within } from "./latents.js";
 
 const COLUMNS = 7;
-const GRID = Array.from({ length: COLUMNS }, (_, place) => ((place + 0.5) / COLUMNS - 0.5) * 2 * RANGE);
-const KEY_STEP = 0.1;
+/** Where the pictures of the map stand, as shares of the range. */
+const GRID = Array.from({ length: COLUMNS }, (_, place) => ((place + 0.5) / COLUMNS - 0.5) * 2);
+const KEY_STEPS = 30; // From the middle to an end.
 
 /** @type {Record<string, [number, number]>} */
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -22,12 +23,13 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const held = useRef(false);
   const rest = Array.from(z, (value, index) => (index === across || index === down ? 0 : value)).join();
-  useEffect(() => drawMap(canvas, strips, rest, across, down), [strips, rest, across, down]);
+  const { range } = latents[0];
+  useEffect(() => drawMap(canvas, strips, rest, across, down, range), [strips, rest, across, down, range]);
 
   /** @param {PointerEvent} event */
   const follow = (event) => {
     const box = /** @type {HTMLElement} */ (event.currentTarget).getBoundingClientRect();
-    const value = (/** @type {number} */ at) => Math.max(-RANGE, Math.min(RANGE, (at - 0.5) * 2 * RANGE));
+    const value = (/** @type {number} */ at) => within(latents[0], (at - 0.5) * 2 * range);
     onMove(value((event.clientX - box.left) / box.width), value((event.clientY - box.top) / box.height));
   };
   /** @param {PointerEvent} event */
@@ -45,16 +47,15 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
     const arrow = ARROWS[event.key];
     if (!arrow) return;
     event.preventDefault();
-    const step = event.shiftKey ? 10 * KEY_STEP : KEY_STEP;
-    const moved = [across, down].map((index, axis) => Math.max(-RANGE, Math.min(RANGE, z[index] + step * arrow[axis])));
+    const step = ((event.shiftKey ? 10 : 1) * range) / KEY_STEPS;
+    const moved = [across, down].map((index, axis) => within(latents[0], z[index] + step * arrow[axis]));
     onMove(moved[0], moved[1]);
     onRelease();
   };
   const named = (/** @type {number} */ index) =>
-    latents.find((latent) => latent.index === index) ?? { index, label: "" };
-  const place = (/** @type {number} */ value) =>
-    `${((Math.max(-RANGE, Math.min(RANGE, value)) + RANGE) / (2 * RANGE)) * 100}%`;
-  const text = `${nameOf(named(across))} ${signed(z[across])} σ, ${nameOf(named(down))} ${signed(z[down])} σ`;
+    latents.find((latent) => latent.index === index) ?? { ...latents[0], index, label: "" };
+  const place = (/** @type {number} */ value) => `${((within(latents[0], value) + range) / (2 * range)) * 100}%`;
+  const text = pair.map((index) => `${nameOf(named(index))} ${valueText(named(index), z[index])}`).join(", ");
   return html`<section class="card pad-card" aria-labelledby="pad-title">
     <h2 id="pad-title">Two latents at once</h2>
     <div class="pad-axes">
@@ -93,18 +94,20 @@ function AxisChoice({ text, latents, value, onChoose }) {
  * @param {string} rest The values of all latents as text.
  * @param {number} across Latent of the columns.
  * @param {number} down Latent of the rows.
+ * @param {number} range Value at the right end of both.
  * @returns {() => void} Ends the drawing.
  */
-function drawMap(canvas, strips, rest, across, down) {
+function drawMap(canvas, strips, rest, across, down, range) {
   if (!strips) return () => {};
   let gone = false;
   const draw = async () => {
     const z = Float32Array.from(rest.split(",").map(Number));
     /** @type {ImageData[][]} */
     const rows = [];
-    for (const value of GRID) {
+    const values = GRID.map((share) => share * range);
+    for (const value of values) {
       z[down] = value;
-      const [frames] = (await strips.render(Float32Array.from(z), [across], GRID)) ?? [];
+      const [frames] = (await strips.render(Float32Array.from(z), [across], values)) ?? [];
       if (gone || !frames || !canvas.current) return;
       rows.push(frames);
     }

@@ -12,8 +12,8 @@ import {
   nameOf,
   rounded,
   seededRandom,
-  signed,
   startVector,
+  valueText,
 } from "./latents.js";
 import { useLoadedModel } from "./loading.js";
 import { useMotion, wantsStillness } from "./motion.js";
@@ -49,10 +49,7 @@ export function useSession(params) {
   const dim = latents.length;
 
   const vector = useLatentVector();
-  const motion = useMotion(
-    vector,
-    active.map((latent) => latent.index),
-  );
+  const motion = useMotion(vector, active);
   const [own, setOwn] = useState(/** @type {import("./own_picture.js").OwnPicture | null} */ (null));
   const [busy, setBusy] = useState(false);
   const [current, setCurrent] = useState(0);
@@ -135,7 +132,7 @@ export function useSession(params) {
     },
     released(/** @type {number} */ index) {
       const latent = latents.find((one) => one.index === index);
-      if (latent) announce(`${nameOf(latent)}, ${signed(vector.latest()?.[index] ?? 0)} σ`);
+      if (latent) announce(`${nameOf(latent)}, ${valueText(latent, vector.latest()?.[index] ?? 0)}`);
     },
     movePad: (/** @type {number} */ x, /** @type {number} */ y) =>
       move("pad", [

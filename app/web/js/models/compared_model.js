@@ -1,7 +1,6 @@
 // One of two compared models: crop, reconstruction and error of the picture, and the numbers of both.
 
 import { loadNetwork } from "../decoder/decoder.js";
-import { klOf } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
 import { toPixels } from "../explore/difference.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
@@ -45,11 +44,11 @@ export function ComparedModel({ model, picture, onRefused }) {
  */
 function look(network, picture, preprocessing) {
   const input = toInput(picture, preprocessing);
-  const { mean, logVariance } = network.encode(input);
+  const { mean, kl } = network.encode(input);
   const { image_size: side, num_channels: channels } = network.network;
   const crop = toPixels(input, side, channels);
   const reconstruction = network.decode(mean);
-  return { crop, reconstruction, kl: klOf(mean, logVariance), ...difference(crop, reconstruction) };
+  return { crop, reconstruction, kl, ...difference(crop, reconstruction) };
 }
 
 /**

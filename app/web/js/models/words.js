@@ -11,6 +11,7 @@ const OBJECTIVES = {
   factorvae: "FactorVAE",
   dipvae1: "DIP-VAE I",
   dipvae2: "DIP-VAE II",
+  categorical: "categorical latents",
 };
 /** @type {Record<string, string>} */
 const NAMES = {

@@ -28,10 +28,7 @@ function TakenAway({ model, network }) {
   const strips = useMemo(() => new InlineStrips(network), []);
   const start = useMemo(() => startVector(latents, network), []);
   const vector = useLatentVector();
-  const motion = useMotion(
-    vector,
-    active.map((latent) => latent.index),
-  );
+  const motion = useMotion(vector, active);
   const [own, setOwn] = useState(/** @type {import("../explore/own_picture.js").OwnPicture | null} */ (null));
   const [problem, setProblem] = useState("");
   const home = own ? rounded(own.mean) : start;

@@ -1,6 +1,5 @@
 // The visitor's own picture, encoded here: it never leaves the page.
 
-import { klOf } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
 import { compare, toPixels } from "../explore/difference.js";
 
@@ -22,7 +21,7 @@ const LEAST_SIGMA = Math.exp(-6);
 export async function encodeHere(network, model, file) {
   const { preprocessing, likelihood } = model;
   const input = toInput(await pixelsOfFile(file), preprocessing);
-  const { mean, logVariance } = network.encode(input);
+  const { mean, logVariance, kl } = network.encode(input);
   const size = preprocessing.image_size;
   const channels = preprocessing.num_channels;
   const reconstruction = network.decode(mean);
@@ -38,7 +37,7 @@ export async function encodeHere(network, model, file) {
     mean: Array.from(mean),
     sigma: Array.from(logVariance, (value) => Math.exp(value / 2)),
     loss: likelihood === "gaussian_optimal" ? withOptimalVariance(summed, input.length) : summed,
-    notice: noticeOf(model, summed - floorOf(input, likelihood), klOf(mean, logVariance)),
+    notice: noticeOf(model, summed - floorOf(input, likelihood), kl),
   };
 }
 

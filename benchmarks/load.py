@@ -146,7 +146,8 @@ def processes_below(root: int) -> dict[int, str]:
             )
         except OSError:  # The process has ended.
             continue
-    found, waiting = {}, [root]
+    found: dict[int, str] = {}
+    waiting = [root]
     while waiting:
         children = [pid for pid, parent in parents.items() if parent == waiting[0]]
         found |= {pid: commands[pid] for pid in children if pid in commands}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from worker.jobs.records import CALLS
 from worker.jobs.scripts import PREFIX as KEY_PREFIX
+from worker.stores.logs import REQUEST_ID
 from worker.stores.models import UnknownModel
 from worker.stores.room import is_full
 
@@ -64,7 +65,7 @@ def submit_call(
         The id of the call.
     """
     head = {"kind": kind, "model": model, "latents": latents, "shape": None if pixels is None else pixels.shape}
-    return _submit(redis, _pack(head, pixels))
+    return _submit(redis, head, b"" if pixels is None else np.ascontiguousarray(pixels).tobytes())
 
 
 def submit_import(
@@ -83,7 +84,7 @@ def submit_import(
         The id of the call.
     """
     head = {"kind": "import", "name": name, "format": format, "spec_bytes": None if spec is None else len(spec)}
-    return _submit(redis, json.dumps(head).encode() + b"\n" + (spec or b"") + file)
+    return _submit(redis, head, (spec or b"") + file)
 
 
 def submit_comparison(redis: "Redis", models: Sequence[str], pictures: Sequence[NDArray[np.uint8]] = ()) -> str:
@@ -99,10 +100,11 @@ def submit_comparison(redis: "Redis", models: Sequence[str], pictures: Sequence[
     """
     head = {"kind": "compare", "models": list(models), "shapes": [picture.shape for picture in pictures]}
     body = b"".join(np.ascontiguousarray(picture).tobytes() for picture in pictures)
-    return _submit(redis, json.dumps(head).encode() + b"\n" + body)
+    return _submit(redis, head, body)
 
 
-def _submit(redis: "Redis", request: bytes) -> str:
+def _submit(redis: "Redis", head: dict[str, Any], body: bytes) -> str:
+    request = json.dumps({**head, "request_id": REQUEST_ID.get()}).encode() + b"\n" + body
     call_id = secrets.token_hex(16)
     with redis.pipeline() as pipeline:
         pipeline.set(PREFIX + call_id, request, ex=KEPT_SECONDS)
@@ -150,6 +152,7 @@ def run_model_call(
         return False
     assert isinstance(data, bytes)
     head, rest = _unpack(data)
+    REQUEST_ID.set(head["request_id"])
     try:
         if head["kind"] in ("import", "onnx"):
             answer = _transfer(head, rest, registry)
@@ -286,11 +289,6 @@ def _to_rows(images: Any) -> NDArray[np.float32]:
     """Copies images (N, C, H, W) from any device to an array (N, H, W, C)."""
     rows: NDArray[np.float32] = np.ascontiguousarray(images.permute(0, 2, 3, 1).cpu().numpy(), dtype=np.float32)
     return rows
-
-
-def _pack(head: dict[str, Any], array: NDArray[Any] | None) -> bytes:
-    body = b"" if array is None else np.ascontiguousarray(array).tobytes()
-    return json.dumps(head).encode() + b"\n" + body
 
 
 def _unpack(data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -69,6 +69,8 @@ def dci_es(
 ) -> DciEs:
     """Computes explicitness and size.
 
+    Each ordered factor takes about 50 seconds of a core at 10 000 points and 10 dimensions.
+
     Args:
         codes: (N, D) to train on.
         numbers: Factors, (N, F) to train on: values, or the numbers of classes.

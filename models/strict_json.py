@@ -1,4 +1,4 @@
-"""Parses untrusted JSON: numbers must be finite and of bounded size, and nesting is bounded."""
+"""Parses untrusted JSON: numbers are finite and of bounded size, nesting is bounded, and texts are Unicode."""
 
 import json
 from typing import Any
@@ -13,14 +13,19 @@ def loads(data: bytes | str) -> Any:
         data: The text, or its bytes in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        ValueError: The text is not JSON, contains NaN, Infinity or a number of 64 bits and more, or nests deeper than
-            MAX_DEPTH.
+        ValueError: The text is not JSON, contains NaN, Infinity, a number of 64 bits and more or a lone surrogate, or
+            nests deeper than MAX_DEPTH.
     """
     try:
         value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)
+    try:
+        # An answer with a lone surrogate could not be sent, nor a file with one be written.
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("text that UTF-8 cannot hold") from None
     return value
 
 

@@ -43,3 +43,10 @@ def test_deep_nesting_is_a_value_error(depth: int) -> None:
 def test_json_that_is_not_finite_or_too_deep_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         loads(text)
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\udfff": 1}', b'["a\xed\xa0\x80"]', r'"\udc00\ud800"'])
+def test_text_that_utf_8_cannot_hold_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="^text that UTF-8 cannot hold$"):
+        loads(text)
+    assert loads(r'"\ud83d\ude00"') == "😀"

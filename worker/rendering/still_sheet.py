@@ -96,7 +96,9 @@ def still_sheet(rendered: Rendered, *, captions: bool) -> Pixels:
     _draw_panel(image, right, geometry.right_panel, geometry, request)
     if captions:
         draw.text((geometry.first, geometry.pad), unit, fill=MUTED, font=font(scale.text))
-        _draw_header(draw, rendered.positions[columns], geometry)
+        # The values of the prior's range are the same in all rows, and those of a categorical latent are not positions.
+        header = shown[0].values if request.range == "prior" and shown else rendered.positions
+        _draw_header(draw, header[columns], geometry)
         for row, (cell, lines) in enumerate(zip(shown, names, strict=True)):
             _draw_name(draw, cell, lines, row, geometry)
     for row, cell in enumerate(shown):

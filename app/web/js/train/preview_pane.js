@@ -55,7 +55,7 @@ export function PreviewPane({ feed, step }) {
         url &&
         html`
         <details onToggle=${(/** @type {any} */ event) => setOpen(event.currentTarget.open)}>
-          <summary>Every latent from −3 to 3</summary>
+          <summary>Every latent from end to end</summary>
           ${open && html`<img class="sheet" src=${url} alt=${`Traversals of every latent after step ${shown}.`} />`}
         </details>`
       }

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     GetJsonSchemaHandler,
     PlainValidator,
@@ -23,7 +24,7 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from starlette.datastructures import UploadFile
 
-from app.problems import validation_problem
+from app.problems import invalid, validation_problem
 from models.config import Config, ConfigError
 from models.info import PreprocessingRequest
 from training.config import all_settings
@@ -32,6 +33,7 @@ from training.objectives.registry import readers_of
 from training.presets import PRESETS
 from worker.rendering.request import TraversalRequest
 
+MAX_FIELDS = 200
 MAX_LABEL_LENGTH = 60
 MAX_LATENT = 1000.0
 MAX_SEED = 2**31 - 1
@@ -66,6 +68,8 @@ def check_body(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:
     Raises:
         Problem: A field is unknown or missing, or has a wrong value (invalid_request); it lists all of them.
     """
+    if len(values) > MAX_FIELDS:  # Each wrong field is explained, which would take a second for 80 000 of them.
+        raise invalid("body", f"may have at most {MAX_FIELDS} fields, not {len(values)}")
     try:
         # A group of settings checks itself when it is made, strictly.
         return kind(**values) if issubclass(kind, Config) else kind.model_validate(values)
@@ -300,7 +304,7 @@ class ModelChanges(Body):
     """Changes of a model; what is absent stays."""
 
     name: str = Field("", description="The new name; the id stays.", json_schema_extra=_without_default)
-    dimension_labels: list[Label] = Field(
+    dimension_labels: Annotated[list[Label], FailFast()] = Field(
         [], description="One text a dimension, empty where there is none.", json_schema_extra=_without_default
     )
 
@@ -320,7 +324,10 @@ class LatentVectors(Body):
     """Latent vectors to decode."""
 
     z: Annotated[
-        list[list[Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT)]]], BeforeValidator(_rows), Field(min_length=1)
+        list[Annotated[list[Annotated[float, Field(ge=-MAX_LATENT, le=MAX_LATENT)]], FailFast()]],
+        FailFast(),
+        BeforeValidator(_rows),
+        Field(min_length=1),
     ] = Field(description="Latent vectors, each of D numbers.")
 
 

@@ -14,10 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from api_support import Service, assert_problem, service
+from pydantic import ValidationError
 
 from app.api.bodies import MAX_FIELDS, MAX_FORM_BYTES
 from app.dependencies import NUM_PARSERS
 from app.main import MAX_JSON_BYTES, create_app
+from app.problems import Problem
+from app.requests import MAX_FIELDS as MAX_REQUEST_FIELDS
+from app.requests import LatentVectors, ModelChanges, check_body
 from models.strict_json import MAX_DEPTH
 from worker.stores.settings import Settings
 
@@ -211,6 +215,21 @@ def test_deep_json_inside_a_form_is_refused(api: Service, depth: int) -> None:
     if len(nested) < MAX_FORM_BYTES // 3:
         answer = api.client.post("/traversals", data={"model": "tiny", "z": nested})
         assert_problem(answer, 422, "invalid_request")
+
+
+def test_only_the_first_of_many_wrong_values_is_explained() -> None:
+    """Explaining 340 000 of them took two seconds on the event loop."""
+    with pytest.raises(Problem) as refused:
+        check_body(LatentVectors, {f"k{k}": 0 for k in range(MAX_REQUEST_FIELDS + 1)})
+    assert refused.value.detail == "body: may have at most 200 fields, not 201"
+    for kind, values in (
+        (LatentVectors, {"z": ["a"] * 3}),
+        (LatentVectors, {"z": [["a"]] * 3}),
+        (ModelChanges, {"dimension_labels": [1, 2]}),
+    ):
+        with pytest.raises(ValidationError) as failed:
+            kind.model_validate(values)
+        assert failed.value.error_count() == 1
 
 
 def test_a_latent_of_a_huge_whole_number_is_refused(api: Service) -> None:

@@ -171,7 +171,7 @@ def list_rejected_files(dataset_id: DatasetId, request: Request, services: Servi
         **problems.responses("unknown_dataset", "invalid_dataset"),
     },
 )
-async def get_dataset_sample(dataset_id: str, request: Request, services: Services_) -> Response:
+async def get_dataset_sample(dataset_id: DatasetId, request: Request, services: Services_) -> Response:
     """The pictures are spread over the set, cropped and scaled to 64 × 64 pixels."""
 
     def draw() -> bytes:
@@ -266,6 +266,11 @@ def delete_dataset(dataset_id: DatasetId, services: Services_) -> None:
     for job in users:
         _stop_packing(services, job)
     services.datasets.delete(dataset_id)
+    for job in services.jobs.page("dataset", limit=10_000):
+        if job.request["dataset"] == dataset_id:
+            # Another data set of this name gets the same id, and would show the packing as its own.
+            with suppress(UnknownJob, TransitionRefused):
+                services.jobs.delete(job.id)
 
 
 def _stop_packing(services: Services, job: Job) -> None:

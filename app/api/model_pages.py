@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.negotiation import bytes_response
-from app.dependencies import Services_
+from app.dependencies import ModelId, Services_
 from app.explorer_file import explorer_file, policy_of
 from app.openapi import binary_content
 from models.info import WEIGHTS_FILE
@@ -31,7 +31,7 @@ router = APIRouter(tags=["models"])
     },
 )
 def get_model_web_weights(
-    model_id: str,
+    model_id: ModelId,
     request: Request,
     services: Services_,
     encoder: Annotated[bool, Query(description="Add the encoder's weights to the decoder's.")] = False,
@@ -60,7 +60,7 @@ def get_model_web_weights(
     },
 )
 def get_model_explorer(
-    model_id: str,
+    model_id: ModelId,
     request: Request,
     services: Services_,
     encoder: Annotated[bool, Query(description="Add the encoder, so that a picture of one's own can be shown.")] = True,

@@ -323,7 +323,7 @@ async def decode_latents(
     },
 )  # fmt: skip
 async def get_end(
-    model_id: str, name: str, request: Request, services: Services_, prefer: PreferHeader = None
+    model_id: ModelId, name: str, request: Request, services: Services_, prefer: PreferHeader = None
 ) -> Response:
     """`z_01_first.png` and `z_01_last.png` show a typical picture with dimension 0 at −2 and at 2."""
     record = await anyio.to_thread.run_sync(services.models.record, model_id)

@@ -28,6 +28,7 @@ def sample_pictures(datasets: DatasetRegistry, dataset_id: str, count: int) -> N
         UnknownDataset: There is no such data set.
         DatasetError: There is no pack, and the source is gone or cannot be read.
     """
+    datasets.get(dataset_id)
     # A pack in a remote storage would first be fetched as a whole.
     packs = datasets.packs(dataset_id) if isinstance(datasets.storage, LocalStorage) else []
     pack = datasets.open(dataset_id, packs[0].preprocessing) if packs else None

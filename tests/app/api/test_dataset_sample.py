@@ -38,6 +38,9 @@ def test_an_upload_is_shown_without_the_files_that_are_no_pictures(api: Service)
 
 def test_a_set_that_is_unknown_or_gone_is_refused_without_the_operators_path(api: Service, tmp_path: Path) -> None:
     assert_problem(api.client.get("/datasets/nothing/sample.png"), 404, "unknown_dataset")
+    for name in ("%C2%86%5C%F3%81%AB%8C", "n" * 300, "a%00b"):
+        answer = api.client.get(f"/datasets/{name}/sample.png")
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_dataset")
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "a.png")

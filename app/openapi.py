@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
-from app import authorization, deadlines, guard, problems
+from app import authorization, deadlines, guard, problems, room
 from app.requests import BINARY, BODIES
 
 REF_TEMPLATE = "#/components/schemas/{model}"
@@ -62,6 +62,7 @@ def _description(app: FastAPI) -> dict[str, Any]:
         _use_problems(schema)
         guard.document(schema)
         deadlines.document(schema)
+        room.document(schema)
         authorization.document(schema)
         app.openapi_schema = schema
     return app.openapi_schema

@@ -1,10 +1,13 @@
 """Room for the bodies of uploads, which are spooled to the disk while they are received."""
 
+from typing import Any
+
 import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.body_limits import declared_length, media_type
+from app.problems import responses
 from worker.stores.room import Room
 
 IN_MEMORY_BYTES = 2**20
@@ -46,3 +49,11 @@ class RoomMiddleware:
 
 def _is_spooled(headers: Headers) -> bool:
     return media_type(headers) not in ("application/json", "application/x-www-form-urlencoded")
+
+
+def document(schema: dict[str, Any]) -> None:
+    """Adds the 507 to every operation of an OpenAPI description that may write a file."""
+    for path in schema["paths"].values():
+        for method, operation in path.items():
+            if method in ("post", "put", "patch"):
+                operation["responses"].setdefault("507", responses("storage_full")[507])

@@ -11,7 +11,7 @@ from app.api.bodies import read_form
 from app.api.media import read_upload
 from app.api.model_calls import run_comparison
 from app.api.models import CALL_PROBLEMS, IMAGE_PROBLEMS, load_picture
-from app.api.negotiation import FILE_WAIT_SECONDS, PreferHeader, accepted, wait_seconds
+from app.api.negotiation import FILE_WAIT_SECONDS, LEAST_WAIT_SECONDS, PreferHeader, accepted, wait_seconds
 from app.dependencies import Services, Services_
 from app.openapi import binary_content
 from app.requests import ImageForm, request_body
@@ -22,7 +22,14 @@ from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
 
-ModelsQuery = Annotated[str, Query(description="Two models, separated by a comma.", examples=["chairs,dsprites"])]
+ModelsQuery = Annotated[
+    str,
+    Query(
+        description="Two models, separated by a comma.",
+        examples=["chairs,dsprites"],
+        json_schema_extra={"pattern": r"^[^,\s]+,[^,\s]+$"},
+    ),
+]
 
 
 def _records(services: Services, models: str) -> list[ModelRecord]:
@@ -53,7 +60,7 @@ def _comparison(records: list[ModelRecord], answer: CallAnswer) -> Comparison:
     responses=problems.responses(*CALL_PROBLEMS),
 )
 async def compare_models(
-    request: Request, services: Services_, models: ModelsQuery = "", prefer: PreferHeader = None
+    request: Request, services: Services_, models: ModelsQuery, prefer: PreferHeader = None
 ) -> Comparison:
     """The answer has losses, KL and scores of both, the dimensions that say the same in both, and UDR.
 
@@ -62,7 +69,7 @@ async def compare_models(
     """
     accepted(request.headers.get("accept"), ["application/json"])
     records = await anyio.to_thread.run_sync(_records, services, models)
-    seconds = max(1.0, wait_seconds(prefer, FILE_WAIT_SECONDS))
+    seconds = max(LEAST_WAIT_SECONDS, wait_seconds(prefer, FILE_WAIT_SECONDS))
     answer = await run_comparison(services, [record.id for record in records], seconds)
     return _comparison(records, answer)
 
@@ -82,7 +89,7 @@ async def compare_models(
     },
 )
 async def compare_models_on_image(
-    request: Request, services: Services_, models: ModelsQuery = "", prefer: PreferHeader = None
+    request: Request, services: Services_, models: ModelsQuery, prefer: PreferHeader = None
 ) -> Response:
     """The answer is a sheet: the picture, both reconstructions, and the aligned dimensions of both side by side; or by
     `Accept` the comparison as JSON with the picture's posterior in each model.
@@ -96,7 +103,7 @@ async def compare_models_on_image(
             return [load_picture(services, data, record.info.preprocessing) for record in records]
 
         pictures = await anyio.to_thread.run_sync(load, limiter=services.decoding)
-    seconds = max(1.0, wait_seconds(prefer, FILE_WAIT_SECONDS))
+    seconds = max(LEAST_WAIT_SECONDS, wait_seconds(prefer, FILE_WAIT_SECONDS))
     answer = await run_comparison(services, [record.id for record in records], seconds, pictures)
     if kind == "image/png":
         return Response(answer.data, headers={"Vary": "Accept"}, media_type=kind)

@@ -1,5 +1,6 @@
 """Files that an attacker would send: small on the disk, but expensive for a reader without limits."""
 
+import functools
 import io
 import os
 import struct
@@ -65,13 +66,15 @@ print((_peak() - _before) / 1024, _cpu() - _began)
     return Cost(output.strip(), peak, cpu)
 
 
+@functools.cache
 def zip_bomb(name: str, num_bytes: int, method: int, head: bytes = b"") -> bytes:
     """Returns a zip with one member, `head` and then zeros; bzip2 and LZMA make 700 bytes of a gigabyte."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive, archive.open(name, "w", force_zip64=True) as member:
         member.write(head)
+        zeros = bytes(2**20)
         for start in range(0, num_bytes, 2**20):
-            member.write(bytes(min(2**20, num_bytes - start)))
+            member.write(zeros[: num_bytes - start])
     return buffer.getvalue()
 
 

@@ -47,6 +47,6 @@ def test_json_that_is_not_finite_or_too_deep_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", [r'"\ud800"', r'{"\udfff": 1}', b'["a\xed\xa0\x80"]', r'"\udc00\ud800"'])
 def test_text_that_utf_8_cannot_hold_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match=r"^text that UTF-8 cannot hold$"):
+    with pytest.raises(ValueError, match="text that UTF-8 cannot hold"):
         loads(text)
     assert loads(r'"\ud83d\ude00"') == "😀"

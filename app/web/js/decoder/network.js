@@ -97,7 +97,12 @@ export class Network {
   encode(pixels) {
     const part = this.parts.encoder;
     if (!part) throw new Error("The encoder's weights were not loaded.");
-    const { image_size: side, num_channels: channels, latent_dim: dimensions, num_categories: categories } = this.network;
+    const {
+      image_size: side,
+      num_channels: channels,
+      latent_dim: dimensions,
+      num_categories: categories,
+    } = this.network;
     for (let y = 0; y < side; y++) {
       const row = pixels.subarray(y * side * channels, (y + 1) * side * channels);
       this.memory.set(row, part.input.address / 4 + ((y + 1) * part.input.width + 1) * channels);

@@ -125,7 +125,8 @@ export function parseVector(text, length) {
 export function drawVector(latents, random = Math.random) {
   const z = new Float32Array(latents.length);
   for (const latent of latents) {
-    if (latent.active) z[latent.index] = latent.categories ? drawFromGrid(latent.categories, random) : drawNormal(random);
+    if (latent.active)
+      z[latent.index] = latent.categories ? drawFromGrid(latent.categories, random) : drawNormal(random);
   }
   return rounded(z);
 }

@@ -36,7 +36,7 @@ export function CardPicture({ model, isLively }) {
     let frame = 0;
     const step = (/** @type {number} */ now) => {
       const share = Math.max(0, (now - began) / SWEEP_MS);
-      z[strongest.index] = sweepValue(from, share);
+      z[strongest.index] = sweepValue(from, share, strongest.range);
       drawPicture(target, decoder.decode(z));
       if (share < 1) frame = requestAnimationFrame(step);
     };

@@ -1,12 +1,11 @@
 """The verdict of the load benchmark, and the memory of a process and its children."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks.load import API_BYTES, Results, memory_below, processes_below, report
+from benchmarks.load import API_BYTES, Results, memory_below, report
 
 
 def _results(idle: float = 1.0, training: float = 2.0) -> Results:
@@ -38,10 +37,8 @@ def test_it_fails_for_each_of_its_reasons(reason: str, capsys: pytest.CaptureFix
 def test_the_memory_of_children_is_found_by_what_they_run() -> None:
     program = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()', 'worker render'])"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
-        while len([one for one in processes_below(os.getpid()).values() if "worker render" in one]) < 2:
+        while not (memory := memory_below(process.pid)) or memory["render worker"] < 2**20:
             assert process.poll() is None
-        memory = memory_below(process.pid)
         assert process.stdin is not None
         process.stdin.close()
     assert list(memory) == ["render worker"]
-    assert memory["render worker"] > 2**20

@@ -380,14 +380,15 @@ def test_the_description_lists_the_problems_of_every_route(api: Service) -> None
 
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
-    # Two objectives have a setting gamma, each with its own default.
+    # Several objectives have a setting gamma, each with its own default.
     assert schema["properties"]["gamma"] == {
         "type": "number",
         "description": "capacity: Weight γ of |KL − C|; a request with gamma but no objective selects capacity "
-        "(default 1000); factorvae: Weight γ of the total correlation; the paper uses 10 to 100 (default 40).",
+        "(default 1000); factorvae: Weight γ of the total correlation; the paper uses 10 to 100 (default 40); "
+        "categorical: Weight γ of the total correlation; 0 needs no discriminator (default 0).",
         "minimum": 0,
         "maximum": 1e6,
-        "x-objectives": ["capacity", "factorvae"],
+        "x-objectives": ["capacity", "factorvae", "categorical"],
     }
     assert schema["properties"]["beta_gain"]["x-objectives"] == ["controlled"]
     assert schema["properties"]["beta_gain"]["x-default"] == 0.05
@@ -415,7 +416,8 @@ def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
         ("POST", "/train-jobs", {"json": {"data_set": "dsprites"}},
          "data_set", "is no field of this request; did you mean dataset?"),
         ("POST", "/train-jobs", {"json": {"q": 1}},
-         "q", "is no field of this request; it has config, dataset, evaluate, from, minutes, more_steps, name, preset"),
+         "q", "is no field of this request; it has config, dataset, evaluate, from, minutes, more_steps, name, preset, "
+         "webhook"),
         ("POST", "/train-jobs", {"files": {"file": ("a.zip", b"x")}, "data": {"presets": "x"}},
          "presets", "is no field of this request; did you mean preset?"),
         ("POST", "/train-jobs", {"json": {"dataset": "dsprites", "evaluate": "mig"}},

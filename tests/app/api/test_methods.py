@@ -25,12 +25,18 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
+_FIXED = {
+    "/models/model_id": ("/models/default", "/models/compare"),
+    "/train-jobs/job_id": ("/train-jobs/estimate",),
+}
+
+
 def _expected(path: str) -> set[str]:
     methods = PATHS[path]
     # A fixed path such as /models/default also matches /models/{model_id}, so it has the methods of both.
-    for other, more in PATHS.items():
-        if other == "/models/model_id" and path in ("/models/default", "/models/compare"):
-            methods = methods | more
+    for other, fixed in _FIXED.items():
+        if path in fixed:
+            methods = methods | PATHS[other]
     return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set())
 
 

@@ -32,9 +32,9 @@ def quiet_site(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium."""
+    """Chromium. Its event loop runs in the thread of the tests, so it ends before other modules need one."""
     skip_without_chromium()
     with chromium() as running:
         yield running

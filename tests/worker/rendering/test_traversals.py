@@ -373,6 +373,7 @@ class FakeClaim:
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.job = SimpleNamespace(request=request)
+        self.store = SimpleNamespace(count=lambda amounts: None)
         self.ending: tuple[Any, ...] = ()
 
     def succeed(self, result: dict[str, Any]) -> None:

@@ -97,19 +97,14 @@ export class Network {
   encode(pixels) {
     const part = this.parts.encoder;
     if (!part) throw new Error("The encoder's weights were not loaded.");
-    const {
-      image_size: side,
-      num_channels: channels,
-      latent_dim: dimensions,
-      num_categories: categories,
-    } = this.network;
+    const { image_size: side, num_channels: channels, num_categories: categories } = this.network;
     for (let y = 0; y < side; y++) {
       const row = pixels.subarray(y * side * channels, (y + 1) * side * channels);
       this.memory.set(row, part.input.address / 4 + ((y + 1) * part.input.width + 1) * channels);
     }
     this.run(part);
     const start = part.output.address / 4;
-    const outputs = this.memory.slice(start, start + (categories ?? 2) * dimensions);
+    const outputs = this.memory.slice(start, start + (categories ?? 2) * this.network.latent_dim);
     return categories ? categoricalPosterior(outputs, categories) : gaussianPosterior(outputs);
   }
 

@@ -44,8 +44,10 @@ export function LabelEditor({ latent, onRename }) {
   };
   /** @param {KeyboardEvent} event */
   const onKeyDown = (event) => {
+    if (event.key !== "Enter" && event.key !== "Escape") return;
+    event.preventDefault(); // The button has the focus next, and Enter would press it.
     if (event.key === "Enter") keep(/** @type {HTMLInputElement} */ (event.target).value);
-    if (event.key === "Escape") toggle(false);
+    else toggle(false);
   };
   return html`<input ref=${input} class="latent-name-input" value=${latent.label} maxlength=${MOST_CHARACTERS}
     aria-label=${`Name of latent ${latent.index}`} placeholder=${`latent ${latent.index}`}

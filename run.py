@@ -32,8 +32,6 @@ EXTRAS = {
     "test": ("worker", "embedded", "dev"),
     "check": ("worker", "embedded", "dev"),
 }
-WHOLE_SUITE = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-"""Options of pytest for all tests: they wait more than they compute, so that files beside each other save time."""
 OLDEST = (3, 11)
 FINDS_CONVOLUTIONS = "from importlib.util import find_spec as f; assert f('models.convolutions._compiled')"
 """Python code that fails if the optional library of models/convolutions was not built."""
@@ -235,7 +233,7 @@ def main(arguments: list[str]) -> int:
         os.chdir(ROOT)
         # On shared cores, small networks are many times slower with several threads than with one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        become("-m", "pytest", *(rest or WHOLE_SUITE))
+        become("-m", "pytest", *rest)
     become("-P", "-m", "app", "serve", *rest)
 
 

@@ -364,8 +364,8 @@ def test_what_needs_no_redis_does_not_wait_for_those_who_wait_for_it(redis_proce
         finally:
             os.kill(pid, signal.SIGCONT)
         assert served == [200] * 4
-        # Those that wait take 2 s; the ones that need no Redis were answered before the last of them.
-        assert answered.index("/healthz") < 140
+        # Those that wait take 2 s; the ones that need no Redis were answered among the first.
+        assert answered.index("/healthz") < 120
 
 
 def test_the_description_lists_the_problems_of_every_route(api: Service) -> None:

@@ -38,7 +38,7 @@ def test_forms_with_one_key_at_the_same_time_make_one_job_and_one_data_set(api: 
             data={"name": "one", "config": json.dumps({"num_steps": steps})},
             files={"file": ("a.zip", archive)},
             headers={"Idempotency-Key": f"k{steps}" if i % 2 else "shared"},
-            timeout=300,
+            timeout=60,
         )
 
     with ThreadPoolExecutor(24) as pool:

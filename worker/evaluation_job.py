@@ -11,7 +11,7 @@ from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import REPORT_SECONDS, UnfitModel, evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
-from worker.jobs.records import JobStoreUnavailable, StaleClaim
+from worker.jobs.records import JobStoreUnavailable
 from worker.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def run_evaluation_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> 
         found, weights_sha256 = _Attempt(services, claim, keeper).run()
         saved = save_scores(services.models, request["model"], found, request["dataset"], weights_sha256)
     except Abandoned as stopped:
-        _stop(claim, str(stopped))
+        claim.stopped(str(stopped))
     except INPUT_ERRORS as error:
         fail_for_input(claim, error)
     except DeviceError as error:
@@ -83,13 +83,3 @@ class _Attempt:
 
     def _report(self, progress: dict[str, Any]) -> None:
         self.claim.post_progress({**progress, "phase": "evaluating", "phase_fraction": progress["fraction"]})
-
-
-def _stop(claim: Claim, reason: str) -> None:
-    """Ends the claim of an evaluation that stopped for a reason of `ClaimKeeper.stop_reason`."""
-    if reason == "lost":
-        raise StaleClaim(f"job {claim.id} has another holder")
-    if reason == "cancel":
-        claim.cancelled()
-    else:
-        claim.hand_back("worker stopping")

@@ -14,7 +14,7 @@ from worker.dataset_job import Abandoned, wait_for_pack
 from worker.evaluations import UnfitModel
 from worker.input_errors import INPUT_ERRORS, fail_for_input, fail_for_storage
 from worker.jobs.claims import Claim, ClaimKeeper
-from worker.jobs.records import JobStoreUnavailable, StaleClaim
+from worker.jobs.records import JobStoreUnavailable
 from worker.runtime import Runtime
 from worker.stores.models import UnknownModel
 from worker.sweeps.comparison import Candidate, IncomparableModels
@@ -32,7 +32,7 @@ def run_comparison_job(services: Runtime, claim: Claim, keeper: ClaimKeeper) -> 
     try:
         found = _Attempt(services, claim, keeper).run()
     except Abandoned as stopped:
-        _stop(claim, str(stopped))
+        claim.stopped(str(stopped))
     except UnknownSweep as error:
         claim.fail("unknown_sweep", str(error))
     except INPUT_ERRORS as error:
@@ -120,13 +120,3 @@ class _Attempt:
         fraction = {"encoding": 0.0, "agreement": 0.6}.get(stage, 0.8) + 0.2 * done / max(total, 1)
         progress = {"step": done, "num_steps": total, "fraction": round(fraction, 4), "phase": "comparing"}
         self.claim.post_progress({**progress, "phase_fraction": done / max(total, 1)})
-
-
-def _stop(claim: Claim, reason: str) -> None:
-    """Ends the claim of a comparison that stopped for a reason of `ClaimKeeper.stop_reason`."""
-    if reason == "lost":
-        raise StaleClaim(f"job {claim.id} has another holder")
-    if reason == "cancel":
-        claim.cancelled()
-    else:
-        claim.hand_back("worker stopping")

@@ -372,17 +372,11 @@ class _Training:
             return info
 
     def _stopped(self, reason: str) -> None:
-        """Ends the claim of a training that stopped for a reason of `ClaimKeeper.stop_reason`."""
-        if reason == "lost":
-            raise StaleClaim(f"job {self.claim.id} has another holder")
+        """Ends the claim of a training that stopped: for a full disk, or a reason of `ClaimKeeper.stop_reason`."""
         if reason == FULL:
             self._pause_for_room()
-        elif reason == "cancel":
-            self.claim.cancelled()
-        elif reason == "pause":
-            self.claim.paused()
         else:
-            self.claim.hand_back("worker stopping")
+            self.claim.stopped(reason)
 
 
 def _source(job: Job, origin: str) -> str:

@@ -190,6 +190,24 @@ class Claim:
         """Ends the claim of a pausing job that has written a checkpoint and stopped."""
         self._end("paused", {}, {})
 
+    def stopped(self, reason: str) -> None:
+        """Ends the claim of work that stopped for a reason of `ClaimKeeper.stop_reason`.
+
+        Args:
+            reason: lost, cancel, pause or shutdown.
+
+        Raises:
+            StaleClaim: The claim is lost.
+        """
+        if reason == "lost":
+            raise StaleClaim(f"job {self.id} has another holder")
+        if reason == "cancel":
+            self.cancelled()
+        elif reason == "pause":
+            self.paused()
+        else:
+            self.hand_back("worker stopping")
+
     def hand_back(self, reason: str) -> None:
         """Requeues the job; a job that is pausing or cancelling becomes paused or cancelled instead.
 

@@ -15,7 +15,17 @@ from app.cli.run_start import check_output, run_config, run_name
 from app.cli.seeds import SeedsOption, parse_seeds
 from app.cli.stores import Stores, open_stores, pack_of
 from app.cli.sweep_results import print_results, result_of, write_results
-from app.cli.train import PANEL, FromOption, MinutesOption, Run, RunStopped, prepared, train_and_finish
+from app.cli.train import (
+    PANEL,
+    DatasetArgument,
+    FromOption,
+    MinutesOption,
+    PresetOption,
+    Run,
+    RunStopped,
+    prepared,
+    train_and_finish,
+)
 from models.atomic import write_bytes
 from models.config import ConfigError
 from training.config import all_settings, config_to_json
@@ -44,13 +54,7 @@ class _Member:
 
 @with_options_of(all_settings(), PANEL)
 def sweep(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            help="The id of a data set (see `betavae datasets`), or a folder or archive of images.",
-            show_default="the preset's",
-        ),
-    ] = None,
+    dataset: DatasetArgument = None,
     grid: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,9 +73,7 @@ def sweep(
         ),
     ] = None,
     seeds: SeedsOption = None,
-    preset: Annotated[
-        str | None, typer.Option(help=f"The settings to start from: {', '.join(PRESETS)}.", show_default=False)
-    ] = None,
+    preset: PresetOption = None,
     name: Annotated[
         str | None, typer.Option(help="The name of the sweep.", show_default="preset or data set, and -sweep")
     ] = None,

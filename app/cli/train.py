@@ -116,18 +116,22 @@ class Run:
     extend_to: int | None
 
 
+DatasetArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="The id of a data set (see `betavae datasets`), or a folder or archive of images.",
+        show_default="the preset's",
+    ),
+]
+PresetOption = Annotated[
+    str | None, typer.Option(help=f"The settings to start from: {', '.join(PRESETS)}.", show_default=False)
+]
+
+
 @with_options_of(all_settings(), PANEL)
 def train(
-    dataset: Annotated[
-        str | None,
-        typer.Argument(
-            help="The id of a data set (see `betavae datasets`), or a folder or archive of images.",
-            show_default="the preset's",
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help=f"The settings to start from: {', '.join(PRESETS)}.", show_default=False)
-    ] = None,
+    dataset: DatasetArgument = None,
+    preset: PresetOption = None,
     name: Annotated[
         str | None, typer.Option(help="The name of the run and of its model.", show_default="preset or data set")
     ] = None,

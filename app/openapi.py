@@ -1,9 +1,10 @@
 """The API's description at /openapi.json: FastAPI's own, with the bodies and the problems that it cannot see."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
@@ -23,6 +24,42 @@ def operation_id(route: APIRoute) -> str:
 def binary_content(*media_types: str) -> dict[str, Any]:
     """Returns the OpenAPI entries of an answer that is a file, by media type."""
     return {media_type: {"schema": BINARY} for media_type in media_types}
+
+
+def add_action(
+    router: APIRouter,
+    path: str,
+    act: Callable[..., BaseModel],
+    *,
+    action: str,
+    noun: str,
+    resource: str,
+    text: str,
+    unknown: str,
+) -> None:
+    """Adds the route that changes the state of something in one way.
+
+    Args:
+        router: Where the route goes.
+        path: The address of the thing.
+        act: The route's function.
+        action: The verb, with which the address ends.
+        noun: What the thing is called.
+        resource: Its name in the names of operations.
+        text: What the action does.
+        unknown: The code of the problem that there is no such thing.
+    """
+    article = "an" if noun[0] in "aeiou" else "a"
+    router.add_api_route(
+        f"{path}/{action}",
+        act,
+        methods=["POST"],
+        response_model_exclude_unset=True,
+        summary=f"{action.capitalize()} {article} {noun}",
+        description=f"{text} The request is refused (409) where the {noun}'s state does not allow it.",
+        operation_id=f"{action}{resource}",
+        responses=problems.responses(unknown, "transition_refused", "job_store_unavailable"),
+    )
 
 
 def install(app: FastAPI) -> None:

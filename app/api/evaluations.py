@@ -11,6 +11,7 @@ from app.api.negotiation import PreferHeader, wait_seconds
 from app.api.train_jobs import EVENT_ANSWERS, KeyHeader, LastEventHeader, answer_events, check_key
 from app.api.waiting import wait_until_finished
 from app.dependencies import ModelId, Services, Services_
+from app.openapi import add_action
 from app.requests import EvaluationRequest, request_body
 from app.schemas import Evaluation, EvaluationList, respond
 from worker.jobs.store import Job, UnknownJob
@@ -165,16 +166,10 @@ def _add_action(action: str, text: str) -> None:
         _get(services, model_id, evaluation_id)
         return describe(getattr(services.jobs, action)(evaluation_id), request)
 
-    router.add_api_route(
-        f"/models/{{model_id}}/evaluations/{{evaluation_id}}/{action}",
-        act,
-        methods=["POST"],
-        response_model_exclude_unset=True,
-        summary=f"{action.capitalize()} an evaluation",
-        description=f"{text} The request is refused (409) where the evaluation's state does not allow it.",
-        operation_id=f"{action}Evaluation",
-        responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
-    )
+    add_action(
+        router, "/models/{model_id}/evaluations/{evaluation_id}", act,
+        action=action, noun="evaluation", resource="Evaluation", text=text, unknown="unknown_job",
+    )  # fmt: skip
 
 
 for _action, _text in ACTIONS.items():

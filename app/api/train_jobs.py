@@ -1,7 +1,7 @@
 """/train-jobs: training jobs are accepted, followed and steered."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import anyio
@@ -15,7 +15,7 @@ from app.api.negotiation import bytes_response
 from app.api.train_requests import create_job, create_one_shot, estimate_job, job_config
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_, get_services
-from app.openapi import binary_content
+from app.openapi import add_action, binary_content
 from app.problems import Problem
 from app.requests import TrainJobForm, TrainJobRequest, request_body
 from app.schemas import Estimate, PreviewList, TrainJob, TrainJobList, respond
@@ -225,16 +225,15 @@ async def answer_events(services: Services, job: Job, last_event_id: str | None)
         is_left = await anyio.to_thread.run_sync(services.jobs.has_events, job.id, last_event_id)
         if not is_left:
             return Response(status_code=204)
-    return event_stream(services, job, last_event_id)
+    return event_stream(services, lambda client: follow_events(client, services.jobs, job.id, last_event_id))
 
 
-def event_stream(services: Services, job: Job, last_event_id: str | None) -> Response:
-    """Returns a job's log as server-sent events.
+def event_stream(services: Services, follow: Callable[[Any], AsyncIterator[Event | None]]) -> Response:
+    """Returns events as server-sent events.
 
     Args:
         services: The services.
-        job: The job.
-        last_event_id: Id of the last event that the client has; None: from the first.
+        follow: Takes an asyncio client of Redis, and yields the events as they come, and None now and then.
 
     Raises:
         Problem: Too many streams are open (too_many_jobs).
@@ -244,13 +243,15 @@ def event_stream(services: Services, job: Job, last_event_id: str | None) -> Res
         services.streams.acquire_on_behalf_of_nowait(place)
     except anyio.WouldBlock:
         raise Problem("too_many_jobs", "Too many event streams are open.") from None
-    return EventSourceResponse(_events(services, job.id, last_event_id, place), ping=15, sep="\n")
+    return EventSourceResponse(_events(services, follow, place), ping=15, sep="\n")
 
 
-async def _events(services: Services, job_id: str, after: str | None, place: object) -> AsyncIterator[ServerSentEvent]:
+async def _events(
+    services: Services, follow: Callable[[Any], AsyncIterator[Event | None]], place: object
+) -> AsyncIterator[ServerSentEvent]:
     try:
         async with async_redis(services) as client:
-            async for event in follow_events(client, services.jobs, job_id, after):
+            async for event in follow(client):
                 if event is not None:
                     yield _server_sent(event)
     finally:
@@ -383,16 +384,10 @@ def _add_action(action: str, text: str) -> None:
         job = _get(services, job_id)
         return describe(getattr(services.jobs, action)(job.id), request)
 
-    router.add_api_route(
-        f"/train-jobs/{{job_id}}/{action}",
-        act,
-        methods=["POST"],
-        response_model_exclude_unset=True,
-        summary=f"{action.capitalize()} a job",
-        description=f"{text} The request is refused (409) where the job's state does not allow it.",
-        operation_id=f"{action}TrainJob",
-        responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
-    )
+    add_action(
+        router, "/train-jobs/{job_id}", act,
+        action=action, noun="job", resource="TrainJob", text=text, unknown="unknown_job",
+    )  # fmt: skip
 
 
 for _action, _text in ACTIONS.items():

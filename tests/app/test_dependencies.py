@@ -1,7 +1,9 @@
 """The limits on waiting requests and streams; without a free place, a request is answered at once."""
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -10,7 +12,8 @@ from app.api.train_jobs import event_stream
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, open_services
 from app.problems import Problem
-from worker.jobs.records import Job
+from worker.jobs.events import follow_events
+from worker.jobs.records import Event, Job
 from worker.stores.settings import Settings
 
 JOB = Job(id="j-1", kind="train", status="queued", request={})
@@ -32,10 +35,13 @@ def test_a_request_that_finds_no_place_to_wait_gets_the_job_as_it_is(services: S
 
 
 def test_one_event_stream_too_many_is_refused(services: Services) -> None:
+    def follow(client: Any) -> AsyncIterator[Event | None]:
+        return follow_events(client, services.jobs, JOB.id)
+
     async def ask() -> list[str]:
-        event_stream(services, JOB, None)
+        event_stream(services, follow)
         with pytest.raises(Problem) as refused:
-            event_stream(services, JOB, None)
+            event_stream(services, follow)
         return [refused.value.code]
 
     assert anyio.run(ask) == ["too_many_jobs"]

@@ -1,22 +1,19 @@
 """/sweeps: trainings that differ in a few settings, under one name."""
 
-import json
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Depends, Query, Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import bytes_response
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
-from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key
-from app.api.waiting import async_redis
+from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
 from app.dependencies import Services, Services_
-from app.openapi import binary_content
+from app.openapi import add_action, binary_content
 from app.problems import Problem
 from app.requests import SweepRequest, request_body
 from app.schemas import respond
@@ -171,25 +168,7 @@ async def stream_sweep_events(sweep_id: str, services: Services_, last_event_id:
     begins with the first, or after `Last-Event-ID`, and ends when the sweep ends.
     """
     sweep = await anyio.to_thread.run_sync(services.sweeps.find, sweep_id)
-    place = object()
-    try:
-        services.streams.acquire_on_behalf_of_nowait(place)
-    except anyio.WouldBlock:
-        raise Problem("too_many_jobs", "Too many event streams are open.") from None
-    return EventSourceResponse(_events(services, sweep, last_event_id, place), ping=15, sep="\n")
-
-
-async def _events(
-    services: Services, sweep: records.Sweep, after: str | None, place: object
-) -> AsyncIterator[ServerSentEvent]:
-    try:
-        async with async_redis(services) as client:
-            async for event in follow_sweep(client, services.sweeps, sweep, after):
-                if event is not None:
-                    data = json.dumps(event.data, ensure_ascii=False)
-                    yield ServerSentEvent(data, event=event.type, id=event.id, sep="\n")
-    finally:
-        services.streams.release_on_behalf_of(place)
+    return event_stream(services, lambda client: follow_sweep(client, services.sweeps, sweep, last_event_id))
 
 
 @router.get(
@@ -246,16 +225,10 @@ def _add_action(action: str, text: str) -> None:
         getattr(services.sweeps, action)(sweep.id)
         return describe(services, sweep, request)
 
-    router.add_api_route(
-        f"/sweeps/{{sweep_id}}/{action}",
-        act,
-        methods=["POST"],
-        response_model_exclude_unset=True,
-        summary=f"{action.capitalize()} a sweep",
-        description=f"{text} The request is refused (409) where the sweep's state does not allow it.",
-        operation_id=f"{action}Sweep",
-        responses=problems.responses("unknown_sweep", "transition_refused", "job_store_unavailable"),
-    )
+    add_action(
+        router, "/sweeps/{sweep_id}", act,
+        action=action, noun="sweep", resource="Sweep", text=text, unknown="unknown_sweep",
+    )  # fmt: skip
 
 
 for _action, _text in ACTIONS.items():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from api_support import Service, picture, zip_of_pictures
 from page_support import DESK, PHONE, THEMES, Visit, Visitor, sideways_scroll
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 pytestmark = pytest.mark.browser
 
@@ -307,6 +307,30 @@ def test_every_state_is_accessible_and_fits(visitor: Visitor, jobs: Jobs, size: 
 def _is_fine(tab: Visit, state: str) -> None:
     assert tab.axe_violations() == [], state
     assert sideways_scroll(tab.page) <= 0, state
+
+
+def test_an_answer_that_was_overtaken_is_not_shown(visitor: Visitor, jobs: Jobs) -> None:
+    # Given a job whose answer, asked for while it was pausing, is late.
+    job = jobs.start(ENDLESS)
+    page = visitor().open(f"/train?job={job}")
+    wait_for_step(page, 20)
+    late: list[tuple[Route, dict[str, Any]]] = []
+
+    def delay_first(route: Route) -> None:
+        if late:
+            route.continue_()
+        else:
+            late.append((route, jobs.get(job) | {"status": "pausing"}))
+
+    page.route(f"**/train-jobs/{job}", delay_first)
+    page.get_by_role("button", name="Pause").click()
+    has_status(page, "paused")
+    # When it comes after the job has paused, then the page does not go back to it.
+    route, answer = late[0]
+    with page.expect_event("requestfinished", lambda request: request.url.endswith(job)):
+        route.fulfill(json=answer)
+    page.wait_for_timeout(500)
+    assert page.locator(".job-title .status").inner_text() == "paused"
 
 
 def test_archives_are_ones_that_others_read(visitor: Visitor, tmp_path: Path) -> None:

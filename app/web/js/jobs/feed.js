@@ -2,6 +2,7 @@
 // browsers allow six connections to a service over HTTP/1.1.
 
 import { Problem, getJson, request } from "../api.js";
+import { inOrder } from "../newest.js";
 import { History } from "./history.js";
 import { pause, withPlace } from "./places.js";
 import { readEvents } from "./stream.js";
@@ -46,6 +47,7 @@ export class Feed {
   #leads = false;
   #timer = 0;
   #interval = 0;
+  #ask = inOrder();
 
   /** Ends all work of the feed. */
   close() {
@@ -67,6 +69,7 @@ export class Feed {
 
   /** Reads the job, its numbers and its previews anew. */
   async refresh() {
+    const isNewest = this.#ask();
     try {
       const signal = this.#closed.signal;
       const [job, metrics] = await Promise.all([
@@ -75,6 +78,7 @@ export class Feed {
           answer.text(),
         ),
       ]);
+      if (!isNewest()) return;
       this.job = job;
       this.history.setRecords(metrics);
       this.problem = null;

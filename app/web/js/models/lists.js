@@ -1,7 +1,8 @@
 // The lists of models and data sets, and what was deleted but can still come back.
 
 import { getAllPages, getJson } from "../api.js";
-import { useCallback, useEffect, useState } from "../html.js";
+import { useCallback, useEffect, useRef, useState } from "../html.js";
+import { inOrder } from "../newest.js";
 import { deleteLater } from "../undo.js";
 
 /** @typedef {import("../api.js").Problem} Problem */
@@ -18,9 +19,12 @@ export function useLists() {
   const [datasets, setDatasets] = useState(/** @type {any[] | null} */ (null));
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [hidden, setHidden] = useState(/** @type {string[]} */ ([]));
+  const ask = useRef(inOrder());
   const reload = useCallback(async () => {
+    const isNewest = ask.current();
     try {
       const [ofModels, ofDatasets] = await Promise.all([getAllPages("models"), getJson("datasets")]);
+      if (!isNewest()) return;
       setModels(ofModels);
       setDatasets(ofDatasets.datasets);
     } catch (failure) {

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -196,7 +197,7 @@ class ModelInfo:
             known = {f.name: data[f.name] for f in fields(cls) if f.name in data}
             known["network"] = NetworkConfig(**data["network"])
             known["preprocessing"] = Preprocessing(**data["preprocessing"])
-            info = TypeAdapter(cls).validate_python(known)
+            info = _validator().validate_python(known)
         except ValidationError as error:
             raise ValueError(f"not a model description: {first_error(error)}") from error
         except (KeyError, TypeError) as error:
@@ -206,6 +207,12 @@ class ModelInfo:
             if values and len(values) != info.network.latent_dim:
                 raise ValueError(f"{name}: expected {info.network.latent_dim} values, found {len(values)}")
         return info
+
+
+@cache
+def _validator() -> TypeAdapter[ModelInfo]:
+    """Returns the validator of descriptions, which takes pydantic 6 ms to build."""
+    return TypeAdapter(ModelInfo)
 
 
 def active_dimensions(kl_per_dimension: list[float]) -> list[int]:

@@ -79,7 +79,7 @@ def embed(request: Request, services: Services_) -> HTMLResponse:
 
 
 @router.get("/assets/{digest}/{path:path}")
-def asset(request: Request, digest: str, path: str) -> Response:
+async def asset(request: Request, digest: str, path: str) -> Response:
     file = (WEB / path).resolve()
     media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     if digest != request.app.state.assets_digest or not file.is_relative_to(WEB) or not file.is_file():

@@ -159,9 +159,10 @@ def our_rate(pack: Pack, steps: int, objective: str) -> float:
     def note(progress: Progress) -> None:
         ends.append(time.perf_counter())
 
+    gamma = {"gamma": GAMMA} if objective == "capacity" else {}
     config = TrainingConfig(
         objective=objective,
-        gamma=GAMMA,
+        **gamma,
         capacity_start=CAPACITY,
         capacity_max=CAPACITY,
         num_channels=3,

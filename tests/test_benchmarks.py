@@ -1,10 +1,19 @@
-"""The benchmarks start after the README's own installation, which has none of the packages for development."""
+"""The benchmarks start after the README's own installation, and measure what the code does today."""
 
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import numpy as np
+import pytest
+from packs_support import write_pack
+
+from benchmarks import training_speed
+from models.info import Preprocessing
+from training.config import TrainingConfig
+from training.data.packs import open_pack
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem != "__init__")
@@ -19,3 +28,13 @@ def test_they_start_without_the_packages_for_development() -> None:
     script = f"import sys; sys.modules.update(dict.fromkeys({missing!r})); {imports}"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("objective", ["capacity", TrainingConfig().objective.name])
+def test_training_speed_measures_our_loop(objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (64, 64, 64, 3)).astype(np.uint8)
+    preprocessing = Preprocessing(image_size=64)
+    write_pack(tmp_path, [pictures], name="noise", kind="array", source="test", preprocessing=preprocessing)
+    monkeypatch.setattr(training_speed, "START", 1)
+    monkeypatch.setattr(training_speed, "BATCH", 8)
+    assert training_speed.our_rate(open_pack(tmp_path), 2, objective) > 0

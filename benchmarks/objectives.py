@@ -49,6 +49,7 @@ def objectives(num_steps: int) -> dict[str, dict[str, Any]]:
         "btcvae, β 6": {"objective": "btcvae", "beta": 6},
         "factorvae, γ 40, D 6 × 1000": FACTORVAE,
         "factorvae, γ 40, D 3 × 256": {**FACTORVAE, **SMALL_DISCRIMINATOR},
+        "dipvae1, λ 10": {"objective": "dipvae1"},
         "dipvae2, λ 10": {"objective": "dipvae2"},
         "categorical": {"objective": "categorical"},
         "controlled (the default)": {"objective": "controlled"},
@@ -81,8 +82,9 @@ def _cell(number: Statistic | None, digits: int) -> str:
 
 def _rates(client: Client, sweep: Sweep, cell: SweepCell) -> list[float]:
     """Returns the images per second that the members of a cell had at last."""
-    jobs = [member.job for member in sweep.members if _without_seed(member.settings) == cell.settings]
-    speeds = (client.job(job).progress.images_per_second for job in jobs if job)
+    ended = [member for member in sweep.members if member.status == "succeeded"]
+    jobs = [member.job for member in ended if _without_seed(member.settings) == cell.settings]
+    speeds = (client.job(job).progress.images_per_second for job in jobs)
     return [speed for speed in speeds if speed]
 
 
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--now", action="store_true", help="print what there is, without waiting for the end")
     arguments = parser.parse_args()
     with Client(arguments.url) as client:
-        name = f"objectives on {arguments.dataset}, {arguments.steps} steps"
+        name = f"objectives {arguments.dataset} {arguments.steps}"
         sweep = find_or_start(client, name, arguments.dataset, arguments.steps, arguments.seeds)
         while sweep.status not in ("succeeded", "failed", "cancelled") and not arguments.now:
             print(f"{sweep.status}, {100 * sweep.progress.fraction:.1f} %", flush=True)

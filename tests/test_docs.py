@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,7 @@ def test_every_variable_on_a_page_is_a_setting(page: Path) -> None:
     assert set(re.findall(r"BETAVAE_[A-Z_]+[A-Z]", page.read_text("utf-8"))) <= known
 
 
+@cache
 def routes() -> set[tuple[str, str]]:
     """Returns the method and path of every route in the OpenAPI document."""
     return {(method.upper(), path) for path, methods in create_app().openapi()["paths"].items() for method in methods}

@@ -13,6 +13,9 @@ from worker.stores.deadlines import passed
 
 HEADER_SECONDS = 20.0
 """Longest time of a connection without a request whose headers are complete."""
+IDLE_SECONDS = 10
+"""Time of an idle connection after an answer. Clients give up theirs earlier (httpx after 5 s), since a request that is
+sent while the server closes the connection is lost."""
 READ_SECONDS = 60.0
 """Longest time in which a client reads nothing of an answer."""
 LOOK_SECONDS = 2.0
@@ -36,14 +39,16 @@ class DeadlineProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_made(transport)
         self._idle_since = self._read_at = self.loop.time()
         self._unread = 0
+        self._last_cycle: Any = None
         self._look()
 
     def _look(self) -> None:
         if self.transport.is_closing():
             return
         now = self.loop.time()
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._idle_since = now
+        # Most requests begin and end between two looks; each has a cycle of its own.
+        if self.cycle is not self._last_cycle or (self.cycle is not None and not self.cycle.response_complete):
+            self._last_cycle, self._idle_since = self.cycle, now
         unread = self.transport.get_write_buffer_size()
         if unread == 0 or unread != self._unread:
             self._unread, self._read_at = unread, now

@@ -11,7 +11,7 @@ import sys
 
 import uvicorn
 
-from app.deadlines import DeadlineProtocol
+from app.deadlines import IDLE_SECONDS, DeadlineProtocol
 from app.main import create_app
 from worker.jobs.storage_identity import claim_database
 from worker.stores.logs import set_up_logging
@@ -48,6 +48,7 @@ def main() -> None:
         port=settings.port,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
         http=DeadlineProtocol,

@@ -20,7 +20,7 @@ import torch
 import uvicorn
 from PIL import Image, ImageDraw
 
-from app.deadlines import DeadlineProtocol
+from app.deadlines import IDLE_SECONDS, DeadlineProtocol
 from app.main import create_app
 from models.config import NetworkConfig
 from models.files import save_model
@@ -44,7 +44,9 @@ def http_server(settings: Settings) -> Iterator[str]:
     listener.bind(("127.0.0.1", 0))
     listener.listen(128)  # A client that connects before the server's thread is up waits instead of being refused.
     app = create_app(settings)
-    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, http=DeadlineProtocol)
+    config = uvicorn.Config(
+        app, log_level="error", timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=1, http=DeadlineProtocol
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -1,9 +1,11 @@
 """Clients that send or read too slowly are cut off, and those that hang up are no error of the service."""
 
+import http.client
 import json
 import logging
 import re
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -66,6 +68,23 @@ def test_a_connection_is_closed_that_begins_a_second_request_and_does_not_go_on(
     request = b"GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"
     with closing(connect(api, request + b"GET /he")) as connection:
         assert rest(connection).count(b"HTTP/1.1 200") == 1
+
+
+def test_a_connection_with_a_request_now_and_then_stays_open(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "HEADER_SECONDS", 1.5)
+    connection = http.client.HTTPConnection(urlsplit(api.url).netloc, timeout=60)
+    connection.connect()
+    socket_at_first = connection.sock
+    longer = threading.Thread(target=wait_for_a_deadline, args=[api])
+    longer.start()
+    while longer.is_alive():
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read()
+        longer.join(0.2)
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().status == 200
+    assert connection.sock is socket_at_first
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from training.data.packs import open_pack
 from worker.rendering.request import TraversalRequest
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "-c", "num_steps=12", "-c", "log_steps=4")
+DRAWN = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "-c", "num_steps=12", "-c", "log_steps=4")
+SMALL = (*DRAWN, "-c", "preview_steps=0")
+"""Options of a short run; previews would take most of its time, and only DRAWN has them."""
 
 Betavae = Callable[..., int]
 
@@ -376,7 +378,7 @@ def test_our_files_below_the_pictures_are_not_taken_for_pictures(
     """Our files are the data folder, which is ./betavae-data by default, and the folder of a run."""
     folder = shutil.copytree(squares, tmp_path / "folder")
     monkeypatch.setenv("BETAVAE_HOME", str(folder / "betavae-data"))
-    train = ("train", folder, "--no-register", *SMALL)
+    train = ("train", folder, "--no-register", *DRAWN)
     assert betavae(*train, "-o", folder / "run") == 0
     count = re.search(r"(\d+) images of", capsys.readouterr().err)
     assert any((folder / "run" / "previews").glob("*.png"))

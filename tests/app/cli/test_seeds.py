@@ -18,7 +18,7 @@ def test_one_model_for_each_seed(betavae: Betavae, tmp_path: Path, capsys: pytes
     folder.mkdir()
     for number in range(20):
         (folder / f"{number}.png").write_bytes(picture(number))
-    small = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8")
+    small = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8", "--preview-steps", "0")
     assert betavae("train", folder, *small, "--seeds", "1,4") == 0
     out, err = capsys.readouterr()
     assert out.split() == ["faces-s1", "faces-s4"]

@@ -9,7 +9,7 @@ from api_support import picture
 from PIL import Image
 
 Betavae = Callable[..., int]
-SMALL = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8")
+SMALL = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8", "--preview-steps", "0")
 
 
 @pytest.fixture

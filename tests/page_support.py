@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -24,9 +24,10 @@ FLAGS = [
 DESK = (1440, 900)
 PHONE = (360, 740)
 """The two sizes of window, in CSS pixels, at which every state is looked at."""
-THEMES = ("light", "dark")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 """Tags of the axe rules that every state keeps."""
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Chromium gives requests up with this when an interface comes or goes, as when Docker starts a container."""
 
 
 @contextmanager
@@ -53,6 +54,8 @@ class Visit:
     page: Page
     url: str
     requests: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Requests that got no answer or a 5xx, with the reason; a page that lacks a module stays empty."""
     complaints: list[str] = field(default_factory=list)
 
     def open(self, fragment: str = "", *, ready: bool = False) -> Page:
@@ -63,6 +66,9 @@ class Visit:
             ready: Wait until the first picture is decoded.
         """
         self.page.goto(f"{self.url}/#{fragment}" if fragment else f"{self.url}/", wait_until="load")
+        while any(NETWORK_CHANGED in failure for failure in self.failures):
+            self.failures.clear()
+            self.page.reload(wait_until="load")
         self.page.wait_for_selector("header.topbar")
         if ready:
             self.page.wait_for_selector('body[data-ready="true"]')
@@ -72,6 +78,13 @@ class Visit:
         """Makes the tab's processor slower by a factor; 1 ends this."""
         session = self.page.context.new_cdp_session(self.page)
         session.send("Emulation.setCPUThrottlingRate", {"rate": rate})
+
+    def themes(self) -> Iterator[str]:
+        """Shows the page in light and then in dark, which only its styles tell apart, and yields the theme's name."""
+        themes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+        for theme in themes:
+            self.page.emulate_media(color_scheme=theme)
+            yield theme
 
     def axe_violations(self) -> list[str]:
         """Returns what axe finds in the page as it is: one text for each element that breaks a rule of RULES."""
@@ -92,20 +105,18 @@ class Visit:
         return [address for address in self.requests if not address.startswith(own)]
 
 
-def visit(browser: Browser, url: str, size: tuple[int, int] = DESK, theme: str = "light", **options: Any) -> Visit:
+def visit(browser: Browser, url: str, size: tuple[int, int] = DESK, **options: Any) -> Visit:
     """Opens a tab, with touch where it is as narrow as a phone.
 
     Args:
         browser: The browser.
         url: Address of the service without a slash at its end.
         size: Width and height of the window in CSS pixels.
-        theme: "light" or "dark".
         **options: Further options of a Playwright browser context, such as reduced_motion="reduce".
     """
     is_phone = size[0] < 500
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
-        color_scheme="dark" if theme == "dark" else "light",
         **{"has_touch": is_phone, "is_mobile": is_phone, "device_scale_factor": 2 if is_phone else 1, **options},
     )
     tab = Visit(context.new_page(), url)
@@ -115,14 +126,20 @@ def visit(browser: Browser, url: str, size: tuple[int, int] = DESK, theme: str =
         if message.type == "error" and "Failed to load resource" not in message.text:
             tab.complaints.append(message.text)
 
+    def on_response(response: Response) -> None:
+        if response.status >= 500:
+            tab.failures.append(f"HTTP {response.status}: {response.url}")
+
     tab.page.on("request", lambda request: tab.requests.append(request.url))
+    tab.page.on("requestfailed", lambda request: tab.failures.append(f"{request.failure}: {request.url}"))
+    tab.page.on("response", on_response)
     tab.page.on("console", on_console)
     tab.page.on("pageerror", lambda error: tab.complaints.append(str(error)))
     return tab
 
 
 Visitor = Callable[..., Visit]
-"""The fixture `visitor`: called as `visitor(size=PHONE, theme="dark", url=None, **options)`, it opens a tab."""
+"""The fixture `visitor`: called as `visitor(size=PHONE, url=None, **options)`, it opens a tab."""
 
 
 def sideways_scroll(page: Page) -> int:

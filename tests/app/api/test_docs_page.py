@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from api_support import Service, service
 from page_support import chromium, skip_without_chromium
+from playwright.sync_api import expect
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,7 @@ def test_every_operation_has_a_summary_a_text_and_a_tag(api: Service) -> None:
 @pytest.mark.browser
 def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service, tmp_path: Path) -> None:
     skip_without_chromium()
+    schema = api.client.get("/openapi.json").json()
     asked: list[str] = []
     complaints: list[str] = []
     with chromium() as browser:
@@ -49,12 +51,10 @@ def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(f"{api.url}/docs", wait_until="networkidle")
-        page.wait_for_selector(".opblock")
-        operations = page.locator(".opblock").count()
+        num_operations = sum(len(path) for path in schema["paths"].values())
+        expect(page.locator(".opblock")).to_have_count(num_operations, timeout=60_000)
         page.locator("#operations-traversals-createTraversal .opblock-summary").click()
         page.wait_for_selector(".opblock-body input[type=file]")
         page.screenshot(path=os.environ.get("DOCS_SCREENSHOT", tmp_path / "docs.png"), full_page=True)
-    schema = api.client.get("/openapi.json").json()
-    assert operations == sum(len(path) for path in schema["paths"].values())
     assert [url for url in asked if not url.startswith((api.url, "data:"))] == []
     assert complaints == []

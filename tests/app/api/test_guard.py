@@ -1,7 +1,6 @@
 """The guard against other sites' web pages: hosts, origins, and the security headers of every answer."""
 
 import http.server
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 import pytest
 from api_support import Service, assert_problem, service, zip_of_pictures
+from page_support import chromium, skip_without_chromium
 from starlette.responses import PlainTextResponse
 from starlette.types import Message
 
@@ -20,7 +20,6 @@ from app.guard import GuardMiddleware
 from app.main import create_app
 from worker.stores.settings import Settings
 
-CHROMIUM = Path("/usr/bin/chromium")
 UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
 
@@ -326,19 +325,13 @@ def test_a_page_of_another_origin_can_change_nothing(api: Service) -> None:
 
     The same post from the service's own page succeeds.
     """
-    if not CHROMIUM.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"{CHROMIUM} is missing")
-        pytest.skip(f"needs {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
+    skip_without_chromium()
     before = api.client.get("/datasets").json()
     job = api.client.post("/train-jobs", json={"dataset": "dsprites", "name": "attacked"}).json()
     html = _ATTACK % {"archive": list(zip_of_pictures(1))}
     statuses: list[int] = []
     job_url, cancel_url = api.url + job["links"]["self"], api.url + job["links"]["cancel"]
-    with _foreign_page(html) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+    with _foreign_page(html) as address, chromium() as browser:
         for origin in (f"http://{address}", f"http://127.0.0.1:{address.rpartition(':')[2]}"):
             page = browser.new_page()
             page.on("response", lambda r: statuses.append(r.status) if r.url.startswith(api.url) else None)
@@ -350,7 +343,6 @@ def test_a_page_of_another_origin_can_change_nothing(api: Service) -> None:
         page = browser.new_page()
         page.goto(f"{api.url}/docs")
         own = page.evaluate("url => fetch(url, {method: 'POST'}).then(answer => answer.status)", cancel_url)
-        browser.close()
     assert statuses.count(403) >= 4
     assert set(statuses) <= {403, 204}
     assert status == "queued"

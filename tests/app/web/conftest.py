@@ -48,7 +48,7 @@ def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visito
     def open_tab(*, url: str | None = None, **options: object) -> Visit:
         site: Service = request.getfixturevalue("site") if url is None else None  # type: ignore[assignment]
         tab = visit(browser, url or site.url, **options)  # type: ignore[arg-type]
-        tab.page.set_default_timeout(TEST_TIMEOUT_MS)
+        tab.page.context.set_default_timeout(TEST_TIMEOUT_MS)
         tabs.append(tab)
         return tab
 
@@ -56,6 +56,7 @@ def visitor(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Visito
     complaints = [text for tab in tabs for text in tab.complaints]
     foreign = [address for tab in tabs for address in tab.foreign_requests()]
     for tab in tabs:
+        print("\n".join(tab.failures))  # pytest shows this where the test failed.
         tab.page.context.close()
     assert complaints == []
     assert foreign == []

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from api_support import ROOT, Service
-from page_support import DESK, PHONE, THEMES, Visitor, sideways_scroll
+from page_support import DESK, PHONE, Visitor, sideways_scroll
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -56,8 +56,8 @@ def _text(page: Page) -> str:
 
 
 def test_one_latent_sweeps_by_itself_and_the_picture_is_still_again(visitor: Visitor) -> None:
-    page = visitor().open(ready=True)
-    page.wait_for_selector(".latent[data-playing]")
+    page = visitor().open()
+    page.wait_for_selector(".latent[data-playing]")  # It is watched for before it begins.
     page.wait_for_selector(".latent[data-playing]", state="detached")
     still = visitor(**STILL).open(ready=True)
     still.wait_for_selector(".latent")
@@ -157,7 +157,7 @@ def test_a_picture_of_ones_own_is_compared_with_its_reconstruction(visitor: Visi
     np.testing.assert_array_equal(_pixels(page, ".comparison figure:nth-child(2) canvas"), seen)
     rebuilt = _pixels(page, ".comparison figure:nth-child(3) canvas")
     assert np.abs(rebuilt.astype(int) - _pixels(page)).max() <= 2
-    assert page.locator(".posterior").count() == 11
+    expect(page.locator(".posterior")).to_have_count(11)
 
 
 def test_a_file_that_is_no_picture_is_refused_in_words(visitor: Visitor) -> None:
@@ -226,29 +226,31 @@ def test_a_touch_that_pans_the_page_moves_no_slider(visitor: Visitor) -> None:
     page.wait_for_function("before => scrollY > before + 20", arg=scrolled)
     assert float(slider.input_value()) == pytest.approx(before, abs=1e-3)
     page.reload()
+    page.wait_for_selector('body[data-ready="true"]')
     page.wait_for_selector(".latent")
     drag(-100, 0)
     expect(slider).not_to_have_value(str(before))
 
 
-@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", [DESK, PHONE])
-def test_the_view_is_accessible_and_fits(visitor: Visitor, size: tuple[int, int], theme: str) -> None:
-    tab = visitor(size=size, theme=theme, **STILL)
+def test_the_view_is_accessible_and_fits(visitor: Visitor, size: tuple[int, int]) -> None:
+    tab = visitor(size=size, **STILL)
     page = tab.open(ready=True)
     page.set_input_files("#own-picture", SAMPLE)
     page.wait_for_selector(".comparison")
     page.get_by_text("1 unused").click()
     page.get_by_role("button", name="Compare").click()
     page.wait_for_selector(".stage-start")
-    assert tab.axe_violations() == []
-    assert sideways_scroll(page) <= 0
+    for theme in tab.themes():
+        assert tab.axe_violations() == [], theme
+        assert sideways_scroll(page) <= 0, theme
 
 
 @pytest.mark.parametrize("subject", ["picture", "latent", "latents", "pad", "path"])
 def test_each_curl_and_each_button_makes_the_file(visitor: Visitor, subject: str, tmp_path: Path) -> None:
     page = visitor(**STILL).open(ready=True)
     page.get_by_label("What").select_option(subject)
+    expect(page.locator(".take-away-buttons button")).not_to_have_count(0)
     for button in page.locator(".take-away-buttons button").all():
         suffix = button.inner_text().lower()
         with page.expect_download() as download:

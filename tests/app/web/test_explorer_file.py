@@ -10,7 +10,7 @@ import pytest
 from api_support import Service
 from page_support import DESK, PHONE, sideways_scroll, visit
 from PIL import Image, ImageDraw
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from app.explorer_file import explorer_file
 from models.info import PRETRAINED, read_info
@@ -64,7 +64,7 @@ def test_the_file_says_when_the_model_does_not_know_a_picture(
     page.goto(file.as_uri())
     page.set_input_files("#own-picture", Path(__file__).parents[3] / own)
     page.get_by_text("reconstruction", exact=True).wait_for()
-    assert page.get_by_text("does not know pictures of this kind").count() == unfamiliar
+    expect(page.get_by_text("does not know pictures of this kind")).to_have_count(int(unfamiliar))
     page.context.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from api_support import Service, picture, zip_of_pictures
-from page_support import DESK, PHONE, THEMES, Visit, Visitor, sideways_scroll
+from page_support import DESK, PHONE, Visit, Visitor, sideways_scroll
 from playwright.sync_api import Page, Request, Route, expect
 
 pytestmark = pytest.mark.browser
@@ -283,9 +283,8 @@ def test_the_running_job_is_in_the_top_bar_and_the_title(visitor: Visitor, jobs:
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE])
-@pytest.mark.parametrize("theme", THEMES)
-def test_every_state_is_accessible_and_fits(visitor: Visitor, jobs: Jobs, size: tuple[int, int], theme: str) -> None:
-    tab = visitor(size=size, theme=theme)
+def test_every_state_is_accessible_and_fits(visitor: Visitor, jobs: Jobs, size: tuple[int, int]) -> None:
+    tab = visitor(size=size)
     page = tab.open("/train")
     page.wait_for_selector("#dataset option:nth-child(2)", state="attached")
     _is_fine(tab, "form")
@@ -305,8 +304,9 @@ def test_every_state_is_accessible_and_fits(visitor: Visitor, jobs: Jobs, size: 
 
 
 def _is_fine(tab: Visit, state: str) -> None:
-    assert tab.axe_violations() == [], state
-    assert sideways_scroll(tab.page) <= 0, state
+    for theme in tab.themes():
+        assert tab.axe_violations() == [], f"{state}, {theme}"
+        assert sideways_scroll(tab.page) <= 0, f"{state}, {theme}"
 
 
 def test_an_answer_that_was_overtaken_is_not_shown(visitor: Visitor, jobs: Jobs) -> None:

@@ -51,8 +51,8 @@ def wait_for_chapter(page: Page, text: str) -> None:
 def test_a_killed_worker_is_told_and_nothing_is_lost(visitor: Visitor, api: httpx.Client, settings: Settings) -> None:
     job = start(api)
     tab = visitor(url=str(api.base_url).rstrip("/"))
-    with worker("render", settings), worker("train", settings):
-        wait_until_ready(api, ("render", "train"))
+    with worker("train", settings):
+        wait_until_ready(api, ("train",))
         page = tab.open(f"/train?job={job}")
         # Given a job that has a checkpoint and has gone on since,
         expect(page.locator(".job-bar .number")).to_contain_text(re.compile("step [1-9]"))

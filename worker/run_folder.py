@@ -72,16 +72,39 @@ def _is_wanted(path: Path, target: Path, *, at_top: bool) -> bool:
     return path.is_file() and not path.name.startswith(".") and not target.exists()
 
 
-def upload_run_folder(stores: OpenStores, job_id: str, folder: Path) -> None:
-    """Copies a run's files into a remote storage, and removes the checkpoints there that were removed here.
+class RunUpload:
+    """Copies a run's files into a remote storage, again and again; what has not changed since is not copied again.
 
     Nothing happens with a local storage, in which the folder itself is.
     """
-    storage, prefix = stores.storage, job_files.folder(job_id)
-    if isinstance(storage, LocalStorage):
-        return
-    storage.put_folder(prefix, folder)
-    kept = {path.name for path in (folder / "checkpoints").iterdir()}
-    for name in storage.list(f"{prefix}/checkpoints"):
-        if name not in kept:
-            storage.delete(f"{prefix}/checkpoints/{name}")
+
+    def __init__(self, stores: OpenStores, job_id: str, folder: Path) -> None:
+        """Takes what to copy.
+
+        Args:
+            stores: The stores.
+            job_id: Id of the job.
+            folder: The folder of its run.
+        """
+        self._storage, self._prefix, self._folder = stores.storage, job_files.folder(job_id), folder
+        self._copied: dict[Path, tuple[int, int]] = {}
+
+    def __call__(self) -> None:
+        """Copies what is new, and removes the checkpoints there that were removed here."""
+        if isinstance(self._storage, LocalStorage):
+            return
+        # A file that changes while it is copied has another state the next time.
+        states = {path: _state(path) for path in self._folder.rglob("*") if path.is_file()}
+        same = {path for path, state in states.items() if self._copied.get(path) == state}
+        self._storage.put_folder(self._prefix, self._folder, without=same)
+        self._copied = states
+        for name in ("checkpoints", "best"):
+            kept = {path.name for path in (self._folder / name).glob("*")}
+            for other in set(self._storage.list(f"{self._prefix}/{name}")) - kept:
+                self._storage.delete(f"{self._prefix}/{name}/{other}")
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Returns the time of a file's last change, in ns, and its size, in bytes."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size

@@ -33,7 +33,7 @@ from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim, TransitionRefused
 from worker.progress_text import RemainingTime, losses_text, progress_line, rounded
 from worker.rendering.labels import label_model
-from worker.run_folder import copy_run, fetch_run_folder, upload_run_folder
+from worker.run_folder import RunUpload, copy_run, fetch_run_folder
 from worker.runtime import Runtime
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import slug
@@ -60,6 +60,7 @@ class _Training:
     def __init__(self, services: Runtime, claim: Claim, keeper: ClaimKeeper) -> None:
         self.services, self.claim, self.keeper = services, claim, keeper
         self.folder = fetch_run_folder(services, claim.id)
+        self.upload = RunUpload(services, claim.id, self.folder)
         self.warnings = list(claim.job.warnings)
         self.progress: dict[str, Any] = claim.job.progress
         self.reported = self.logged = float("-inf")
@@ -278,7 +279,7 @@ class _Training:
         self.progress = {**self.progress, **_place(checkpoint.step, planned_steps(checkpoint))}
         self.claim.post_event("checkpoint", {"step": checkpoint.step}, step=checkpoint.step, progress=self.progress)
         write_checkpoint(self.folder / "checkpoints", checkpoint, self.claim.fence)
-        upload_run_folder(self.services, self.claim.id, self.folder)
+        self.upload()
 
     def _finish(self, result: TrainingResult, pack: Pack) -> None:
         if result.outcome == "stopped":
@@ -297,7 +298,7 @@ class _Training:
         self._event("", {}, phase="naming")
         info = self._with_labels(result, info, pack)
         write_info(self.folder / "model", info)
-        upload_run_folder(self.services, self.claim.id, self.folder)
+        self.upload()
         # The id follows from the job alone, so an attempt that dies after this registers no second model.
         _patiently(self.claim.renew)
         model_id = f"{slug(info.name)}-{job.id[-6:]}"

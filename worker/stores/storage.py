@@ -8,7 +8,7 @@ import json
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -134,16 +134,23 @@ class Storage(ABC):
         data = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
         self.write_bytes(key, data, reserve=reserve)
 
-    def put_folder(self, prefix: str, folder: Path) -> None:
+    def put_folder(self, prefix: str, folder: Path, *, without: Container[Path] = ()) -> None:
         """Copies every file of a local folder below a prefix.
 
         The JSON descriptions at the folder's top come last, so that a reader who finds a description finds everything
         that it describes.
+
+        Args:
+            prefix: Where the files go.
+            folder: The folder.
+            without: Files that stay out, since an earlier call copied them.
         """
         check_key(prefix)
         is_new = not self.exists(prefix)
         try:
             for path in _describing_last(folder):
+                if path in without:
+                    continue
                 self.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
         except OSError:
             if is_new:  # A full disk leaves no part of the folder.
@@ -265,12 +272,12 @@ class RemoteStorage(Storage):
             raise NotStored(key) from None
 
     def write_bytes(self, key: str, data: bytes, *, reserve: bool = False) -> None:
-        # Object stores show only whole objects; on other file systems the file is renamed once it is whole.
+        # Object stores show only whole objects, and have no folders; elsewhere the file is renamed once it is whole.
         path = self._path(key)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         if _is_object_store(self.fs):
             self.fs.pipe_file(path, data)
             return
+        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         temporary = _temporary(path)
         with self._removed_on_error(temporary):
             self.fs.pipe_file(temporary, data)
@@ -285,10 +292,10 @@ class RemoteStorage(Storage):
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
-        self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
         if _is_object_store(self.fs):
             self.fs.put_file(str(path), target)
             return
+        self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
         temporary = _temporary(target)
         with self._removed_on_error(temporary):
             self.fs.put_file(str(path), temporary)

@@ -61,16 +61,20 @@ def socket_url(socket: Path) -> str:
 
 
 def celery_url(redis_url: str) -> str:
-    """Returns a URL of redis-py as Celery takes it, with the database in its path and only the options of TLS."""
+    """Returns a URL of redis-py as Celery takes it, with the database in its path and only the options of TLS.
+
+    Without such options, kombu would accept any certificate, and redis-py does not.
+    """
     parts = urlsplit(redis_url)
     query = {key: values[0] for key, values in parse_qs(parts.query).items()}
     if parts.scheme == "unix":
         # urlunsplit would leave out the // before an empty host.
         return f"redis+socket://{parts.netloc}{parts.path}?{urlencode({'virtual_host': query.get('db', '0')})}"
     path = f"/{query['db']}" if "db" in query else parts.path
-    return _with_query(
-        urlunsplit(parts._replace(path=path)), {key: value for key, value in query.items() if key.startswith("ssl_")}
-    )
+    options = {key: value for key, value in query.items() if key.startswith("ssl_")}
+    if parts.scheme == "rediss":
+        options.setdefault("ssl_cert_reqs", "required")
+    return _with_query(urlunsplit(parts._replace(path=path)), options)
 
 
 def _with_query(url: str, query: dict[str, str]) -> str:

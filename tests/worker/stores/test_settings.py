@@ -129,7 +129,8 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     ("redis_url", "expected"),
     [
         ("redis://redis:6379/0", "redis://redis:6379/0"),
-        ("rediss://u:p@h/1", "rediss://u:p@h/1"),
+        ("rediss://u:p@h/1", "rediss://u:p@h/1?ssl_cert_reqs=required"),
+        ("rediss://h/1?ssl_cert_reqs=none", "rediss://h/1?ssl_cert_reqs=none"),
         ("rediss://h/1?ssl_cert_reqs=required", "rediss://h/1?ssl_cert_reqs=required"),
         ("redis://h?db=3&socket_timeout=5", "redis://h/3"),
         ("unix:///tmp/C%23/b.sock", "redis+socket:///tmp/C%23/b.sock?virtual_host=0"),

@@ -22,12 +22,13 @@ def _server_binary() -> str | None:
 
 
 @contextmanager
-def serve_redis(folder: Path | None = None, *, append: bool = False) -> Iterator[str]:
+def serve_redis(folder: Path | None = None, *, append: bool = False, password: str = "") -> Iterator[str]:
     """Runs a server on a Unix socket in a short temporary folder, and yields its URL.
 
     Args:
         folder: The folder of its files; None: one that goes with the server.
         append: Whether it keeps an append-only file.
+        password: The password that it demands, which the URL does not have; empty: none.
     """
     binary = _server_binary()
     if binary is None:
@@ -44,6 +45,8 @@ def serve_redis(folder: Path | None = None, *, append: bool = False) -> Iterator
             "600",
             "--dir",
             str(folder or short),
+            "--requirepass",
+            password,
         ]
         process = subprocess.Popen(
             [*command, "--save", "", "--appendonly", "yes" if append else "no", "--pidfile", ""],

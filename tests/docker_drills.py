@@ -407,6 +407,36 @@ def the_logs_are_complete() -> None:
         expect(job["id"] in logs, f"job {job['id']} is not in the logs")
 
 
+def many_machines() -> None:
+    """Of two training workers that share only Redis and a bucket, one is killed; the other ends its job."""
+    files = ("-f", "docker-compose.yml", "-f", "tests/docker_many.yml")
+    compose(*files, "build", "objects")
+    began = time.monotonic()
+    compose(*files, "up", "-d", "--wait", "--wait-timeout", PATIENCE, "--scale", "worker-train=2")
+    say(f"two training workers with volumes of their own after {time.monotonic() - began:.0f} s")
+    volumes = [inspect(container, "{{json .Mounts}}") for container in containers("worker-train")]
+    names = {
+        mount["Name"] for mounts in map(json.loads, volumes) for mount in mounts if mount["Destination"] == "/data"
+    }
+    expect(len(names) == 2, f"the training workers have the volumes {names}")
+    status, body = post_form("/datasets", name="squares", file=squares())
+    expect(status in (200, 201, 202), f"POST /datasets: {status} {body[:500]!r}")
+    job_id = start_job(2500)
+    holder = get(f"/train-jobs/{job_id}")["worker"]
+    (killed,) = (container for container in containers("worker-train") if holder.startswith(container[:12]))
+    run("docker", "kill", killed)  # The restart policy lets it lie.
+    began = time.monotonic()
+    eventually(lambda: get(f"/train-jobs/{job_id}")["attempts"] == 2, "the other worker takes the job")
+    say(f"taken over after {time.monotonic() - began:.0f} s")
+    job = finished(job_id)
+    expect_resumed(job)
+    expect(job["worker"] not in (None, holder), f"{job['worker']} went on with the job of {holder}")
+    status, body = post_form("/traversals", seed="1", model=job["model"])
+    expect(status == 201, f"POST /traversals: {status} {body[:500]!r}")
+    status, gif = ask("GET", json.loads(body)["links"]["sheet_gif"])
+    expect(status == 200 and gif.startswith(b"GIF89a"), f"a file that is made late: {status} {gif[:500]!r}")
+
+
 DRILLS = (
     build_and_start,
     containers_are_locked_down,
@@ -421,6 +451,7 @@ DRILLS = (
     an_unreachable_redis_is_waited_for,
     down_and_up,
     lose_redis,
+    many_machines,
 )
 ALWAYS = (build_and_start, upload_train_and_traverse)
 

@@ -57,7 +57,7 @@ def test_the_api_image_has_every_package_that_the_api_imports() -> None:
 def test_the_images_pin_every_requirement() -> None:
     lines = (ROOT / "docker" / "constraints.txt").read_text("utf-8").splitlines()
     pinned = {line.split("==")[0] for line in lines if "==" in line}
-    wanted = distributions([*PROJECT["dependencies"], *EXTRAS["worker"]])
+    wanted = distributions([*PROJECT["dependencies"], *EXTRAS["worker"], *EXTRAS["s3"]])
     assert wanted - pinned == {"torch", "torchvision"}
 
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_input(images: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
     """Moves images to a device and scales them.
 
     Args:
@@ -16,5 +16,7 @@ def to_input(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     Returns:
         (B, C, H, W) float32 in [0, 1], in channels-last memory order.
     """
-    pixels = np.require(images, requirements=("C", "W"))  # torch warns about arrays that it cannot write to.
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
+    if not isinstance(images, Tensor):
+        # torch warns about arrays that it cannot write to.
+        images = torch.from_numpy(np.require(images, requirements=("C", "W")))
+    return images.to(device).permute(0, 3, 1, 2).float().div_(255)

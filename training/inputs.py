@@ -12,6 +12,39 @@ from training.data.packs import Pack
 from training.objectives.base import DrawNoise, standard_normal
 
 TRAIN_SPLIT, VALIDATION_SPLIT = 0, 1
+HELD_SHARE = 8
+"""A GPU holds a set that takes at most this part (one eighth) of its free memory, since other runs may share it."""
+_BLOCK_BYTES = 64 * 1024**2
+
+Images = NDArray[np.uint8] | Tensor
+"""Images (N, H, W, C) of uint8: on the host, or on a GPU."""
+
+
+def images_for(images: NDArray[np.uint8], device: torch.device, num_taken: int) -> Images:
+    """Returns a set's images where a run takes its batches from.
+
+    Args:
+        images: All images, (N, H, W, C) uint8, mapped from a file.
+        device: The run's device.
+        num_taken: Number of images that the run takes.
+
+    Returns:
+        A copy on a GPU that has room for them, if the run takes at least as many; else the images themselves.
+    """
+    if device.type != "cuda" or num_taken < len(images):
+        return images
+    if images.nbytes * HELD_SHARE > torch.cuda.mem_get_info(device)[0]:
+        return images
+    return held_images(images, device)
+
+
+def held_images(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """Returns a copy of a set's images on a device, (N, H, W, C) uint8; the host copies one block after the other."""
+    held = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    num_rows = max(1, _BLOCK_BYTES // images[:1].nbytes)
+    for begin in range(0, len(images), num_rows):
+        held[begin : begin + num_rows] = torch.from_numpy(np.array(images[begin : begin + num_rows]))
+    return held
 
 
 class Batches:
@@ -20,16 +53,18 @@ class Batches:
     The last images of an epoch that do not fill a batch are omitted; a set smaller than a batch is one batch.
     """
 
-    def __init__(self, images: NDArray[np.uint8], indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
-        self._images, self._indices, self._seed = images, indices, seed
+    def __init__(self, images: Images, indices: NDArray[np.int64], batch_size: int, seed: int) -> None:
+        self.images = images
+        """The images of the whole set, (N, H, W, C)."""
+        self._indices, self._seed = indices, seed
         self.batch_size = min(batch_size, len(indices))
         self.steps_per_epoch = len(indices) // self.batch_size
         self._epoch = -1
         self._order = indices
 
-    def at(self, step: int) -> NDArray[np.uint8]:
+    def at(self, step: int) -> Images:
         """Returns the images of the given step, (B, H, W, C) uint8."""
-        return self._images[self.indices_at(step)]
+        return self.images[self.indices_at(step)]
 
     def indices_at(self, step: int) -> NDArray[np.int64]:
         """Returns the sorted indices of the images of the given step, (B,)."""

@@ -90,7 +90,7 @@ def train(
 
     Args:
         config: The settings; lengths in epochs are converted to steps, and an unset number of channels is the pack's.
-        pack: The images, which are mapped and never copied as a whole.
+        pack: The images, which are mapped; a GPU with room holds a copy of them (training.inputs.images_for).
         run_folder: Folder that receives checkpoints/, best/, metrics.jsonl, tensorboard/ and previews/, and at the end
             training.gif, capacity.png and model/.
         name: Name of the trained model.

@@ -6,7 +6,7 @@ for the slowest thread each time (docs/experiments.md, Speed). Here they synchro
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
@@ -15,12 +15,12 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.networks import VAE
 from models.pixels import to_input
+from training.inputs import Images
 from training.objectives.losses import reconstruction_loss
 
 _LEAST_IMAGES = 8
@@ -77,7 +77,7 @@ class Parts:
         yield
         torch.set_num_threads(1 if self._others else self._num_threads)
 
-    def losses(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
+    def losses(self, images: Images, noise: Tensor) -> _Losses:
         """Runs a batch through the network; gradients flow back to its parameters.
 
         Args:
@@ -94,7 +94,7 @@ class Parts:
         losses: _Losses = _InParts.apply(self, images, noise, *parameters)
         return losses
 
-    def apply(self, function: Callable[[Tensor], Tensor], images: NDArray[np.uint8]) -> Tensor:
+    def apply(self, function: Callable[[Tensor], Tensor], images: Images) -> Tensor:
         """Applies a function to images in parts, without gradients.
 
         Args:
@@ -108,8 +108,10 @@ class Parts:
             return function(to_input(images, self._device))
         return torch.cat(self.each(lambda part: function(to_input(part, self._device)), self.split(images))).detach()
 
-    def split(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    def split(self, images: Images) -> Sequence[Images]:
         """Returns the parts' shares of a batch, in order; sizes differ by at most 1, like those of tensor_split."""
+        if isinstance(images, Tensor):
+            return images.tensor_split(self.num_parts)
         return np.array_split(images, self.num_parts)
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:
@@ -128,7 +130,7 @@ class Parts:
                 raise error
         return [result for result, _ in outcomes]
 
-    def _forward(self, images: NDArray[np.uint8], noise: Tensor) -> _Losses:
+    def _forward(self, images: Images, noise: Tensor) -> _Losses:
         losses: _Losses = self._pass(to_input(images, self._device), noise)
         return losses
 
@@ -181,7 +183,7 @@ class _InParts(torch.autograd.Function):
     """Parts._forward of a whole batch. Each part's graph ends here, and its own thread runs the backward pass of it."""
 
     @staticmethod
-    def forward(ctx: Any, parts: Parts, images: NDArray[np.uint8], noise: Tensor, *parameters: Tensor) -> _Losses:
+    def forward(ctx: Any, parts: Parts, images: Images, noise: Tensor, *parameters: Tensor) -> _Losses:
         ctx.parts, ctx.parameters = parts, parameters
         # Gradients are not recorded inside an autograd function unless they are enabled.
         recorded = torch.enable_grad()(parts._forward)

@@ -31,7 +31,17 @@ from training.config import (
     with_lengths_in_steps,
 )
 from training.data.packs import Pack
-from training.inputs import Batches, check_split, evenly_spaced, noise_at, sample_input, split_indices, typical_image
+from training.inputs import (
+    Batches,
+    Images,
+    check_split,
+    evenly_spaced,
+    images_for,
+    noise_at,
+    sample_input,
+    split_indices,
+    typical_image,
+)
 from training.objectives.base import RunFacts, StepLosses
 from training.objectives.losses import with_optimal_variance
 from training.optimizers import LearningRate, make_optimizer
@@ -103,6 +113,8 @@ class Run:
         if checkpoint is not None:
             config = as_it_began(config, config_from_json(_began_with(checkpoint)))
         self.config = config = for_pictures(with_lengths_in_steps(config, self.batches.steps_per_epoch))
+        held = images_for(pack.images, device, config.num_steps * self.batches.batch_size)
+        self.batches.images = self._other_batches.images = held
 
         self.network = _new_network(config, pack)
         self.origin = ""
@@ -186,7 +198,7 @@ class Run:
         step = self.step
         self.learning_rate.apply(step)
         chosen = self.batches.indices_at(step)
-        images = self.pack.images[chosen]
+        images = self.batches.images[chosen]
         losses = self._losses(parts, images)
         loss = losses.reconstruction + self.penalty.loss(losses)
         lesson = self.teaching.loss(step, images, chosen, parts, losses.posterior)
@@ -346,7 +358,7 @@ class Run:
         self.optimizer = make_optimizer(self.config, self.network.parameters())
         self.learning_rate = LearningRate(self.config, self.optimizer)
 
-    def _losses(self, parts: Parts, images: NDArray[np.uint8]) -> StepLosses:
+    def _losses(self, parts: Parts, images: Images) -> StepLosses:
         config = self.config
         noise = self._noise(self.step, config.seed, len(images))
         summed, *parameters = parts.losses(images, noise)
@@ -354,7 +366,7 @@ class Run:
         kls = posterior.kl().mean(0)
         return StepLosses(
             step=self.scheduled(self.step),
-            reconstruction=with_optimal_variance(summed, config.likelihood, images[0].size),
+            reconstruction=with_optimal_variance(summed, config.likelihood, math.prod(images.shape[1:])),
             posterior=posterior,
             noise=noise,
             kl_per_dimension=kls,

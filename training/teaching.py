@@ -16,7 +16,7 @@ from models.networks import VAE
 from models.posteriors import Posterior
 from training.config import TrainingConfig
 from training.data.packs import Pack
-from training.inputs import Batches, sample_input
+from training.inputs import Batches, Images, sample_input
 from training.objectives.restarting import Restarting
 from training.objectives.schedules import linear_ramp
 from training.parts import Parts
@@ -91,7 +91,7 @@ class Teaching:
     def loss(
         self,
         step: int,
-        images: NDArray[np.uint8],
+        images: Images,
         chosen: NDArray[np.int64],
         parts: Parts,
         posterior: Posterior,

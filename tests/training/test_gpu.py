@@ -147,6 +147,17 @@ def test_frames_and_codes_are_those_of_the_cpu(num_channels: int) -> None:
         np.testing.assert_allclose(one, other, atol=2e-2, rtol=1e-2)
 
 
+def test_a_set_that_the_gpu_holds_gives_the_losses_of_copied_batches(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_objective(SMALL, "factorvae", gamma=10.0, **RESTART)
+    run(tmp_path / "held", pack, config, GPU)
+    monkeypatch.setattr("training.inputs.HELD_SHARE", 2**60)
+    run(tmp_path / "copied", pack, config, GPU)
+    expected, found = losses_of(tmp_path / "copied"), losses_of(tmp_path / "held")
+    assert list(found.values()) == pytest.approx(list(expected.values()), rel=2e-3)
+
+
 def test_scores_and_names_are_those_of_the_cpu(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.metrics.points.NUM_TRAIN", 300)
     monkeypatch.setattr("training.metrics.points.NUM_TEST", 150)

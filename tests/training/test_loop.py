@@ -44,7 +44,7 @@ def test_a_run_equals_the_plain_loop_within_rounding(num_threads: int, pack: Pac
     batches = Batches(pack.images, np.arange(len(pack.images)), config.batch_size, config.seed)
     losses = []
     for step in range(config.num_steps):
-        images = torch.from_numpy(batches.at(step)).permute(0, 3, 1, 2) / 255
+        images = torch.as_tensor(batches.at(step)).permute(0, 3, 1, 2) / 255
         logits, mean, log_variance = plain(images, noise_at(step, config.seed, (32, 4), torch.device("cpu")))
         reconstruction = F.binary_cross_entropy_with_logits(logits, images, reduction="sum") / len(images)
         kl = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum() / len(images)

@@ -109,6 +109,7 @@ class ProblemDetails(BaseModel):
     detail: str
     code: str = Field(json_schema_extra={"enum": list[JsonValue](sorted(KINDS))})
     instance: str = Field(description="Path of the request.")
+    request_id: str = Field(description="The id of the request, as in `X-Request-ID`, which the log names too.")
     errors: list[FieldError] = Field([], description="The fields that are wrong, where any are named.")
 
 
@@ -211,12 +212,8 @@ def _explained(failure: Any, known: Mapping[str, FieldInfo]) -> tuple[str, str]:
     return name or "body", f"{message} (at {indices})" if indices else message
 
 
-def problem_json(problem: Problem, instance: str) -> dict[str, Any]:
+def _details(problem: Problem, instance: str, request_id: str) -> ProblemDetails:
     """Returns the body of the answer, which has `errors` only when fields are named."""
-    return _details(problem, instance).model_dump(exclude_unset=True)
-
-
-def _details(problem: Problem, instance: str) -> ProblemDetails:
     kind = KINDS[problem.code]
     errors = {"errors": [FieldError(**error) for error in problem.errors]} if problem.errors else {}
     return ProblemDetails(
@@ -226,6 +223,7 @@ def _details(problem: Problem, instance: str) -> ProblemDetails:
         detail=problem.detail,
         code=problem.code,
         instance=instance,
+        request_id=request_id,
         **errors,
     )
 
@@ -237,8 +235,9 @@ def problem_response(problem: Problem, instance: str) -> Response:
         headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS))
     headers.setdefault("Cache-Control", "no-store")
     # Answers to bugs pass by the middleware that adds these to all others.
-    headers = {**SAFE_HEADERS, REQUEST_ID_HEADER: REQUEST_ID.get(), **headers}
-    body = _details(problem, instance).model_dump_json(exclude_unset=True, ensure_ascii=True)
+    request_id = REQUEST_ID.get()
+    headers = {**SAFE_HEADERS, REQUEST_ID_HEADER: request_id, **headers}
+    body = _details(problem, instance, request_id).model_dump_json(exclude_unset=True, ensure_ascii=True)
     return Response(body, problem.status, headers, MEDIA_TYPE)
 
 
@@ -347,6 +346,7 @@ _DETAILS = {
 }
 
 
+_EXAMPLE_ID = "8c1f0a52d9e64b7f9d3c6a0e5b2f4718"
 _NAMED = {"unknown_job", "unknown_model", "unknown_dataset", "unknown_sweep"}
 """Problems of the routes that take a name in the place of an id."""
 EXAMPLES: dict[str, str] = {
@@ -381,7 +381,8 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
         entry = entries.setdefault(kind.status, {"description": kind.title, "content": {MEDIA_TYPE: {"examples": {}}}})
         content = entry["content"][MEDIA_TYPE]
         content["schema"] = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
-        content["examples"][code] = {"summary": kind.title, "value": problem_json(problem, "/…")}
+        example = _details(problem, "/…", _EXAMPLE_ID).model_dump(exclude_unset=True)
+        content["examples"][code] = {"summary": kind.title, "value": example}
         if len(content["examples"]) > 1:
             entry["description"] = "One of: " + ", ".join(content["examples"])
         if kind.status in (429, 503):

@@ -178,11 +178,12 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> dict[str, 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = answer.json()
-    assert set(body) - {"errors"} == {"type", "title", "status", "detail", "code", "instance"}
+    assert set(body) - {"errors"} == {"type", "title", "status", "detail", "code", "instance", "request_id"}
     assert body["status"] == status
     assert body["code"] == code, body
     assert body["type"] == f"/problems/{code}"
     assert body["instance"] == answer.request.url.path
+    assert body["request_id"] == answer.headers["x-request-id"]
     assert body["title"]
     assert body["detail"]
     for error in body.get("errors", ()):

@@ -22,13 +22,21 @@ class ServiceError(Exception):
         message: One sentence.
         fields: What is wrong with each field, by the field's name; empty where no field is named.
         status: The HTTP status; None where the service did not answer.
+        request_id: The id of the request, which the log of the service names; empty where it gave none.
     """
 
     def __init__(
-        self, code: str, message: str, *, fields: Mapping[str, str] | None = None, status: int | None = None
+        self,
+        code: str,
+        message: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        status: int | None = None,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.fields, self.status = code, message, dict(fields or {}), status
+        self.request_id = request_id
 
 
 def check(response: httpx.Response) -> httpx.Response:
@@ -46,7 +54,13 @@ def check(response: httpx.Response) -> httpx.Response:
     if problem is None:
         raise unexpected(response, f"{response.status_code} {response.reason_phrase}".strip())
     fields = {error["field"]: error["message"] for error in problem.get("errors", ())}
-    raise ServiceError(problem["code"], problem["detail"], fields=fields, status=response.status_code)
+    raise ServiceError(
+        problem["code"],
+        problem["detail"],
+        fields=fields,
+        status=response.status_code,
+        request_id=problem.get("request_id", ""),
+    )
 
 
 def _problem(response: httpx.Response) -> dict[str, Any] | None:

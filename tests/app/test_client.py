@@ -353,6 +353,7 @@ def test_problems_of_the_service(client: Client, tmp_path: Path) -> None:
     with pytest.raises(ServiceError) as caught:
         client.encode(b"no picture", model="tiny")
     assert (caught.value.code, caught.value.status, list(caught.value.fields)) == ("not_an_image", 422, ["image"])
+    assert len(caught.value.request_id) == 32
     with pytest.raises(ServiceError, match="There is no model with the id no-such") as caught:
         client.model("no-such")
     assert caught.value.code == "unknown_model"

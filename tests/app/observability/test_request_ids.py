@@ -64,13 +64,13 @@ def test_a_problem_names_its_request(
     api: Service, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     answer = api.client.request(method, path, headers={**headers, "X-Request-ID": "mine"})
-    assert (answer.status_code, answer.headers["x-request-id"]) == (status, "mine")
+    assert (answer.status_code, answer.headers["x-request-id"], answer.json()["request_id"]) == (status, "mine", "mine")
 
 
 def test_the_answer_to_a_bug_names_its_request(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.api.health.workers_alive", lambda _: 1 / 0)
     answer = api.client.get("/readyz", headers={"X-Request-ID": "mine"})
-    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine")
+    assert (answer.status_code, answer.headers["x-request-id"], answer.json()["request_id"]) == (500, "mine", "mine")
 
 
 def test_a_job_and_its_message_carry_the_id_of_their_request(api: Service) -> None:

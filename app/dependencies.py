@@ -72,14 +72,14 @@ class Services(OpenStores):
         return connections.connect_async(self.redis_url, decode_responses=not raw)
 
     def admit(self, kind: str, job_id: str) -> None:
-        """Counts a new job for the current client.
+        """Counts a job or a sweep that is about to be queued for the current client.
 
         Args:
-            kind: Kind of the job.
-            job_id: Id of the job.
+            kind: A key of worker.jobs.shares.WORDS.
+            job_id: Id of the job or of the sweep.
 
         Raises:
-            TooManyInFlight: The client has too many unfinished jobs of the kind.
+            TooManyInFlight: The client has too much unfinished work of the kind.
         """
         self.shares.take(current_client(), kind, job_id, most=self.settings.max_client_jobs)
 

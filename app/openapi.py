@@ -36,6 +36,7 @@ def add_action(
     resource: str,
     text: str,
     unknown: str,
+    requeues: bool = False,
 ) -> None:
     """Adds the route that changes the state of something in one way.
 
@@ -48,8 +49,10 @@ def add_action(
         resource: Its name in the names of operations.
         text: What the action does.
         unknown: The code of the problem that there is no such thing.
+        requeues: Whether the client needs room for another piece of work.
     """
     article = "an" if noun[0] in "aeiou" else "a"
+    busy = ("too_many_requests",) if requeues else ()
     router.add_api_route(
         f"{path}/{action}",
         act,
@@ -58,7 +61,7 @@ def add_action(
         summary=f"{action.capitalize()} {article} {noun}",
         description=f"{text} The request is refused (409) where the {noun}'s state does not allow it.",
         operation_id=f"{action}{resource}",
-        responses=problems.responses(unknown, "transition_refused", "job_store_unavailable"),
+        responses=problems.responses(unknown, "transition_refused", *busy, "job_store_unavailable"),
     )
 
 

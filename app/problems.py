@@ -362,6 +362,7 @@ EXAMPLES: dict[str, str] = {
     "transition_refused": "The job has succeeded; it cannot be cancelled.",
     "cross_site_refused": "A page of the origin 'https://example.org' sent this request; …",
     "host_not_allowed": "The service does not answer requests to the host 'example.org'; …",
+    "too_many_requests": "This client has 100 unfinished trainings already.",
     "invalid_request": "gamma: must be at least 0, not -1",
     "upload_too_large": "The body is larger than the 1048576 bytes that this address takes.",
     "not_an_image": "The upload cannot be decoded as an image.",

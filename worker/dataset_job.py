@@ -57,7 +57,7 @@ def request_pack(
             if job.status == "succeeded":
                 store.delete(job.id)
                 return store.create("dataset", request, id=job.id, name=name or dataset_id, admit=admit)
-            return store.retry(job.id)
+            return store.retry(job.id, admit=admit)
         except (TransitionRefused, UnknownJob):  # Another request did so at the same moment.
             return store.get(job.id)
     return job

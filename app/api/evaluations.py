@@ -8,7 +8,15 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import PreferHeader, wait_seconds
-from app.api.train_jobs import EVENT_ANSWERS, KeyHeader, LastEventHeader, answer_events, check_key
+from app.api.train_jobs import (
+    EVENT_ANSWERS,
+    REQUEUEING,
+    KeyHeader,
+    LastEventHeader,
+    admission,
+    answer_events,
+    check_key,
+)
 from app.api.waiting import wait_until_finished
 from app.dependencies import ModelId, Services, Services_
 from app.openapi import add_action
@@ -164,11 +172,12 @@ ACTIONS = {
 def _add_action(action: str, text: str) -> None:
     def act(model_id: ModelId, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
         _get(services, model_id, evaluation_id)
-        return describe(getattr(services.jobs, action)(evaluation_id), request)
+        return describe(getattr(services.jobs, action)(evaluation_id, **admission(services, action)), request)
 
     add_action(
         router, "/models/{model_id}/evaluations/{evaluation_id}", act,
         action=action, noun="evaluation", resource="Evaluation", text=text, unknown="unknown_job",
+        requeues=action in REQUEUEING,
     )  # fmt: skip
 
 

@@ -377,17 +377,25 @@ ACTIONS = {
     ),
     "retry": "Requeues a failed or cancelled job.",
 }
+REQUEUEING = ("resume", "finish", "retry")
+"""The actions that the limit of a client's unfinished jobs holds for."""
 
 
 def _add_action(action: str, text: str) -> None:
     def act(job_id: str, request: Request, services: Services_) -> TrainJob:
         job = _get(services, job_id)
-        return describe(getattr(services.jobs, action)(job.id), request)
+        return describe(getattr(services.jobs, action)(job.id, **admission(services, action)), request)
 
     add_action(
         router, "/train-jobs/{job_id}", act,
         action=action, noun="job", resource="TrainJob", text=text, unknown="unknown_job",
+        requeues=action in REQUEUEING,
     )  # fmt: skip
+
+
+def admission(services: Services, action: str) -> dict[str, Any]:
+    """Returns the arguments with which an action counts against the limit of its client."""
+    return {"admit": services.admit} if action in REQUEUEING else {}
 
 
 for _action, _text in ACTIONS.items():

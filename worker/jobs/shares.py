@@ -1,7 +1,7 @@
 """What each client has in flight, counted in Redis, so that all API processes count together.
 
-Nothing has to be returned when a process dies: a job counts while its record is unfinished, and a call for as long as
-it may wait. A Redis that was wiped begins at zero. This module loads no torch.
+Nothing has to be returned when a process dies: a job counts while its record is unfinished, a sweep while it has not
+ended, and a call for as long as it may wait. A Redis that was wiped begins at zero. This module loads no torch.
 """
 
 from typing import Any
@@ -11,12 +11,13 @@ from worker.jobs.records import JobStoreUnavailable
 from worker.jobs.scripts import PREFIX, source
 
 JOB_SECONDS = 10.0
-"""Time for which a job counts before it has a record."""
+"""Time for which a job or a sweep counts before it has a record."""
 WORDS = {
     "train": "unfinished trainings",
     "traversal": "unfinished traversals",
     "dataset": "unfinished packings",
     "evaluation": "unfinished evaluations",
+    "sweep": "unfinished sweeps",
     "call": "calls of models in flight",
 }
 """Each kind of work in words."""
@@ -39,9 +40,9 @@ class Shares:
         Args:
             client: The client.
             kind: A key of WORDS.
-            id: Id of the job, or of the call.
+            id: Id of the job, of the sweep, or of the call.
             most: The most that the client may have in flight.
-            seconds: Time for which the work counts if no job has the id.
+            seconds: Time for which the work counts if no unfinished job or sweep has the id.
 
         Raises:
             TooManyInFlight: The client has that much in flight.

@@ -225,33 +225,47 @@ class JobStore(DurableRecords):
         log.info("job %s: pausing", job_id)
         return self.get(job_id)
 
-    def resume(self, job_id: str) -> Job:
+    def resume(self, job_id: str, *, admit: Admit | None = None) -> Job:
         """Requeues a paused job.
+
+        Args:
+            job_id: Id of the job.
+            admit: Called with kind and id before the job is requeued; it may refuse by raising.
 
         Raises:
             TransitionRefused: The job is not paused.
             UnknownJob: There is no such job.
         """
-        return self._requeue(job_id, ("paused",), "be resumed")
+        return self._requeue(job_id, ("paused",), "be resumed", admit)
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, *, admit: Admit | None = None) -> Job:
         """Requeues a failed or cancelled job, which goes on from its last checkpoint.
+
+        Args:
+            job_id: Id of the job.
+            admit: See `resume`.
 
         Raises:
             TransitionRefused: The job has neither failed nor been cancelled.
             UnknownJob: There is no such job.
         """
-        return self._requeue(job_id, ("failed", "cancelled"), "be retried")
+        return self._requeue(job_id, ("failed", "cancelled"), "be retried", admit)
 
-    def finish(self, job_id: str) -> Job:
+    def finish(self, job_id: str, *, admit: Admit | None = None) -> Job:
         """Asks a training that has begun to cool down from where it is and to end with a model.
 
         A job that was paused or cancelled, or that failed, is requeued for it.
 
+        Args:
+            job_id: Id of the job.
+            admit: See `resume`; it is not called for a job that waits or runs.
+
         Raises:
             TransitionRefused: The job has not begun, or has succeeded, or is just being paused or cancelled.
         """
-        self._record(job_id)
+        record = self._record(job_id)
+        if admit is not None and "started_at" in record and record["status"] in ("paused", "failed", "cancelled"):
+            admit(record["kind"], job_id)
         outcome, status = self._run("finish", job_id)
         if outcome == "refused":
             raise TransitionRefused(job_id, status, "finish: only a training that has begun can")
@@ -296,7 +310,12 @@ class JobStore(DurableRecords):
                 time.sleep(0.5)
         return self._run("delete", job_id)
 
-    def _requeue(self, job_id: str, sources: tuple[str, ...], action: str) -> Job:
+    def _requeue(self, job_id: str, sources: tuple[str, ...], action: str, admit: Admit | None) -> Job:
+        record = self._record(job_id)
+        if record["status"] not in sources:
+            raise TransitionRefused(job_id, record["status"], action)
+        if admit is not None:
+            admit(record["kind"], job_id)
         self._move(job_id, sources, "queued", action, fields=["losses", "0", "stalls", "0"])
         log.info("job %s: queued again", job_id)
         job = self.get(job_id)

@@ -102,8 +102,8 @@ class Settings(BaseSettings):
     max_client_jobs: int = Field(
         100,
         gt=0,
-        description="Unfinished jobs of one kind (traversals, trainings, evaluations, packings) that one client may "
-        "have; more are refused with 429.",
+        description="Unfinished jobs of one kind (traversals, trainings, evaluations, packings, sweeps) that one "
+        "client may have; more are refused with 429.",
     )
     max_client_calls: int = Field(
         64,

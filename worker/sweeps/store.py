@@ -25,6 +25,7 @@ from worker.jobs.records import (
     UnknownJob,
 )
 from worker.jobs.scripts import PREFIX as P
+from worker.jobs.store import Admit
 from worker.sweeps.kept import INDEX, NAMES, OPEN, SweepRecords, folder
 from worker.sweeps.records import (
     CANCELLED,
@@ -40,6 +41,8 @@ from worker.sweeps.records import (
 
 KIND = "comparison"
 """The kind of the jobs that compare the models of a sweep."""
+SHARE = "sweep"
+"""What a client's unfinished sweeps count as (worker.jobs.shares)."""
 GENERATIONS = f"{P}sweeps:generations"
 
 log = logging.getLogger(__name__)
@@ -59,7 +62,13 @@ class SweepStore(SweepRecords):
     # Changing
 
     def create(
-        self, request: dict[str, Any], members: Sequence[Member], *, name: str, idempotency_key: str | None = None
+        self,
+        request: dict[str, Any],
+        members: Sequence[Member],
+        *,
+        name: str,
+        idempotency_key: str | None = None,
+        admit: Admit | None = None,
     ) -> Sweep:
         """Accepts a sweep and releases its first members.
 
@@ -68,6 +77,7 @@ class SweepStore(SweepRecords):
             members: The members, at least one.
             name: Name of the sweep.
             idempotency_key: Key with which a client may repeat its request and get the first sweep again.
+            admit: Called with SHARE and id before a sweep is made that is not known yet; it may refuse by raising.
 
         Raises:
             IdempotencyConflict: The key was sent with a different request before.
@@ -77,6 +87,8 @@ class SweepStore(SweepRecords):
             generation = self._redis("hget", GENERATIONS, idempotency_key) or 0
             sweep_id = sweep_id_of_key(idempotency_key, int(generation))
         self.jobs.ping()  # While Redis is away, nothing is written.
+        if admit is not None and not self.storage.exists(f"{folder(sweep_id)}/sweep.json"):
+            admit(SHARE, sweep_id)
         sweep = Sweep(
             id=sweep_id,
             name=name,
@@ -166,17 +178,25 @@ class SweepStore(SweepRecords):
                 raise SweepRefused(sweep_id, view.status, "be paused")
             return self._hold(view, PAUSED)
 
-    def resume(self, sweep_id: str) -> SweepView:
+    def resume(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView:
         """Resumes a paused sweep: its paused members go on first.
+
+        Args:
+            sweep_id: Id of the sweep.
+            admit: Called with SHARE and id before anything is requeued; it may refuse by raising.
 
         Raises:
             UnknownSweep: There is no such sweep.
             SweepRefused: It is not paused.
         """
-        return self._again(sweep_id, (PAUSED,), PAUSED, "be resumed")
+        return self._again(sweep_id, (PAUSED,), PAUSED, "be resumed", admit)
 
-    def retry(self, sweep_id: str) -> SweepView:
+    def retry(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView:
         """Requeues the members that failed or were cancelled, and compares anew if the comparison failed.
+
+        Args:
+            sweep_id: Id of the sweep.
+            admit: See `resume`.
 
         Raises:
             UnknownSweep: There is no such sweep.
@@ -184,11 +204,14 @@ class SweepStore(SweepRecords):
         """
         view = self.view(self.get(sweep_id))
         if view.comparison is not None and view.comparison.status in ("failed", "cancelled"):
+            if admit is not None:
+                admit(SHARE, sweep_id)
+            self._redis("sadd", OPEN, sweep_id)
             with suppress(TransitionRefused):
                 self.jobs.retry(view.comparison.id)
             if not set(view.statuses) & {"failed", "cancelled"}:
                 return self.view(view.sweep)
-        return self._again(sweep_id, ("failed", "cancelled"), CANCELLED, "be retried")
+        return self._again(sweep_id, ("failed", "cancelled"), CANCELLED, "be retried", admit)
 
     def delete(self, sweep_id: str) -> None:
         """Removes an ended sweep with its members' jobs; the models that they made stay.
@@ -246,7 +269,9 @@ class SweepStore(SweepRecords):
             elif job.status in ("failed", "cancelled"):
                 self.jobs.retry(job.id)
 
-    def _again(self, sweep_id: str, statuses: tuple[str, ...], hold: str, action: str) -> SweepView:
+    def _again(
+        self, sweep_id: str, statuses: tuple[str, ...], hold: str, action: str, admit: Admit | None
+    ) -> SweepView:
         """Lets members wait again that are in one of some states, and lets go of the sweep.
 
         Args:
@@ -254,6 +279,7 @@ class SweepStore(SweepRecords):
             statuses: The states of the members.
             hold: What the sweep may be held as.
             action: What was requested, for the error's text.
+            admit: See `resume`.
 
         Raises:
             SweepRefused: The sweep is not held so and has no such member, or its members are just stopping.
@@ -266,6 +292,8 @@ class SweepStore(SweepRecords):
             is_stopping, is_held = view.status in ("pausing", "cancelling"), view.state.hold == hold
             if is_stopping or not (is_held or (chosen and view.state.hold is None)):
                 raise SweepRefused(sweep_id, view.status, action)
+            if admit is not None:
+                admit(SHARE, sweep_id)
             self._write(sweep, replace(view.state, hold=None, waiting=[*chosen, *waiting]))
             self._redis("sadd", OPEN, sweep_id)
             return self._conclude(self._release(self.view(sweep)))

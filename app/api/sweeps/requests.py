@@ -55,7 +55,7 @@ def accept_sweep(services: Services, asked: SweepRequest, idempotency_key: str |
         "make_default": asked.make_default,
         "members": [member.settings for member in members],
     }
-    return services.sweeps.create(request, members, name=name, idempotency_key=idempotency_key)
+    return services.sweeps.create(request, members, name=name, idempotency_key=idempotency_key, admit=services.admit)
 
 
 def check_may_make_default(services: Services, asked: SweepRequest, request: Request) -> None:

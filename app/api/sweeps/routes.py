@@ -11,7 +11,15 @@ from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import bytes_response
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
-from app.api.train_jobs import EVENT_STREAM, KeyHeader, LastEventHeader, check_key, event_stream
+from app.api.train_jobs import (
+    EVENT_STREAM,
+    REQUEUEING,
+    KeyHeader,
+    LastEventHeader,
+    admission,
+    check_key,
+    event_stream,
+)
 from app.dependencies import Services, Services_
 from app.openapi import add_action, binary_content
 from app.problems import Problem
@@ -54,7 +62,8 @@ FoundSweep = Annotated[records.Sweep, Depends(_found)]
     openapi_extra=request_body({"application/json": SweepRequest}, example=_EXAMPLE),
     responses=problems.responses(
         "bad_request", "scope_missing", "unknown_dataset", "unknown_model", "idempotency_conflict",
-        "unsupported_media_type", "invalid_request", "too_many_jobs", "job_store_unavailable", "storage_full",
+        "unsupported_media_type", "invalid_request", "too_many_jobs", "too_many_requests", "job_store_unavailable",
+        "storage_full",
     ),
 )  # fmt: skip
 async def create_sweep(request: Request, services: Services_, idempotency_key: KeyHeader = None) -> Response:
@@ -222,12 +231,13 @@ ACTIONS = {
 
 def _add_action(action: str, text: str) -> None:
     def act(sweep: FoundSweep, request: Request, services: Services_) -> Sweep:
-        getattr(services.sweeps, action)(sweep.id)
+        getattr(services.sweeps, action)(sweep.id, **admission(services, action))
         return describe(services, sweep, request)
 
     add_action(
         router, "/sweeps/{sweep_id}", act,
         action=action, noun="sweep", resource="Sweep", text=text, unknown="unknown_sweep",
+        requeues=action in REQUEUEING,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from api_support import Service, answering_calls, assert_problem, picture, servi
 
 from app.clients import client_of
 from worker.jobs.connections import connect
+from worker.jobs.store import JobStore
 from worker.stores.storage import LocalStorage
 from worker.stores.tokens import Token, TokenStore
 
@@ -64,6 +65,49 @@ def test_a_job_that_ends_makes_place_for_another_of_its_client(api: Service) -> 
     assert train(api, **{"Idempotency-Key": "a"}).json()["id"] == first.json()["id"]
     assert api.client.post(first.json()["links"]["cancel"]).json()["status"] == "cancelled"
     assert [train(api).status_code for _ in range(2)] == [202, 429]
+
+
+def test_a_job_that_is_queued_again_counts_as_a_new_one(api: Service) -> None:
+    redis = connect(api.settings.redis_url or "")
+    store = JobStore(redis, LocalStorage(api.settings.home))
+    cancelled, paused = (train(api, **ELSEWHERE).json() for _ in range(2))
+    api.client.post(cancelled["links"]["cancel"])
+    claim = store.claim(paused["id"], "worker")
+    assert claim is not None
+    store.pause(claim.id)
+    claim.paused()
+    redis.close()
+    own = [train(api).json() for _ in range(2)]
+    asked = [(cancelled, "retry"), (paused, "resume"), (paused, "finish")]
+    for job, action in asked:
+        assert_problem(api.client.post(job["links"][action]), 429, "too_many_requests")
+        assert api.client.get(job["links"]["self"]).json()["status"] in ("cancelled", "paused")
+    assert_problem(api.client.post(own[0]["links"]["retry"]), 409, "transition_refused")
+    for job, action in asked[:2]:  # Both count for the other client, the paused one all the time.
+        assert api.client.post(job["links"][action], headers=ELSEWHERE).json()["status"] == "queued"
+    assert train(api, **ELSEWHERE).status_code == 429
+    api.client.post(own[0]["links"]["cancel"])
+    assert api.client.post(own[0]["links"]["retry"]).json()["status"] == "queued"
+    assert train(api).status_code == 429
+
+
+def test_sweeps_are_bounded_too(api: Service) -> None:
+    body = {"dataset": "dsprites", "grid": {"seed": [0, 1]}, "config": {"num_steps": 20}}
+    sweeps = [api.client.post("/sweeps", json=body, headers={"Idempotency-Key": key}) for key in "aba"]
+    assert [answer.status_code for answer in sweeps] == [202] * 3
+    assert sweeps[2].json()["id"] == sweeps[0].json()["id"]
+    assert_problem(api.client.post("/sweeps", json=body), 429, "too_many_requests")
+    assert len(LocalStorage(api.settings.home).list("sweeps")) == 2
+    assert api.client.post("/sweeps", json=body, headers=ELSEWHERE).status_code == 202
+    links = sweeps[0].json()["links"]
+    for action in ("pause", "resume", "cancel", "retry"):  # It counts already.
+        assert api.client.post(links[action]).status_code == 200
+    api.client.post(links["pause"])
+    full = {**ELSEWHERE, "X-Forwarded-For": "203.0.113.8"}
+    for _ in range(2):
+        assert api.client.post("/sweeps", json=body, headers=full).status_code == 202
+    assert_problem(api.client.post(links["resume"], headers=full), 429, "too_many_requests")
+    assert api.client.get(links["self"]).json()["status"] == "paused"
 
 
 def test_every_token_is_a_client(api: Service) -> None:

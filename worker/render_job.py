@@ -5,7 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from worker.rendering.request import (
     ENDS,
     EXTRA_FILES,
     RENDERER_VERSION,
+    STILL,
     Pixels,
     TraversalRequest,
     input_keys,
@@ -134,7 +135,8 @@ def make_traversal(
         put: Called with the name and the content of each file, from several threads.
         parts: The parts to make (worker.rendering.request); None makes all, but of the sheets as WebP and MP4 only that
             of the request's format.
-        stages: Takes the time of `frames` (decoding them, and the files of single dimensions) and of `sheets`.
+        stages: Takes the time of `frames` (decoding them, and the files of single dimensions) and, where any is
+            drawn, of `sheets`.
 
     Returns:
         The numbers of the result, as JSON types.
@@ -163,8 +165,10 @@ def make_traversal(
     with ThreadPoolExecutor(THREADS, "renderer") as pool:
         with stages.timed("frames"):
             rendered = render_traversal(model, images, request, on_strip=encode, pool=pool)
-        with stages.timed("sheets"):
-            for _ in pool.map(make, [entry for entry in sheet_makers(rendered).items() if is_wanted(entry[0])]):
+        makers = [entry for entry in sheet_makers(rendered).items() if is_wanted(entry[0])]
+        draws_sheets = any(name != STILL for name, _ in makers)
+        with stages.timed("sheets") if draws_sheets else nullcontext():
+            for _ in pool.map(make, makers):
                 pass
     return {
         "renderer_version": RENDERER_VERSION,

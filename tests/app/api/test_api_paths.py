@@ -444,6 +444,7 @@ def test_readiness_and_metrics_are_reported(api: Service) -> None:
     ready = api.client.get("/readyz").json()
     assert ready == {"status": "ready", "workers": {"train": 1, "render": 1, "calls": 1}}
     assert _traverse(api, seed=99).status_code == 201
+    assert _traverse(api, seed=99, headers={"Accept": "image/png"}).status_code == 200
     text = api.client.get("/metrics").text
     assert 'betavae_workers{queue="render"} 1.0' in text
     for stage in ("load", "frames", "sheets"):

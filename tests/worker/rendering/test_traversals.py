@@ -16,7 +16,7 @@ from models.files import LoadedModel, save_model
 from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from worker.jobs.claims import Claim
-from worker.render_job import load_cached, make_traversal, run_traversal_job
+from worker.render_job import Stages, load_cached, make_traversal, run_traversal_job
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.encoders import encode_png
 from worker.rendering.rendered import Rendered
@@ -240,6 +240,26 @@ def _files(
     files: dict[str, bytes] = {}
     result = make_traversal(model, images, request, files.__setitem__)
     return files, result
+
+
+@pytest.mark.parametrize(
+    ("parts", "timed"),
+    [
+        ([], ["frames"]),
+        (["reconstruction.png"], ["frames"]),
+        (["animations", "ends", "reconstruction.png"], ["frames"]),
+        (["sheet.png"], ["frames", "sheets"]),
+        (None, ["frames", "sheets"]),
+    ],
+    ids=str,
+)
+def test_the_time_of_sheets_is_taken_where_any_is_drawn(parts: list[str] | None, timed: list[str]) -> None:
+    files: dict[str, bytes] = {}
+    stages, request = Stages(), resolve_request(parse_request({"steps": 2, "dimensions": "0"}), MODELS[1].info, 1)
+    make_traversal(MODELS[1], [_image(1)], request, files.__setitem__, parts=parts, stages=stages)
+    assert sorted(stages.seconds) == timed
+    assert any(name.startswith("sheet.") for name in files) == ("sheets" in timed)
+    assert stages.amounts().keys() == {f"{part}:{stage}" for part in ("renders", "render_seconds") for stage in timed}
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class _Attempt:
             UnknownModel: None of them is.
         """
         wanted, found = self.claim.job.request["models"], []
-        for result in results_of(self.services.sweeps.view(sweep), None):
+        for result in results_of(sweep, self.services.sweeps.view(sweep), None):
             if result.model not in wanted or result.model is None or not self.services.models.exists(result.model):
                 continue
             info, folder = self.services.models.get(result.model)

@@ -1,7 +1,7 @@
 """Job records in Redis with a copy in the storage, from which they are restored. This module loads no torch."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from worker.jobs import files as job_files
@@ -23,6 +23,7 @@ from worker.stores.ids import id_of_name
 from worker.stores.storage import Storage
 
 P = job_scripts.PREFIX
+_STATE_FIELDS = ("id", "kind", "status", "attempts", "progress", "model")
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +58,42 @@ class DurableRecords:
         """
         return job_from_hash(self._record(job_id))
 
-    def many(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """Returns several jobs in one call of Redis; None stands for one that does not exist."""
+    def many(
+        self, job_ids: Sequence[str], *, states_only: bool = False, restore: Collection[str] | None = None
+    ) -> list[Job | None]:
+        """Returns several jobs in one call of Redis; None stands for one that does not exist.
+
+        Args:
+            job_ids: Ids of the jobs.
+            states_only: True reads kind, status, attempts, progress and model alone.
+            restore: Ids that are looked up in the storage where Redis has none; None for all.
+        """
         with reaching_redis():
             pipeline = self.redis.pipeline(transaction=False)
             for job_id in job_ids:
-                pipeline.hgetall(f"{P}job:{job_id}")
+                if states_only:
+                    pipeline.hmget(f"{P}job:{job_id}", _STATE_FIELDS)
+                else:
+                    pipeline.hgetall(f"{P}job:{job_id}")
             records = pipeline.execute()
-        return [self._found(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
+        if states_only:
+            records = [
+                {"request": "{}", **{name: value for name, value in zip(_STATE_FIELDS, values, strict=True) if value}}
+                if values[0]
+                else {}
+                for values in records
+            ]
+        return [
+            self._found(job_id, record, restore is None or job_id in restore)
+            for job_id, record in zip(job_ids, records, strict=True)
+        ]
 
-    def _found(self, job_id: str, record: dict[str, str]) -> Job | None:
+    def _found(self, job_id: str, record: dict[str, str], restore: bool) -> Job | None:
         """Returns a job by its record, or from the storage where Redis has none."""
+        if record:
+            return job_from_hash(record)
         try:
-            return job_from_hash(record) if record else self.get(job_id)
+            return self.get(job_id) if restore else None
         except UnknownJob:
             return None
 

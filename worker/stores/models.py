@@ -11,7 +11,7 @@ from models.info import INFO_FILE, PRETRAINED, WEIGHTS_FILE, ModelInfo, read_inf
 from training.config import settings_read
 from worker.stores.dataset_records import DatasetRecord, UnknownDataset
 from worker.stores.datasets import DatasetRegistry, open_dataset_registry
-from worker.stores.ids import free_id, id_of_name, is_id, slug
+from worker.stores.ids import Descriptions, free_id, id_of_name, is_id, page_of, slug
 from worker.stores.storage import NotStored, Storage
 
 __all__ = [
@@ -63,31 +63,26 @@ class ModelRegistry:
     def __init__(self, storage: Storage, *, pretrained: Path = PRETRAINED) -> None:
         self.storage = storage
         self.pretrained = pretrained
+        self._stored = Descriptions(storage, "models", INFO_FILE, self._listed)
 
     def records(self) -> list[ModelRecord]:
         """Returns all models that are not damaged: shipped ones first, then stored ones, the newest first."""
-        shipped = [self._record(model_id) for model_id in self._shipped()]
-        stored = [self._record(name) for name in self.storage.list("models") if self._is_stored(name)]
-        newest_first = sorted((r for r in stored if r), key=lambda r: r.info.created_at, reverse=True)
-        return [r for r in shipped if r] + newest_first
+        return self.page(None)
 
-    def page(self, limit: int, after: str | None = None) -> list[ModelRecord]:
+    def page(self, limit: int | None, after: str | None = None) -> list[ModelRecord]:
         """Returns one page of the models, in the order of `records`.
 
         Args:
-            limit: Largest number of models.
+            limit: Largest number of models; None for all.
             after: Id of the last model of the page before; None for the first page.
 
         Raises:
             UnknownModel: `after` is no model.
         """
-        records = self.records()
-        if after is None:
-            return records[:limit]
-        begin = next((place for place, record in enumerate(records, 1) if record.id == after), None)
-        if begin is None:
-            raise UnknownModel(after)
-        return records[begin : begin + limit]
+        try:
+            return page_of([model_id for model_id, _ in self._names()], self._record, limit, after)
+        except KeyError:
+            raise UnknownModel(after) from None
 
     def info(self, model_id: str) -> ModelInfo:
         """Returns the model's description without fetching its weights.
@@ -117,7 +112,7 @@ class ModelRegistry:
         """
         if self.exists(text):
             return text
-        found = id_of_name("models", text, ((record.id, record.info.name) for record in self.records()))
+        found = id_of_name("models", text, self._names())
         if found is None:
             raise UnknownModel(text)
         return found
@@ -147,7 +142,7 @@ class ModelRegistry:
             pass
         if self.exists(_FIRST_CHOICE):
             return _FIRST_CHOICE
-        records = self.records()
+        records = self.page(1)
         return records[0].id if records else None
 
     def set_default(self, model_id: str) -> None:
@@ -224,6 +219,18 @@ class ModelRegistry:
             raise ShippedModel(model_id)
         self.storage.delete(f"models/{model_id}")
         log.info("model %s: deleted", model_id)
+
+    def _names(self) -> list[tuple[str, str]]:
+        """Returns the id and the name of each model, in the order of `records`."""
+        shipped = {model_id: record.info.name for model_id in self._shipped() if (record := self._record(model_id))}
+        newest_first = sorted(self._stored.all().items(), key=lambda one: one[1][0], reverse=True)
+        stored = [(model_id, name) for model_id, (_, name) in newest_first if model_id not in shipped]
+        return [*shipped.items(), *stored]
+
+    def _listed(self, model_id: str) -> tuple[str, str] | None:
+        """Returns when a model was made, and its name."""
+        record = self._record(model_id)
+        return None if record is None else (record.info.created_at, record.info.name)
 
     def _shipped(self) -> list[str]:
         if not self.pretrained.is_dir():

@@ -5,6 +5,7 @@ A key, such as `jobs/<id>/job.json`, is a relative path with `/`. Files appear w
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from abc import ABC, abstractmethod
@@ -95,6 +96,18 @@ class Storage(ABC):
     @abstractmethod
     def list(self, prefix: str) -> list[str]:
         """Returns the sorted names of the direct children of a prefix; none if there is no such prefix."""
+
+    @abstractmethod
+    def versions(self, prefix: str, name: str) -> dict[str, str]:
+        """Returns which folders directly below a prefix have a file of a name, and a text that changes with the file.
+
+        Args:
+            prefix: The prefix.
+            name: Name of the file in each folder.
+
+        Returns:
+            The text by the name of the folder, sorted by these.
+        """
 
     @abstractmethod
     def delete(self, prefix: str) -> None:
@@ -225,6 +238,14 @@ class LocalStorage(Storage):
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def versions(self, prefix: str, name: str) -> dict[str, str]:
+        found = {}
+        for child in self.list(prefix):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                status = os.stat(f"{self.root}/{prefix}/{child}/{name}")
+                found[child] = f"{status.st_mtime_ns} {status.st_ino} {status.st_size}"
+        return found
+
     def delete(self, prefix: str) -> None:
         path = self.path(prefix)
         if not path.is_dir():
@@ -324,6 +345,16 @@ class RemoteStorage(Storage):
         names = {child.rstrip("/").rsplit("/", 1)[-1] for child in children}
         return sorted(name for name in names if name and not name.startswith("."))
 
+    def versions(self, prefix: str, name: str) -> dict[str, str]:
+        root = self._path(prefix)
+        try:
+            found = self.fs.find(root, detail=True)  # One listing, where each file by itself is a request.
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        files = {path[len(root) + 1 :]: details for path, details in sorted(found.items())}
+        children = {path.removesuffix(f"/{name}"): path for path in files if path.endswith(f"/{name}")}
+        return {child: _version(files[path]) for child, path in children.items() if "/" not in child}
+
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         try:
@@ -360,9 +391,7 @@ class RemoteStorage(Storage):
         """Returns a local copy, which is fetched again only if the version that the store reports differs."""
         path = self.cache / key
         mark = path.with_name(f".{path.name}.version")
-        version = "|".join(
-            str(details.get(name)) for name in ("ETag", "etag", "mtime", "LastModified", "created", "size")
-        )
+        version = _version(details)
         if path.is_file() and mark.is_file() and mark.read_text() == version:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -374,6 +403,11 @@ class RemoteStorage(Storage):
             temporary.unlink(missing_ok=True)
         write_file(mark, version.encode())
         return path
+
+
+def _version(details: dict[str, Any]) -> str:
+    """Returns a text that changes with a file, from what its file system says of it."""
+    return "|".join(str(details.get(name)) for name in ("ETag", "etag", "mtime", "LastModified", "created", "size"))
 
 
 def _temporary(path: str) -> str:

@@ -63,8 +63,8 @@ def _of_member(event: Event, job_id: str, index: int) -> Event:
 
 
 def _is_finished(sweeps: SweepStore, sweep: Sweep) -> bool:
-    """Returns whether the sweep has ended; one that was deleted has."""
+    """Returns whether the sweep has ended; one that was deleted has. Its members are read only if it seems so."""
     try:
-        return sweeps.view(sweeps.get(sweep.id)).is_finished
+        return not sweeps.is_open(sweep.id) and sweeps.views([sweeps.get(sweep.id).head])[0].is_finished
     except UnknownSweep:
         return True

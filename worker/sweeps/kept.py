@@ -1,23 +1,28 @@
 """What lasts of sweeps in the storage, and their indexes in Redis. This module loads no torch."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from worker.jobs.connections import reaching_redis
-from worker.jobs.records import JobStoreUnavailable, valid_job_id
+from worker.jobs.records import FINISHED, JobStoreUnavailable, valid_job_id
 from worker.jobs.scripts import PREFIX as P
 from worker.jobs.store import JobStore
 from worker.stores.ids import id_of_name
 from worker.stores.storage import NotStored
-from worker.sweeps.records import Sweep, SweepState, UnknownSweep
+from worker.sweeps.records import Sweep, SweepHead, SweepState, UnknownSweep
 
 LOCK_SECONDS = 60.0
 """Time after which the lock of a process that died expires."""
 WAIT_SECONDS = 1.5
 """Longest wait for another process that changes the sweep."""
-INDEX, NAMES, OPEN, BUILT = f"{P}sweeps", f"{P}sweeps:names", f"{P}sweeps:open", f"{P}sweeps:built"
+INDEX, HEADS, OPEN = f"{P}sweeps", f"{P}sweeps:heads", f"{P}sweeps:open"
+"""The ids by their creation, what a list shows of each, and the ids of the sweeps that have not ended."""
+BUILT = f"{P}sweeps:heads_built"
+"""Says that the indexes are complete."""
 
 
 def folder(sweep_id: str) -> str:
@@ -56,12 +61,13 @@ class SweepRecords:
             return self.get(text)
         except UnknownSweep:
             self._build()
-            found = id_of_name("sweeps", text, self._redis("hgetall", NAMES).items())
+            heads = map(_head, self._redis("hvals", HEADS))
+            found = id_of_name("sweeps", text, ((head.id, head.name) for head in heads))
             if found is None:
                 raise
             return self.get(found)
 
-    def page(self, limit: int, after: str | None = None) -> list[Sweep]:
+    def page(self, limit: int, after: str | None = None) -> list[SweepHead]:
         """Returns one page of the sweeps, the newest first.
 
         Args:
@@ -72,16 +78,20 @@ class SweepRecords:
             UnknownSweep: `after` is no sweep.
         """
         self._build()
-        ids: list[str] = self._redis("zrevrange", INDEX, 0, -1)
+        begin = 0
         if after is not None:
-            if after not in ids:
+            place = self._redis("zrevrank", INDEX, after)
+            if place is None:
                 raise UnknownSweep(after)
-            ids = ids[ids.index(after) + 1 :]
-        found = []
-        for sweep_id in ids[:limit]:
-            with suppress(UnknownSweep):  # It is being deleted.
-                found.append(self.get(sweep_id))
-        return found
+            begin = place + 1
+        ids = self._redis("zrevrange", INDEX, begin, begin + limit - 1)
+        heads = self._redis("hmget", HEADS, ids) if ids else []
+        return [_head(text) for text in heads if text]  # Another one is being deleted.
+
+    def is_open(self, sweep_id: str) -> bool:
+        """Returns whether a sweep may not have ended, without a look at its members."""
+        self._build()
+        return bool(self._redis("sismember", OPEN, sweep_id))
 
     def comparison(self, sweep_id: str) -> dict[str, Any] | None:
         """Returns the newest comparison of a sweep's models, or None before the first."""
@@ -93,8 +103,8 @@ class SweepRecords:
 
     # Shared with the store of sweeps
 
-    def _state(self, sweep: Sweep) -> SweepState:
-        return self._stored_state(sweep.id) or SweepState(waiting=list(range(len(sweep.members))))
+    def _state(self, head: SweepHead) -> SweepState:
+        return self._stored_state(head.id) or SweepState(waiting=list(range(head.num_members)))
 
     def _stored_state(self, sweep_id: str) -> SweepState | None:
         """Returns the state of a sweep, or None for one that has just been accepted, or is gone."""
@@ -105,15 +115,16 @@ class SweepRecords:
         values.pop("format_version")
         return SweepState(**values)
 
-    def _write(self, sweep: Sweep, state: SweepState) -> None:
-        self.storage.write_json(f"{folder(sweep.id)}/state.json", state.to_json(), reserve=True)
+    def _write(self, sweep_id: str, state: SweepState) -> None:
+        self.storage.write_json(f"{folder(sweep_id)}/state.json", state.to_json(), reserve=True)
 
-    def _index(self, sweep: Sweep) -> None:
+    def _index(self, sweep: Sweep, *, is_open: bool = True) -> None:
         """Adds a sweep to the indexes."""
         created = int(datetime.fromisoformat(sweep.created_at).timestamp() * 1000)
         self._redis("zadd", INDEX, {sweep.id: created})
-        self._redis("hset", NAMES, sweep.id, sweep.name)
-        self._redis("sadd", OPEN, sweep.id)
+        self._redis("hset", HEADS, sweep.id, json.dumps(asdict(sweep.head)))
+        if is_open:
+            self._redis("sadd", OPEN, sweep.id)
 
     def _build(self) -> None:
         """Makes the indexes anew if Redis was wiped."""
@@ -121,7 +132,8 @@ class SweepRecords:
             return
         for sweep_id in self.storage.list("sweeps"):
             with suppress(UnknownSweep):
-                self._index(self.get(sweep_id))
+                sweep = self.get(sweep_id)
+                self._index(sweep, is_open=self._state(sweep.head).told not in FINISHED)
         self._redis("set", BUILT, "1")
 
     @contextmanager
@@ -145,3 +157,7 @@ class SweepRecords:
     def _redis(self, method: str, *arguments: Any, **options: Any) -> Any:
         with reaching_redis():
             return getattr(self.jobs.redis, method)(*arguments, **options)
+
+
+def _head(text: str) -> SweepHead:
+    return SweepHead(**json.loads(text))

@@ -61,6 +61,23 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SweepHead:
+    """What a list shows of a sweep, without the settings of its members."""
+
+    id: str
+    name: str
+    created_at: str
+    """ISO 8601 in UTC."""
+    dataset: str
+    num_members: int
+
+    @property
+    def job_ids(self) -> list[str]:
+        """The ids of the members' jobs, which exist once they are released."""
+        return [member_job_id(self.id, index) for index in range(self.num_members)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A sweep as it was accepted, which never changes."""
 
@@ -74,9 +91,20 @@ class Sweep:
     request_digest: str = ""
 
     @property
+    def head(self) -> SweepHead:
+        """What a list shows of it."""
+        return SweepHead(
+            id=self.id,
+            name=self.name,
+            created_at=self.created_at,
+            dataset=self.request["dataset"],
+            num_members=len(self.members),
+        )
+
+    @property
     def job_ids(self) -> list[str]:
         """The ids of the members' jobs, which exist once they are released."""
-        return [member_job_id(self.id, index) for index in range(len(self.members))]
+        return self.head.job_ids
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of sweep.json."""
@@ -112,10 +140,10 @@ class SweepState:
 class SweepView:
     """A sweep at one moment."""
 
-    sweep: Sweep
+    head: SweepHead
     state: SweepState
     jobs: list[Job | None]
-    """The members' jobs; None where there is none yet or any more."""
+    """The members' jobs; None where there is none yet or any more. See SweepStore.views for what they leave out."""
     comparison: Job | None = None
     """The job that compares the models, if they are all there."""
     statuses: list[str] = field(init=False)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from worker.jobs.queue import workers_alive
@@ -26,15 +27,17 @@ from worker.jobs.records import (
 )
 from worker.jobs.scripts import PREFIX as P
 from worker.jobs.store import Admit
-from worker.sweeps.kept import INDEX, NAMES, OPEN, SweepRecords, folder
+from worker.sweeps.kept import HEADS, INDEX, OPEN, SweepRecords, folder
 from worker.sweeps.records import (
     CANCELLED,
     PAUSED,
     Member,
     Sweep,
+    SweepHead,
     SweepRefused,
     SweepView,
     UnknownSweep,
+    member_job_id,
     new_sweep_id,
     sweep_id_of_key,
 )
@@ -52,12 +55,40 @@ class SweepStore(SweepRecords):
     """Makes, shows, steers and deletes sweeps. Every method raises JobStoreUnavailable when Redis is away."""
 
     def view(self, sweep: Sweep) -> SweepView:
-        """Returns a sweep at this moment."""
-        state = self._state(sweep)
-        view = SweepView(sweep=sweep, state=state, jobs=self.jobs.many(sweep.job_ids))
-        comparison = self._comparison_id(view)
-        job = None if comparison is None else self.jobs.many([comparison])[0]
-        return replace(view, comparison=job)
+        """Returns a sweep at this moment with its members' whole jobs."""
+        return self._views([sweep.head], states_only=False)[0]
+
+    def views(self, heads: Sequence[SweepHead]) -> list[SweepView]:
+        """Returns several sweeps at this moment, with all members read in one call of Redis.
+
+        Of each member's job, only status, attempts, progress and model are read.
+        """
+        return self._views(heads, states_only=True)
+
+    def winner(self, view: SweepView) -> dict[str, Any] | None:
+        """Returns the model that the newest comparison of a sweep chose, and why; None before the first."""
+        job = view.comparison
+        chosen: dict[str, Any] | None = None if job is None else (job.result or {}).get("winner")
+        return chosen or (self.comparison(view.head.id) or {}).get("winner")
+
+    def _look(self, head: SweepHead) -> SweepView:
+        return self.views([head])[0]
+
+    def _views(self, heads: Sequence[SweepHead], *, states_only: bool) -> list[SweepView]:
+        states = [self._state(head) for head in heads]
+        ids = [job_id for head in heads for job_id in head.job_ids]
+        waiting = {member_job_id(head.id, k) for head, state in zip(heads, states, strict=True) for k in state.waiting}
+        # A member that waits for its release has no job, or one that Redis has.
+        found = iter(self.jobs.many(ids, states_only=states_only, restore=set(ids) - waiting))
+        views = [
+            SweepView(head=head, state=state, jobs=list(islice(found, head.num_members)))
+            for head, state in zip(heads, states, strict=True)
+        ]
+        comparisons = [self._comparison_id(view) for view in views]
+        jobs = iter(self.jobs.many([one for one in comparisons if one]))
+        return [
+            replace(view, comparison=next(jobs) if one else None) for view, one in zip(views, comparisons, strict=True)
+        ]
 
     # Changing
 
@@ -122,9 +153,9 @@ class SweepStore(SweepRecords):
             self._redis("srem", OPEN, sweep_id)
             return
         with self._lock(sweep_id):
-            view = self.view(sweep)
+            view = self._look(sweep.head)
             if view.state.hold is None:
-                view = self._release(view)
+                view = self._release(sweep, view)
             else:
                 view = self._stop_members(view)
             self._conclude(view)
@@ -155,11 +186,11 @@ class SweepStore(SweepRecords):
         """
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
-            view = self._conclude(self.view(sweep))
+            view = self._conclude(self._look(sweep.head))
             if view.is_comparing and view.comparison is not None:
                 with suppress(TransitionRefused):  # It has just ended, or is being cancelled.
                     self.jobs.cancel(view.comparison.id)
-                return self._conclude(self.view(sweep))
+                return self._conclude(self._look(sweep.head))
             if view.status in FINISHED:
                 raise SweepRefused(sweep_id, view.status, "be cancelled")
             return self._hold(view, CANCELLED)
@@ -173,7 +204,7 @@ class SweepStore(SweepRecords):
         """
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
-            view = self.view(sweep)
+            view = self._look(sweep.head)
             if view.status not in ("queued", "running") or not view.is_live:
                 raise SweepRefused(sweep_id, view.status, "be paused")
             return self._hold(view, PAUSED)
@@ -202,7 +233,7 @@ class SweepStore(SweepRecords):
             UnknownSweep: There is no such sweep.
             SweepRefused: No member failed or was cancelled.
         """
-        view = self.view(self.get(sweep_id))
+        view = self._look(self.get(sweep_id).head)
         if view.comparison is not None and view.comparison.status in ("failed", "cancelled"):
             if admit is not None:
                 admit(SHARE, sweep_id)
@@ -210,7 +241,7 @@ class SweepStore(SweepRecords):
             with suppress(TransitionRefused):
                 self.jobs.retry(view.comparison.id)
             if not set(view.statuses) & {"failed", "cancelled"}:
-                return self.view(view.sweep)
+                return self._look(view.head)
         return self._again(sweep_id, ("failed", "cancelled"), CANCELLED, "be retried", admit)
 
     def delete(self, sweep_id: str) -> None:
@@ -222,7 +253,7 @@ class SweepStore(SweepRecords):
         """
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
-            view = self.view(sweep)
+            view = self._look(sweep.head)
             if view.status not in FINISHED or view.is_live or view.is_comparing:
                 raise SweepRefused(sweep_id, view.status, "be deleted; cancel it first")
             for job_id in [*sweep.job_ids, *([view.state.comparison] if view.state.comparison else [])]:
@@ -231,25 +262,25 @@ class SweepStore(SweepRecords):
             if (key := sweep.request.get("idempotency_key")) is not None:
                 self._redis("hincrby", GENERATIONS, key, 1)
             self._redis("zrem", INDEX, sweep_id)
-            self._redis("hdel", NAMES, sweep_id)
+            self._redis("hdel", HEADS, sweep_id)
             self._redis("srem", OPEN, sweep_id)
             self._redis("delete", f"{P}events:{sweep_id}")
         log.info("sweep %s: deleted", sweep_id)
 
     # Members
 
-    def _release(self, view: SweepView) -> SweepView:
+    def _release(self, sweep: Sweep, view: SweepView) -> SweepView:
         """Puts waiting members into the queue, as many as may run at once."""
-        sweep, state = view.sweep, view.state
+        state = view.state
         live = sum(status in (*HELD, "queued") for status in view.statuses) - len(state.waiting)
         free = self._max_running(sweep) - live
         if not state.waiting or free <= 0:
             return view
         chosen, waiting = state.waiting[:free], state.waiting[free:]
-        for index in chosen:
-            self._begin(sweep, index, view.jobs[index])
-        self._write(sweep, replace(state, waiting=waiting))
-        return self.view(sweep)
+        for index, job in zip(chosen, self.jobs.many([sweep.job_ids[index] for index in chosen]), strict=True):
+            self._begin(sweep, index, job)
+        self._write(sweep.id, replace(state, waiting=waiting))
+        return self._look(sweep.head)
 
     def _max_running(self, sweep: Sweep) -> int:
         asked = sweep.request.get("max_running")
@@ -286,7 +317,7 @@ class SweepStore(SweepRecords):
         """
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
-            view = self.view(sweep)
+            view = self._look(sweep.head)
             waiting = view.state.waiting
             chosen = [k for k, status in enumerate(view.statuses) if status in statuses and k not in set(waiting)]
             is_stopping, is_held = view.status in ("pausing", "cancelling"), view.state.hold == hold
@@ -294,14 +325,14 @@ class SweepStore(SweepRecords):
                 raise SweepRefused(sweep_id, view.status, action)
             if admit is not None:
                 admit(SHARE, sweep_id)
-            self._write(sweep, replace(view.state, hold=None, waiting=[*chosen, *waiting]))
+            self._write(sweep_id, replace(view.state, hold=None, waiting=[*chosen, *waiting]))
             self._redis("sadd", OPEN, sweep_id)
-            return self._conclude(self._release(self.view(sweep)))
+            return self._conclude(self._release(sweep, self._look(sweep.head)))
 
     def _hold(self, view: SweepView, hold: str) -> SweepView:
         """Releases no further members of a sweep, and stops those that run."""
-        self._write(view.sweep, replace(view.state, hold=hold))
-        return self._conclude(self._stop_members(self.view(view.sweep)))
+        self._write(view.head.id, replace(view.state, hold=hold))
+        return self._conclude(self._stop_members(self._look(view.head)))
 
     def _stop_members(self, view: SweepView) -> SweepView:
         """Pauses or cancels the members of a held sweep; one that changes at the same moment is left."""
@@ -311,7 +342,7 @@ class SweepStore(SweepRecords):
             if job is not None and job.status in statuses:
                 with suppress(TransitionRefused, UnknownJob):
                     getattr(self.jobs, action)(job.id)
-        return self.view(view.sweep)
+        return self._look(view.head)
 
     def _delete_job(self, job_id: str) -> None:
         with suppress(UnknownJob):
@@ -322,35 +353,34 @@ class SweepStore(SweepRecords):
     def _conclude(self, view: SweepView) -> SweepView:
         """Lets the models be compared once no member is live, and tells the sweep's state where it has changed."""
         if (comparison := self._comparison_id(view)) is not None and view.comparison is None:
-            request = {"sweep": {"id": view.sweep.id}, "models": [model for _, model in view.models]}
-            self.jobs.create(KIND, request, id=comparison, name=view.sweep.name)
+            request = {"sweep": {"id": view.head.id}, "models": [model for _, model in view.models]}
+            self.jobs.create(KIND, request, id=comparison, name=view.head.name)
             if view.state.comparison is not None:
                 with suppress(TransitionRefused):
                     self._delete_job(view.state.comparison)
-            self._write(view.sweep, replace(view.state, comparison=comparison))
-            view = self.view(view.sweep)
+            self._write(view.head.id, replace(view.state, comparison=comparison))
+            view = self._look(view.head)
         if view.told != view.state.told:
-            self._write(view.sweep, replace(view.state, told=view.told))
+            self._write(view.head.id, replace(view.state, told=view.told))
             self._tell(view)
-            view = self.view(view.sweep)
-        self._redis("srem" if view.is_finished else "sadd", OPEN, view.sweep.id)
+            view = self._look(view.head)
+        self._redis("srem" if view.is_finished else "sadd", OPEN, view.head.id)
         return view
 
     def _comparison_id(self, view: SweepView) -> str | None:
         """Returns the id of the job that compares the models that there are; None while some are missing."""
         if view.is_live or not view.models:
             return None
-        text = json.dumps([view.sweep.id, view.models])
+        text = json.dumps([view.head.id, view.models])
         return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def _tell(self, view: SweepView) -> None:
         """Adds the sweep's state to its own log."""
-        log.info("sweep %s: %s", view.sweep.id, view.status)
-        found = self.comparison(view.sweep.id) if view.is_finished else None
-        data = {"progress": view.progress(), "winner": (found or {}).get("winner")}
+        log.info("sweep %s: %s", view.head.id, view.status)
+        data = {"progress": view.progress(), "winner": self.winner(view) if view.is_finished else None}
         at = str(int(datetime.now(UTC).timestamp() * 1000))
         entry = {"type": "sweep", "data": json.dumps(data), "status": view.status, "at": at}
-        self._redis("xadd", f"{P}events:{view.sweep.id}", entry)
+        self._redis("xadd", f"{P}events:{view.head.id}", entry)
 
 
 def _digest(name: str, request: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.jobs.records import Job
 from worker.sweeps.grid import cell_of
-from worker.sweeps.records import SweepView
+from worker.sweeps.records import Sweep, SweepView, member_job_id
 
 LOSSES = ("reconstruction_loss", "kl")
 
@@ -48,16 +48,17 @@ class MemberResult:
         }
 
 
-def results_of(view: SweepView, comparison: Mapping[str, Any] | None) -> list[MemberResult]:
+def results_of(sweep: Sweep, view: SweepView, comparison: Mapping[str, Any] | None) -> list[MemberResult]:
     """Returns the members of a sweep of the service.
 
     Args:
-        view: The sweep.
+        sweep: The sweep.
+        view: The sweep with whole jobs.
         comparison: The newest comparison of its models, or None.
     """
     scores = (comparison or {}).get("scores", {})
     found = []
-    for index, (member, job, status) in enumerate(zip(view.sweep.members, view.jobs, view.statuses, strict=True)):
+    for index, (member, job, status) in enumerate(zip(sweep.members, view.jobs, view.statuses, strict=True)):
         model = job.model if job is not None and status == "succeeded" else None
         found.append(
             MemberResult(
@@ -65,7 +66,7 @@ def results_of(view: SweepView, comparison: Mapping[str, Any] | None) -> list[Me
                 name=member.name,
                 settings=member.settings,
                 status=status,
-                job=view.sweep.job_ids[index],
+                job=member_job_id(sweep.id, index),
                 model=model,
                 metrics={} if job is None else _metrics(job),
                 scores={**_evaluated(job), **scores.get(str(model), {})},

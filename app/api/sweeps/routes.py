@@ -90,12 +90,12 @@ def describe(services: Services, sweep: records.Sweep, request: Request) -> Swee
         request: The request, for addresses.
     """
     view, comparison = services.sweeps.view(sweep), services.sweeps.comparison(sweep.id)
-    members = results_of(view, comparison)
+    members = results_of(sweep, view, comparison)
     asked = sweep.request
     shared = {name: asked[name] for name in ("preset", "config", "grid", "evaluate", "max_running", "make_default")}
     failed = view.comparison is not None and view.comparison.status == "failed"
     return Sweep(
-        **_summary(services, view, comparison, request),
+        **_summary(view, None if comparison is None else comparison["winner"], request),
         **shared,
         members=[member.to_json() for member in members],
         cells=cells_of(members),
@@ -104,25 +104,23 @@ def describe(services: Services, sweep: records.Sweep, request: Request) -> Swee
     )
 
 
-def _summary(
-    services: Services, view: records.SweepView, comparison: dict[str, Any] | None, request: Request
-) -> dict[str, Any]:
-    sweep = view.sweep
+def _summary(view: records.SweepView, winner: dict[str, Any] | None, request: Request) -> dict[str, Any]:
+    sweep = view.head
     root = str(request.scope.get("root_path", ""))
     url = f"{root}/sweeps/{sweep.id}"
     links = {"self": url} | {name: f"{url}/{name}" for name in ("events", *ACTIONS)}
     links["table"] = f"{url}/table.csv"
-    if comparison is not None:
+    if winner is not None:
         links |= {name.removesuffix(".png"): f"{url}/{name}" for name in FILES}
-        links["winner"] = f"{root}/models/{comparison['winner']['model']}"
+        links["winner"] = f"{root}/models/{winner['model']}"
     return {
         "id": sweep.id,
         "name": sweep.name,
         "status": view.status,
-        "dataset": sweep.request["dataset"],
-        "num_members": len(sweep.members),
+        "dataset": sweep.dataset,
+        "num_members": sweep.num_members,
         "progress": view.progress(),
-        "winner": None if comparison is None else comparison["winner"],
+        "winner": winner,
         "created_at": sweep.created_at,
         "links": links,
     }
@@ -141,13 +139,10 @@ def list_sweeps(
     after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
 ) -> SweepList:
     """The answer is one page of sweeps without their members; `next` is null on the last page."""
-    sweeps = services.sweeps.page(limit + 1, after)
-    page = sweeps[:limit]
-    found = []
-    for sweep in page:
-        view, comparison = services.sweeps.view(sweep), services.sweeps.comparison(sweep.id)
-        found.append(SweepSummary(**_summary(services, view, comparison, request)))
-    return SweepList(sweeps=found, next=page[-1].id if len(sweeps) > limit else None)
+    heads = services.sweeps.page(limit + 1, after)
+    views = services.sweeps.views(heads[:limit])
+    found = [SweepSummary(**_summary(view, services.sweeps.winner(view), request)) for view in views]
+    return SweepList(sweeps=found, next=heads[limit - 1].id if len(heads) > limit else None)
 
 
 @router.get(
@@ -191,7 +186,7 @@ async def stream_sweep_events(sweep_id: str, services: Services_, last_event_id:
 )
 def get_sweep_table(sweep: FoundSweep, request: Request, services: Services_) -> Response:
     """The columns are settings, state, model, losses in nats, active dimensions, and scores with their intervals."""
-    results = results_of(services.sweeps.view(sweep), services.sweeps.comparison(sweep.id))
+    results = results_of(sweep, services.sweeps.view(sweep), services.sweeps.comparison(sweep.id))
     return bytes_response(request, table_csv(results).encode(), "text/csv", immutable=False)
 
 

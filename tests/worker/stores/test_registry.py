@@ -4,6 +4,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,11 +24,11 @@ GREY = Preprocessing(image_size=32, num_channels=1)
 def make_model(tmp_path: Path) -> Callable[..., Path]:
     """A factory of model folders with false weights, since a registry reads only descriptions."""
 
-    def make(name: str, folder: Path | None = None) -> Path:
+    def make(name: str, folder: Path | None = None, **options: Any) -> Path:
         folder = folder or tmp_path / f"made-{name}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.safetensors").write_bytes(name.encode())
-        info = ModelInfo(name=name, network=NetworkConfig(image_size=32), preprocessing=GREY)
+        info = ModelInfo(name=name, network=NetworkConfig(image_size=32), preprocessing=GREY, **options)
         write_info(folder, info)
         return folder
 
@@ -49,6 +50,41 @@ def test_shipped_and_stored_models_are_listed_together(models: ModelRegistry, ma
     assert info.name == "My Faces"
     assert (folder / "model.safetensors").read_bytes() == b"My Faces"
     assert models.get("dsprites")[0].name == "Shapes"
+
+
+class CountingStorage(LocalStorage):
+    """A folder that counts the files that are read."""
+
+    num_read = 0
+
+    def read_bytes(self, key: str) -> bytes:
+        self.num_read += 1
+        return super().read_bytes(key)
+
+
+def test_a_page_reads_its_own_models_and_those_that_changed(tmp_path: Path, make_model: Callable[..., Path]) -> None:
+    storage, other = CountingStorage(tmp_path / "home"), ModelRegistry(LocalStorage(tmp_path / "home"))
+    models = ModelRegistry(storage, pretrained=tmp_path / "none")
+    for number in range(8):
+        made_at = f"2026-01-{number + 10}T00:00:00+00:00"
+        other.add(make_model(f"m {number}", created_at=made_at))
+    newest_first = [f"m-{number}" for number in range(7, -1, -1)]
+    assert [record.id for record in models.records()] == newest_first
+    storage.num_read = 0
+    assert [record.id for record in models.page(3, "m-6")] == newest_first[2:5]
+    assert (storage.num_read, models.find("m 1"), storage.num_read) == (3, "m-1", 3)
+    other.rename("m-1", "renamed")
+    other.delete("m-5")
+    other.add(make_model("m 4", created_at="2026-02-01T00:00:00+00:00"), id="m-4")
+    storage.write_bytes("models/m-3/model.json", b"{")
+    storage.num_read = 0
+    assert [record.id for record in models.page(3)] == ["m-4", "m-7", "m-6"]
+    assert storage.num_read == 3 + 3
+    assert models.find("renamed") == "m-1"
+    assert [record.id for record in models.page(9, "m-6")] == ["m-2", "m-1", "m-0"]
+    for gone in ("m-5", "m-3"):
+        with pytest.raises(UnknownModel):
+            models.page(3, gone)
 
 
 def test_equal_names_get_ids_of_their_own(models: ModelRegistry, make_model: Callable[..., Path]) -> None:

@@ -63,6 +63,28 @@ def test_deleting_a_prefix_removes_everything_below(any_storage: Storage) -> Non
     assert not any_storage.exists("m/2/model.json")
 
 
+def test_versions_change_with_the_files(any_storage: Storage) -> None:
+    assert any_storage.versions("m", "model.json") == {}
+    for key in (
+        "m/b/model.json",
+        "m/a/model.json",
+        "m/a/w.bin",
+        "m/c/deep/model.json",
+        "m/model.json",
+        "n/d/model.json",
+    ):
+        any_storage.write_bytes(key, b"1")
+    before = any_storage.versions("m", "model.json")
+    assert list(before) == ["a", "b"]
+    any_storage.write_bytes("m/a/w.bin", b"22")
+    assert any_storage.versions("m", "model.json") == before
+    any_storage.write_bytes("m/a/model.json", b"22")
+    after = any_storage.versions("m", "model.json")
+    assert (after["a"] != before["a"], after["b"] == before["b"]) == (True, True)
+    any_storage.delete("m/b")
+    assert any_storage.versions("m", "model.json") == {"a": after["a"]}
+
+
 def test_a_folder_is_put_with_its_description_last(
     any_storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

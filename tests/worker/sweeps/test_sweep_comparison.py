@@ -234,7 +234,7 @@ def test_a_sweep_from_its_members_to_the_default_model(services: Runtime) -> Non
     assert found is not None
     assert found["winner"]["model"] == services.models.default_id()
     assert found["winner"]["model"] in {job.model for job in view.jobs if job}
-    shown = results_of(view, found)
+    shown = results_of(sweep, view, found)
     assert [{"udr", "model_centrality"} <= member.scores.keys() for member in shown] == [True, True]
     assert [member.metrics["active_dimensions"] is not None for member in shown] == [True, True]
     for name in ("figure.png", "sheet.png"):

@@ -230,6 +230,64 @@ def test_each_call_in_each_state(rig: Rig, state: str, allowed: set[str]) -> Non
         assert done == (action in allowed), (state, action)
 
 
+def test_a_list_reads_no_member_that_waits(rig: Rig) -> None:
+    """One look at 50 sweeps would else read thousands of files."""
+    sweeps = [rig.create(20, name=name) for name in ("a", "b")]
+    rig.run(sweeps[0].job_ids[0])
+    rig.sweeps.page(1)  # The indexes are complete from now on.
+    read = {"num": 0}
+    before = rig.jobs.storage.read_bytes
+
+    def counted(key: str) -> bytes:
+        read["num"] += 1
+        return before(key)
+
+    rig.jobs.storage.read_bytes = counted  # type: ignore[method-assign]
+    heads = rig.sweeps.page(10)
+    views = rig.sweeps.views(heads)
+    assert read["num"] == 2  # What waits of each.
+    assert [(head.name, head.num_members, head.dataset) for head in heads] == [
+        ("b", 20, "squares"),
+        ("a", 20, "squares"),
+    ]
+    whole = [rig.view(sweep) for sweep in sweeps[::-1]]
+    assert [view.progress() for view in views] == [view.progress() for view in whole]
+    assert [view.statuses for view in views] == [view.statuses for view in whole]
+    assert [(view.status, view.is_finished, view.models) for view in views] == [
+        (view.status, view.is_finished, view.models) for view in whole
+    ]
+    read["num"] = 0
+    assert rig.sweeps.is_open(sweeps[0].id)
+    assert read["num"] == 0
+
+
+def test_a_sweep_is_open_until_it_has_ended(rig: Rig) -> None:
+    sweep = rig.create(2)
+    assert rig.sweeps.is_open(sweep.id)
+    rig.finish(sweep)
+    assert not rig.sweeps.is_open(sweep.id)
+    other = rig.create(1)
+    rig.jobs.redis.flushall()
+    for _ in range(2):
+        assert [rig.sweeps.is_open(one.id) for one in (sweep, other)] == [False, True]
+        rig.sweeps.advance_all()
+
+
+def test_the_chosen_model_is_that_of_the_newest_comparison(rig: Rig) -> None:
+    sweep = rig.create(1)
+    rig.run(sweep.job_ids[0])
+    comparison = rig.view(sweep).comparison
+    assert comparison is not None
+    assert rig.sweeps.winner(rig.view(sweep)) is None
+    claim = rig.jobs.claim(comparison.id, "worker")
+    assert claim is not None
+    first, second = ({"model": model, "reason": "its loss"} for model in ("m-1", "m-2"))
+    rig.sweeps.storage.write_json(f"sweeps/{sweep.id}/comparison.json", {"winner": first})
+    assert rig.sweeps.winner(rig.view(sweep)) == first
+    claim.succeed({"winner": second})
+    assert rig.sweeps.winner(rig.view(sweep)) == second
+
+
 def test_a_deleted_sweep_takes_its_jobs_along(rig: Rig) -> None:
     sweep = rig.create(2)
     rig.finish(sweep)

@@ -380,9 +380,10 @@ class Dataset(Answer):
 
 
 class DatasetList(Answer):
-    """All data sets."""
+    """One page of data sets; `next` continues with the page after it."""
 
     datasets: list[Dataset]
+    next: str | None
 
 
 class Reconstructed(Encoded):

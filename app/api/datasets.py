@@ -71,12 +71,23 @@ def describe(record: DatasetRecord, request: Request, packing: list[Job] | None 
 @router.get(
     "/datasets",
     response_model_exclude_unset=True,
-    summary="All data sets",
-    responses=problems.responses("not_acceptable"),
+    summary="Data sets",
+    responses=problems.responses("unknown_dataset", "invalid_request"),
 )
-def list_datasets(request: Request, services: Services_) -> DatasetList:
-    """Built-in ones come first. `unpacked` becomes `ready` when a first job has used the data set."""
-    return DatasetList(datasets=[describe(record, request) for record in services.datasets.records()])
+def list_datasets(
+    request: Request,
+    services: Services_,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+) -> DatasetList:
+    """Built-in ones come first, then the others by name; `next` is null on the last page.
+
+    `unpacked` becomes `ready` when a first job has used the data set.
+    """
+    records = services.datasets.page(limit + 1, after)
+    page = records[:limit]
+    following = page[-1].id if len(records) > limit else None
+    return DatasetList(datasets=[describe(record, request) for record in page], next=following)
 
 
 @router.get(

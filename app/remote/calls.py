@@ -1,7 +1,7 @@
 """The calls of the client, each written once as a coroutine over a transport."""
 
 import os
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -35,9 +35,10 @@ from app.schemas import (
 from app.sweep_schemas import Sweep
 
 Answer = TypeVar("Answer", bound=BaseModel)
+Page = TypeVar("Page", DatasetList, ModelList, TrainJobList)
 
 PAGE_SIZE = 200
-"""Number of jobs, or of models, that are asked for at once."""
+"""Number of entries of a list that are asked for at once."""
 POLL_SECONDS = 2.0
 MAX_ROUNDS_AWAY = 60
 """Number of times, POLL_SECONDS apart, that a service which was there and is away is asked again."""
@@ -91,14 +92,7 @@ class Calls:
 
         `model` has the measurements of each dimension, which the list leaves out.
         """
-        found: list[ModelSummary] = []
-        params: dict[str, Any] = {"limit": PAGE_SIZE}
-        while True:
-            page = await self._ask(ModelList, Request("GET", "/models", {"params": params}))
-            found += page.models
-            if page.next is None:
-                return found
-            params["after"] = page.next
+        return [model async for page in self._pages(ModelList, "/models") for model in page.models]
 
     async def model(self, model: str) -> Model:
         """Returns a model."""
@@ -186,7 +180,7 @@ class Calls:
 
     async def datasets(self) -> list[Dataset]:
         """Returns all data sets."""
-        return (await self._get(DatasetList, "/datasets")).datasets
+        return [one async for page in self._pages(DatasetList, "/datasets") for one in page.datasets]
 
     async def upload(
         self, source: str | os.PathLike[str], *, name: str = "", layout: str = "auto", stride: int = 1
@@ -236,14 +230,8 @@ class Calls:
 
     async def jobs(self, *, status: str | None = None) -> list[TrainJob]:
         """Returns all trainings, the newest first; with `status`, only those in this state."""
-        found: list[TrainJob] = []
-        params: dict[str, Any] = {"limit": PAGE_SIZE, **({"status": status} if status else {})}
-        while True:
-            page = await self._ask(TrainJobList, Request("GET", "/train-jobs", {"params": params}))
-            found += page.jobs
-            if page.next is None:
-                return found
-            params["after"] = page.next
+        params = {"status": status} if status else {}
+        return [job async for page in self._pages(TrainJobList, "/train-jobs", **params) for job in page.jobs]
 
     async def job(self, job: str) -> TrainJob:
         """Returns a training by the id of its job."""
@@ -398,6 +386,16 @@ class Calls:
             response = await self._transport.send(Request("POST", "/traversals", body, _PATIENT))
             if response.status_code != httpx.codes.ACCEPTED:
                 return response
+
+    async def _pages(self, kind: type[Page], path: str, **params: str | int) -> AsyncIterator[Page]:
+        """Yields the pages of a list."""
+        params["limit"] = PAGE_SIZE
+        while True:
+            page = await self._ask(kind, Request("GET", path, {"params": params}))
+            yield page
+            if page.next is None:
+                return
+            params["after"] = page.next
 
     async def _upload(self, address: str, path: Path, body: Mapping[str, Any]) -> httpx.Response:
         name, file = await self._transport.work(partial(open_upload, path))

@@ -38,7 +38,7 @@ from worker.stores.dataset_records import (
     pack_name,
     pack_summary,
 )
-from worker.stores.ids import free_id, id_of_name, is_id, slug
+from worker.stores.ids import Descriptions, free_id, id_of_name, is_id, page_of, slug
 from worker.stores.parsing_pool import count_images_in_child, num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
@@ -65,14 +65,28 @@ class DatasetRegistry:
             max_image_pixels: Largest picture that is packed, in pixels.
         """
         self.storage = storage
+        self._stored = Descriptions(storage, "datasets", "source.json", self._stored_name)
         self.limits = Limits(max_pixels=max_image_pixels)
         self.cache_folder = cache_folder or Path("betavae-data/cache").absolute()
 
     def records(self) -> list[DatasetRecord]:
         """Returns all data sets: built-in ones first, then the others by name."""
-        others = [name for name in self.storage.list("datasets") if self._has_source(name)]
-        records = [self._read(dataset_id) for dataset_id in others]
-        return [self.get(i) for i in BUILT_IN_NAMES] + sorted((r for r in records if r), key=lambda r: r.name)
+        return self.page(None)
+
+    def page(self, limit: int | None, after: str | None = None) -> list[DatasetRecord]:
+        """Returns one page of the data sets, in the order of `records`.
+
+        Args:
+            limit: Largest number of data sets; None for all.
+            after: Id of the last data set of the page before; None for the first page.
+
+        Raises:
+            UnknownDataset: `after` is no data set.
+        """
+        try:
+            return page_of([dataset_id for dataset_id, _ in self._names()], self._read, limit, after)
+        except KeyError:
+            raise UnknownDataset(after) from None
 
     def get(self, dataset_id: str) -> DatasetRecord:
         """Returns the data set's entry.
@@ -96,7 +110,7 @@ class DatasetRegistry:
         """
         if is_id(text) and (text in BUILT_IN_NAMES or self._has_source(text)):
             return text
-        found = id_of_name("data sets", text, ((record.id, record.name) for record in self.records()))
+        found = id_of_name("data sets", text, self._names())
         if found is None:
             raise UnknownDataset(text)
         return found
@@ -362,26 +376,40 @@ class DatasetRegistry:
         log.info("data set %s: registered (%s %s)", dataset_id, kind, source)
         return self.get(dataset_id)
 
-    def _read(self, dataset_id: str) -> DatasetRecord | None:
-        description: dict[str, Any] = {"id": dataset_id, "kind": "builtin", "source": dataset_id}
+    def _names(self) -> list[tuple[str, str]]:
+        """Returns the id and the name of each data set, in the order of `records`."""
+        others = [one for one in self._stored.all().items() if one[0] not in BUILT_IN_NAMES]
+        return [*BUILT_IN_NAMES.items(), *sorted(others, key=lambda one: one[1])]
+
+    def _stored_name(self, dataset_id: str) -> str | None:
+        description = self._description(dataset_id)
+        return None if description is None else str(description["name"])
+
+    def _description(self, dataset_id: str) -> dict[str, Any] | None:
+        """Returns where the pictures of a data set come from; None for one that is gone or damaged."""
         if dataset_id in BUILT_IN_NAMES:
-            description["name"] = BUILT_IN_NAMES[dataset_id]
-        else:
-            try:
-                description = self.storage.read_json(f"datasets/{dataset_id}/source.json")
-                del description["format_version"]
-            except NotStored:
-                return None
-            except (ValueError, KeyError, TypeError) as error:
-                log.warning("data set %s: source.json cannot be read: %s", dataset_id, error)
-                return None
+            return {"id": dataset_id, "kind": "builtin", "source": dataset_id, "name": BUILT_IN_NAMES[dataset_id]}
+        try:
+            description: dict[str, Any] = self.storage.read_json(f"datasets/{dataset_id}/source.json")
+            del description["format_version"]
+            return DatasetRecord(**description).to_json()
+        except NotStored:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("data set %s: source.json cannot be read: %s", dataset_id, error)
+            return None
+
+    def _read(self, dataset_id: str) -> DatasetRecord | None:
+        description = self._description(dataset_id)
+        if description is None:
+            return None
         packs = self.packs(dataset_id)
         if packs:
             description |= {"num_images": packs[0].num_images, "num_rejected": packs[0].num_rejected}
             description["packs"] = [pack_summary(pack) for pack in packs]
         failure = self._failure(dataset_id)
         status = "ready" if packs else "failed" if failure else "unpacked"
-        return DatasetRecord(**description, status=status, error=failure)
+        return DatasetRecord(**{**description, "status": status, "error": failure})
 
     def _failure(self, dataset_id: str) -> dict[str, str] | None:
         try:

@@ -1,13 +1,14 @@
-"""GET /models: pages, and entries without the measurements of each dimension."""
+"""GET /models and GET /datasets: pages, and models without the measurements of each dimension."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api_support import Service, add_model, service
+from api_support import Service, add_model, service, zip_of_pictures
 
 from app.client import Client
 from app.remote import calls
+from worker.stores.datasets import DatasetRegistry
 from worker.stores.storage import LocalStorage
 
 MEASUREMENTS = {"aggregate_mean", "aggregate_std", "dimension_effects", "typical_mean"}
@@ -16,9 +17,14 @@ MEASUREMENTS = {"aggregate_mean", "aggregate_std", "dimension_effects", "typical
 @pytest.fixture(scope="module")
 def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The HTTP process without workers, with seven models: chairs and dsprites ship."""
-    with service(tmp_path_factory.mktemp("models"), redis_process) as running:
+    home = tmp_path_factory.mktemp("models")
+    (home / "some.zip").write_bytes(zip_of_pictures(2))
+    with service(home, redis_process) as running:
+        storage = LocalStorage(home)
         for number in range(3):
-            add_model(LocalStorage(running.settings.home), f"more-{number}")
+            add_model(storage, f"more-{number}")
+        for name in ("c", "B", "a", "c"):
+            DatasetRegistry(storage).add_path(name, home / "some.zip")
         yield running
 
 
@@ -62,7 +68,33 @@ def test_a_page_that_is_none_is_refused(api: Service, parameters: dict[str, Any]
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("limit", [1, 3, 6, 7])
+def test_the_pages_have_every_data_set_once(api: Service, limit: int) -> None:
+    found: list[tuple[str, str]] = []
+    after: dict[str, str] = {}
+    for _ in range(-(-7 // limit)):
+        page = api.client.get("/datasets", params={"limit": limit, **after}).json()
+        assert set(page) == {"datasets", "next"}
+        found += [(one["id"], one["name"]) for one in page["datasets"]]
+        after = {"after": page["next"]}
+    assert page["next"] is None
+    assert [one for one, _ in found[:3]] == ["dsprites", "dsprites_color", "chairs"]
+    assert found[3:] == [("b", "B"), ("a", "a"), ("c", "c"), ("c-2", "c")]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "code"),
+    [({"limit": 0}, 422, "invalid_request"), ({"after": "no-such-set"}, 404, "unknown_dataset")],
+)
+def test_a_page_of_data_sets_that_is_none_is_refused(
+    api: Service, parameters: dict[str, Any], status: int, code: str
+) -> None:
+    answer = api.client.get("/datasets", params=parameters)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
 def test_the_python_client_reads_all_pages(api: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calls, "PAGE_SIZE", 2)
     with Client(api.url) as client:
         assert [model.id for model in client.models()] == _page(api)[0]
+        assert [one.id for one in client.datasets()][-4:] == ["b", "a", "c", "c-2"]

@@ -1,6 +1,6 @@
 // The lists of models and data sets, and what was deleted but can still come back.
 
-import { getAllPages, getJson } from "../api.js";
+import { getAllPages } from "../api.js";
 import { useCallback, useEffect, useRef, useState } from "../html.js";
 import { inOrder } from "../newest.js";
 import { deleteLater } from "../undo.js";
@@ -23,10 +23,10 @@ export function useLists() {
   const reload = useCallback(async () => {
     const isNewest = ask.current();
     try {
-      const [ofModels, ofDatasets] = await Promise.all([getAllPages("models"), getJson("datasets")]);
+      const [ofModels, ofDatasets] = await Promise.all([getAllPages("models"), getAllPages("datasets")]);
       if (!isNewest()) return;
       setModels(ofModels);
-      setDatasets(ofDatasets.datasets);
+      setDatasets(ofDatasets);
     } catch (failure) {
       setProblem(/** @type {Problem} */ (failure));
     }

@@ -1,6 +1,6 @@
 // The form that starts a training: pictures, a name, how long. Everything else is folded.
 
-import { Problem, getJson, request } from "../api.js";
+import { Problem, getAllPages, getJson, request } from "../api.js";
 import { html, useEffect, useLayoutEffect, useRef, useState } from "../html.js";
 import { announceJobs } from "../jobs/polling.js";
 import { ProblemBanner } from "../problems/banner.js";
@@ -35,7 +35,7 @@ export function TrainForm({ params }) {
     setProblem(error);
   };
   const readSets = () =>
-    getJson("datasets").then(({ datasets }) => {
+    getAllPages("datasets").then((datasets) => {
       setDatasets(datasets);
       setChoice((before) => ({ ...before, dataset: before.dataset || datasets[0]?.id || "" }));
     }, refused);

@@ -165,7 +165,7 @@ _MORE_STEPS = (
 
 
 _WEBHOOK = (
-    "Address of a host in BETAVAE_WEBHOOK_HOSTS that gets a signed message when the job has succeeded, failed or been "
+    "Address of a host in BETAVAE_WEBHOOK_HOSTS that gets a signed message when this has succeeded, failed or been "
     "cancelled."
 )
 
@@ -223,6 +223,7 @@ class SweepRequest(Body):
         description="Members that may be queued or running at once; null: as many as there are training workers.",
     )
     make_default: bool = Field(False, description="Make the chosen model the default one; this needs the scope admin.")
+    webhook: str | None = Field(None, description=_WEBHOOK)
 
 
 class TrainJobForm(Body):
@@ -252,6 +253,7 @@ class EvaluationRequest(Body):
         json_schema_extra={"default": None},
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of every random draw.")
+    webhook: str | None = Field(None, description=_WEBHOOK)
 
 
 class DatasetForm(Body):

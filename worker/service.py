@@ -24,6 +24,7 @@ from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
 from worker.stores.room import is_full
 from worker.stores.settings import Settings, SettingsError, load_settings
+from worker.sweeps.notices import SweepNotices
 
 if TYPE_CHECKING:
     from worker.render_calls import CallConsumer
@@ -141,7 +142,7 @@ def _consume(queue: str, services: Runtime, device: str) -> int:
     setup_logging.connect(_keep_logging)
     celery_worker.safe_say = _say_nothing
     sweeper = Sweeper(services.jobs, also=services.sweeps.advance_all)
-    notifier = Notifier(services.jobs, services.settings)
+    notifier = Notifier(services.jobs, services.settings, SweepNotices(services.sweeps))
     sweeper.start()
     notifier.start()
     calls = _calls(services) if queue == "render" else None

@@ -17,6 +17,7 @@ from app.api.train_jobs import (
     answer_events,
     check_key,
 )
+from app.api.train_requests import webhook_field
 from app.api.waiting import wait_until_finished
 from app.dependencies import ModelId, Services, Services_
 from app.openapi import add_action
@@ -77,8 +78,9 @@ def _create(services: Services, model_id: str, asked: EvaluationRequest, idempot
     if not dataset:
         raise problems.invalid("dataset", "is missing, and the model does not say what it was trained on")
     dataset = services.datasets.find(dataset)
+    webhook = webhook_field(services, asked.webhook)
     services.refuse_when_full()
-    request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed}
+    request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed, **webhook}
     return services.jobs.create(
         "evaluation", request, name=record.info.name, idempotency_key=idempotency_key, admit=services.admit
     )
@@ -98,7 +100,8 @@ def describe(job: Job, request: Request) -> Evaluation:
     kept = ("id", "status", "progress", "attempts", "result", "error", "created_at", "started_at", "finished_at")
     links = {"self": url, "events": f"{url}/events", "model": f"{root}/models/{model}"}
     links |= {action: f"{url}/{action}" for action in ACTIONS}
-    return Evaluation(**job.request, **{name: body[name] for name in kept}, links=links)
+    asked = {name: job.request[name] for name in ("model", "dataset", "metrics", "seed")}
+    return Evaluation(**asked, **{name: body[name] for name in kept}, links=links)
 
 
 def _retry_after(job: Job) -> dict[str, str]:

@@ -107,11 +107,19 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
             raise
 
 
-def _check_webhook(services: Services, url: str) -> None:
+def webhook_field(services: Services, url: str | None) -> dict[str, str]:
+    """Returns what the record of a request keeps of its field `webhook`.
+
+    Raises:
+        Problem: No message may be sent to the address.
+    """
+    if not url:
+        return {}
     try:
         check_webhook(url, services.settings.webhook_host_names)
     except WebhookRefused as error:
         raise problems.invalid("webhook", str(error)) from None
+    return {"webhook": url}
 
 
 def job_config(job: Job) -> dict[str, Any]:
@@ -137,11 +145,11 @@ def plan_job(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any]
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
     """
-    if asked.webhook:
-        _check_webhook(services, asked.webhook)
+    webhook = webhook_field(services, asked.webhook)
     if asked.more_steps is not None:
-        return _planned_extension(services, asked, asked.more_steps)
-    request = _resolved(services, asked)
+        request, name, estimate = _planned_extension(services, asked, asked.more_steps)
+        return request | webhook, name, estimate
+    request = _resolved(services, asked) | webhook
     if not request["dataset"]:
         raise problems.invalid("dataset", "is missing")
     record = services.datasets.get(services.datasets.find(request["dataset"]))
@@ -183,7 +191,6 @@ def _planned_extension(
         "run": run.id,
         "extend_to": begin + more_steps,
         "evaluate": list(asked.evaluate),
-        **_webhook(asked),
     }
     config = config_from_json(request["config"]).replace(num_steps=more_steps, num_epochs=None)
     config = with_channels(config, model.info.network.num_channels)
@@ -222,12 +229,7 @@ def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
         "length": None if length is None else length.to_json(),
         "from": model,
         "evaluate": list(asked.evaluate),
-        **_webhook(asked),
     }
-
-
-def _webhook(asked: TrainJobRequest) -> dict[str, str]:
-    return {"webhook": asked.webhook} if asked.webhook else {}
 
 
 def _estimate(services: Services, request: dict[str, Any], record: DatasetRecord) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class SweepOptions(TypedDict, total=False):
     evaluate: bool | Sequence[str]
     max_running: int
     make_default: bool
+    webhook: str
+    """Address that gets a signed message when the sweep has ended."""
 
 
 class Calls:

@@ -1,9 +1,10 @@
-"""Signed messages to addresses that trainings name, when they end, after the Standard Webhooks specification 1.0.
+"""Signed messages to addresses that jobs and sweeps name, when they end, after the Standard Webhooks specification 1.0.
 
 The script that ends a job puts it on a list of what is due, in the same step; a job that is restored from the storage
-comes back onto the list unless its message was taken. A thread of each worker sends what is due. Whoever takes one from
-the list first moves it to the time of its next attempt, so that a worker that dies meanwhile loses no message: each is
-sent at least once, and its `webhook-id` says which are the same. This module loads no torch.
+comes back onto the list unless its message was taken. The store of sweeps does both for a sweep. A thread of each
+worker sends what is due. Whoever takes one from the list first moves it to the time of its next attempt, so that a
+worker that dies meanwhile loses no message: each is sent at least once, and its `webhook-id` says which are the same.
+This module loads no torch.
 """
 
 import base64
@@ -17,7 +18,10 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -92,11 +96,56 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     return f"v1,{binascii.b2a_base64(digest, newline=False).decode()}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """The end of a job or of a sweep, as its message tells of it."""
+
+    kind: str
+    """What has ended, as the message's type names it."""
+    url: str
+    number: int
+    """A number of this end, which grows from end to end."""
+    ended_at: str | None
+    told: dict[str, Any]
+    """The message's data, with id, status and request_id among them."""
+
+
+class Others(Protocol):
+    """What ends and is no job."""
+
+    def notice(self, id: str) -> Notice | None:
+        """Returns what is to be told; None if there is nothing."""
+
+    def end_webhook(self, id: str, number: int | None = None) -> None:
+        """Notes that a message needs no further attempt; see JobStore.end_webhook."""
+
+
+KINDS = {"train": "train_job", "evaluation": "evaluation"}
+"""Kinds of jobs that may name an address, and what the type of a message calls them."""
+
+
+def notice_of(job: Job) -> Notice | None:
+    """Returns what is to be told of a job; None while it is under way, and where it names no address."""
+    url = job.request.get("webhook")
+    if not url or not job.is_finished:
+        return None
+    told = {name: getattr(job, name) for name in ("id", "name", "status", "model", "error", "request_id")}
+    told["model"] = job.model or job.request.get("model")  # The model that was made, or that was evaluated.
+    return Notice(kind=KINDS[job.kind], url=url, number=job.version, ended_at=job.finished_at, told=told)
+
+
 class Notifier:
     """Sends the messages of one job store. `run_once` sends those that are due; `start` does so in a thread."""
 
-    def __init__(self, store: JobStore, settings: Settings) -> None:
-        self._store = store
+    def __init__(self, store: JobStore, settings: Settings, others: Others | None = None) -> None:
+        """Takes what is to be told.
+
+        Args:
+            store: The jobs.
+            settings: The settings, for the hosts and the secret.
+            others: What has no job; None where there is nothing.
+        """
+        self._store, self._others = store, others
         self._hosts, self._secret = settings.webhook_host_names, settings.webhook_secret or ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
@@ -136,45 +185,51 @@ class Notifier:
             except Exception:
                 log.exception("webhooks failed; trying again")
 
-    def _send(self, job_id: str, attempt: int) -> bool:
-        """Sends the message of a job. Returns whether it was taken."""
-        try:
-            job = self._store.get(job_id)
-        except UnknownJob:
-            self._store.end_webhook(job_id)
+    def _send(self, id: str, attempt: int) -> bool:
+        """Sends the message of a job or of a sweep. Returns whether it was taken."""
+        notice, end = self._notice(id)
+        if notice is None:  # It is gone, or was requeued, and gets another message when it ends.
+            end(None)
             return False
-        REQUEST_ID.set(job.request_id or "")
-        url = job.request.get("webhook")
-        if not url or not job.is_finished:  # It was requeued, and gets another message when it ends.
-            self._store.end_webhook(job_id)
-            return False
-        status, trouble = self._post(job, url)
+        REQUEST_ID.set(notice.told["request_id"] or "")
+        what = f"{'sweep' if notice.kind == 'sweep' else 'job'} {id}"
+        status, trouble = self._post(notice)
         if trouble and status != GONE and attempt < MAX_ATTEMPTS:
-            log.warning("job %s: webhook: attempt %d: %s", job_id, attempt, trouble)
+            log.warning("%s: webhook: attempt %d: %s", what, attempt, trouble)
             return False
         if trouble:
-            log.error("job %s: webhook: given up after attempt %d: %s", job_id, attempt, trouble)
+            log.error("%s: webhook: given up after attempt %d: %s", what, attempt, trouble)
         else:
-            log.info("job %s: webhook: taken", job_id)
-        self._store.end_webhook(job_id, job.version)
+            log.info("%s: webhook: taken", what)
+        end(notice.number)
         return not trouble
 
-    def _post(self, job: Job, url: str) -> tuple[int | None, str]:
+    def _notice(self, id: str) -> tuple[Notice | None, Callable[[int | None], None]]:
+        """Returns what is to be told, and what notes that it was."""
+        try:
+            return notice_of(self._store.get(id)), partial(self._store.end_webhook, id)
+        except UnknownJob:
+            if self._others is None:
+                return None, partial(self._store.end_webhook, id)
+            return self._others.notice(id), partial(self._others.end_webhook, id)
+
+    def _post(self, notice: Notice) -> tuple[int | None, str]:
         """Sends a message. Returns the status of the answer, and what went wrong, or an empty text."""
+        url = notice.url
         try:
             check_webhook(url, self._hosts)
-            status = _post(url, _address(url, self._hosts), self._headers_and_body(job))
+            status = _post(url, _address(url, self._hosts), self._headers_and_body(notice))
         except WebhookRefused as error:
             return None, str(error)
         except (httpx.HTTPError, OSError) as error:
             return None, f"{type(error).__name__}: {error}"
         return status, "" if 200 <= status < 300 else f"the receiver answered {status}"
 
-    def _headers_and_body(self, job: Job) -> tuple[dict[str, str], bytes]:
-        told = {name: getattr(job, name) for name in ("id", "name", "status", "model", "error", "request_id")}
-        message = {"type": f"train_job.{job.status}", "timestamp": job.finished_at, "data": told}
+    def _headers_and_body(self, notice: Notice) -> tuple[dict[str, str], bytes]:
+        told = notice.told
+        message = {"type": f"{notice.kind}.{told['status']}", "timestamp": notice.ended_at, "data": told}
         body = json.dumps(message, ensure_ascii=False).encode()
-        message_id, timestamp = f"msg_{job.id}_{job.version}", int(time.time())
+        message_id, timestamp = f"msg_{told['id']}_{notice.number}", int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "betavae",

@@ -133,7 +133,9 @@ class SweepRecords:
         for sweep_id in self.storage.list("sweeps"):
             with suppress(UnknownSweep):
                 sweep = self.get(sweep_id)
-                self._index(sweep, is_open=self._state(sweep.head).told not in FINISHED)
+                state = self._state(sweep.head)
+                is_unsent = sweep.head.webhook and state.ends > state.announced
+                self._index(sweep, is_open=is_unsent or state.told not in FINISHED)
         self._redis("set", BUILT, "1")
 
     @contextmanager

@@ -70,6 +70,8 @@ class SweepHead:
     """ISO 8601 in UTC."""
     dataset: str
     num_members: int
+    webhook: bool = False
+    """Whether its end is told to an address."""
 
     @property
     def job_ids(self) -> list[str]:
@@ -86,7 +88,7 @@ class Sweep:
     created_at: str
     """ISO 8601 in UTC."""
     request: dict[str, Any]
-    """What was asked for: dataset, preset, config, grid or members, evaluate, max_running and make_default."""
+    """What was asked for: dataset, preset, config, grid or members, evaluate, max_running, make_default and webhook."""
     members: list[Member]
     request_digest: str = ""
 
@@ -99,6 +101,7 @@ class Sweep:
             created_at=self.created_at,
             dataset=self.request["dataset"],
             num_members=len(self.members),
+            webhook=bool(self.request.get("webhook")),
         )
 
     @property
@@ -130,6 +133,12 @@ class SweepState:
     """What the last event of the sweep told; see SweepView.told."""
     comparison: str | None = None
     """Id of the newest job that compares the models."""
+    ends: int = 0
+    """The number of times that the sweep has ended."""
+    ended_at: str | None = None
+    """When it ended the last time, in UTC."""
+    announced: int = 0
+    """The number of the last end whose message was taken, or given up."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of state.json."""

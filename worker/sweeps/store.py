@@ -8,6 +8,7 @@ Redis holds only indexes, which are rebuilt from the storage, and a lock for eac
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ from worker.jobs.records import (
 )
 from worker.jobs.scripts import PREFIX as P
 from worker.jobs.store import Admit
+from worker.stores.logs import REQUEST_ID
 from worker.sweeps.kept import HEADS, INDEX, OPEN, SweepRecords, folder
 from worker.sweeps.records import (
     CANCELLED,
@@ -46,7 +48,7 @@ KIND = "comparison"
 """The kind of the jobs that compare the models of a sweep."""
 SHARE = "sweep"
 """What a client's unfinished sweeps count as (worker.jobs.shares)."""
-GENERATIONS = f"{P}sweeps:generations"
+GENERATIONS, WEBHOOKS = f"{P}sweeps:generations", f"{P}webhooks"
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +126,7 @@ class SweepStore(SweepRecords):
             id=sweep_id,
             name=name,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            request={**request, "idempotency_key": idempotency_key},
+            request={**request, "idempotency_key": idempotency_key, "request_id": REQUEST_ID.get()},
             members=[
                 replace(member, request={**member.request, "sweep": {"id": sweep_id, "index": index}})
                 for index, member in enumerate(members)
@@ -264,6 +266,7 @@ class SweepStore(SweepRecords):
             self._redis("zrem", INDEX, sweep_id)
             self._redis("hdel", HEADS, sweep_id)
             self._redis("srem", OPEN, sweep_id)
+            self.jobs.end_webhook(sweep_id)
             self._redis("delete", f"{P}events:{sweep_id}")
         log.info("sweep %s: deleted", sweep_id)
 
@@ -361,11 +364,31 @@ class SweepStore(SweepRecords):
             self._write(view.head.id, replace(view.state, comparison=comparison))
             view = self._look(view.head)
         if view.told != view.state.told:
-            self._write(view.head.id, replace(view.state, told=view.told))
+            state = replace(view.state, told=view.told)
+            if view.is_finished:
+                now = datetime.now(UTC).isoformat(timespec="milliseconds")
+                state = replace(state, ends=state.ends + 1, ended_at=now)
+            self._write(view.head.id, state)
             self._tell(view)
             view = self._look(view.head)
+        if view.head.webhook and view.is_finished and view.state.ends > view.state.announced:
+            self._redis("zadd", WEBHOOKS, {view.head.id: int(1000 * time.time())}, nx=True)
         self._redis("srem" if view.is_finished else "sadd", OPEN, view.head.id)
         return view
+
+    def end_notice(self, sweep_id: str, number: int) -> None:
+        """Notes that the message of an end of a sweep needs no further attempt.
+
+        Args:
+            sweep_id: Id of the sweep.
+            number: The number of the end (SweepState.ends).
+        """
+        with self._lock(sweep_id):
+            state = self._stored_state(sweep_id)
+            if state is not None:
+                self._write(sweep_id, replace(state, announced=number))
+            if state is None or state.ends == number:  # It has not ended again meanwhile.
+                self.jobs.end_webhook(sweep_id)
 
     def _comparison_id(self, view: SweepView) -> str | None:
         """Returns the id of the job that compares the models that there are; None while some are missing."""

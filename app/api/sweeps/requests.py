@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import Request
 
 from app import problems
-from app.api.train_requests import plan_job
+from app.api.train_requests import plan_job, webhook_field
 from app.authorization import find_token
 from app.dependencies import Services
 from app.problems import Problem
@@ -42,6 +42,7 @@ def accept_sweep(services: Services, asked: SweepRequest, idempotency_key: str |
     members = [
         _member(services, asked, member_name(name, index, own), field, own) for index, own in enumerate(settings)
     ]
+    webhook = webhook_field(services, asked.webhook)
     services.refuse_when_full()
     request: dict[str, Any] = {
         "dataset": members[0].request["dataset"],
@@ -54,6 +55,7 @@ def accept_sweep(services: Services, asked: SweepRequest, idempotency_key: str |
         "max_running": asked.max_running,
         "make_default": asked.make_default,
         "members": [member.settings for member in members],
+        **webhook,
     }
     return services.sweeps.create(request, members, name=name, idempotency_key=idempotency_key, admit=services.admit)
 

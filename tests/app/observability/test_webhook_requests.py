@@ -43,6 +43,24 @@ def test_an_address_that_is_not_listed_is_refused(api: Service) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/sweeps", {**TRAINING, "grid": {"seed": [0, 1]}}),
+        ("/models/tiny/evaluations", {"dataset": "dsprites"}),
+    ],
+)
+def test_sweeps_and_evaluations_have_the_field_too(api: Service, path: str, body: dict[str, Any]) -> None:
+    answer = api.client.post(path, json={**body, "webhook": "https://other.example/"})
+    assert assert_problem(answer, 422, "invalid_request")["errors"][0]["field"] == "webhook"
+    url = "https://lab.example/hook?key=abc"
+    answer = api.client.post(path, json={**body, "webhook": url})
+    assert answer.status_code == 202
+    kept, name = ("sweeps", "sweep.json") if path == "/sweeps" else ("jobs", "job.json")
+    assert f'"webhook": "{url}"' in (api.settings.home / kept / answer.json()["id"] / name).read_text()
+    assert "lab.example" not in answer.text + api.client.get(answer.headers["location"]).text
+
+
+@pytest.mark.parametrize(
     ("secret", "hosts", "name"),
     [
         ("abc", "lab.example", "WEBHOOK_SECRET"),

@@ -15,6 +15,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from worker.jobs.store import JobStore
 from worker.jobs.webhooks import MAX_ATTEMPTS, Notifier, WebhookRefused, _address, check_webhook
 from worker.stores.settings import Settings
+from worker.sweeps.notices import SweepNotices
+from worker.sweeps.records import Member, Sweep
+from worker.sweeps.store import SweepStore
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -183,6 +186,101 @@ def test_a_deleted_job_and_a_host_that_is_listed_no_more_get_nothing(
     others = Notifier(job_store, Settings(home=tmp_path, webhook_secret=SECRET, webhook_hosts="lab.example"))
     assert others.run_once() == 0
     assert receiver.got == []
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(lambda claim: claim.succeed({"scores": {}}), "succeeded"), (lambda claim: claim.fail("x", "y"), "failed")],
+)
+def test_an_evaluation_tells_of_the_model_that_it_evaluated(
+    job_store: JobStore, notifier: Notifier, receiver: Receiver, end: Any, status: str
+) -> None:
+    claim = job_store.claim(job_store.create("evaluation", {"webhook": receiver.url, "model": "m"}).id, "worker")
+    assert claim is not None
+    end(claim)
+    assert notifier.run_once() == 1
+    ((_, headers, body),) = receiver.got
+    message = Webhook(SECRET).verify(body, headers)
+    assert message["type"] == f"evaluation.{status}"
+    assert (message["data"]["id"], message["data"]["model"]) == (claim.id, "m")
+
+
+@pytest.fixture
+def sweeps(job_store: JobStore) -> SweepStore:
+    return SweepStore(job_store)
+
+
+@pytest.fixture
+def of_sweeps(sweeps: SweepStore, receiver: Receiver, tmp_path: Path) -> Notifier:
+    settings = Settings(home=tmp_path, webhook_secret=SECRET, webhook_hosts=f"127.0.0.1:{receiver.port}")
+    return Notifier(sweeps.jobs, settings, SweepNotices(sweeps))
+
+
+def _sweep(sweeps: SweepStore, **request: Any) -> Sweep:
+    member = Member(name="a", settings={"seed": 0}, request={"config": {}})
+    return sweeps.create({"dataset": "squares", "max_running": 1, **request}, [member], name="Faces")
+
+
+def _end(sweeps: SweepStore, sweep: Sweep, end: Callable[[Any], Any]) -> None:
+    """Ends the one member that is under way, or the comparison of a sweep."""
+    comparison = sweeps.views([sweep.head])[0].comparison
+    claim = sweeps.jobs.claim(comparison.id if comparison else sweep.job_ids[0], "worker")
+    assert claim is not None
+    end(claim)
+    sweeps.advance(sweep.id)
+
+
+def test_a_sweep_tells_of_its_end_and_of_the_chosen_model(
+    sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
+) -> None:
+    sweep, other = _sweep(sweeps, webhook=receiver.url), _sweep(sweeps)
+    for one in (other, sweep):
+        _end(sweeps, one, lambda claim: claim.succeed({}, model="m"))
+        assert of_sweeps.run_once() == 0  # The models are compared yet.
+        _end(sweeps, one, lambda claim: claim.succeed({"winner": {"model": "m", "reason": "its loss"}}))
+    assert (of_sweeps.run_once(), of_sweeps.run_once()) == (1, 0)
+    ((_, headers, body),) = receiver.got
+    message = Webhook(SECRET).verify(body, headers)
+    assert message["type"] == "sweep.succeeded"
+    assert message["data"] == {
+        "id": sweep.id, "name": "Faces", "status": "succeeded", "model": "m", "error": None, "request_id": None,
+    }  # fmt: skip
+    assert message["timestamp"][:4].isdigit()
+
+
+def test_the_message_of_a_sweep_is_sent_until_it_is_taken_and_once_for_each_end(
+    sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
+) -> None:
+    sweep = _sweep(sweeps, webhook=receiver.url)
+    _end(sweeps, sweep, lambda claim: claim.fail("diverged", "the loss became nan"))
+    receiver.statuses = [500]
+    assert of_sweeps.run_once() == 0
+    sweeps.jobs.redis.flushall()  # The list of what is due is made anew.
+    sweeps.advance_all()
+    assert of_sweeps.run_once() == 1
+    sweeps.jobs.redis.flushall()
+    sweeps.advance_all()
+    assert of_sweeps.run_once() == 0
+    sweeps.retry(sweep.id)
+    sweeps.cancel(sweep.id)
+    assert of_sweeps.run_once() == 1
+    ids = [headers["webhook-id"] for _, headers, _ in receiver.got]
+    assert ids == [f"msg_{sweep.id}_1", f"msg_{sweep.id}_1", f"msg_{sweep.id}_2"]
+    assert [json.loads(body)["type"] for *_, body in receiver.got[1:]] == ["sweep.failed", "sweep.cancelled"]
+
+
+def test_a_sweep_that_was_retried_or_deleted_before_sends_nothing(
+    sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
+) -> None:
+    retried, deleted = _sweep(sweeps, webhook=receiver.url), _sweep(sweeps, webhook=receiver.url)
+    for one in (retried, deleted):
+        sweeps.cancel(one.id)
+    sweeps.retry(retried.id)
+    sweeps.delete(deleted.id)
+    assert of_sweeps.run_once() == 0
+    assert (receiver.got, sweeps.jobs.redis.zcard("betavae:webhooks")) == ([], 0)
+    sweeps.cancel(retried.id)
+    assert of_sweeps.run_once() == 1
 
 
 HOSTS = ("lab.example", "ci.example:8443", "127.0.0.1", "[::1]:9000")

@@ -13,7 +13,8 @@
 --   client:<kind>:<client>  sorted set: ids of the work that a client has in flight, by the time until which it counts
 --                    without a job or a sweep
 --   sweeps:open      set: ids of the sweeps that have not ended (worker/sweeps/kept.py)
---   webhooks         sorted set: ids of the finished jobs whose message is due or was not taken, by its next attempt
+--   webhooks         sorted set: ids of the finished jobs and sweeps whose message is due or was not taken, by its next
+--                    attempt
 --   webhook_attempts hash: id -> number of attempts to send its message
 --   deleted:<id>     string: keeps a deleted job from being restored while its files are removed
 --

@@ -14,6 +14,7 @@ from pydantic import (
     FailFast,
     Field,
     GetJsonSchemaHandler,
+    JsonValue,
     PlainValidator,
     RootModel,
     ValidationError,
@@ -170,8 +171,35 @@ _WEBHOOK = (
 )
 
 
+def _given(name: str, kind: str) -> dict[str, Any]:
+    """Returns the rule that a field stands in a body and is not null."""
+    return {"required": [name], "properties": {name: {"type": kind, **({"minLength": 1} if kind == "string" else {})}}}
+
+
+def _rules(*rules: dict[str, Any]) -> ConfigDict:
+    """Returns the configuration of a body whose schema has rules between fields; the route checks them."""
+    return ConfigDict(json_schema_extra={"allOf": list[JsonValue](rules)})
+
+
+_NULL = {"type": "null"}
+_ABSENT_BESIDE_MORE_STEPS = {"dataset": {"enum": ["", None]}, "preset": _NULL, "config": _NULL, "minutes": _NULL}
+_TRAINING_RULES = (
+    {"anyOf": [_given("dataset", "string"), _given("preset", "string"), _given("more_steps", "integer")]},
+    {
+        "if": _given("minutes", "number"),
+        "then": {"properties": {"config": {"properties": {"num_steps": _NULL, "num_epochs": _NULL}}}},
+    },
+    {
+        "if": _given("more_steps", "integer"),
+        "then": {**_given("from", "string"), "allOf": [{"properties": _ABSENT_BESIDE_MORE_STEPS}]},
+    },
+)
+
+
 class TrainJobRequest(Body):
     """A training job: a data set, and the settings of the run."""
+
+    model_config = _rules(*_TRAINING_RULES)
 
     name: str | None = Field(None, description="Name of the job and of the model; empty: the data set's.")
     dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")
@@ -197,6 +225,12 @@ class TrainJobRequest(Body):
 
 class SweepRequest(Body):
     """A sweep: trainings that differ in a few settings, as a grid or as a list."""
+
+    model_config = _rules(
+        {"oneOf": [_given("grid", "object"), _given("members", "array")]},
+        {"anyOf": [_given("dataset", "string"), _given("preset", "string")]},
+        _TRAINING_RULES[1],
+    )
 
     name: str | None = Field(None, description="Name of the sweep; empty: the data set's.")
     dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")

@@ -100,6 +100,7 @@ def _description(app: FastAPI) -> dict[str, Any]:
         for component in components.values():
             _show_units(component)
         _use_problems(schema)
+        _link_what_is_made(schema)
         guard.document(schema)
         deadlines.document(schema)
         room.document(schema)
@@ -113,6 +114,26 @@ def _show_units(component: dict[str, Any]) -> None:
     for field in component.get("properties", {}).values():
         if "unit" in field:
             field["description"] = f"{field['description']} ({field.pop('unit')})"
+
+
+def _link_what_is_made(schema: dict[str, Any]) -> None:
+    """Links the answer of each POST that makes something, which has its `id`, to the operations on that thing."""
+    for path, operations in schema["paths"].items():
+        below = re.compile(re.escape(path) + r"/\{(\w+)\}(?:/[^{}]+)?")
+        given = {name: f"$request.path.{name}" for name in re.findall(r"\{(\w+)\}", path)}
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {**given, found[1]: "$response.body#/id"},
+            }
+            for other, others in schema["paths"].items()
+            if (found := below.fullmatch(other))
+            for operation in others.values()
+        }
+        answers = operations.get("post", {"responses": {}})["responses"]
+        for status in ("200", "201", "202") if links else ():
+            if "application/json" in answers.get(status, {}).get("content", {}):
+                answers[status]["links"] = links
 
 
 def _use_problems(schema: dict[str, Any]) -> None:

@@ -39,6 +39,31 @@ def test_every_operation_has_a_summary_a_text_and_a_tag(api: Service) -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_what_a_post_makes_is_linked_to_the_operations_on_it(api: Service) -> None:
+    paths = api.client.get("/openapi.json").json()["paths"]
+    named = {one["operationId"]: path for path, operations in paths.items() for one in operations.values()}
+    linked: dict[str, set[str]] = {}
+    for operation in (one for operations in paths.values() for one in operations.values()):
+        for answer in operation["responses"].values():
+            for name, link in answer.get("links", {}).items():
+                assert set(link["parameters"]) == set(re.findall(r"\{(\w+)\}", named[link["operationId"]]))
+                linked.setdefault(operation["operationId"], set()).add(name)
+    assert set(linked) == {
+        "createTraversal", "importModel", "createTrainJob", "createSweep", "createDataset", "createEvaluation",
+        "packDataset",
+    }  # fmt: skip
+    assert linked["createDataset"] == {
+        "getDataset", "deleteDataset", "listRejectedFiles", "getDatasetSample", "packDataset",
+    }  # fmt: skip
+    assert {"getTrainJob", "cancelTrainJob", "deleteTrainJob", "retryTrainJob"} < linked["createTrainJob"]
+    (evaluation,) = (
+        answer["links"]["getEvaluation"]["parameters"]
+        for status, answer in paths["/models/{model_id}/evaluations"]["post"]["responses"].items()
+        if status == "202"
+    )
+    assert evaluation == {"model_id": "$request.path.model_id", "evaluation_id": "$response.body#/id"}
+
+
 @pytest.mark.browser
 def test_a_browser_renders_the_page_without_requests_to_other_hosts(api: Service, tmp_path: Path) -> None:
     skip_without_chromium()

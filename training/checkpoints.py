@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from models.atomic import write_bytes
+from training.config import TrainingConfig, config_from_json, config_to_json
 
 _NAME = re.compile(r"(\d+)-(\d+)\.json")
 KEPT = 2
@@ -44,6 +45,28 @@ def planned_steps(checkpoint: Checkpoint) -> int:
     state = checkpoint.state
     ending = state.get("finishing") or state.get("extension")
     return int(ending[1] if ending else state["config"]["num_steps"])
+
+
+def config_of_run(checkpoint: Checkpoint) -> TrainingConfig:
+    """Returns a checkpoint's settings; missing ones get today's default, except restart_components, which was 0."""
+    config: dict[str, Any] = checkpoint.state["config"]
+    return config_from_json({"restart_components": 0} | config)
+
+
+def check_same_run(checkpoint: Checkpoint, config: TrainingConfig, digest: str) -> None:
+    """Checks that a run with this config, on the images of this digest, can go on from a checkpoint.
+
+    Raises:
+        CheckpointError: The settings or the images are others.
+    """
+    own, began = config_to_json(config), config_to_json(config_of_run(checkpoint))
+    # The settings of previews and records do not affect the model.
+    names = [name for name in began | own if name not in ("preview_steps", "log_steps")]
+    if differing := [name for name in names if began.get(name) != own.get(name)]:
+        named = ", ".join(f"{name} {began.get(name)} (now {own.get(name)})" for name in differing)
+        raise CheckpointError(f"the checkpoint belongs to a run with other settings: {named}")
+    if checkpoint.state["dataset_digest"] != digest:
+        raise CheckpointError("the checkpoint belongs to a run on other images")
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,13 +12,12 @@ import torch
 
 from models.info import ModelInfo
 from models.networks import VAE
-from models.pixels import to_input
 from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.config import TrainingConfig
 from training.data.packs import Pack
 from training.memory import keep_freed_memory
 from training.monitor import Monitor, Progress
-from training.pictures import PREVIEW_IMAGES
+from training.parts import Parts
 from training.recorder import Recorder, clear_run
 from training.run import Run
 
@@ -104,8 +103,7 @@ def train(
         checkpoint_seconds: Time between checkpoints; the first one comes after FIRST_CHECKPOINT_SECONDS.
         on_progress: Function that is called with every record.
         should_stop: Function that is called before every step, and sometimes while a restart's lessons are computed. A
-            reason ends the run after a checkpoint. The reason FINISH starts a cooldown, after which the run ends as
-            completed.
+            reason ends the run after a checkpoint; FINISH starts a cooldown, after which the run ends as completed.
         save_checkpoint: Function that replaces the writing of checkpoints into run_folder.
         may_record: Function that is asked before each record; False drops it, since another process has the run.
 
@@ -120,13 +118,8 @@ def train(
     """
     keep_freed_memory()
     checkpoint = newest_checkpoint(run_folder / "checkpoints") if resume else None
-    run = Run(
-        config,
-        pack,
-        torch.device(device),
-        checkpoint=checkpoint,
-        initial_weights=initial_weights if checkpoint is None else None,
-    )
+    initial = initial_weights if checkpoint is None else None
+    run = Run(config, pack, torch.device(device), checkpoint=checkpoint, initial_weights=initial)
     if extend_to is not None:
         run.extend(extend_to)
     if checkpoint is None:
@@ -158,7 +151,6 @@ def _take_steps(
     Returns:
         Why the run stopped, None at its end; and how it diverged, empty if it did not.
     """
-    preview_images = to_input(run.pack.images[run.preview_indices(PREVIEW_IMAGES)], run.device)
     with run.parts() as parts:
         while True:
             last = run.is_done
@@ -166,11 +158,8 @@ def _take_steps(
             reason = None if last else asked()
             saves = last or bool(reason) or saver.is_due()
             # The last update may have broken the network, which only the next loss shows; it is checked before saving.
-            if validates or shows or saves or restarts:
-                with monitor.paused():
-                    loss = run.next_loss(parts)
-                if not math.isfinite(loss):
-                    return reason, saver.divergence(loss)
+            if any((validates, shows, saves, restarts)) and (message := _divergence_ahead(run, monitor, parts, saver)):
+                return reason, message
             # Evaluate.
             if validates:
                 with monitor.paused(), parts.paused():
@@ -181,7 +170,7 @@ def _take_steps(
             # Sample.
             if shows:
                 with monitor.paused(), parts.paused():
-                    monitor.preview(preview_images)
+                    monitor.preview(run.preview_images())
             # Checkpoint and stop.
             if saves:
                 with monitor.paused():
@@ -199,6 +188,13 @@ def _take_steps(
                 return reason, saver.divergence(step.loss)
             # Log.
             monitor.stepped(step)
+
+
+def _divergence_ahead(run: Run, monitor: Monitor, parts: Parts, saver: "_Saver") -> str:
+    """Returns how the run has diverged if the loss of the next batch is not finite; else an empty text."""
+    with monitor.paused():
+        loss = run.next_loss(parts)
+    return "" if math.isfinite(loss) else saver.divergence(loss)
 
 
 def _stop_reason(run: Run, should_stop: Callable[[], str | None] | None) -> str | None:

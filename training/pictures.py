@@ -12,8 +12,16 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from models.networks import VAE
+from models.pixels import to_input
+from training.inputs import evenly_spaced, typical_image
+from training.summary import encode
 
 PREVIEW_IMAGES = 8
+_TYPICAL_AMONG = 512
+"""Number of images among which previews choose a typical one."""
+_CODES_AFTER = 1 / 3
+"""Share of a run after which the codes choose the typical image. Earlier ones tell little: the default objective draws
+the network anew after a quarter of the run."""
 PREVIEW_SPAN, PREVIEW_FRAMES = 3.0, 8
 _FRAME_MS, _LAST_FRAME_MS = 250, 3000
 """Duration of each preview in an animation, and of the last one, which stays longer so that people can read it."""
@@ -21,8 +29,49 @@ _FONT_PX = 13
 _MARGIN_PX, _HEADER_PX = 84, 26
 _INK, _MUTED, _PAPER = (27, 27, 27), (98, 98, 98), (255, 255, 255)
 """All three are greys, so that the animation of a grey run keeps every pixel."""
+_LEAST_SHOWN = 0.05
+"""Least share of the figure's height that the lines over C reach, so that they have a panel of their own."""
 _LABELLED = 12
 """Number of lines that the figure labels and colours, for the dimensions of largest final KL. The others are grey."""
+
+
+class PreviewImages:
+    """Chooses the images of a run's previews: a typical one, which is traversed, and evenly spaced ones.
+
+    The typical image is the one whose code is nearest to the mean code. Until the codes mean something, it is the one
+    nearest to the mean image.
+    """
+
+    def __init__(self, images: NDArray[np.uint8], indices: NDArray[np.int64]) -> None:
+        """Takes all images, (N, H, W, C) uint8, and the sorted indices of those that may be shown."""
+        self._images = images
+        self._others, self._candidates = evenly_spaced(indices, PREVIEW_IMAGES), evenly_spaced(indices, _TYPICAL_AMONG)
+        self._by_pixels: int | None = None
+        self.by_codes: int | None = None
+        """Index of the image that the codes have chosen, which stays; None before. Part of the run's checkpoint."""
+
+    def of(self, network: VAE, device: torch.device, *, step: int, num_steps: int) -> Tensor:
+        """Returns the images of a preview, at most 8, the typical one first.
+
+        Args:
+            network: The network.
+            device: The device of the network.
+            step: Number of steps that are done.
+            num_steps: Number of steps of the run.
+
+        Returns:
+            (N, C, H, W) in [0, 1].
+        """
+        if self.by_codes is None and step >= num_steps * _CODES_AFTER:
+            codes, _ = encode(network, self._images, self._candidates, device)
+            self.by_codes = int(self._candidates[np.square(codes - codes.mean(0)).sum(1).argmin()])
+        typical = self.by_codes
+        if typical is None:
+            if self._by_pixels is None:
+                self._by_pixels = typical_image(self._images, self._candidates)
+            typical = self._by_pixels
+        chosen = np.concatenate([[typical], self._others[self._others != typical]])[:PREVIEW_IMAGES]
+        return to_input(self._images[chosen], device)
 
 
 def preview_sheet(network: VAE, images: Tensor, *, step: int, num_steps: int) -> NDArray[np.uint8]:
@@ -120,7 +169,9 @@ def capacity_figure(records: list[dict[str, Any]], restart_step: int | None = No
     # The panel over the step shows the whole run; C stays at its end after the ramp, or jumps to it at a restart.
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 0.97, 1), wspace=0.06)  # type: ignore[union-attr,call-arg]
-    panels = figure.subplots(1, 2, sharey=True) if moving.sum() > 1 else [figure.subplots()]
+    # A restart may come before any dimension has learnt something; the panel against C would then be empty.
+    has_ramp = moving.sum() > 1 and kl[moving].max() >= _LEAST_SHOWN * kl.max()
+    panels = figure.subplots(1, 2, sharey=True) if has_ramp else [figure.subplots()]
     colours = _colours(kl)
     panels[0].set_ylim(0, max(0.1, float(kl.max())) * 1.06)
     _draw_lines(panels[0], steps, kl, colours)

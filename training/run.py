@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ from training.checkpoints import (
     Checkpoint,
     CheckpointError,
     below,
+    check_same_run,
+    config_of_run,
     load_optimizer_tensors,
     optimizer_tensors,
     write_checkpoint,
@@ -24,7 +25,6 @@ from training.checkpoints import (
 from training.config import (
     TrainingConfig,
     as_it_began,
-    config_from_json,
     config_to_json,
     for_pictures,
     with_channels,
@@ -40,19 +40,16 @@ from training.inputs import (
     noise_at,
     sample_input,
     split_indices,
-    typical_image,
 )
 from training.objectives.base import RunFacts, StepLosses
 from training.objectives.losses import with_optimal_variance
 from training.optimizers import LearningRate, make_optimizer
 from training.parts import Parts
+from training.pictures import PreviewImages
 from training.restart import Teacher
 from training.schedules import Extension, Finishing
 from training.summary import FAMILIAR_IMAGES, SUMMARY_IMAGES, familiar, floor_of, summarise
 from training.teaching import Teaching
-
-_TYPICAL_AMONG = 512
-"""Number of images among which previews choose a typical one."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ class Run:
         # These batches differ from those of the steps; objectives that compare two batches use them.
         self._other_batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed + 1)
         if checkpoint is not None:
-            config = as_it_began(config, config_from_json(_began_with(checkpoint)))
+            config = as_it_began(config, config_of_run(checkpoint))
         self.config = config = for_pictures(with_lengths_in_steps(config, self.batches.steps_per_epoch))
         held = images_for(pack.images, device, config.num_steps * self.batches.batch_size)
         self.batches.images = self._other_batches.images = held
@@ -140,6 +137,7 @@ class Run:
             )
         )
         self._new_optimizer()
+        self._previews = PreviewImages(pack.images, self.shown_indices)
         self.teaching = Teaching(config, pack, self.train_indices, self.batches)
         if initial_weights is not None:
             self.penalty.begin_from_model(self._sampled_kl())
@@ -162,12 +160,9 @@ class Run:
         """Indices of the split that previews and the model's description use: validation, or training without one."""
         return self.validation_indices if len(self.validation_indices) else self.train_indices
 
-    def preview_indices(self, count: int) -> NDArray[np.int64]:
-        """Returns the indices of the preview images, (count,): a typical one, then evenly spaced ones of the split."""
-        indices = self.shown_indices
-        typical = typical_image(self.pack.images, evenly_spaced(indices, _TYPICAL_AMONG))
-        others = evenly_spaced(indices, count)
-        return np.concatenate([[typical], others[others != typical]])[:count]
+    def preview_images(self) -> Tensor:
+        """Returns the images of a preview at this step, (N, C, H, W) in [0, 1], of which the first is a typical one."""
+        return self._previews.of(self.network, self.device, step=self.step, num_steps=self.num_steps)
 
     def finish(self) -> None:
         """Brings the run's end nearer, by a cooldown from here over a share of the steps that are done.
@@ -276,6 +271,7 @@ class Run:
             "origin": self.origin,
             "best_loss": self.best_loss if self.best_loss < float("inf") else None,
             "validated_step": self.validated_step,
+            "typical_image": self._previews.by_codes,
             "finishing": None if self.finishing is None else [self.finishing.begin, self.finishing.end],
             "extension": None if self.extension is None else [self.extension.begin, self.extension.end],
             **self.penalty.state(),
@@ -323,15 +319,8 @@ class Run:
         return save_model(folder, self.network, info)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
+        check_same_run(checkpoint, self.config, self.pack.info.digest)
         state = checkpoint.state
-        own, began = config_to_json(self.config), config_to_json(config_from_json(_began_with(checkpoint)))
-        # The settings of previews and records do not affect the model.
-        names = [name for name in began | own if name not in ("preview_steps", "log_steps")]
-        if differing := [name for name in names if began.get(name) != own.get(name)]:
-            named = ", ".join(f"{name} {began.get(name)} (now {own.get(name)})" for name in differing)
-            raise CheckpointError(f"the checkpoint belongs to a run with other settings: {named}")
-        if state["dataset_digest"] != self.pack.info.digest:
-            raise CheckpointError("the checkpoint belongs to a run on other images")
         tensors = checkpoint.tensors
         self.network.load_state_dict(below("network.", tensors))
         load_optimizer_tensors(self.optimizer, tensors)
@@ -347,6 +336,7 @@ class Run:
         self.step = checkpoint.step
         self.best_loss = float("inf") if state["best_loss"] is None else state["best_loss"]
         self.validated_step = state["validated_step"]
+        self._previews.by_codes = state.get("typical_image")
         finishing, extension = state.get("finishing"), state.get("extension")
         self._finish(finishing and Finishing(*finishing), extension and Extension(*extension))
 
@@ -390,12 +380,6 @@ class Run:
     def _sampled_kl(self) -> float:
         images = sample_input(self.pack.images, self.device)
         return self.network.posterior(images).kl().mean(0).sum().item()
-
-
-def _began_with(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Returns the checkpoint's settings; missing ones get today's default, except restart_components, which was 0."""
-    config: dict[str, Any] = checkpoint.state["config"]
-    return {"restart_components": 0} | config
 
 
 def _new_network(config: TrainingConfig, pack: Pack) -> VAE:

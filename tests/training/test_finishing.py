@@ -121,3 +121,12 @@ def test_the_figure_has_no_empty_half_where_c_jumps() -> None:
     one = iio.imread(capacity_figure(constant, restart_step=None), extension=".png")
     # The right half of the first has a panel of its own: an axis where the second has none.
     assert (np.asarray(both)[:, 640:660, :3] < 100).all(2).sum() > (np.asarray(one)[:, 640:660, :3] < 100).all(2).sum()
+    # Nor has it one where no dimension has learnt anything before the restart.
+    late = [
+        {"step": step, "capacity": min(25.0, step / 100), "kl_per_dimension": [max(0, step - 500) / 200, 0.0]}
+        for step in range(100, 2001, 100)
+    ]
+    alone = iio.imread(capacity_figure(late, restart_step=500), extension=".png")
+    assert (np.asarray(alone)[:, 640:660, :3] < 100).all(2).sum() < (np.asarray(both)[:, 640:660, :3] < 100).all(
+        2
+    ).sum()

@@ -318,19 +318,52 @@ def check_initial_network(config: TrainingConfig, network: NetworkConfig) -> Non
         raise ConfigError("from", f"the model has another network: {', '.join(differing)}")
 
 
-SETTINGS_OF_MODEL = (
+_SETTINGS_OF_MODEL = (
     *(name for name in NetworkConfig.model_fields if name in TrainingConfig.model_fields),
     "crop",
     "crop_size",
     "likelihood",
 )
 """Settings that a run takes from the model that it starts from: those of its network and of the network's input."""
+_SETTINGS_OF_LATENTS = tuple(name for name in NetworkConfig.model_fields if name not in TrainingConfig.model_fields)
+"""Settings of the network that belong to an objective, which the run then takes from the model too."""
 
 
 def settings_of_model(info: ModelInfo) -> dict[str, Any]:
-    """Returns the values of SETTINGS_OF_MODEL by name."""
-    values = {**vars(info.preprocessing), **vars(info.network), "likelihood": info.likelihood}
-    return {name: values[name] for name in SETTINGS_OF_MODEL}
+    """Returns the settings that a run takes from the model that it starts from, by name."""
+    network = {**vars(info.preprocessing), **vars(info.network), "likelihood": info.likelihood}
+    return inherited_settings({**network, "objective": info.training.get("objective")})
+
+
+def inherited_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those settings of an earlier run that a run takes which starts from its weights.
+
+    The objective is among them only if the network's latents belong to it.
+
+    Args:
+        values: Settings by name in the flat form.
+    """
+    taken = {name: values[name] for name in _SETTINGS_OF_MODEL if name in values}
+    for name in _SETTINGS_OF_LATENTS:
+        if values.get(name) is not None:
+            readers, own = readers_of(name), values.get("objective")
+            taken |= {name: values[name], "objective": own if own in readers else readers[0]}
+    return taken
+
+
+def over_inherited(inherited: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the inherited settings with the given ones in their place.
+
+    If another objective is given, the inherited one leaves with its settings; check_initial_network then says what does
+    not fit.
+
+    Args:
+        inherited: The output of inherited_settings.
+        given: Settings that a request names.
+    """
+    is_other = given.get("objective") not in (None, inherited.get("objective"))
+    left_out = {"objective", *_SETTINGS_OF_LATENTS} if is_other else set()
+    return {**{name: value for name, value in inherited.items() if name not in left_out}, **given}
 
 
 def config_to_json(config: TrainingConfig) -> dict[str, Any]:

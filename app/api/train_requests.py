@@ -15,11 +15,13 @@ from training.config import (
     check_initial_network,
     config_from_json,
     config_to_json,
+    over_inherited,
     settings_of_model,
     with_channels,
 )
 from training.lengths import OpenLength, estimate_of, num_training_images, open_length, speed_key
 from training.presets import PRESETS, resolve
+from worker.jobs.lengths import job_config
 from worker.jobs.records import Job
 from worker.jobs.speeds import known_speed
 from worker.jobs.webhooks import WebhookRefused, check_webhook
@@ -122,17 +124,6 @@ def webhook_field(services: Services, url: str | None) -> dict[str, str]:
     return {"webhook": url}
 
 
-def job_config(job: Job) -> dict[str, Any]:
-    """Returns the settings of a job with the length that it has; an open length that is not settled is null."""
-    config: dict[str, Any] = job.request["config"]
-    length, estimate = OpenLength.from_json(job.request.get("length")), job.estimate or {}
-    if length is None:
-        return config
-    if not estimate.get("settled"):
-        return config | {"num_steps": estimate.get("num_steps"), "num_epochs": None}
-    return config_to_json(length.laid_out(config_from_json(config), estimate["num_steps"]))
-
-
 def plan_job(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any], str, dict[str, Any]]:
     """Returns what the record of a job keeps of a request, the name of the job, and its estimate.
 
@@ -215,7 +206,7 @@ def _resolved(services: Services, asked: TrainJobRequest) -> dict[str, Any]:
     model = services.models.find(asked.from_) if asked.from_ else None
     inherited = {} if model is None else settings_of_model(services.models.info(model))
     try:
-        config = resolve(asked.preset, {**inherited, **given}, from_model=bool(asked.from_))
+        config = resolve(asked.preset, over_inherited(inherited, given), from_model=bool(asked.from_))
         length = open_length(given, has_preset=asked.preset is not None, minutes=asked.minutes)
     except ConfigError as error:
         field = error.field if error.field in _OWN_FIELDS else f"config.{error.field}"

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.output import CliError, note, print_table
 from app.cli.stores import Stores, open_stores
 from worker.jobs.files import stored_jobs
+from worker.jobs.lengths import is_open, job_config
 from worker.jobs.queue import open_job_store
 from worker.jobs.records import Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.jobs.store import JobStore
@@ -42,7 +43,7 @@ def list_jobs(
         note("the service does not run; these are the jobs as they were stored")
         found = stored_jobs(stores.storage, "train")[:MAX_LISTED]
     if as_json:
-        print(json.dumps([job.to_json() for job in found], indent=2))
+        print(json.dumps([_described(job) for job in found], indent=2))
         return
     print_table(
         ("id", "name", "status", "done", "left", "model"), [_row(job) for job in found], whole=("id", "model", "status")
@@ -78,7 +79,16 @@ def show(job: JobArgument) -> None:
         found = stored[named]
     except UnknownJob as error:
         raise CliError(f"there is no job with the id or the name {job}") from error
-    print(json.dumps(found.to_json(), indent=2))
+    if is_open(found) and not found.is_finished:
+        note("the number of steps is settled when a worker begins the job")
+    print(json.dumps(_described(found), indent=2))
+
+
+def _described(job: Job) -> dict[str, Any]:
+    """Returns the public fields of a job, with the length that it has among its settings."""
+    described = job.to_json()
+    described["request"] = {**described["request"], "config": job_config(job)}
+    return described
 
 
 ACTIONS = {

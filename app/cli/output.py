@@ -50,9 +50,10 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, whole:
     table = Table(*(Column(name, no_wrap=name in whole, overflow="fold") for name in columns), box=None)
     for row in rows:
         table.add_row(*map(Text, row))
+    widest = [max(len(text) for text in (name, *(row[k] for row in rows))) for k, name in enumerate(columns)]
     least = sum(
-        max(len(name), *(len(row[k]) for row in rows), 0) if name in whole else max(len(name), _LEAST_WIDTH)
-        for k, name in enumerate(columns)
+        width if name in whole else max(len(name), min(width, _LEAST_WIDTH))
+        for name, width in zip(columns, widest, strict=True)
     )
     Console(width=max(Console().width, least + 2 * len(columns))).print(table)
 

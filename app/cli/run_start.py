@@ -10,10 +10,11 @@ from app.cli.stores import Stores, num_channels, source_of
 from models.config import ConfigError
 from models.info import validate_name
 from training.config import (
-    SETTINGS_OF_MODEL,
     TrainingConfig,
     check_initial_network,
     config_from_json,
+    inherited_settings,
+    over_inherited,
     settings_of_model,
 )
 from training.data.datasets import DatasetError, ImageFolder
@@ -41,9 +42,8 @@ def run_config(
     if resumed is None:
         inherited = settings_of_model(stores.model(from_model)[0])
     else:
-        began = _newest_state(resumed)["config"]
-        inherited = {name: began[name] for name in SETTINGS_OF_MODEL if name in began}
-    return resolve(preset, {**inherited, **given}, from_model=True)
+        inherited = inherited_settings(_newest_state(resumed)["config"])
+    return resolve(preset, over_inherited(inherited, given), from_model=True)
 
 
 def extended_config(folder: Path, given: Mapping[str, Any]) -> TrainingConfig:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.output import note
+from app.cli.output import CliError, note
 from models.config import ConfigError
 
 MAX_SEEDS = 100
@@ -69,3 +70,40 @@ def runs_of_seeds(
     for number, seed in enumerate(seeds, 1):
         note(f"seed {seed}, run {number} of {len(seeds)}")
         yield {**given, "seed": seed}, f"{name}-s{seed}", folder.with_name(f"{folder.name}-s{seed}")
+
+
+class RunStopped(CliError):
+    """A signal has stopped a run, which the same command goes on with."""
+
+
+class Failures:
+    """The seeds whose runs have failed; the runs of the other seeds are made nevertheless."""
+
+    def __init__(self, seeds: list[int]) -> None:
+        """Takes the seeds of the command; without any, a failure ends it at once."""
+        self._seeds = seeds
+        self._failed: list[int] = []
+
+    @contextmanager
+    def noted(self, seed: int) -> Iterator[None]:
+        """Prints the error of a seed's run as a warning, and lets the command go on.
+
+        Raises:
+            RunStopped: A signal came.
+            CliError: The run failed, and the command names no seeds.
+        """
+        try:
+            yield
+        except CliError as error:
+            if not self._seeds or isinstance(error, RunStopped):
+                raise
+            note(f"warning: seed {seed}: {error}")
+            self._failed.append(seed)
+
+    def raise_any(self) -> None:
+        """Raises a CliError that names the seeds that failed, if there are any."""
+        if self._failed:
+            named = ", ".join(map(str, self._failed))
+            raise CliError(
+                f"{len(self._failed)} of {len(self._seeds)} seeds have made no model: {named}; their warnings say why"
+            )

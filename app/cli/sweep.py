@@ -12,7 +12,7 @@ from app.cli.evaluate import MetricsOption, parse_metrics
 from app.cli.options import DeviceOption, parse_pairs, with_options_of
 from app.cli.output import CliError, note
 from app.cli.run_start import check_output, run_config, run_name
-from app.cli.seeds import SeedsOption, parse_seeds
+from app.cli.seeds import RunStopped, SeedsOption, parse_seeds
 from app.cli.stores import Stores, open_stores, pack_of
 from app.cli.sweep_results import print_results, result_of, write_results
 from app.cli.train import (
@@ -22,7 +22,6 @@ from app.cli.train import (
     MinutesOption,
     PresetOption,
     Run,
-    RunStopped,
     prepared,
     train_and_finish,
 )
@@ -41,7 +40,26 @@ if TYPE_CHECKING:
     from worker.sweeps.comparison import Candidate
 
 DONE_FILE = "member.json"
-"""The file in a member's folder that says which model it has made, of which settings."""
+"""The file in a member's folder that names its model and the settings of the training."""
+
+
+GridOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--grid",
+        "-g",
+        metavar="KEY=V1,V2",
+        help="The values of a setting; may be repeated, and the values are combined in every way.",
+    ),
+]
+MemberOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--member",
+        metavar="KEY=VALUE,…",
+        help="In the place of a grid: the settings of one training; may be repeated.",
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +73,8 @@ class _Member:
 @with_options_of(all_settings(), PANEL)
 def sweep(
     dataset: DatasetArgument = None,
-    grid: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--grid",
-            "-g",
-            metavar="KEY=V1,V2",
-            help="The values of a setting; may be repeated, and the values are combined in every way.",
-        ),
-    ] = None,
-    member: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--member",
-            metavar="KEY=VALUE,…",
-            help="In the place of a grid: the settings of one training; may be repeated.",
-        ),
-    ] = None,
+    grid: GridOption = None,
+    member: MemberOption = None,
     seeds: SeedsOption = None,
     preset: PresetOption = None,
     name: Annotated[

@@ -25,7 +25,7 @@ from app.cli.run_start import (
     run_config,
     run_name,
 )
-from app.cli.seeds import SeedsOption, parse_seeds, runs_of_seeds
+from app.cli.seeds import Failures, RunStopped, SeedsOption, parse_seeds, runs_of_seeds
 from app.cli.stores import Stores, has_changed, open_stores, pack_of
 from models.config import ConfigError
 from training.config import TrainingConfig, all_settings, with_channels
@@ -178,6 +178,7 @@ def train(
     scores = parse_metrics(metrics) if evaluate or metrics is not None else None
     if more_steps is not None and (minutes or preset or from_model or finish or seeds or not resume):
         raise ConfigError("--more-steps", "goes on with a finished run; give it with --name or --output alone")
+    failures = Failures(numbers)
     for one, one_name, one_folder in runs_of_seeds(given, name, folder, numbers):
         is_resumed = resume and any((one_folder / "checkpoints").glob("*.json"))
         extend_to = None
@@ -198,7 +199,12 @@ def train(
             finish=finish,
             extend_to=extend_to,
         )
-        print(train_and_finish(stores, prepared(stores, run, from_model), register, scores))
+        with failures.noted(training_config.seed):
+            try:
+                print(train_and_finish(stores, prepared(stores, run, from_model), register, scores))
+            except RunStopped as stopped:
+                raise RunStopped(f"{stopped}, and with --finish it cools down and keeps its model") from None
+    failures.raise_any()
 
 
 def prepared(stores: Stores, run: Run, from_model: str | None) -> Run:
@@ -214,10 +220,6 @@ def prepared(stores: Stores, run: Run, from_model: str | None) -> Run:
     if config.num_channels is None:
         config = with_channels(config, run_channels(stores, run.dataset, from_model, resumed))
     return replace(run, config=config, initial_weights=initial_weights(stores, from_model, config, resumed))
-
-
-class RunStopped(CliError):
-    """A signal has stopped a run, which the same command goes on with."""
 
 
 def train_and_finish(stores: Stores, run: Run, register: bool, metrics: tuple[str, ...] | None) -> str | Path:

@@ -229,7 +229,7 @@ def test_training_that_was_stopped_goes_on_to_the_same_model(
 
     assert interrupted(*train) == 1
     said = capsys.readouterr().err
-    assert "stopped at step 4; the same command goes on from there" in said
+    assert "stopped at step 4; the same command goes on from there, and with --finish it cools down" in said
     assert "going on" not in said
     assert betavae(*train) == 0
     printed = capsys.readouterr()

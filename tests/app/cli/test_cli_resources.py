@@ -8,6 +8,8 @@ import pytest
 from api_support import add_model
 from PIL import Image
 
+from training.config import TrainingConfig, config_to_json
+from training.lengths import OpenLength
 from worker.jobs.queue import open_job_store
 from worker.jobs.store import JobStore
 from worker.stores.settings import Settings
@@ -65,6 +67,26 @@ def test_jobs_are_listed_shown_and_steered_by_name(betavae: Betavae, capsys: Cap
     assert betavae("jobs", "delete", first) == 0
     assert betavae("jobs", "show", first) == 1
     assert f"there is no job with the id or the name {first}" in capsys.readouterr().err
+
+
+def test_a_job_whose_length_is_open_shows_no_length_until_it_has_one(
+    betavae: Betavae, capsys: Capture, jobs: JobStore
+) -> None:
+    config = config_to_json(TrainingConfig())
+    request = {"dataset": "squares", "config": config, "length": OpenLength(minutes=None).to_json()}
+    unknown = {"num_steps": None, "seconds": None, "passes": None, "settled": False}
+    known = {"num_steps": 6500, "seconds": 300, "passes": 20.0, "settled": True}
+    for name, estimate in (("open", unknown), ("settled", known)):
+        jobs.create("train", request, name=name, estimate=estimate)
+        assert betavae("jobs", "show", name) == 0
+        out, err = capsys.readouterr()
+        shown = json.loads(out)
+        assert shown["request"]["config"] == config | {"num_steps": estimate["num_steps"]}
+        assert shown["progress"]["num_steps"] == estimate["num_steps"]
+        assert ("the number of steps is settled when a worker begins the job" in err) == (name == "open")
+    assert betavae("jobs", "list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [job["request"]["config"]["num_steps"] for job in listed] == [6500, None]
 
 
 def test_an_ambiguous_name_is_one_line_with_the_ids(betavae: Betavae, capsys: Capture, jobs: JobStore) -> None:

@@ -13,13 +13,23 @@ from models.info import read_info
 Betavae = Callable[..., int]
 
 
-def test_one_model_for_each_seed(betavae: Betavae, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+SMALL = ("--image-size", "32", "--batch-size", "8", "--num-steps", "8", "--preview-steps", "0", "--latent-dim")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Twenty pictures in a folder `faces`."""
     folder = tmp_path / "faces"
     folder.mkdir()
     for number in range(20):
         (folder / f"{number}.png").write_bytes(picture(number))
-    small = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8", "--preview-steps", "0")
-    assert betavae("train", folder, *small, "--seeds", "1,4") == 0
+    return folder
+
+
+def test_one_model_for_each_seed(
+    betavae: Betavae, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert betavae("train", folder, *SMALL, "3", "--seeds", "1,4") == 0
     out, err = capsys.readouterr()
     assert out.split() == ["faces-s1", "faces-s4"]
     assert "seed 4, run 2 of 2" in err
@@ -27,6 +37,30 @@ def test_one_model_for_each_seed(betavae: Betavae, tmp_path: Path, capsys: pytes
     assert [(info.name, info.training["seed"]) for info in infos] == [("faces-s1", 1), ("faces-s4", 4)]
     assert infos[0].weights_sha256 != infos[1].weights_sha256
     assert {path.name for path in (tmp_path / "home" / "runs").iterdir()} == {"faces-s1", "faces-s4"}
+
+
+def test_a_seed_that_fails_does_not_stop_the_others(
+    betavae: Betavae, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert betavae("train", folder, *SMALL, "2", "--name", "faces-s1", "--seed", "1") == 0
+    capsys.readouterr()
+    assert betavae("train", folder, *SMALL, "3", "--seeds", "1,4") == 1
+    out, err = capsys.readouterr()
+    assert out.split() == ["faces-s4"]
+    assert [line for line in err.splitlines() if line.startswith("warning: seed 1: ") and "latent_dim 2" in line]
+    assert err.splitlines()[-1] == "betavae: 1 of 2 seeds have made no model: 1; their warnings say why"
+
+
+def test_a_seed_that_diverges_is_named_at_the_end(
+    betavae: Betavae, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = ("--objective", "beta", "--learning-rate", "10", "--num-epochs", "500")
+    assert betavae("train", folder, *SMALL[:4], *wild, "--seeds", "1,4") == 1
+    err = capsys.readouterr().err
+    assert [line[:28] for line in err.splitlines() if "the loss became" in line] == [
+        "warning: seed 1: the loss be", "warning: seed 4: the loss be",
+    ]  # fmt: skip
+    assert err.splitlines()[-1] == "betavae: 2 of 2 seeds have made no model: 1, 4; their warnings say why"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The objective with categorical latents: its noise, its loss, and runs with it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from models.config import ConfigError, NetworkConfig
 from models.files import load_model
 from models.networks import VAE
 from models.posteriors import Categorical as Posterior
-from training.config import TrainingConfig, check_initial_network
+from training.config import TrainingConfig, check_initial_network, over_inherited, settings_of_model
 from training.data.packs import Pack
 from training.loop import train
 from training.objectives.base import StepLosses
@@ -20,6 +21,7 @@ from training.objectives.categorical import Categorical, gumbel
 from training.objectives.factorvae import FactorPenalty, total_correlation
 from training.objectives.schedules import cosine_ramp
 from training.parts import Parts
+from training.presets import resolve
 
 
 def losses_of(logits: torch.Tensor) -> StepLosses:
@@ -103,3 +105,13 @@ def test_a_run_stopped_in_the_ramp_of_the_noise_changes_no_bit_and_its_model_loa
     assert all(abs(mean) <= 1 for mean in info.aggregate_mean)
     with pytest.raises(ConfigError, match=r"num_categories 8 \(this run: None\)"):
         check_initial_network(SMALL.replace(num_channels=1), info.network)
+    # A run from this model takes the objective of its latents, unless it names another one, which does not fit.
+    taken = settings_of_model(info)
+    config = resolve(None, over_inherited(taken, {"num_steps": 5, "gamma": 2.0}), from_model=True)
+    assert config.objective == Categorical(num_categories=8, gamma=2.0)
+    check_initial_network(config, info.network)
+    imported = settings_of_model(replace(info, training={}))
+    assert (imported["objective"], imported["num_categories"]) == ("categorical", 8)
+    other = resolve(None, over_inherited(taken, {"objective": "beta"}), from_model=True)
+    with pytest.raises(ConfigError, match=r"the model has another network: num_categories 8 \(this run: None\)"):
+        check_initial_network(other, info.network)

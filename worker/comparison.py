@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.info import Preprocessing, active_dimensions
+from models.info import Preprocessing
 from models.priors import draw_prior
 from training.metrics.alignment import Pair, align
 
@@ -52,7 +52,7 @@ def compare(models: Sequence["LoadedModel"]) -> dict[str, Any]:
 
     codes = _common_codes(models)
     means, kl = [code.means for code in codes], [_kl(model, code) for model, code in zip(models, codes, strict=True)]
-    active = [active_dimensions(values.tolist()) for values in kl]
+    active = [model.info.active_among(values.tolist()) for model, values in zip(models, kl, strict=True)]
     pairs = align(means[0], means[1], active)
     scores = {name: udr(means, kl, similarity=name).pairwise for name in ("lasso", "spearman")}
     used = ({pair.first for pair in pairs}, {pair.second for pair in pairs})

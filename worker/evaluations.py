@@ -60,9 +60,15 @@ def evaluate_for_job(
     device = next(network.parameters()).device
     names = ["losses", *(["encoding", *metrics] if pack.factors is not None else [])]
     stages = _Stages(names, should_stop, report)
-    return evaluate_model(
+    found = evaluate_model(
         network, pack, device=device, metrics=metrics, seed=seed, likelihood=info.likelihood, on_progress=stages
     )
+    return as_seen(found, info)
+
+
+def as_seen(found: Evaluation, info: ModelInfo) -> Evaluation:
+    """Returns an evaluation in which only those dimensions are active whose effect an eye can see."""
+    return replace(found, active_dimensions=info.active_among(found.kl_per_dimension))
 
 
 class _Stages:

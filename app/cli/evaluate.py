@@ -165,11 +165,12 @@ def _load(stores: Stores, folder: Path) -> "VAE":
 def evaluate_pack(
     stores: Stores, network: "VAE", info: ModelInfo, pack: Pack, metrics: tuple[str, ...], seed: int
 ) -> "Evaluation":
-    """Returns the result of evaluate_model, whose progress is shown on standard error."""
+    """Returns the result of evaluate_model, as an eye sees it; its progress is shown on standard error."""
     from training.metrics.evaluation import evaluate_model
+    from worker.evaluations import as_seen
 
     with progress("evaluating") as report:
-        return evaluate_model(
+        found = evaluate_model(
             network,
             pack,
             device=stores.device(),
@@ -178,6 +179,7 @@ def evaluate_pack(
             likelihood=info.likelihood,
             on_progress=lambda stage, done, total: report(done, total, stage),
         )
+    return as_seen(found, info)
 
 
 def show_evaluation(found: "Evaluation", say: Callable[[str], object]) -> None:

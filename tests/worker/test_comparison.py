@@ -21,7 +21,7 @@ from training.data.images import load_image
 from training.metrics.alignment import align
 from worker.comparison import NUM_DRAWS, POSITIONS, compare, picture_through_both
 from worker.model_calls import encoded
-from worker.rendering.comparison_sheet import TILE
+from worker.rendering.comparison_sheet import TILE, Half, Side, comparison_sheet
 from worker.stores.storage import LocalStorage
 
 
@@ -89,6 +89,9 @@ def test_a_model_with_fewer_active_dimensions_leaves_some_alone() -> None:
     ((first, second),) = [row["indices"] for row in found["dimensions"]]
     assert second == 1
     assert found["unmatched"] == [sorted({0, 1, 2, 3} - {first}), []]
+    unseen = [{"visible_change": change} for change in (90.0, 29.0, 90.0)]
+    hidden = LoadedModel(small.network, replace(small.info, dimension_effects=unseen))
+    assert compare([model, hidden])["dimensions"] == [], "an eye cannot see what z1 does"
     none = LoadedModel(small.network, replace(small.info, kl_per_dimension=[0.0, 0.0, 0.0]))
     assert compare([model, none])["dimensions"] == []
 
@@ -103,6 +106,16 @@ def test_models_of_other_sizes_and_channels_are_compared_on_one_sheet() -> None:
     assert sheet.height > (1 + 4) * TILE
     again = compare(models)
     assert again == found  # The draws are seeded.
+
+
+def test_a_label_with_an_arrow_is_drawn_without_one() -> None:
+    """The font has no arrow, and would draw a box."""
+    frames = np.zeros((len(POSITIONS), 32, 32, 1), np.uint8)
+    side = Side("one", frames[0], frames[0], 1.0, 1.0)
+    halves = [[Half(0, label, 1.0, 1, frames)] for label in ("top: brown → blue", "top: brown to blue", "top: brown")]
+    arrow, words, shorter = (comparison_sheet([side, side], [half, half], [0.5], POSITIONS, "") for half in halves)
+    assert np.array_equal(arrow, words)
+    assert not np.array_equal(arrow, shorter)
 
 
 @pytest.fixture(scope="module")

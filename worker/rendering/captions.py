@@ -19,6 +19,11 @@ def font(size_px: int) -> Font:
     return ImageFont.load_default(size_px)
 
 
+def drawable(label: str) -> str:
+    """Returns a label as the font can draw it, which has no arrow."""
+    return label.replace(" → ", " to ")
+
+
 def text_size_px(tile_px: int) -> int:
     """Returns the size of text beside tiles: legible beside small ones, in proportion to large ones."""
     return max(12, min(32, round(tile_px / 9)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import ImageDraw
 
-from worker.rendering.captions import ACCENT, FAINT, digits_for, font, nats, signed, wrapped
+from worker.rendering.captions import ACCENT, FAINT, digits_for, drawable, font, nats, signed, wrapped
 from worker.rendering.rendered import Rendered, Strip, Vector
 from worker.rendering.request import Pixels
 
@@ -74,7 +74,7 @@ def dimension_cell(rendered: Rendered, strip: Strip) -> Cell:
     active = rendered.is_active(dimension)
     note = nats(rendered.kl[dimension]) if rendered.kl is not None else ""
     label = rendered.label(dimension) if active else "inactive"
-    label = label.replace(" → ", " to ")  # The font has no arrow.
+    label = drawable(label)
     return Cell(
         strip.frames,
         f"z{dimension}",

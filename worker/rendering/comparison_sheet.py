@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from worker.rendering.captions import INK, MUTED, PAPER, fitted, font, nats, signed, text_size_px, ticks
+from worker.rendering.captions import INK, MUTED, PAPER, drawable, fitted, font, nats, signed, text_size_px, ticks
 from worker.rendering.cells import draw_edge
 from worker.rendering.encoders import to_image
 from worker.rendering.request import Pixels
@@ -117,7 +117,7 @@ def _draw_half(
     first, last = (ticks([half.sign * value for value in positions])[k] for k in (0, -1))
     words = [f"z{half.dimension}", *([nats(half.kl)] if half.kl is not None else []), f"{first} to {last}"]
     label = f"{half.label} (backwards)" if half.label and half.sign < 0 else half.label
-    text = "  ".join([*words, label]).rstrip()
+    text = "  ".join([*words, drawable(label)]).rstrip()
     draw.text((x, y), fitted(text, TEXT, width - 5 * TEXT), fill=INK, font=font(TEXT))
     for k, frame in enumerate(half.frames):
         _draw_tile(sheet, draw, frame, (x + k * (TILE + GAP), y + LINE))

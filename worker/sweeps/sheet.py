@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from training.summary import encode
-from worker.rendering.captions import INK, MUTED, PAPER, fitted, font, signed, text_size_px, wrapped
+from worker.rendering.captions import INK, MUTED, PAPER, drawable, fitted, font, signed, text_size_px, wrapped
 from worker.rendering.cells import draw_edge
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.encoders import encode_png, to_image
@@ -53,7 +53,7 @@ def sweep_sheet(candidates: Sequence[Candidate], compared: Compared, name: str) 
         y = body + k * ROW + LINE
         draw.text((PAD, y), f"z{first}", INK, font(TEXT))
         # The font has no arrow.
-        for line, words in enumerate(wrapped(column.label.replace(" → ", " to "), TEXT, MARGIN - TEXT, 2)):
+        for line, words in enumerate(wrapped(drawable(column.label), TEXT, MARGIN - TEXT, 2)):
             draw.text((PAD, y + (line + 1) * LINE), words, MUTED, font(TEXT))
     for position, index in enumerate(shown):
         left = PAD + MARGIN + position * (STRIP + GUTTER)

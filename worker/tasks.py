@@ -102,7 +102,7 @@ def work_on_claim(services: Runtime, claim: Claim) -> None:
     except StaleClaim:
         log.warning("job %s: another worker holds it; nothing more was committed", claim.id)
     except JobStoreUnavailable as error:
-        log.warning("job %s: left to the end of its lease: %s", claim.id, error)
+        log.warning("job %s: no other worker takes it until its lease ends: %s", claim.id, error)
 
 
 def _fail(claim: Claim, error: Exception) -> None:

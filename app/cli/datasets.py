@@ -52,7 +52,7 @@ def add(
     ],
     layout: Annotated[str, typer.Option(help=f"{', '.join(LAYOUTS)}.")] = "auto",
     split: Annotated[str, typer.Option(help="official, identity (no person is in two splits) or none.")] = "official",
-    stride: Annotated[int, typer.Option(help="Use every so many frames of videos and animations.")] = 1,
+    stride: Annotated[int, typer.Option(help="Use only every n-th frame of videos and animations.")] = 1,
 ) -> None:
     """Register a folder of images or a file as a data set, and print its id.
 

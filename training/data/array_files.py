@@ -209,7 +209,8 @@ def _scale(dtype: np.dtype[Any], low: float, high: float) -> Callable[[NDArray[A
     white, fits = _white(dtype, low, high)
     if not fits:
         raise DatasetError(
-            "unsupported_array", f"pixels from {low:g} to {high:g}; scale them to 0 to 1, or to 0 to 255 as uint8"
+            "unsupported_array",
+            f"the pixels range from {low:g} to {high:g}; scale them to 0–1, or to 0–255 as uint8",
         )
     if white == 1 and dtype.kind != "f":
         return lambda block: block.astype(np.uint8) * np.uint8(255)

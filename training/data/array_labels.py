@@ -106,15 +106,17 @@ def _label_values(array: StoredArray, num_images: int) -> NDArray[Any]:
     """Reads labels as an (N, F) array of numbers."""
     shape = array.shape[::-1] if array.transposed else array.shape
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-        raise DatasetError("bad_labels", f"labels of type {array.dtype}; save them as whole numbers")
+        raise DatasetError("bad_labels", f"the labels have the type {array.dtype}; save them as whole numbers")
     if shape[:1] != (num_images,):
-        raise DatasetError("bad_labels", f"labels of shape {shape} for {num_images} images; save a row for each")
+        raise DatasetError(
+            "bad_labels", f"the labels have the shape {shape}; save a row for each of {num_images} images"
+        )
     num_columns = math.prod(shape[1:])
     if not 0 < num_columns <= _MAX_COLUMNS or num_columns * num_images * array.dtype.itemsize > _MAX_LABEL_BYTES:
-        raise DatasetError("bad_labels", f"labels of shape {shape}; save at most {_MAX_COLUMNS} columns")
+        raise DatasetError("bad_labels", f"the labels have the shape {shape}; save at most {_MAX_COLUMNS} columns")
     values = np.concatenate(list(read_blocks(array)))
     if not np.isfinite(values).all():
-        raise DatasetError("bad_labels", "labels that are not finite; leave those pictures out")
+        raise DatasetError("bad_labels", "some labels are not finite; leave those pictures out")
     return (values.T if array.transposed else values).reshape(num_images, num_columns)
 
 

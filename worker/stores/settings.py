@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     )
     device: str = Field("auto", description="Device of the workers: auto, cpu, or cuda:N.")
     checkpoint_seconds: float = Field(
-        60.0, gt=0, le=86_400, description="Seconds between checkpoints: what a killed worker loses at most."
+        60.0, gt=0, le=86_400, description="Seconds between checkpoints, the most work that a killed worker loses."
     )
     lease_seconds: float = Field(
         30.0,
@@ -125,8 +125,8 @@ class Settings(BaseSettings):
     )
     webhook_hosts: str | None = Field(
         None,
-        description="Hosts, separated by commas (`lab.example`, `ci.example:8443`), that webhooks may be sent to, "
-        "private addresses by their numbers too; empty: webhooks are off.",
+        description="Hosts that webhooks may be sent to, separated by commas (`lab.example`, `ci.example:8443`); "
+        "a host with a private address needs this address in the list too; empty: webhooks are off.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field(

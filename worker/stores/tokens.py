@@ -19,7 +19,7 @@ Scope = Literal["read", "render", "train", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """Each scope includes those before it."""
 FRESH_SECONDS = 2.0
-"""Time after which a revoked token is refused, and a new one accepted, at the latest."""
+"""Longest time until a revoked token is refused and a new one is accepted."""
 
 _FOLDER = "tokens"
 _SECRET = re.compile(r"bv_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
@@ -136,7 +136,7 @@ def check_exposure(settings: Settings, tokens: TokenStore) -> None:
     if settings.serves_other_machines and not settings.open_to_network and not tokens.exist():
         host = settings.published_host or settings.host
         raise SettingsError(
-            f"At {host} other machines would reach the service, and there are no tokens. Make one with `betavae tokens "
+            f"Other machines would reach the service at {host}, and there are no tokens. Make one with `betavae tokens "
             f"add NAME --scope admin`, or set {PREFIX}OPEN_TO_NETWORK=true so that everybody may do everything."
         )
 

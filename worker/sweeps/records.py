@@ -10,7 +10,7 @@ from worker.jobs.records import FINISHED, HELD, Job, TransitionRefused
 
 FORMAT_VERSION = 1
 PAUSED, CANCELLED = "paused", "cancelled"
-"""What a sweep may be held as: its waiting members are not released."""
+"""Reasons to hold a sweep, which then releases none of its waiting members."""
 DELETED = "deleted"
 """The state of a member whose job was deleted."""
 

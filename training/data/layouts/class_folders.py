@@ -45,7 +45,7 @@ def read_class_folders(names: Sequence[str], split: str) -> Layout:
         raise DatasetError("wrong_layout", "expected a folder for each class, such as cat/1.png and dog/1.png")
     classes = sorted({name for _, name in places.values()})
     if len(classes) > _MOST_CLASSES:
-        raise DatasetError("wrong_layout", f"{len(classes)} folders; there may be {_MOST_CLASSES} classes")
+        raise DatasetError("wrong_layout", f"there are {len(classes)} folders; at most {_MOST_CLASSES} can be classes")
     numbers = {name: number for number, name in enumerate(classes)}
     has_classes = len(classes) > 1
 

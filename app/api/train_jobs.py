@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.negotiation import bytes_response
-from app.api.train_requests import create_job, create_one_shot, estimate_job, job_config
+from app.api.train_requests import create_job, create_one_shot, estimate_job
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_, get_services
 from app.openapi import add_action, binary_content
@@ -21,6 +21,7 @@ from app.requests import TrainJobForm, TrainJobRequest, request_body
 from app.schemas import Estimate, PreviewList, TrainJob, TrainJobList, respond
 from models.web_weights import DECODER_FILE
 from worker.jobs.events import follow_events
+from worker.jobs.lengths import job_config
 from worker.jobs.store import STATES, Event, Job
 from worker.stores.ids import slug
 from worker.stores.storage import NotStored

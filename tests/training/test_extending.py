@@ -11,7 +11,7 @@ from training.data.packs import Pack
 from training.loop import FINISH, train
 from training.monitor import Progress
 
-CONFIG = SMALL.replace(log_steps=1, restart_fraction=0.0)
+CONFIG = SMALL.replace(log_steps=1, preview_steps=0, restart_fraction=0.0)
 
 
 def test_an_extended_run_begins_where_it_ended(pack: Pack, tmp_path: Path) -> None:

@@ -159,7 +159,8 @@ def test_a_checkpoint_of_an_earlier_version_resumes_to_the_same_bits(
     objective: str, pack: Pack, tmp_path: Path
 ) -> None:
     """Earlier versions stored the settings of every objective, and β of every run."""
-    config = with_objective(SMALL, objective, gamma=10.0, restart_step=6, restart_steps=8, num_steps=12)
+    settings = {"gamma": 10.0, "restart_step": 6, "restart_steps": 8, "num_steps": 12, "preview_steps": 0}
+    config = with_objective(SMALL, objective, **settings)
     whole = train(config, pack, run_folder=tmp_path / "whole")
     train(config, pack, run_folder=tmp_path / "parts", should_stop=stop_at(8))
     checkpoint = newest_checkpoint(tmp_path / "parts" / "checkpoints")

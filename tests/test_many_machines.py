@@ -53,7 +53,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         for num_channels in (1, 3):  # The workers need not measure the speed of this machine.
             key = speed_key(TrainingConfig(num_channels=num_channels))
             publish_speed(client, key, place_of("cpu"), Speed(1000.0, is_of_run=True))
-        started = Machines(folder, url, store, device="cpu", lease_seconds=1, checkpoint_seconds=0.2)
+        started = Machines(folder, url, store, device="cpu", lease_seconds=1, checkpoint_seconds=0.4)
         started.start_api()
         for name, queue in (("render", "render"), ("first", "train"), ("second", "train")):
             started.start(name, "worker", queue)
@@ -74,7 +74,7 @@ def storage(machines: Machines, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(scope="module")
-def job(machines: Machines) -> dict[str, Any]:
+def job(machines: Machines, storage: Storage) -> dict[str, Any]:
     """A training that has succeeded although its worker was killed after its first checkpoint."""
     api = machines.api
     uploaded = api.post("/datasets", data={"name": "discs"}, files={"file": ("discs.zip", zip_of_pictures(40))})
@@ -82,11 +82,11 @@ def job(machines: Machines) -> dict[str, Any]:
     created = api.post("/train-jobs", json={"name": "Far", "dataset": uploaded.json()["id"], "config": CONFIG})
     assert created.status_code == 202, created.text
     url = created.json()["links"]["self"]
-    with api.stream("GET", f"{url}/events", timeout=None) as events:
-        checkpoints = (line for line in events.iter_lines() if line == "event: checkpoint")
-        assert [next(checkpoints), next(checkpoints)]  # The first one is stored before the second one begins.
-        pid = int(api.get(url).json()["worker"].rpartition("-")[2])
-        os.kill(pid, signal.SIGKILL)
+    checkpoints = f"jobs/{created.json()['id']}/checkpoints"
+    while not any(name.endswith(".json") for name in storage.list(checkpoints)):
+        assert api.get(url).json()["status"] in ("queued", "running")
+    pid = int(api.get(url).json()["worker"].rpartition("-")[2])
+    os.kill(pid, signal.SIGKILL)
     killed = next(name for name, process in machines.processes.items() if process.pid == pid)
     machines.processes[killed].wait()
     assert killed in ("first", "second")

@@ -6,6 +6,7 @@ A key, such as `jobs/<id>/job.json`, is a relative path with `/`. Files appear w
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from abc import ABC, abstractmethod
@@ -358,9 +359,16 @@ class RemoteStorage(Storage):
     def delete(self, prefix: str) -> None:
         path = self._path(prefix)
         try:
-            for child in self.fs.glob(f"{path}/*.json"):
-                self.fs.rm_file(child)
-            self.fs.rm(path, recursive=True)
+            if _is_object_store(self.fs):  # It has no folders, and takes many names in one request.
+                files = self.fs.find(path)
+                descriptions = [file for file in files if re.fullmatch(r"/[^/]+\.json", file[len(path) :])]
+                for names in (descriptions, sorted(set(files) - set(descriptions))):
+                    if names:
+                        self.fs.rm(names)
+            else:
+                for child in self.fs.glob(f"{path}/*.json"):
+                    self.fs.rm_file(child)
+                self.fs.rm(path, recursive=True)
         except (FileNotFoundError, NotADirectoryError):
             pass
         shutil.rmtree(self.cache / prefix, ignore_errors=True)

@@ -113,6 +113,7 @@ class PackWriter:
         split: NDArray[np.uint8] | None = None,
         identities: NDArray[np.int32] | None = None,
         values: NDArray[np.float64] | None = None,
+        sequences: NDArray[np.int32] | None = None,
         source_fingerprint: str | None = None,
     ) -> PackInfo:
         """Writes labels and description, flushes everything to the disk, and moves the pack into place.
@@ -128,6 +129,7 @@ class PackWriter:
             split: (N,), 0 train, 1 validation, 2 test.
             identities: (N,), the number of the person or of the chair model.
             values: (N, F), see Pack.values.
+            sequences: (N, 2), see Pack.sequences.
             source_fingerprint: See PackInfo.source_fingerprint.
 
         Raises:
@@ -136,7 +138,7 @@ class PackWriter:
         if self.num_images == 0:
             raise PackError("a pack needs at least one image")
         arrays = {"images": self._close_images()}
-        for label, rows in zip(LABELS, (factors, split, identities, values), strict=True):
+        for label, rows in zip(LABELS, (factors, split, identities, values, sequences), strict=True):
             if rows is not None:
                 arrays[label] = self._write_labels(label, rows)
         info = PackInfo(

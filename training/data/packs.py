@@ -1,7 +1,7 @@
 """Packed data sets, whose images are decoded once into one uint8 array that training maps into memory.
 
 A pack is a folder of dataset.json, images.npy (N, H, W, C), rejected.jsonl and, if they are known, factors.npy and
-values.npy (N, F), split.npy (N,) and identities.npy (N,). pack_writer.py writes it.
+values.npy (N, F), split.npy (N,), identities.npy (N,) and sequences.npy (N, 2). pack_writer.py writes it.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ KEPT_FOLDER = ".pack"
 """Name of the folder, in a run's folder, with the pack that the run began with."""
 _MOST_WARNINGS = 100
 SPLITS = ("train", "validation", "test")
-LABELS = ("factors", "split", "identities", "values")
+LABELS = ("factors", "split", "identities", "values", "sequences")
 """Names of the arrays that a pack may have beside its images."""
 
 
@@ -60,7 +60,8 @@ class PackInfo:
     num_identities: int | None = None
     num_rejected: int = 0
     digest: str = ""
-    """The sha256 over the pixels, the factors, the split, the identities and the values, in this order."""
+    """The sha256 over the pixels, the factors, the split, the identities, the values and the sequences, in this
+    order."""
     source_fingerprint: str | None = None
     """The fingerprint of the source when it was packed (files, sizes, times); None if it cannot change."""
     arrays: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
@@ -76,6 +77,11 @@ class PackInfo:
     def num_channels(self) -> int:
         """The number of channels, 1 or 3."""
         return self.preprocessing.num_channels
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether the images are known to be frames of sequences."""
+        return "sequences" in self.arrays
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of dataset.json."""
@@ -123,6 +129,8 @@ class Pack:
     """The number of the person or of the chair model, (N,)."""
     values: NDArray[np.float64] | None = None
     """The numbers that the set gives for its factors, (N, F), NaN in the columns of classes; None if all are."""
+    sequences: NDArray[np.int32] | None = None
+    """The number of each image's sequence, −1 for none, and its place in it, (N, 2); None without sequences."""
 
     def indices(self, split: str) -> NDArray[np.int64]:
         """Returns the indices of the images of a split (train, validation or test), or of all if there is no split."""

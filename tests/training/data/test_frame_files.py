@@ -46,6 +46,8 @@ def test_videos_are_their_frames(tmp_path: Path, make: Make) -> None:
     pack = packed(source, tmp_path, EXACT)
     assert (pack.info.kind, pack.info.num_images, pack.info.num_identities) == ("frames", 14, 2)
     assert np.abs(pack.images[:10].mean(axis=(1, 2, 3)) - 20 * np.arange(10)).max() < 4
+    assert pack.sequences is not None
+    assert pack.sequences.tolist() == [[0, k] for k in range(10)] + [[1, k] for k in range(4)]
     assert {r.file: r.code for r in read_rejected(pack.folder)} == {"notes.txt": "no_label", "cut.mp4": "not_an_image"}
     assert num_channels_of(source) == 3
 
@@ -94,6 +96,8 @@ def test_gifs_are_frames_where_that_is_asked_for(tmp_path: Path) -> None:
     assert pack.identities.tolist() == [0, 0, 0, 1, 1]
     alone = packed(file_source(folder / "a.gif", stride=2), tmp_path)
     assert alone.images[:, 0, 0].tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert alone.sequences is not None
+    assert alone.sequences.tolist() == [[0, 0], [0, 1]]
     damaged = as_folder(tmp_path / "damaged", {"a.gif": files["a.gif"][:-40], "b.gif": files["b.gif"]})
     assert packed(ImageFolder(damaged.path, layout="frames"), tmp_path).info.num_images >= 2
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from training.data.images import has_picture_suffix
 from training.data.layouts.layout import TEST, TRAIN, VALIDATION, Labels, Layout, complete_split
+from training.data.layouts.sequences import numbered_sequences
 from training.data.sources import DatasetError
 
 PARTS = {
@@ -56,6 +57,7 @@ def read_class_folders(names: Sequence[str], split: str) -> Layout:
             factor_names=("class",) if has_classes else (),
             factor_sizes=(len(classes),) if has_classes else (),
             split=complete_split([part for part, _ in found]) if split == "official" else None,
+            sequences=numbered_sequences(chosen),
         )
 
     return Layout(kind="classes", names=list(places), unlabelled=[n for n in names if n not in places], label=label)

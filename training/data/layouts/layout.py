@@ -35,6 +35,8 @@ class Labels:
     identities: NDArray[np.int32] | None = None
     values: NDArray[np.float64] | None = None
     """See Pack.values."""
+    sequences: NDArray[np.int32] | None = None
+    """See Pack.sequences."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from training.data.layouts.layout import (
     complete_split,
     split_by_group,
 )
+from training.data.layouts.sequences import sequences_of
 from training.data.sources import ANIMATION_SUFFIXES, VIDEO_SUFFIXES, DatasetError
 
 _CAR = re.compile(r"(?:^|/)cars/[^/]+\.mat$")
@@ -57,6 +58,7 @@ def read_videos(names: Sequence[str], split: str) -> Layout:
         return Labels(
             identities=np.unique(videos, return_inverse=True)[1].astype(np.int32) if len(kept) > 1 else None,
             split=split_by_group(videos) if split == "identity" else None,
+            sequences=sequences_of(videos, [frame_of(key) for key in chosen]),
         )
 
     return Layout(kind="frames", names=kept, unlabelled=_others(names, kept), label=label, frames=read_frames)

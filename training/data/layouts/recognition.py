@@ -15,6 +15,7 @@ from training.data.layouts.many_pictures import (
     read_smallnorb,
     read_videos,
 )
+from training.data.layouts.sequences import numbered_sequences
 from training.data.sources import DatasetError
 
 
@@ -62,4 +63,6 @@ def read_layout(names: Iterable[str], read_list: ReadList, *, layout: str, split
         return read_class_folders(names, split)
     if split == "identity":
         raise DatasetError("bad_labels", "plain pictures name no identities to split by")
-    return Layout(kind="images", names=names, unlabelled=[], label=lambda _: Labels())
+    return Layout(
+        kind="images", names=names, unlabelled=[], label=lambda kept: Labels(sequences=numbered_sequences(kept))
+    )

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -129,19 +129,24 @@ class VAE(nn.Module):
         """Returns the pixel means in [0, 1], (B, C, H, W), of latents (B, D)."""
         return torch.sigmoid(self.decoder(latents))
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, images: Tensor, noise: Tensor, join: Callable[[Posterior], Posterior] | None = None
+    ) -> tuple[Tensor, ...]:
         """Encodes images, draws latents, and decodes them.
 
         Args:
             images: (B, C, H, W) in [0, 1].
             noise: (B, *noise_shape): from N(0, I) for Gaussian latents, Gumbel noise for categorical ones.
+            join: Function of the batch's posterior, whose result draws the latents; None leaves it as it is.
 
         Returns:
-            Pixel logits (B, C, H, W), and the parameters of the posterior: mean and log-variance, each (B, D), or the
-            logits (B, D, K) of categorical latents.
+            Pixel logits (B, C, H, W), and the parameters of the posterior that drew the latents: mean and log-variance,
+            each (B, D), or the logits (B, D, K) of categorical latents.
         """
-        parameters = self.encoder(images)
-        return self.decoder(self.posterior_of(parameters).draw(noise)), *parameters
+        posterior = self.posterior(images)
+        if join is not None:
+            posterior = join(posterior)
+        return self.decoder(posterior.draw(noise)), *posterior
 
 
 def _initialise(network: VAE) -> None:

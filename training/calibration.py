@@ -29,7 +29,8 @@ def measure_speed(config: TrainingConfig, device: str | torch.device = "cpu", *,
     config = with_channels(config, 3)
     shape = (max(_IMAGES, config.batch_size), config.image_size, config.image_size, config.num_channels or 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    run = Run(config.replace(validation_fraction=0.0), _pack_of(images, config), torch.device(device))
+    config = config.replace(objective=config.objective.for_calibration(), validation_fraction=0.0)
+    run = Run(config, _pack_of(images, config), torch.device(device))
     with run.parts() as parts:
         for _ in range(_WARM_UP_STEPS):
             run.take_step(parts)
@@ -48,4 +49,5 @@ def _pack_of(images: NDArray[np.uint8], config: TrainingConfig) -> Pack:
         num_images=len(images),
         preprocessing=config.preprocessing,
     )
-    return Pack(Path("calibration"), info, images, None, None, None)
+    sequences = np.stack([np.zeros(len(images), np.int32), np.arange(len(images), dtype=np.int32)], axis=1)
+    return Pack(Path("calibration"), info, images, None, None, None, sequences=sequences)

@@ -9,7 +9,7 @@ from models.config import ConfigError
 from models.pixels import to_input
 from training.config import TrainingConfig
 from training.data.packs import Pack
-from training.objectives.base import DrawNoise, standard_normal
+from training.objectives.base import DrawGroups, DrawNoise, standard_normal
 
 TRAIN_SPLIT, VALIDATION_SPLIT = 0, 1
 HELD_SHARE = 8
@@ -74,6 +74,47 @@ class Batches:
             self._epoch = epoch
         # Sorted indices read a mapped file forwards; within a batch the order changes only which noise an image gets.
         return np.sort(self._order[position * self.batch_size : (position + 1) * self.batch_size])
+
+
+class GroupBatches(Batches):
+    """Batches of groups that an objective draws, which depend on seed and step alone.
+
+    Every batch is drawn anew, so that an epoch is only a length: as many steps as Batches has for one permutation.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        indices: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        draw: DrawGroups,
+        group_size: int,
+    ) -> None:
+        super().__init__(images, indices, batch_size, seed)
+        self._num_groups, self._draw = self.batch_size // group_size, draw
+        self.batch_size = self._num_groups * group_size
+
+    def indices_at(self, step: int) -> NDArray[np.int64]:
+        """Returns the indices of the images of the given step, (B,), group by group."""
+        return self._draw(np.random.default_rng([self._seed, step, 0x9_A1_25]), self._num_groups).reshape(-1)
+
+
+def batches_of(pack: Pack, indices: NDArray[np.int64], config: TrainingConfig) -> Batches:
+    """Returns the batches of a run.
+
+    Args:
+        pack: The set.
+        indices: Indices of its training images.
+        config: The run's config.
+
+    Raises:
+        ConfigError: The set has no groups such as the objective needs.
+    """
+    draw = config.objective.draw_groups(pack, indices)
+    if draw is None:
+        return Batches(pack.images, indices, config.batch_size, config.seed)
+    return GroupBatches(pack.images, indices, config.batch_size, config.seed, draw, config.objective.group_size)
 
 
 def sample_input(images: NDArray[np.uint8], device: torch.device, count: int = 512) -> Tensor:

@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from models.networks import VAE
 from models.pixels import to_input
 from training.inputs import Images
+from training.objectives.base import Objective
 from training.objectives.losses import reconstruction_loss
 
 _LEAST_IMAGES = 8
@@ -46,9 +47,26 @@ class Parts:
     network's parameters must then stay where they are in memory.
     """
 
-    def __init__(self, network: VAE, likelihood: str, device: torch.device, batch_size: int) -> None:
+    def __init__(
+        self,
+        network: VAE,
+        likelihood: str,
+        device: torch.device,
+        batch_size: int,
+        objective: Objective | None = None,
+    ) -> None:
+        """Prepares the passes.
+
+        Args:
+            network: The network.
+            likelihood: The likelihood of a pixel.
+            device: The device of the network.
+            batch_size: Images per batch.
+            objective: The objective, whose groups of images stay in one part; None where images have no groups.
+        """
         self._network, self._device = network, device
-        self._pass = _Pass(network, likelihood)
+        self._group_size = 1 if objective is None else objective.group_size
+        self._pass = _Pass(network, likelihood, objective)
         if device.type == "cuda":
             self._pass = _recorded(self._pass, _example(network, batch_size, device))
         self._num_threads = torch.get_num_threads()
@@ -109,10 +127,14 @@ class Parts:
         return torch.cat(self.each(lambda part: function(to_input(part, self._device)), self.split(images))).detach()
 
     def split(self, images: Images) -> Sequence[Images]:
-        """Returns the parts' shares of a batch, in order; sizes differ by at most 1, like those of tensor_split."""
-        if isinstance(images, Tensor):
-            return images.tensor_split(self.num_parts)
-        return np.array_split(images, self.num_parts)
+        """Returns the parts' shares of a batch, in order; sizes differ by at most one group."""
+        places = self.places(len(images))
+        return images.tensor_split(places) if isinstance(images, Tensor) else np.array_split(images, places)
+
+    def places(self, num_images: int) -> tuple[int, ...]:
+        """Returns where the second part of a batch begins, the third, and so on."""
+        size, num_larger = divmod(num_images // self._group_size, self.num_parts)
+        return tuple(self._group_size * (k * size + min(k, num_larger)) for k in range(1, self.num_parts))
 
     def each(self, function: Callable[..., _Result], *columns: Iterable[Any]) -> list[_Result]:
         """Calls a function in each part's thread, and returns the results in order.
@@ -138,12 +160,13 @@ class Parts:
 class _Pass(nn.Module):
     """A network with its loss; it maps images (B, C, H, W) and their noise to the output of Parts.losses."""
 
-    def __init__(self, network: VAE, likelihood: str) -> None:
+    def __init__(self, network: VAE, likelihood: str, objective: Objective | None) -> None:
         super().__init__()
         self._network, self._likelihood = network, likelihood
+        self._join = None if objective is None else objective.joined
 
     def forward(self, images: Tensor, noise: Tensor) -> _Losses:
-        logits, *parameters = self._network(images, noise)
+        logits, *parameters = self._network(images, noise, self._join)
         return reconstruction_loss(logits, images, self._likelihood), *parameters
 
 
@@ -187,7 +210,7 @@ class _InParts(torch.autograd.Function):
         ctx.parts, ctx.parameters = parts, parameters
         # Gradients are not recorded inside an autograd function unless they are enabled.
         recorded = torch.enable_grad()(parts._forward)
-        ctx.graphs = parts.each(recorded, parts.split(images), noise.tensor_split(parts.num_parts))
+        ctx.graphs = parts.each(recorded, parts.split(images), noise.tensor_split(parts.places(len(noise))))
         reconstructions, *posteriors = zip(*ctx.graphs, strict=True)
         ctx.shares = torch.tensor([len(part) for part in posteriors[0]]) / len(images)
         return torch.stack(reconstructions) @ ctx.shares, *(torch.cat(column) for column in posteriors)
@@ -196,7 +219,7 @@ class _InParts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         reconstruction, *parameters = gradients
-        count = ctx.parts.num_parts
+        places = ctx.parts.places(len(parameters[0]))
 
         def back(graph: _Losses, *outer: Tensor) -> tuple[Tensor, ...]:
             found: tuple[Tensor, ...] = torch.autograd.grad(graph, ctx.parameters, outer)
@@ -206,7 +229,7 @@ class _InParts(torch.autograd.Function):
             back,
             ctx.graphs,
             reconstruction * ctx.shares,
-            *(parameter.tensor_split(count) for parameter in parameters),
+            *(parameter.tensor_split(places) for parameter in parameters),
         )
         for other in others:  # The parts' order is fixed, whichever was ready first, since the sum's bits depend on it.
             for total, term in zip(first, other, strict=True):

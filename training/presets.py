@@ -174,6 +174,21 @@ PRESETS: dict[str, Preset] = {
             validation_fraction=0.01,
         ),
     ),
+    "dsprites_adagvae": Preset(
+        dataset="dsprites",
+        text=(
+            "The Ada-GVAE of Locatello et al. 2020 on pairs that differ in one factor: β 1, 64 pairs a step, Adam "
+            "1e-4, 300 000 steps. `betavae train --preset dsprites_adagvae`. We have not run it to its end."
+        ),
+        config=TrainingConfig(
+            objective="adagvae",
+            batch_size=128,
+            learning_rate=1e-4,
+            learning_rate_schedule="constant",
+            num_steps=300_000,
+            validation_fraction=0.01,
+        ),
+    ),
     "celeba": Preset(
         dataset=None,
         text=(

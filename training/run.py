@@ -34,6 +34,7 @@ from training.data.packs import Pack
 from training.inputs import (
     Batches,
     Images,
+    batches_of,
     check_split,
     evenly_spaced,
     images_for,
@@ -104,7 +105,7 @@ class Run:
         self.pack, self.device = pack, device
         self.train_indices, self.validation_indices = split_indices(pack, config)
         check_split(config, len(self.train_indices), len(pack.images))
-        self.batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed)
+        self.batches = batches_of(pack, self.train_indices, config)
         # These batches differ from those of the steps; objectives that compare two batches use them.
         self._other_batches = Batches(pack.images, self.train_indices, config.batch_size, config.seed + 1)
         if checkpoint is not None:
@@ -186,7 +187,8 @@ class Run:
 
     def parts(self) -> Parts:
         """Returns the passes of the network over batches, a context in which steps are taken."""
-        return Parts(self.network, self.config.likelihood, self.device, self.batches.batch_size)
+        config = self.config
+        return Parts(self.network, config.likelihood, self.device, self.batches.batch_size, config.objective)
 
     def take_step(self, parts: Parts) -> Step:
         """Takes one optimizer step; where the loss is not finite, returns it without changing any state."""

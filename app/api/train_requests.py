@@ -25,7 +25,7 @@ from worker.jobs.lengths import job_config
 from worker.jobs.records import Job
 from worker.jobs.speeds import known_speed
 from worker.jobs.webhooks import WebhookRefused, check_webhook
-from worker.stores.dataset_records import DatasetRecord
+from worker.stores.dataset_records import DatasetRecord, known_labels
 from worker.stores.models import UnknownDataset, slug
 
 _storing = [threading.Lock() for _ in range(16)]
@@ -145,8 +145,14 @@ def plan_job(services: Services, asked: TrainJobRequest) -> tuple[dict[str, Any]
         raise problems.invalid("dataset", "is missing")
     record = services.datasets.get(services.datasets.find(request["dataset"]))
     request["dataset"] = record.id
+    config = config_from_json(request["config"])
+    if labels := known_labels(record):
+        try:
+            config.objective.check_labels(*labels)
+        except ConfigError as error:
+            raise problems.invalid(f"config.{error.field}", error.message) from None
     if request["from"]:
-        check_initial_network(config_from_json(request["config"]), services.models.info(request["from"]).network)
+        check_initial_network(config, services.models.info(request["from"]).network)
     name = request.pop("name") or record.name
     return request, name, _estimate(services, request, record)
 

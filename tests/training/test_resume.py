@@ -52,6 +52,8 @@ def test_stopping_and_resuming_changes_no_bit(
         restart_axes="independent",
         discriminator_width=16,
         encoder_start="alive",
+        pairs="sequence",
+        max_distance=3,
     )
     whole = train(config, pack, run_folder=tmp_path / "whole")
     stops = set(np.random.default_rng([len(objective), len(optimizer)]).choice(np.arange(1, 24), 3).tolist())

@@ -88,10 +88,10 @@ def test_a_given_weight_selects_its_objective(preset: str | None, overrides: dic
     ("preset", "overrides", "unread", "readers"),
     [
         ("dsprites", {"gamma": 10.0}, "gamma", "capacity, factorvae and categorical"),
-        ("dsprites_burgess", {"beta": 2.0}, "beta", "beta, btcvae and annealed"),
+        ("dsprites_burgess", {"beta": 2.0}, "beta", "beta, btcvae, annealed and adagvae"),
         ("dsprites_burgess", {"restart_step": 5}, "restart_step", "controlled and annealed"),
         (None, {"beta": 2.0, "anneal_steps": 100}, "anneal_steps", "annealed"),
-        (None, {"objective": "controlled", "beta": 4.0}, "beta", "beta, btcvae and annealed"),
+        (None, {"objective": "controlled", "beta": 4.0}, "beta", "beta, btcvae, annealed and adagvae"),
         (None, {"objective": "controlled", "gamma": 4.0}, "gamma", "capacity, factorvae and categorical"),
         (None, {"objective": "beta", "capacity_steps": 5}, "capacity_steps", "controlled and capacity"),
         (None, {"objective": "beta", "restart_steps": 7}, "restart_steps", "controlled and annealed"),

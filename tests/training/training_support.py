@@ -38,12 +38,18 @@ SMALL = TrainingConfig(
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    """120 sprites of 32 px."""
+    """120 sprites of 32 px, as frames of three sequences."""
     classes = np.random.default_rng(0).integers(0, dsprites.FACTOR_SIZES, (120, 5))
     folder = tmp_path_factory.mktemp("pack") / "sprites"
     images = dsprites.render(classes, 32)[..., None]
     write_pack(
-        folder, [images], name="sprites", kind="array", source="test", preprocessing=Preprocessing(image_size=32)
+        folder,
+        [images],
+        name="sprites",
+        kind="array",
+        source="test",
+        preprocessing=Preprocessing(image_size=32),
+        sequences=np.stack(np.divmod(np.arange(120, dtype=np.int32), 40), axis=1),
     )
     return open_pack(folder)
 

@@ -29,8 +29,14 @@ def builtin_fingerprint(source: BuiltIn) -> str:
 
 def num_images(source: BuiltIn) -> int:
     """Returns the number of images that are drawn."""
-    total = int(np.prod(_RENDERERS[source.name].FACTOR_SIZES))
+    total = int(np.prod(factor_sizes(source.name)))
     return min(total, source.max_images or total)
+
+
+def factor_sizes(name: str) -> tuple[int, ...]:
+    """Returns the number of values of each factor of a set."""
+    sizes: tuple[int, ...] = _RENDERERS[name].FACTOR_SIZES
+    return sizes
 
 
 def has_colour(source: BuiltIn) -> bool:
@@ -55,7 +61,7 @@ def pack_builtin(
         The description of the pack.
     """
     renderer = _RENDERERS[source.name]
-    sizes: tuple[int, ...] = renderer.FACTOR_SIZES
+    sizes = factor_sizes(source.name)
     total, count = int(np.prod(sizes)), num_images(source)
     grid = factor_grid(sizes)
     chosen = np.arange(count) * total // count

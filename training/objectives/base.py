@@ -5,7 +5,7 @@ the settings, and, where it keeps state during a run, a `Penalty`. The training 
 the settings are free of torch; only the methods of a penalty import it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from models.posteriors import Posterior
+    from training.data.packs import Pack
 
 DrawNoise = Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float32]]
 """A function that draws noise of a shape."""
+
+
+DrawGroups = Callable[[np.random.Generator, int], NDArray[np.int64]]
+"""A function that draws so many groups of images, and returns their indices, (n, group_size)."""
 
 
 def standard_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -166,6 +171,8 @@ class Objective(Config):
     penalty_class: ClassVar[type[Penalty]] = Penalty
     use_of_batch: ClassVar[str] = ""
     """What the objective does with several images at once, for which it needs at least two; empty if it needs one."""
+    group_size: ClassVar[int] = 1
+    """Number of images that belong together; those of a group follow each other in a batch."""
     settled_by_run: ClassVar[tuple[str, ...]] = ()
     """Settings that keep, if unset, the value that they had when the run began, even where the default changes."""
 
@@ -177,6 +184,26 @@ class Objective(Config):
     def draw_noise(self, step: int) -> DrawNoise:
         """Returns the function that draws the noise of a step's latents; lengths must already be in steps."""
         return standard_normal
+
+    def joined(self, posterior: "Posterior") -> "Posterior":
+        """Returns the posterior that draws the latents of a batch, given that of the encoder; both of whole groups."""
+        return posterior
+
+    def draw_groups(self, pack: "Pack", indices: NDArray[np.int64]) -> DrawGroups | None:
+        """Returns the function that draws the groups of a step; None where every image stands for itself.
+
+        Args:
+            pack: The set.
+            indices: Indices of its training images.
+
+        Raises:
+            ConfigError: The set has no such groups.
+        """
+        return None
+
+    def for_calibration(self) -> Self:
+        """Returns the objective for a measurement of speed, whose images of noise are one sequence without factors."""
+        return self
 
     def begin(self, facts: RunFacts) -> Penalty:
         """Returns the penalty of a run at step 0."""
@@ -252,6 +279,17 @@ class Objective(Config):
         """
         if self.use_of_batch and num_training_images < 2:
             raise ConfigError("objective", f"{self.name} {self.use_of_batch}, and there is one image for training")
+
+    def check_labels(self, factor_sizes: Sequence[int], has_sequences: bool) -> None:
+        """Checks that a set has the labels that the objective needs.
+
+        Args:
+            factor_sizes: Number of values of each factor; empty without factors.
+            has_sequences: Whether the set has frames of videos or other sequences.
+
+        Raises:
+            ConfigError: The set lacks the labels.
+        """
 
     @property
     def restart_at(self) -> int | None:

@@ -1,5 +1,6 @@
 """Lists all objectives by name; a new objective adds one line here beside its own file. Free of torch."""
 
+from training.objectives.adagvae import AdaGVAE
 from training.objectives.annealed import Annealed
 from training.objectives.base import Objective
 from training.objectives.beta import Beta
@@ -20,6 +21,7 @@ _CLASSES: tuple[type[Objective], ...] = (
     DIPVAE1,
     DIPVAE2,
     Categorical,
+    AdaGVAE,
 )
 OBJECTIVES: dict[str, type[Objective]] = {objective.name: objective for objective in _CLASSES}
 DEFAULT = Controlled.name

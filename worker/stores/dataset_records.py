@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.info import Preprocessing
+from training.data.builtin_sets import factor_sizes
 from training.data.packs import PackInfo
 
 BUILT_IN_NAMES = {
@@ -64,6 +65,13 @@ def pack_job_id(dataset_id: str, preprocessing: Preprocessing) -> str:
     return f"pack-{dataset_id}-{pack_name(preprocessing)}"
 
 
+def known_labels(record: DatasetRecord) -> tuple[list[int], bool] | None:
+    """Returns the sizes of a data set's factors, and whether it has sequences; None where packing will tell."""
+    if record.packs:
+        return record.packs[0]["factor_sizes"], record.packs[0]["has_sequences"]
+    return (list(factor_sizes(record.source)), False) if record.kind == "builtin" else None
+
+
 def pack_summary(pack: PackInfo) -> dict[str, Any]:
     """Returns the fields of a pack that the data set's entry shows."""
     return {
@@ -76,6 +84,7 @@ def pack_summary(pack: PackInfo) -> dict[str, Any]:
         "factor_names": list(pack.factor_names),
         "factor_sizes": list(pack.factor_sizes),
         "split_sizes": pack.split_sizes,
+        "has_sequences": pack.has_sequences,
         "digest": pack.digest,
         "created_at": pack.created_at,
     }

@@ -415,6 +415,10 @@ def test_every_setting_names_the_objectives_that_read_it(api: Service) -> None:
     [
         ("POST", "/train-jobs", _job(num_step=3),
          "config.num_step", "is not a setting of a training run; did you mean num_steps?"),
+        ("POST", "/train-jobs", _job(objective="adagvae", pairs="sequence"),
+         "config.pairs", "sequence needs videos or numbered pictures, and this set has none"),
+        ("POST", "/train-jobs", _job(objective="adagvae", num_changed=5),
+         "config.num_changed", "must be below 5, the number of the set's factors, not 5"),
         ("POST", "/train-jobs", {"json": {"data_set": "dsprites"}},
          "data_set", "is no field of this request; did you mean dataset?"),
         ("POST", "/train-jobs", {"json": {"q": 1}},

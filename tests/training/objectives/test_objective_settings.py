@@ -51,6 +51,7 @@ OWN = {
     },
     "dipvae1": {"lambda_off_diagonal", "lambda_diagonal"},
     "dipvae2": {"lambda_off_diagonal", "lambda_diagonal"},
+    "adagvae": {"beta", "pairs", "num_changed", "max_distance"},
 }
 EVERY = sorted(set.union(*OWN.values()))
 COMMON = set(TrainingConfig.model_fields)
@@ -119,6 +120,9 @@ def test_a_misspelt_setting_of_an_objective_suggests_the_right_one(name: str) ->
         ("categorical", "noise_steps", -1, "must be at least 0, not -1"),
         ("dipvae1", "lambda_diagonal", -1.0, "must be at least 0, not -1"),
         ("dipvae2", "lambda_off_diagonal", float("inf"), "must be finite"),
+        ("adagvae", "pairs", "frames", "must be one of factors, sequence, not 'frames'"),
+        ("adagvae", "num_changed", -1, "must be at least 0, not -1"),
+        ("adagvae", "max_distance", 0, "must be at least 1, not 0"),
     ],
 )
 def test_a_value_outside_the_limits_of_an_objective_is_refused(
@@ -129,7 +133,7 @@ def test_a_value_outside_the_limits_of_an_objective_is_refused(
     assert (caught.value.field, caught.value.message) == (setting, message)
 
 
-@pytest.mark.parametrize("name", ["btcvae", "factorvae", "dipvae1", "dipvae2"])
+@pytest.mark.parametrize("name", ["btcvae", "factorvae", "dipvae1", "dipvae2", "adagvae"])
 def test_an_objective_that_compares_images_refuses_batches_and_splits_of_one(name: str) -> None:
     with pytest.raises(ConfigError, match="at least 2") as caught:
         TrainingConfig(objective=name, batch_size=1)

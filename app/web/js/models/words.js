@@ -12,6 +12,7 @@ const OBJECTIVES = {
   dipvae1: "DIP-VAE I",
   dipvae2: "DIP-VAE II",
   categorical: "categorical latents",
+  adagvae: "Ada-GVAE",
 };
 /** @type {Record<string, string>} */
 const NAMES = {

@@ -145,3 +145,14 @@ Visitor = Callable[..., Visit]
 def sideways_scroll(page: Page) -> int:
     """Returns by how many CSS pixels the page is wider than its window."""
     return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def module(page: Page, path: str, body: str, argument: Any = None) -> Any:
+    """Runs `body`, which sees the exports of a module of the page as `it` and `argument`."""
+    return page.evaluate(
+        f"""async argument => {{
+          const it = await import(new URL("{path}", document.querySelector("script[type=module]").src).href);
+          {body}
+        }}""",
+        argument,
+    )

@@ -39,6 +39,12 @@ class Made:
         self._until(self.succeeded, "succeeded")
         self.failed = self._start(self._vanished(folder / "vanished"), num_steps=100)
         self._until(self.failed, "failed")
+        # Of its three trainings the last one fails.
+        too_fast = {"seed": 3, "optimizer": "sgd", "learning_rate": 10.0}
+        members = [{"seed": 0}, {"seed": 1}, too_fast]
+        body = {"name": "states", "dataset": self.dataset, "config": {**SMALL, "num_steps": 10}, "members": members}
+        self.sweep = site.client.post("/sweeps", json=body).json()["id"]
+        self._until(self.sweep, "succeeded", path="sweeps")
         self.running = self._start(self.dataset, num_steps=1_000_000, preview_steps=50)
         self._until(self.running, "running", step=100)
         self.queued = self._start(self.dataset, num_steps=100)
@@ -65,10 +71,10 @@ class Made:
         shutil.rmtree(folder)
         return record.id
 
-    def _until(self, job: str, status: str, step: int = 0) -> None:
+    def _until(self, job: str, status: str, step: int = 0, path: str = "train-jobs") -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
-            body = self.site.client.get(f"/train-jobs/{job}").json()
+            body = self.site.client.get(f"/{path}/{job}").json()
             if body["status"] == status and (body["progress"].get("step") or 0) >= step:
                 return
             assert time.monotonic() < deadline, body
@@ -128,6 +134,20 @@ def _train_pictures(tab: Visit, made: Made) -> None:
     right: list[Any] = [{"name": f"{k}.png", "mimeType": "image/png", "buffer": picture(k)} for k in range(5)]
     page.set_input_files("#own-pictures", [wrong, *right])
     expect(page.locator(".verdicts li")).to_have_count(6)
+
+
+def _train_several(tab: Visit, made: Made) -> None:
+    _train_form(tab, made)
+    tab.page.click("summary:has-text('Several runs')")
+    expect(tab.page.locator(f'[data-sweep="{made.sweep}"]')).to_be_visible()
+
+
+def _sweep(tab: Visit, made: Made) -> None:
+    page = tab.open(f"/train?sweep={made.sweep}")
+    expect(page.locator(".job-bar")).to_contain_text("2 succeeded, 1 failed")
+    expect(page.locator(".sweep-table tbody tr").nth(2)).to_contain_text("The loss became")
+    for drawn in (".sweep-figure", ".sweep-sheet"):
+        page.wait_for_function("name => document.querySelector(name)?.naturalWidth > 0", arg=drawn)
 
 
 def _job(name: str, ready: str) -> Callable[[Visit, Made], None]:
@@ -198,6 +218,8 @@ STATES: dict[str, Callable[[Visit, Made], None]] = {
     "train": _train_form,
     "train-settings": _train_settings,
     "train-pictures": _train_pictures,
+    "train-several": _train_several,
+    "sweep": _sweep,
     "job-succeeded": _job("succeeded", ".done"),
     "job-failed": _job("failed", "[role=alert]"),
     "job-cancelled": _job("cancelled", ".job-title"),

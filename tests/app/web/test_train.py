@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from api_support import Service, picture, zip_of_pictures
-from page_support import DESK, PHONE, Visit, Visitor, sideways_scroll
+from page_support import DESK, PHONE, Visit, Visitor, module, sideways_scroll
 from playwright.sync_api import Page, Request, Route, expect
 
 pytestmark = pytest.mark.browser
@@ -73,17 +73,6 @@ def wait_for_step(page: Page, step: int) -> None:
           return Number(text.match(/step ([\\d\\s]+) of/)?.[1].replace(/\\s/g, "") ?? 0) >= step;
         }""",
         arg=step,
-    )
-
-
-def module(page: Page, path: str, body: str, argument: Any = None) -> Any:
-    """Runs `body`, which sees the exports of a module of the page as `it` and `argument`."""
-    return page.evaluate(
-        f"""async argument => {{
-          const it = await import(new URL("{path}", document.querySelector("script[type=module]").src).href);
-          {body}
-        }}""",
-        argument,
     )
 
 

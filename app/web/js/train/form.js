@@ -10,6 +10,7 @@ import { LengthField, requestOf } from "./lengths.js";
 import { formLike } from "./like.js";
 import { Pictures, uploadPictures } from "./pictures.js";
 import { Settings } from "./settings.js";
+import { ONE_RUN, SweepFields, gridOf, numRuns } from "./sweep_fields.js";
 import { useWorkers } from "./workers.js";
 
 /** @typedef {import("./pictures.js").Choice} Choice */
@@ -22,6 +23,7 @@ export function TrainForm({ params }) {
   const [name, setName] = useState("");
   const [length, setLength] = useState(/** @type {import("./lengths.js").Length} */ ({ kind: "minutes", minutes: 5 }));
   const [settings, setSettings] = useState(/** @type {Record<string, any>} */ ({}));
+  const [runs, setRuns] = useState(ONE_RUN);
   const [stage, setStage] = useState("");
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const workers = useWorkers();
@@ -64,21 +66,24 @@ export function TrainForm({ params }) {
     if (busy.current) return;
     busy.current = true;
     setProblem(null);
-    setStage("Starting the training…");
+    const start = "Starting the training…";
+    setStage(start);
     try {
       let { dataset } = choice;
+      const schemas = await reading.current;
+      const grid = gridOf(runs, schemas);
       if (choice.files) {
         const title = name || choice.files.name;
         dataset = await uploadPictures(choice.files, title, setStage);
         setChoice({ dataset, files: null });
         await readSets();
-        setStage("Starting the training…");
+        setStage(start);
       }
-      const body = { name: name || null, dataset, ...requestOf(length, settings, await reading.current) };
-      const answer = await request("POST", "train-jobs", { json: body, headers: { "Idempotency-Key": key.current } });
-      const job = await answer.json();
+      const body = { name: name || null, dataset, ...requestOf(length, settings, schemas), ...(grid && { grid }) };
+      const headers = { "Idempotency-Key": key.current };
+      const made = await (await request("POST", grid ? "sweeps" : "train-jobs", { json: body, headers })).json();
       announceJobs();
-      location.hash = linkTo("train", { job: job.id });
+      location.hash = linkTo("train", { [grid ? "sweep" : "job"]: made.id });
     } catch (error) {
       key.current = newKey();
       refused(error);
@@ -88,6 +93,7 @@ export function TrainForm({ params }) {
     }
   };
   const errors = Object.fromEntries((problem?.errors ?? []).map(({ field, message }) => [field, message]));
+  const count = schema ? numRuns(runs, schema) : 1;
   return html`
     <form class="card train-form" ref=${form} onSubmit=${submit} noValidate>
       <h1>Train a model on your pictures</h1>
@@ -102,6 +108,7 @@ export function TrainForm({ params }) {
       <${LengthField} ownSteps=${settings.num_steps ?? settings.num_epochs} schema=${schema} dataset=${choice.files ? null : choice.dataset} length=${length} onChange=${setLength} error=${errors.minutes ?? errors.preset} />
       <${EstimateLine} body=${schema && choice.dataset && !choice.files ? { dataset: choice.dataset, ...requestOf(length, settings, schema) } : null} />
       <${Settings} schema=${schema} settings=${settings} onChange=${setSettings} errors=${errors} />
+      <${SweepFields} schema=${schema} runs=${runs} onChange=${setRuns} errors=${errors} />
       ${problem && html`<${ProblemBanner} problem=${problem} onDismiss=${() => setProblem(null)} />`}
       ${
         workers === false &&
@@ -109,7 +116,7 @@ export function TrainForm({ params }) {
         <div class="banner warn" role="status"><p>No worker is there that could train. You can start the training all the same: it waits until one comes (<code>betavae serve</code> brings one).</p></div>`
       }
       <div class="submit">
-        <button class="primary" type="submit" disabled=${stage !== "" || (!choice.files && !choice.dataset)}>Train</button>
+        <button class="primary" type="submit" disabled=${stage !== "" || (!choice.files && !choice.dataset)}>${count > 1 ? `Train ${count} models` : "Train"}</button>
         <span role="status">${stage}</span>
       </div>
     </form>

@@ -36,31 +36,46 @@ export function actionsOf(job) {
 
 /** @param {{job: any, feed: import("../jobs/feed.js").Feed}} props */
 export function JobActions({ job, feed }) {
+  const finishing = feed.history.isFinishing;
+  const act = async (/** @type {Action} */ action) => {
+    try {
+      await sendJson("POST", `${feed.path}/${action}`);
+    } catch (error) {
+      feed.refresh();
+      throw error;
+    }
+    await feed.again();
+    announceJobs();
+  };
+  const actions = actionsOf(job).filter((action) => action !== "finish" || !finishing);
+  return html`<${ActionButtons} actions=${actions} texts=${TEXTS} state=${`${job.status} ${finishing}`} act=${act} />`;
+}
+
+/**
+ * @param {{actions: Action[], texts: Record<string, [string, string, string]>, state: string, act: (action: Action) => Promise<void>}} props
+ *   `texts` has of each action its name, what is said while it is under way, and a hint. It is under way until `state` changes.
+ */
+export function ActionButtons({ actions, texts, state, act }) {
   const [pending, setPending] = useState(/** @type {Action | null} */ (null));
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
-  const finishing = feed.history.isFinishing;
-  useEffect(() => setPending(null), [job.status, finishing]);
-  const act = async (/** @type {Action} */ action) => {
+  useEffect(() => setPending(null), [state]);
+  const send = async (/** @type {Action} */ action) => {
     setPending(action);
     setProblem(null);
     try {
-      await sendJson("POST", `${feed.path}/${action}`);
-      await feed.again();
-      announceJobs();
+      await act(action);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       setProblem(error);
       setPending(null);
-      feed.refresh();
     }
   };
-  const actions = actionsOf(job).filter((action) => action !== "finish" || !finishing);
   return html`
     <div class="job-actions">
       ${actions.map((action) => {
-        const [text, busy, hint] = TEXTS[action];
+        const [text, busy, hint] = texts[action];
         return html`
-          <button key=${action} class=${action === "cancel" ? "danger" : ""} title=${hint} disabled=${pending !== null} onClick=${() => act(action)}>
+          <button key=${action} class=${action === "cancel" ? "danger" : ""} title=${hint} disabled=${pending !== null} onClick=${() => send(action)}>
             ${pending === action ? busy : text}
           </button>`;
       })}

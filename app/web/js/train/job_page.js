@@ -34,7 +34,7 @@ export function JobPage({ jobId, params }) {
   const { job } = feed;
   return html`
     <article class="job">
-      <p class="back"><a href=${linkTo("train")}>← All trainings</a></p>
+      <p class="back">${job.sweep ? html`<a href=${linkTo("train", { sweep: job.sweep.id })}>← Its sweep</a>` : html`<a href=${linkTo("train")}>← All trainings</a>`}</p>
       <header class="card job-head">
         <div class="job-title">
           <h1>${job.name}</h1>

@@ -375,6 +375,26 @@ def test_a_history_takes_each_event_once_and_keeps_attempts_apart(visitor: Visit
     ]
 
 
+def test_a_story_begins_with_its_start_where_the_log_is_lost(visitor: Visitor) -> None:
+    page = visitor().open("/train")
+    restored = ("9-0", "running", {"restored": True, "at": "2026-01-01T02:00:00Z"})
+    tell = """const history = new it.History();
+        for (const [id, type, data] of argument) history.take({id, type, data});
+        const job = {created_at: "2026-01-01T00:00:00Z", started_at: "2026-01-01T00:01:00Z"};
+        return history.storyOf(job).map(({at, text}) => `${at.slice(11, 16)} ${text}`);"""
+    assert module(page, "jobs/history.js", tell, [list(restored)]) == [
+        "00:00 Put into the queue.",
+        "00:01 Started.",
+        "02:00 Restored from its files, since the job store had lost it.",
+    ]
+    whole = [("1-0", "queued", {"at": "2026-01-01T00:00:00Z"}), restored]
+    assert module(page, "jobs/history.js", tell, [list(event) for event in whole]) == [
+        "00:00 Put into the queue.",
+        "02:00 Restored from its files, since the job store had lost it.",
+    ]
+    assert module(page, "jobs/history.js", tell, []) == []
+
+
 def test_events_are_read_whatever_the_pieces_they_come_in(visitor: Visitor) -> None:
     page = visitor().open("/train")
     text = ': ping\n\nid: 1-0\nevent: progress\ndata: {"a":\ndata: 1}\n\nid: 2-0\nevent: paused\ndata: {}\n\nid: 3'

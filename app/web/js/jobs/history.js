@@ -71,7 +71,8 @@ export class History {
   #tell({ type, data }) {
     const at = data.at;
     const attempt = this.attempts.at(-1);
-    if (type === "progress") this.#report(data, at);
+    if (data.restored) this.#add(at, "state", "Restored from its files, since the job store had lost it.");
+    else if (type === "progress") this.#report(data, at);
     else if (type === "running") this.#begin(data, at);
     else if (type === "resumed") this.#resume(data.step, at);
     else if (type === "checkpoint") this.checkpoints.set(data.step, at);
@@ -83,6 +84,20 @@ export class History {
       this.#add(at, "killed", `Failed${attempt?.lastStep ? ` at step ${attempt.lastStep}` : ""}.`);
     else if (type === "started_from") this.#add(at, "state", `Started from the weights of ${data.model}.`);
     else if (type in ENDINGS) this.#add(at, "state", ENDINGS[type]);
+  }
+
+  /**
+   * Returns the story from its start on, which the record of the job has where its log is lost.
+   * @param {{created_at: string, started_at?: string | null}} job
+   * @returns {Chapter[]}
+   */
+  storyOf({ created_at: created, started_at: started }) {
+    const [first] = this.log;
+    if (!first || (first.type === "queued" && !first.data.restored)) return this.story;
+    const start = [{ at: created, kind: "state", text: "Put into the queue." }];
+    const isStarted = started && Date.parse(started) < Date.parse(first.data.at);
+    if (isStarted) start.push({ at: started, kind: "state", text: "Started." });
+    return [...start, ...this.story];
   }
 
   /** @param {string} at @param {string} kind @param {string} text */
@@ -126,7 +141,7 @@ export class History {
   /** @param {Record<string, any>} data @param {string} at */
   #report(data, at) {
     const step = data.progress.step;
-    // The beginning of a long job's log is gone; what is left belongs to an attempt that nobody announced.
+    // The log of a restored job begins later; what is left belongs to an attempt that nobody announced.
     if (!this.attempts.length) {
       this.attempts.push({ number: 1, from: 0, worker: "", startedAt: at, lastStep: 0, lastAt: at, isPlaced: true });
       this.reported.push([]);

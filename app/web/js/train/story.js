@@ -13,7 +13,7 @@ export function Story({ feed }) {
       <h2 id="story-title">What happened</h2>
       <ol>
         ${warnings.map((/** @type {string} */ text) => html`<li class="warning"><span></span><span>${text}</span></li>`)}
-        ${history.story.map(
+        ${history.storyOf(job).map(
           (chapter) => html`
           <li class=${chapter.kind}><time class="muted number" datetime=${chapter.at}>${timeText(chapter.at)}</time><span>${chapter.text}</span></li>`,
         )}

@@ -132,9 +132,18 @@ def wait_until_ready(api: httpx.Client, queues: tuple[str, ...]) -> None:
         time.sleep(0.05)
 
 
-def add_model(storage: LocalStorage, model_id: str, num_channels: int = 1) -> None:
+def add_model(
+    storage: LocalStorage,
+    model_id: str,
+    num_channels: int = 1,
+    *,
+    latent_dim: int = LATENT_DIM,
+    num_categories: int | None = None,
+) -> None:
     """Adds a small network with seeded weights to the registry."""
-    network = NetworkConfig(image_size=32, num_channels=num_channels, latent_dim=LATENT_DIM)
+    network = NetworkConfig(
+        image_size=32, num_channels=num_channels, latent_dim=latent_dim, num_categories=num_categories
+    )
     with torch.random.fork_rng():
         torch.manual_seed(7)
         vae = VAE(network).eval()
@@ -142,9 +151,9 @@ def add_model(storage: LocalStorage, model_id: str, num_channels: int = 1) -> No
         name=model_id,
         network=network,
         preprocessing=Preprocessing(image_size=32, num_channels=num_channels),
-        kl_per_dimension=[2.0, 0.0, 1.0, 0.5],
-        aggregate_mean=[0.0] * LATENT_DIM,
-        aggregate_std=[1.0] * LATENT_DIM,
+        kl_per_dimension=[2.0, 0.0, 1.0, 0.5, 0.2][:latent_dim],
+        aggregate_mean=[0.0] * latent_dim,
+        aggregate_std=[1.0] * latent_dim,
     )
     save_model(storage.path(f"models/{model_id}"), vae, info)
 

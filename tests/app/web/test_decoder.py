@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from api_support import Service, add_model
 from page_support import Visitor
 from PIL import Image
 
@@ -16,6 +17,7 @@ from models.files import load_model
 from models.info import PRETRAINED, Preprocessing
 from models.posteriors import Categorical
 from training.data.images import preprocess
+from worker.stores.storage import LocalStorage
 
 pytestmark = pytest.mark.browser
 
@@ -44,19 +46,30 @@ def _load(visitor: Visitor, model: str, kernel: str | None, query: str = "precis
     return page
 
 
-@pytest.mark.parametrize("model", ["chairs", "dsprites"])
+@pytest.fixture(scope="module")
+def categorical(site: Service) -> Path:
+    """The folder of a model with categorical latents, whose logits are no multiple of the kernel's width."""
+    storage = LocalStorage(site.settings.home)
+    add_model(storage, "categorical", num_channels=3, num_categories=7, latent_dim=5)
+    return storage.path("models/categorical")
+
+
+@pytest.mark.parametrize("model", ["chairs", "dsprites", "categorical"])
 @pytest.mark.parametrize("kernel", [_kernel(), None], ids=["wasm", "javascript"])
-def test_pixels_and_posteriors_are_those_of_torch(visitor: Visitor, model: str, kernel: str | None) -> None:
-    loaded = load_model(PRETRAINED / model)
+def test_pixels_and_posteriors_are_those_of_torch(
+    visitor: Visitor, categorical: Path, model: str, kernel: str | None
+) -> None:
+    loaded = load_model(categorical if model == "categorical" else PRETRAINED / model)
     shape = loaded.info.network
+    side = shape.image_size
     torch.manual_seed(1)
-    latents, images = torch.randn(3, shape.latent_dim), torch.rand(3, shape.num_channels, 64, 64)
+    latents, images = torch.randn(3, shape.latent_dim), torch.rand(3, shape.num_channels, side, side)
     page = _load(visitor, model, kernel)
     with torch.no_grad():
         expected = loaded.network.decode(latents).permute(0, 2, 3, 1).numpy()
         posteriors = torch.cat(loaded.network.encode(images), 1).numpy()
     for z, image, pixels, posterior in zip(latents, images, expected, posteriors, strict=True):
-        logits = np.array(page.evaluate(DECODE, z.tolist())).reshape(64, 64, 4)[:, :, : shape.num_channels]
+        logits = np.array(page.evaluate(DECODE, z.tolist())).reshape(side, side, 4)[:, :, : shape.num_channels]
         np.testing.assert_allclose(1 / (1 + np.exp(-logits)), pixels, atol=1e-4)
         found = page.evaluate(ENCODE, image.permute(1, 2, 0).flatten().tolist())
         np.testing.assert_allclose(found, posterior, atol=1e-4)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_support import ROOT, Service
+from api_support import ROOT, Service, add_model
 from page_support import DESK, PHONE, Visitor, sideways_scroll
 from PIL import Image
 from playwright.sync_api import Page, expect
@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect
 from models.info import Preprocessing
 from training.data.images import load_image
 from worker.rendering.traversal import interpolate
+from worker.stores.storage import LocalStorage
 
 pytestmark = pytest.mark.browser
 
@@ -158,6 +159,26 @@ def test_a_picture_of_ones_own_is_compared_with_its_reconstruction(visitor: Visi
     rebuilt = _pixels(page, ".comparison figure:nth-child(3) canvas")
     assert np.abs(rebuilt.astype(int) - _pixels(page)).max() <= 2
     expect(page.locator(".posterior")).to_have_count(11)
+
+
+def test_categorical_latents_move_on_their_grid(visitor: Visitor, site: Service) -> None:
+    add_model(LocalStorage(site.settings.home), "grid", num_categories=7)
+    page = visitor(**STILL).open("/explore?model=grid", ready=True)
+    slider = _slider(page, 0)
+    assert (slider.get_attribute("min"), slider.get_attribute("max")) == ("-1", "1")
+    before = _pixels(page)
+    slider.press("End")
+    expect(slider).to_have_attribute("aria-valuetext", "latent 0, +1.00")
+    assert page.get_by_text("σ", exact=True).count() == 0
+    page.set_input_files("#own-picture", SAMPLE)
+    expect(page.locator(".comparison")).to_be_visible()
+    headers = {"Accept": "application/json"}
+    files = {"image": SAMPLE.read_bytes()}
+    answer = site.client.post("/models/grid/reconstruct", files=files, headers=headers).json()
+    assert [float(_slider(page, k).input_value()) for k in (0, 2, 3)] == [
+        pytest.approx(answer["mean"][k], abs=6e-4) for k in (0, 2, 3)
+    ]
+    assert _pixels(page).tolist() != before.tolist()
 
 
 def test_a_file_that_is_no_picture_is_refused_in_words(visitor: Visitor) -> None:

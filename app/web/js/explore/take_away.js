@@ -25,7 +25,7 @@ export function TakeAway({ model, z, latents, current, pair, steps, onProblem })
     picture: { text: "This picture", subject: { kind: "picture" } },
     latent: { text: `The sweep of “${nameOf(latent)}”`, subject: { kind: "latent", index: latent.index } },
     latents: {
-      text: `All ${active.length} filmstrips`,
+      text: active.length === 1 ? "The filmstrip" : `All ${active.length} filmstrips`,
       subject: { kind: "latents", indices: active.map((one) => one.index) },
     },
     pad: { text: `The pad of “${named(pair[0])}” and “${named(pair[1])}”`, subject: { kind: "pad", pair } },

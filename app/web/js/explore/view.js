@@ -56,7 +56,8 @@ function Placeholders() {
 
 /** @param {number} active @param {number} all */
 function sentenceOf(active, all) {
-  const used = active === all ? `All ${all} latents are in use` : `${active} of ${all} latents are in use`;
+  const some = `${active} of ${all} latents ${active === 1 ? "is" : "are"} in use`;
+  const used = active === all ? `All ${all} latents are in use` : some;
   return `${used}, the strongest first. Each film shows the present picture along one of them.`;
 }
 

@@ -69,7 +69,13 @@ def submit_call(
 
 
 def submit_import(
-    redis: "Redis", file: bytes, *, spec: bytes | None = None, name: str = "", format: str = "auto"
+    redis: "Redis",
+    file: bytes,
+    *,
+    spec: bytes | None = None,
+    name: str = "",
+    format: str = "auto",
+    id: str | None = None,
 ) -> str:
     """Puts a call on the queue that imports a model's file; the answer's values hold the `id` of the new model.
 
@@ -79,11 +85,13 @@ def submit_import(
         spec: The description beside it, if the format has one.
         name: Name of the model; empty takes the file's own.
         format: Format of the file, or auto.
+        id: Id of the new model; None makes one of its name.
 
     Returns:
         The id of the call.
     """
-    head = {"kind": "import", "name": name, "format": format, "spec_bytes": None if spec is None else len(spec)}
+    num_spec = None if spec is None else len(spec)
+    head = {"kind": "import", "name": name, "format": format, "spec_bytes": num_spec, "id": id}
     return _submit(redis, head, (spec or b"") + file)
 
 
@@ -190,7 +198,8 @@ def _transfer(head: dict[str, Any], rest: bytes, registry: "ModelRegistry") -> C
     num_spec = head["spec_bytes"] or 0
     spec = None if head["spec_bytes"] is None else rest[:num_spec]
     try:
-        model_id = take_in(registry, rest[num_spec:], spec=spec, name=head["name"], format=head["format"])
+        options = {name: head[name] for name in ("name", "format")}
+        model_id = take_in(registry, rest[num_spec:], spec=spec, id=head.get("id"), **options)
     except ImportRefused as error:
         code = "upload_too_large" if error.code == "too_large" else "invalid_model"
         return CallAnswer({"reason": error.code}, None, (code, f"{error.message} ({error.code})"))

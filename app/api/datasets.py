@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -13,7 +14,7 @@ from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.dataset_uploads import Reading, check_filename, store_dataset_upload, stream_dataset_upload
 from app.api.media import bytes_to_png
-from app.api.negotiation import bytes_response
+from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.dependencies import DatasetId, Services, Services_
 from app.openapi import binary_content
 from app.problems import Problem
@@ -113,8 +114,8 @@ def get_dataset(dataset_id: DatasetId, request: Request, services: Services_) ->
     summary="Upload a data set",
     openapi_extra=_BODY,
     responses=problems.responses(
-        "bad_request", "upload_too_large", "unsupported_media_type", "invalid_request", "invalid_dataset",
-        "storage_full",
+        "bad_request", "idempotency_conflict", "upload_too_large", "unsupported_media_type", "invalid_request",
+        "invalid_dataset", "storage_full",
     ),
 )  # fmt: skip
 async def create_dataset(
@@ -127,21 +128,24 @@ async def create_dataset(
     stride: Annotated[
         int, Query(ge=1, le=LARGEST_STRIDE, description="Every so many frames of videos and animations are used.")
     ] = 1,
+    idempotency_key: KeyHeader = None,
 ) -> Response:
     """Send a form (`name`, `file`), or the file itself with `?name=`, which takes half as much disk space."""
     if layout not in LAYOUTS:
         raise problems.invalid("layout", f"must be one of {', '.join(LAYOUTS)}")
+    check_key(idempotency_key)
     reading = Reading(layout, stride)
     if media_type(request) in RAW_TYPES:
         filename = RAW_TYPES[media_type(request)]
         record = await stream_dataset_upload(
-            services, _name(name), request.stream(), _content_length(request), filename, reading
+            services, _name(name), request.stream(), _content_length(request), filename, reading, key=idempotency_key
         )
     else:
         async with read_form(request, DatasetForm) as form:
             checked, filename = _name(form.name or name), check_filename(form.file.filename)
             file = form.file.file
-            record = await anyio.to_thread.run_sync(store_dataset_upload, services, checked, file, filename, reading)
+            store = partial(store_dataset_upload, services, checked, file, filename, reading, key=idempotency_key)
+            record = await anyio.to_thread.run_sync(store)
     resource = describe(record, request)
     return respond(resource, 201, {"Location": resource.links["self"]})
 

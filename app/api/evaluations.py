@@ -7,16 +7,8 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_body
-from app.api.negotiation import PreferHeader, wait_seconds
-from app.api.train_jobs import (
-    EVENT_ANSWERS,
-    REQUEUEING,
-    KeyHeader,
-    LastEventHeader,
-    admission,
-    answer_events,
-    check_key,
-)
+from app.api.negotiation import KeyHeader, PreferHeader, check_key, wait_seconds
+from app.api.train_jobs import EVENT_ANSWERS, REQUEUEING, LastEventHeader, admission, answer_events
 from app.api.train_requests import webhook_field
 from app.api.waiting import wait_until_finished
 from app.dependencies import ModelId, Services, Services_

@@ -1,6 +1,8 @@
-"""Conversions of bytes: uploads into memory under a limit, arrays to PNG, a traversal's animations to zip."""
+"""Uploads, read under a limit and made into one thing for each key; and pictures to PNG, animations to zip."""
 
+import hashlib
 import io
+import json
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,10 +10,13 @@ from PIL import Image
 from starlette.datastructures import UploadFile
 
 from app.problems import Problem
+from worker.jobs.records import IdempotencyConflict
 from worker.rendering.encoders import zip_files
 from worker.rendering.request import zipped_names
 from worker.stores.settings import PREFIX
-from worker.stores.storage import Storage
+from worker.stores.storage import NotStored, Storage
+
+KEY_FILE = "idempotency.json"
 
 
 def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:
@@ -30,6 +35,33 @@ def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:
         source = f" ({PREFIX}{setting.upper()})" if setting else ""
         raise Problem("upload_too_large", f"The file is larger than the {max_bytes} bytes that are taken{source}.")
     return data
+
+
+def id_of_upload(storage: Storage, place: str, idempotency_key: str, digest: str) -> str:
+    """Returns the id of the one thing that an upload with an Idempotency-Key makes, whatever crashes meanwhile.
+
+    The thing's folder has a file with the digest of the upload, and goes with the thing.
+
+    Args:
+        storage: The storage.
+        place: The prefix of all such things.
+        idempotency_key: The key.
+        digest: A digest of all that the request says.
+
+    Raises:
+        IdempotencyConflict: The key came with another upload before.
+    """
+    one_id = f"upload-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]}"
+    file = f"{place}/{one_id}/{KEY_FILE}"
+    if storage.create_bytes(file, json.dumps({"digest": digest}).encode()):
+        return one_id
+    try:
+        is_same = storage.read_json(file) == {"digest": digest}
+    except (NotStored, ValueError):  # It is being deleted, or was not written whole.
+        is_same = False
+    if not is_same:
+        raise IdempotencyConflict("The Idempotency-Key was sent with a different request before.")
+    return one_id
 
 
 def image_dimension_zip(storage: Storage, prefix: str) -> bytes:

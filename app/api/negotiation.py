@@ -1,4 +1,4 @@
-"""Content negotiation by request headers: media types, waiting times, byte ranges and versions of files."""
+"""What request headers ask for: media types, waiting times, one answer for a key, byte ranges, versions of files."""
 
 import hashlib
 import re
@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Header, Request
 from starlette.responses import Response
 
+from app import problems
 from app.problems import Problem
 
 LEAST_WAIT_SECONDS = 5.0
@@ -21,6 +22,25 @@ MAX_WAIT_SECONDS = 60.0
 PreferHeader = Annotated[
     str | None, Header(alias="Prefer", description="wait=N: the seconds to wait for the result, at most 60.")
 ]
+MAX_KEY_LENGTH = 200
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="A request that is repeated with its key gets the first answer.",
+        json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_LENGTH},
+    ),
+]
+
+
+def check_key(idempotency_key: str | None) -> None:
+    """Checks an Idempotency-Key.
+
+    Raises:
+        Problem: The key is empty or too long.
+    """
+    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
+        raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
 
 
 def accepted(header: str | None, offered: Sequence[str]) -> str:

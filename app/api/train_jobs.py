@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
-from app.api.negotiation import bytes_response
+from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.api.train_requests import create_job, create_one_shot, estimate_job
 from app.api.waiting import async_redis
 from app.dependencies import Services, Services_, get_services
@@ -29,7 +29,6 @@ from worker.stores.storage import NotStored
 router = APIRouter(tags=["train jobs"])
 upload_router = APIRouter(tags=["train jobs"])
 
-MAX_KEY_LENGTH = 200
 _EXAMPLES = {
     "preset": {"summary": "A preset", "value": {"name": "shapes", "dataset": "dsprites", "preset": "dsprites"}},
     "minutes": {"summary": "A budget of time", "value": {"dataset": "dsprites", "minutes": 5}},
@@ -44,14 +43,6 @@ _EXAMPLES = {
         },
     },
 }
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="A request that is repeated with its key gets the first answer.",
-        json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_LENGTH},
-    ),
-]
 LastEventHeader = Annotated[
     str | None, Header(alias="Last-Event-ID", description="Continue after this event; without it, from the first.")
 ]
@@ -99,16 +90,6 @@ async def estimate_train_job(request: Request, services: Services_) -> Estimate:
     """The answer is the `estimate` that `POST /train-jobs` with the same body would give its job; none is made."""
     asked = await read_body(request, TrainJobRequest)
     return Estimate(**await anyio.to_thread.run_sync(estimate_job, services, asked))
-
-
-def check_key(idempotency_key: str | None) -> None:
-    """Checks an Idempotency-Key.
-
-    Raises:
-        Problem: The key is empty or too long.
-    """
-    if idempotency_key is not None and not (0 < len(idempotency_key) <= MAX_KEY_LENGTH):
-        raise problems.invalid("Idempotency-Key", f"must have 1 to {MAX_KEY_LENGTH} characters")
 
 
 def describe(job: Job, request: Request) -> TrainJob:

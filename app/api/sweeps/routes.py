@@ -9,17 +9,9 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_body
-from app.api.negotiation import bytes_response
+from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
-from app.api.train_jobs import (
-    EVENT_STREAM,
-    REQUEUEING,
-    KeyHeader,
-    LastEventHeader,
-    admission,
-    check_key,
-    event_stream,
-)
+from app.api.train_jobs import EVENT_STREAM, REQUEUEING, LastEventHeader, admission, event_stream
 from app.dependencies import Services, Services_
 from app.openapi import add_action, binary_content
 from app.problems import Problem

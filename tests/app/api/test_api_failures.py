@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import httpx
+import jsonschema_rs
 import numpy as np
 import pytest
 from api_support import Service, assert_problem, http_server, picture, service, zip_of_pictures
@@ -378,6 +379,37 @@ def test_the_description_lists_the_problems_of_every_route(api: Service) -> None
                     assert content["examples"], (method, path, status)
                     for example in content["examples"].values():
                         assert str(example["value"]["status"]) == status
+
+
+_STEPS: dict[str, Any] = {"num_steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "right"),
+    [
+        ("/train-jobs/estimate", {"dataset": "dsprites", "config": _STEPS}, True),
+        ("/train-jobs/estimate", {"preset": "dsprites", "dataset": None}, True),
+        ("/train-jobs/estimate", {"name": "a"}, False),
+        ("/train-jobs/estimate", {"dataset": "", "preset": None}, False),
+        ("/train-jobs/estimate", {"dataset": "dsprites", "minutes": 5, "config": {"seed": 1}}, True),
+        ("/train-jobs/estimate", {"dataset": "dsprites", "minutes": 5, "config": {"num_epochs": 1}}, False),
+        ("/train-jobs/estimate", {"more_steps": 5}, False),
+        ("/train-jobs/estimate", {"more_steps": 5, "from": "tiny", "config": {}}, False),
+        ("/sweeps", {"dataset": "dsprites", "grid": {"seed": [0]}, "config": _STEPS, "members": None}, True),
+        ("/sweeps", {"dataset": "dsprites", "config": _STEPS}, False),
+        ("/sweeps", {"dataset": "dsprites", "grid": {"seed": [0]}, "members": [{"seed": 1}]}, False),
+        ("/sweeps", {"grid": {"seed": [0]}}, False),
+    ],
+)
+def test_the_description_has_the_rules_between_fields(api: Service, path: str, body: Any, right: bool) -> None:
+    description = api.client.get("/openapi.json").json()
+    content = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    validator = jsonschema_rs.validator_for({**content["schema"], "components": description["components"]})
+    assert validator.is_valid(body) == right
+    answer = api.client.post(path, json=body)
+    assert answer.is_success == right, answer.text
+    if not right:
+        assert_problem(answer, 422, "invalid_request")
 
 
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:

@@ -1,7 +1,7 @@
 """The API's description at /openapi.json: FastAPI's own, with the bodies and the problems that it cannot see."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -144,3 +144,19 @@ def _use_problems(schema: dict[str, Any]) -> None:
             if answer and "HTTPValidationError" in str(answer.get("content", {}).get("application/json", "")):
                 entry = problems.responses("invalid_request")[422]
                 operation["responses"]["422"] = entry
+
+
+def request_body(kinds: Mapping[str, type[BaseModel] | None], **example: Any) -> dict[str, Any]:
+    """Returns the OpenAPI entry of a route's body.
+
+    Args:
+        kinds: The model of the body for each media type; None: the file itself.
+        **example: `example` or `examples` of the first media type.
+    """
+    content: dict[str, Any] = {}
+    for media_type, kind in kinds.items():
+        content[media_type] = {
+            "schema": BINARY if kind is None else {"$ref": f"#/components/schemas/{kind.__name__}"},
+            **({} if content else example),
+        }
+    return {"requestBody": {"required": True, "content": content}}

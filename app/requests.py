@@ -151,20 +151,16 @@ _FROM = (
     "A model whose weights the run starts with, by id or name. Its network's settings hold where the request gives "
     "none. Step and optimizer begin anew, and C begins at the model's KL: this does not resume a run (`more_steps`)."
 )
-
 _MINUTES = (
     "A budget of time for the whole run, in minutes: its length is what fits on the worker, and its schedules are laid "
     "out for that. It excludes num_steps and num_epochs. Without a budget, a length and a preset, the run has a length "
     "that suits the set and the worker (`estimate`)."
 )
-
 _MORE_STEPS = (
     "Steps by which the run of the model in `from` trains longer, with its settings and its optimizer state: C and β "
     "stay where they ended, and the learning rate runs through its schedule once more. Beside it the request may have "
     "name and evaluate."
 )
-
-
 _WEBHOOK = (
     "Address of a host in BETAVAE_WEBHOOK_HOSTS that gets a signed message when this has succeeded, failed or been "
     "cancelled."
@@ -436,19 +432,3 @@ BODIES: tuple[type[BaseModel], ...] = (
     TraversalFields,
 )
 """Every body, which the API's description needs as a component."""
-
-
-def request_body(kinds: Mapping[str, type[BaseModel] | None], **example: Any) -> dict[str, Any]:
-    """Returns the OpenAPI entry of a route's body.
-
-    Args:
-        kinds: The model of the body for each media type; None: the file itself.
-        **example: `example` or `examples` of the first media type.
-    """
-    content: dict[str, Any] = {}
-    for media_type, kind in kinds.items():
-        content[media_type] = {
-            "schema": BINARY if kind is None else {"$ref": f"#/components/schemas/{kind.__name__}"},
-            **({} if content else example),
-        }
-    return {"requestBody": {"required": True, "content": content}}

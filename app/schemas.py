@@ -31,14 +31,6 @@ def respond(answer: Answer, status: int = 200, headers: dict[str, str] | None = 
     return Response(body, status, headers, "application/json")
 
 
-class Session(Answer):
-    """What a caller may do: whether tokens are required, and the token that came along."""
-
-    required: bool
-    name: str | None
-    scope: str | None
-
-
 class Failure(Answer):
     """Why work failed; `code` is stable."""
 
@@ -400,23 +392,3 @@ class Decoded(Answer):
     """Decoded images: pixel means in [0, 1], (N, H, W, C)."""
 
     images: list[list[list[list[float]]]]
-
-
-class Health(Answer):
-    """Whether this process answers."""
-
-    status: str
-
-
-class Readiness(Health):
-    """Whether work can be done: the number of workers that consume each queue."""
-
-    workers: dict[str, int]
-
-
-class ProblemDescription(Answer):
-    """The meaning of a problem's code."""
-
-    code: str
-    status: int
-    title: str

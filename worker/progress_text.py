@@ -1,8 +1,12 @@
-"""The progress of long work as a line of text, for the log and the command line. This module loads no torch."""
+"""The progress of long work as lines of text and as fields of a job's record. This module loads no torch."""
 
+import re
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.monitor import Progress
 
 NUM_REPORTS = 8
 """Number of reports over which the speed is averaged."""
@@ -93,3 +97,20 @@ def losses_text(metrics: Mapping[str, Any], images_per_second: float | None) -> 
     if images_per_second is not None:
         parts.append(f"{images_per_second:.0f} images/s")
     return ", ".join(parts)
+
+
+def progress_fields(progress: "Progress") -> dict[str, Any]:
+    """Returns the progress of a training as fields of its job's record."""
+    speed = {"images_per_second": progress.images_per_second, "eta_seconds": progress.eta_seconds}
+    return rounded(position_fields(progress.step, progress.num_steps) | speed)
+
+
+def position_fields(step: int, num_steps: int) -> dict[str, Any]:
+    """Returns the position of a training as fields of its job's progress."""
+    fraction = step / num_steps
+    return {"step": step, "num_steps": num_steps, "fraction": fraction, "phase": "training", "phase_fraction": fraction}
+
+
+def without_numbers(text: str) -> str:
+    """Returns a warning without its numbers, which differ between attempts."""
+    return re.sub(r"\d[\d.]*", "", text)

@@ -3,9 +3,10 @@
 import shutil
 from pathlib import Path
 
-from training.checkpoints import newest_checkpoint, write_checkpoint
+from training.checkpoints import CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.recorder import METRICS_FILE
 from worker.jobs import files as job_files
+from worker.jobs.claims import Claim
 from worker.stores.opened import OpenStores
 from worker.stores.storage import LocalStorage, NotStored
 
@@ -37,29 +38,30 @@ def fetch_run_folder(stores: OpenStores, job_id: str) -> Path:
     return folder
 
 
-def copy_run(stores: OpenStores, job_id: str, folder: Path, fence: int) -> bool:
-    """Copies the record and the newest checkpoint of another job's run, which this job goes on with.
+def begin_from_run(stores: OpenStores, claim: Claim, folder: Path) -> None:
+    """Copies the record and the newest checkpoint of the run that a job goes on with, unless an earlier attempt did.
 
     Args:
         stores: The stores.
-        job_id: Id of the other job.
-        folder: Folder of this job's run.
-        fence: The fence of this job's worker.
+        claim: The claim on the job.
+        folder: Folder of the job's run.
 
-    Returns:
-        False if the other job has no intact checkpoint any more.
+    Raises:
+        CheckpointError: That run has no intact checkpoint any more.
     """
+    job_id = claim.job.request.get("run")
+    if job_id is None or list_checkpoints(folder / "checkpoints"):
+        return
     source = fetch_run_folder(stores, job_id)
     checkpoint = newest_checkpoint(source / "checkpoints")
     if checkpoint is None:
-        return False
+        raise CheckpointError(f"the run of the job {job_id} has no checkpoint any more")
     for name in ("previews", "best", "tensorboard"):
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
     if (source / METRICS_FILE).is_file():
         shutil.copyfile(source / METRICS_FILE, folder / METRICS_FILE)
-    write_checkpoint(folder / "checkpoints", checkpoint, fence)
-    return True
+    write_checkpoint(folder / "checkpoints", checkpoint, claim.fence)
 
 
 def _is_wanted(path: Path, target: Path, *, at_top: bool) -> bool:

@@ -1,7 +1,6 @@
 """A training as a job: the data set's pack, the training loop under a claim, and the model that it makes."""
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,9 +30,17 @@ from worker.evaluations import evaluate_for_job, save_scores
 from worker.input_errors import INPUT_ERRORS, fail_for_input
 from worker.jobs.claims import Claim, ClaimKeeper
 from worker.jobs.records import Job, JobStoreUnavailable, StaleClaim, TransitionRefused
-from worker.progress_text import RemainingTime, losses_text, progress_line, rounded
+from worker.progress_text import (
+    RemainingTime,
+    losses_text,
+    position_fields,
+    progress_fields,
+    progress_line,
+    rounded,
+    without_numbers,
+)
 from worker.rendering.labels import label_model
-from worker.run_folder import RunUpload, copy_run, fetch_run_folder
+from worker.run_folder import RunUpload, begin_from_run, fetch_run_folder
 from worker.runtime import Runtime
 from worker.stores.dataset_records import UnknownDataset
 from worker.stores.ids import slug
@@ -77,7 +84,7 @@ class _Training:
         """Trains, registers the model and ends the claim, whatever happens."""
         request = self.claim.job.request
         try:
-            self._begin_from_run(request)
+            begin_from_run(self.services, self.claim, self.folder)
             config = self._config(request)
             pack = self._pack(config)
             if reason := self._should_stop():
@@ -91,35 +98,22 @@ class _Training:
             fail_for_input(self.claim, error)
         except CheckpointError as error:
             self.claim.fail("checkpoint_mismatch", str(error))
-        except JobStoreUnavailable:
-            raise
         except OSError as error:
             self._storage_failed(error)
         else:
             try:
                 self._finish(result, pack)
-            except JobStoreUnavailable:
-                raise
             except OSError as error:
                 self._storage_failed(error)
 
     def _storage_failed(self, error: OSError) -> None:
+        """Ends the claim for an error of the storage; raises it if it is one of Redis."""
+        if isinstance(error, JobStoreUnavailable):
+            raise error
         if is_full(error):  # The last checkpoint stays, from which the job goes on once there is room.
             self._stopped(FULL)
         else:
             self.claim.fail("storage_failed", f"The run's files could not be written: {error}")
-
-    def _begin_from_run(self, request: dict[str, Any]) -> None:
-        """Takes over the run that the job goes on with, unless an earlier attempt has done so.
-
-        Raises:
-            CheckpointError: The run has no intact checkpoint any more.
-        """
-        source = request.get("run")
-        if source is None or list_checkpoints(self.folder / "checkpoints"):
-            return
-        if not copy_run(self.services, source, self.folder, self.claim.fence):
-            raise CheckpointError(f"the run of the job {source} has no checkpoint any more")
 
     def _config(self, request: dict[str, Any]) -> TrainingConfig:
         """Returns the settings of the request, with the pictures' number of channels if the request sets none."""
@@ -256,7 +250,7 @@ class _Training:
             self._warn(text)
         if last or now - self.reported >= REPORT_SECONDS:
             self.reported = now
-            self.progress = _progress_fields(progress)
+            self.progress = progress_fields(progress)
             self.claim.post_progress(self.progress, rounded(progress.metrics))
         seconds_left = self.remaining.seconds(progress.step, progress.num_steps, now)
         if last or now - self.logged >= LOG_SECONDS:
@@ -267,7 +261,7 @@ class _Training:
 
     def _warn(self, text: str) -> None:
         """Records a warning once per job; a resumed run may repeat it with other numbers."""
-        if _without_numbers(text) not in map(_without_numbers, self.warnings):
+        if without_numbers(text) not in map(without_numbers, self.warnings):
             log.warning("%s %s", self.claim.log_prefix, text)
             self.warnings.append(text)
             self.claim.post_event("warning", {"message": text}, warnings=self.warnings)
@@ -276,7 +270,7 @@ class _Training:
         """Writes a checkpoint, whose name carries the fence, unless the claim is lost."""
         if not self.keeper.holds():
             return
-        self.progress = {**self.progress, **_place(checkpoint.step, planned_steps(checkpoint))}
+        self.progress = {**self.progress, **position_fields(checkpoint.step, planned_steps(checkpoint))}
         self.claim.post_event("checkpoint", {"step": checkpoint.step}, step=checkpoint.step, progress=self.progress)
         write_checkpoint(self.folder / "checkpoints", checkpoint, self.claim.fence)
         self.upload()
@@ -403,19 +397,3 @@ def _patiently(call: Callable[[], object]) -> None:
             return
         except JobStoreUnavailable:
             time.sleep(1.0)
-
-
-def _progress_fields(progress: Progress) -> dict[str, Any]:
-    speed = {"images_per_second": progress.images_per_second, "eta_seconds": progress.eta_seconds}
-    return rounded(_place(progress.step, progress.num_steps) | speed)
-
-
-def _place(step: int, num_steps: int) -> dict[str, Any]:
-    """Returns the position of a training as fields of its job's progress."""
-    fraction = step / num_steps
-    return {"step": step, "num_steps": num_steps, "fraction": fraction, "phase": "training", "phase_fraction": fraction}
-
-
-def _without_numbers(text: str) -> str:
-    """Returns a warning without its numbers, which differ between attempts."""
-    return re.sub(r"\d[\d.]*", "", text)

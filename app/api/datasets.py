@@ -16,9 +16,9 @@ from app.api.dataset_uploads import Reading, check_filename, store_dataset_uploa
 from app.api.media import bytes_to_png
 from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.dependencies import DatasetId, Services, Services_
-from app.openapi import binary_content
+from app.openapi import binary_content, request_body
 from app.problems import Problem
-from app.requests import DatasetForm, request_body
+from app.requests import DatasetForm
 from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import LARGEST_STRIDE, LAYOUTS, DatasetError
@@ -126,7 +126,7 @@ async def create_dataset(
         str, Query(description="How the files are laid out; auto: as their names say.", json_schema_extra=_LAYOUTS)
     ] = "auto",
     stride: Annotated[
-        int, Query(ge=1, le=LARGEST_STRIDE, description="Every so many frames of videos and animations are used.")
+        int, Query(ge=1, le=LARGEST_STRIDE, description="Only every n-th frame of videos and animations is used.")
     ] = 1,
     idempotency_key: KeyHeader = None,
 ) -> Response:

@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import HTMLResponse, Response
 
 from app.problems import KINDS, Problem
-from app.schemas import ProblemDescription
+from app.schemas import Answer
 
 ASSETS = Path(fastapi_offline.__file__).parent / "static"
 ASSETS_URL = "/docs/assets"
@@ -69,6 +69,14 @@ def swagger(request: Request) -> HTMLResponse:
 def start_script(request: Request) -> Response:
     options = {"url": f"{request.scope.get('root_path', '')}/openapi.json", **_OPTIONS}
     return Response(_START.format(options=json.dumps(options, indent=2)), media_type="text/javascript")
+
+
+class ProblemDescription(Answer):
+    """The meaning of a problem's code."""
+
+    code: str
+    status: int
+    title: str
 
 
 @router.get("/problems/{code}")

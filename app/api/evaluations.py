@@ -8,12 +8,12 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import KeyHeader, PreferHeader, check_key, wait_seconds
-from app.api.train_jobs import EVENT_ANSWERS, REQUEUEING, LastEventHeader, admission, answer_events
+from app.api.train_jobs import REQUEUEING, LastEventHeader, admission
 from app.api.train_requests import webhook_field
-from app.api.waiting import wait_until_finished
+from app.api.waiting import EVENT_ANSWERS, answer_events, wait_until_finished
 from app.dependencies import ModelId, Services, Services_
-from app.openapi import add_action
-from app.requests import EvaluationRequest, request_body
+from app.openapi import add_action, request_body
+from app.requests import EvaluationRequest
 from app.schemas import Evaluation, EvaluationList, respond
 from worker.jobs.store import Job, UnknownJob
 

@@ -8,11 +8,23 @@ from app import problems
 from app.dependencies import Services_
 from app.observability.service_numbers import look
 from app.problems import Problem
-from app.schemas import Health, Readiness
+from app.schemas import Answer
 from worker.jobs.connections import check_writable
 from worker.jobs.queue import workers_alive
 
 router = APIRouter(tags=["operation"])
+
+
+class Health(Answer):
+    """Whether this process answers."""
+
+    status: str
+
+
+class Readiness(Health):
+    """Whether work can be done: the number of workers that consume each queue."""
+
+    workers: dict[str, int]
 
 
 @router.get("/healthz", summary="Does this process answer?", responses=problems.responses())

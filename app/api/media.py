@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from app.problems import Problem
 from worker.jobs.records import IdempotencyConflict
 from worker.rendering.encoders import zip_files
-from worker.rendering.request import zipped_names
+from worker.rendering.parts import zipped_names
 from worker.stores.settings import PREFIX
 from worker.stores.storage import NotStored, Storage
 

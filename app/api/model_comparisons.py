@@ -13,8 +13,8 @@ from app.api.model_calls import run_comparison
 from app.api.models import CALL_PROBLEMS, IMAGE_PROBLEMS, load_picture
 from app.api.negotiation import FILE_WAIT_SECONDS, LEAST_WAIT_SECONDS, PreferHeader, accepted, wait_seconds
 from app.dependencies import Services, Services_
-from app.openapi import binary_content
-from app.requests import ImageForm, request_body
+from app.openapi import binary_content, request_body
+from app.requests import ImageForm
 from app.schemas import Comparison, respond
 from worker.model_calls import CallAnswer
 from worker.rendering.request import Pixels

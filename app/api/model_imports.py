@@ -23,8 +23,9 @@ from app.api.negotiation import (
     wait_seconds,
 )
 from app.dependencies import Services, Services_
+from app.openapi import request_body
 from app.problems import Problem
-from app.requests import ModelForm, request_body
+from app.requests import ModelForm
 from app.schemas import Model, respond
 from models.bundles import MAX_BUNDLE_BYTES
 from models.info import validate_name

@@ -14,14 +14,14 @@ from app.api.media import read_upload, to_png
 from app.api.model_calls import EXPORTS, SUFFIXES, check_latents, export_bytes, run_call
 from app.api.negotiation import LEAST_WAIT_SECONDS, PreferHeader, accepted, bytes_response, wait_seconds
 from app.dependencies import ModelId, Services, Services_
-from app.openapi import binary_content
+from app.openapi import binary_content, request_body
 from app.problems import Problem
-from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges, request_body
+from app.requests import DefaultModel, ImageForm, LatentVectors, ModelChanges
 from app.schemas import Decoded, Encoded, Model, ModelDimension, ModelList, ModelSummary, Reconstructed, respond
 from models.config import ConfigError
 from models.info import ModelInfo
 from training.data.images import Preprocessing
-from worker.rendering.request import end_files
+from worker.rendering.parts import end_files
 from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])

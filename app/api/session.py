@@ -10,10 +10,18 @@ from starlette.responses import Response
 from app import problems
 from app.authorization import COOKIE, find_token, token_required
 from app.dependencies import Services_
-from app.schemas import Session, respond
+from app.schemas import Answer, respond
 
 router = APIRouter(tags=["operation"])
 COOKIE_SECONDS = 30 * 24 * 3600
+
+
+class Session(Answer):
+    """What a caller may do: whether tokens are required, and the token that came along."""
+
+    required: bool
+    name: str | None
+    scope: str | None
 
 
 @router.get("/session", summary="What the caller may do")

@@ -1,28 +1,25 @@
 """/train-jobs: training jobs are accepted, followed and steered."""
 
-import json
-from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.api.train_requests import create_job, create_one_shot, estimate_job
-from app.api.waiting import async_redis
+from app.api.waiting import EVENT_ANSWERS, answer_events
 from app.dependencies import Services, Services_, get_services
-from app.openapi import add_action, binary_content
+from app.openapi import add_action, binary_content, request_body
 from app.problems import Problem
-from app.requests import TrainJobForm, TrainJobRequest, request_body
+from app.requests import TrainJobForm, TrainJobRequest
 from app.schemas import Estimate, PreviewList, TrainJob, TrainJobList, respond
 from models.web_weights import DECODER_FILE
-from worker.jobs.events import follow_events
 from worker.jobs.lengths import job_config
-from worker.jobs.store import STATES, Event, Job
+from worker.jobs.store import STATES, Job
 from worker.stores.ids import slug
 from worker.stores.storage import NotStored
 
@@ -158,21 +155,6 @@ def get_train_job(job_id: str, request: Request, services: Services_) -> TrainJo
     return describe(_get(services, job_id), request)
 
 
-EVENT_STREAM = {
-    "text/event-stream": {
-        "schema": {"type": "string"},
-        "example": (
-            "id: 1700000000000-0\nevent: progress\n"
-            'data: {"progress": {"step": 50, "num_steps": 20000}, "metrics": {"kl": 1.2}, "status": "running"}\n\n'
-        ),
-    }
-}
-EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events.", "content": EVENT_STREAM},
-    204: {"description": "The job has ended, and the client has its last event: it need not connect again."},
-}
-
-
 @router.get(
     "/train-jobs/{job_id}/events",
     summary="A job's events, as they happen",
@@ -190,58 +172,6 @@ async def stream_train_job_events(
     """The stream repeats a durable log from its beginning, or after `Last-Event-ID`; it ends when the job ends."""
     job = await anyio.to_thread.run_sync(_get, services, job_id)
     return await answer_events(services, job, last_event_id)
-
-
-async def answer_events(services: Services, job: Job, last_event_id: str | None) -> Response:
-    """Returns a job's log as server-sent events, or 204, which ends an EventSource, where none is left to come.
-
-    Args:
-        services: The services.
-        job: The job.
-        last_event_id: Id of the last event that the client has; None: from the first.
-
-    Raises:
-        Problem: Too many streams are open (too_many_jobs).
-    """
-    if job.is_finished and last_event_id is not None:
-        is_left = await anyio.to_thread.run_sync(services.jobs.has_events, job.id, last_event_id)
-        if not is_left:
-            return Response(status_code=204)
-    return event_stream(services, lambda client: follow_events(client, services.jobs, job.id, last_event_id))
-
-
-def event_stream(services: Services, follow: Callable[[Any], AsyncIterator[Event | None]]) -> Response:
-    """Returns events as server-sent events.
-
-    Args:
-        services: The services.
-        follow: Takes an asyncio client of Redis, and yields the events as they come, and None now and then.
-
-    Raises:
-        Problem: Too many streams are open (too_many_jobs).
-    """
-    place = object()
-    try:
-        services.streams.acquire_on_behalf_of_nowait(place)
-    except anyio.WouldBlock:
-        raise Problem("too_many_jobs", "Too many event streams are open.") from None
-    return EventSourceResponse(_events(services, follow, place), ping=15, sep="\n")
-
-
-async def _events(
-    services: Services, follow: Callable[[Any], AsyncIterator[Event | None]], place: object
-) -> AsyncIterator[ServerSentEvent]:
-    try:
-        async with async_redis(services) as client:
-            async for event in follow(client):
-                if event is not None:
-                    yield _server_sent(event)
-    finally:
-        services.streams.release_on_behalf_of(place)
-
-
-def _server_sent(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(json.dumps(event.data, ensure_ascii=False), event=event.type, id=event.id, sep="\n")
 
 
 @router.get(

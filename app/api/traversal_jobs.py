@@ -13,7 +13,8 @@ from app.api.waiting import wait_until_finished
 from app.dependencies import Services
 from app.problems import Problem
 from worker.jobs.store import Job, TransitionRefused, UnknownJob
-from worker.rendering.request import Pixels, TraversalRequest, files_of_parts, input_keys, job_request
+from worker.rendering.parts import files_of_parts, input_keys, job_request
+from worker.rendering.request import Pixels, TraversalRequest
 from worker.stores.room import NAME_FILE
 from worker.stores.storage import NotStored
 

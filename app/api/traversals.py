@@ -31,22 +31,14 @@ from app.api.traversal_jobs import (
 )
 from app.api.waiting import wait_until_finished
 from app.dependencies import Services, Services_
-from app.openapi import binary_content
+from app.openapi import binary_content, request_body
 from app.problems import Problem
-from app.requests import TraversalFields, TraversalForm, TraversalUploads, request_body
+from app.requests import TraversalFields, TraversalForm, TraversalUploads
 from app.schemas import Failure, Traversal, TraversalDimension, respond
 from models.info import validate_name
 from worker.jobs.store import HELD, Job, JobStoreUnavailable, UnknownJob
-from worker.rendering.request import (
-    EXTRA_FILES,
-    FORMATS,
-    files_of_parts,
-    parse_request,
-    part_of_file,
-    parts_of_format,
-    resolve_request,
-    traversal_id,
-)
+from worker.rendering.parts import EXTRA_FILES, files_of_parts, part_of_file, parts_of_format
+from worker.rendering.request import FORMATS, parse_request, resolve_request, traversal_id
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])

@@ -15,15 +15,8 @@ from models.config import ConfigError
 from models.info import Preprocessing
 from training.data.images import ImageError, load_image
 from worker.rendering.encoders import zip_files
-from worker.rendering.request import (
-    FORMATS,
-    Pixels,
-    TraversalRequest,
-    parse_request,
-    parts_of_format,
-    resolve_request,
-    zipped_names,
-)
+from worker.rendering.parts import parts_of_format, zipped_names
+from worker.rendering.request import FORMATS, Pixels, TraversalRequest, parse_request, resolve_request
 
 EXTRA_FORMATS = (".webp", ".mp4")
 SHEETS = {f".{name}": f"sheet.{name}" for name in FORMATS if name not in ("json", "zip")}
@@ -37,7 +30,8 @@ def traverse(
         Path | None, typer.Argument(help="The picture to start from; --z and --seed need none.", show_default=False)
     ] = None,
     to: Annotated[
-        Path | None, typer.Option(help="A second picture, to which to interpolate instead.", show_default=False)
+        Path | None,
+        typer.Option(help="A second picture, to which the path is rendered.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,

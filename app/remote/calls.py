@@ -1,21 +1,22 @@
 """The calls of the client, each written once as a coroutine over a transport."""
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 from urllib.parse import quote
 
 import httpx
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
-from pydantic import BaseModel, ValidationError
 
-from app.remote.errors import PASSING, ServiceError, unexpected
+from app.remote.answers import Answer, read_answer, to_image
+from app.remote.errors import PASSING, ServiceError
 from app.remote.events import JobEvent, polled_event, progress_bar, read_events
+from app.remote.options import SweepOptions, TrainingOptions
 from app.remote.transports import Request, Transport
 from app.remote.uploads import Picture, form_json, form_text, name_of, open_upload, picture_bytes
 from app.schemas import (
@@ -34,7 +35,6 @@ from app.schemas import (
 )
 from app.sweep_schemas import Sweep
 
-Answer = TypeVar("Answer", bound=BaseModel)
 Page = TypeVar("Page", DatasetList, ModelList, TrainJobList)
 
 PAGE_SIZE = 200
@@ -44,43 +44,6 @@ MAX_ROUNDS_AWAY = 60
 """Number of times, POLL_SECONDS apart, that a service which was there and is away is asked again."""
 FINISHED = ("succeeded", "failed", "cancelled")
 _PATIENT = {"Prefer": "wait=60"}
-
-
-class TrainingOptions(TypedDict, total=False):
-    """What a training may say beside its pictures, as `POST /train-jobs` describes it."""
-
-    name: str
-    """Name of the job and of its model; by default the data set's."""
-    preset: str
-    """Settings to start from."""
-    minutes: float
-    """A budget of time for the whole run."""
-    config: Mapping[str, Any]
-    """Settings that differ from the preset or the defaults."""
-    from_model: str
-    """Id of a model whose weights the run starts with."""
-    webhook: str
-    """Address that gets a signed message when the run has ended."""
-    evaluate: bool | Sequence[str]
-    """Scores to compute when the training is done."""
-
-
-class SweepOptions(TypedDict, total=False):
-    """What a sweep may say beside its data set, as `POST /sweeps` describes it."""
-
-    name: str
-    grid: Mapping[str, Sequence[Any]]
-    """The values of some settings, which are combined in every way."""
-    members: Sequence[Mapping[str, Any]]
-    """In the place of a grid: the settings of each member."""
-    preset: str
-    config: Mapping[str, Any]
-    minutes: float
-    evaluate: bool | Sequence[str]
-    max_running: int
-    make_default: bool
-    webhook: str
-    """Address that gets a signed message when the sweep has ended."""
 
 
 class Calls:
@@ -121,7 +84,7 @@ class Calls:
 
     async def reconstruct(self, image: Picture, *, model: str) -> Image.Image:
         """Returns a picture as the model reconstructs it."""
-        return _to_image((await self._image_call(Reconstructed, image, model, "reconstruct")).image)
+        return to_image((await self._image_call(Reconstructed, image, model, "reconstruct")).image)
 
     async def decode(self, z: ArrayLike, *, model: str) -> list[Image.Image]:
         """Returns the pictures of latent vectors.
@@ -133,7 +96,7 @@ class Calls:
         headers = {**_PATIENT, "Accept": "application/json"}
         latents = np.atleast_2d(np.asarray(z, np.float64)).tolist()
         request = Request("POST", f"/models/{_quoted(model)}/decode", {"json": {"z": latents}}, headers)
-        return [_to_image(pixels) for pixels in (await self._ask(Decoded, request)).images]
+        return [to_image(pixels) for pixels in (await self._ask(Decoded, request)).images]
 
     async def traverse(
         self,
@@ -167,7 +130,9 @@ class Calls:
             image2: A second picture, to which the traversal is the path.
             **options: Options of a traversal, such as dimensions, steps, scale or z.
         """
-        return _read(Traversal, await self._traverse(image, image2, {"model": model, "format": "json", **options}))
+        return read_answer(
+            Traversal, await self._traverse(image, image2, {"model": model, "format": "json", **options})
+        )
 
     async def compare(self, first: str, second: str) -> Comparison:
         """Returns two models compared: losses, the dimensions that say the same in both, and UDR."""
@@ -193,7 +158,7 @@ class Calls:
             source: A folder, whose files are zipped, or a .zip, .npz, .npy or .h5 file.
             name: Its name; empty: that of the folder or file.
             layout: How its files are laid out; auto: as their names say.
-            stride: Every so many frames of videos and animations are used.
+            stride: Only every n-th frame of videos and animations is used.
 
         Raises:
             OSError: The folder or file cannot be read.
@@ -202,7 +167,7 @@ class Calls:
         response = await self._upload(
             f"/datasets?layout={layout}&stride={stride}", path, {"name": name or name_of(path)}
         )
-        return _read(Dataset, response)
+        return read_answer(Dataset, response)
 
     async def train(
         self, source: str | os.PathLike[str], *, progress: bool = True, **options: Unpack[TrainingOptions]
@@ -228,7 +193,7 @@ class Calls:
         if path is None:
             return await self._ask(TrainJob, Request("POST", "/train-jobs", {"json": {**body, "dataset": str(source)}}))
         body.setdefault("name", name_of(path))
-        return _read(TrainJob, await self._upload("/train-jobs", path, body))
+        return read_answer(TrainJob, await self._upload("/train-jobs", path, body))
 
     async def jobs(self, *, status: str | None = None) -> list[TrainJob]:
         """Returns all trainings, the newest first; with `status`, only those in this state."""
@@ -365,7 +330,7 @@ class Calls:
         return await self._ask(kind, Request("GET", path))
 
     async def _ask(self, kind: type[Answer], request: Request) -> Answer:
-        return _read(kind, await self._transport.send(request))
+        return read_answer(kind, await self._transport.send(request))
 
     async def _image_call(self, kind: type[Answer], image: Picture, model: str, call: str) -> Answer:
         data = await self._transport.work(partial(picture_bytes, image))
@@ -424,24 +389,6 @@ def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-def _read(kind: type[Answer], response: httpx.Response) -> Answer:
-    """Returns the body of an answer as an instance of its model.
-
-    Raises:
-        ServiceError: It has another shape (unexpected_answer).
-    """
-    try:
-        return kind.model_validate_json(response.content)
-    except ValidationError as error:
-        raise unexpected(response, f"no {kind.__name__}") from error
-
-
 def _raise_unless_passing(error: ServiceError) -> None:
     if error.code not in PASSING:
         raise error
-
-
-def _to_image(pixels: Sequence[Sequence[Sequence[float]]]) -> Image.Image:
-    """Returns pixel means in [0, 1], (H, W, C), as a picture."""
-    rounded = np.rint(np.clip(np.asarray(pixels), 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(rounded[:, :, 0] if rounded.shape[2] == 1 else rounded)

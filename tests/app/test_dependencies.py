@@ -8,8 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from app.api.train_jobs import event_stream
-from app.api.waiting import wait_until_finished
+from app.api.waiting import event_stream, wait_until_finished
 from app.dependencies import Services, open_services
 from app.problems import Problem
 from worker.jobs.events import follow_events

@@ -2,12 +2,15 @@
 
 import lzma
 import os
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+
+from models.tars import SUFFIXES as TAR_SUFFIXES
 
 OnProgress = Callable[[int, int], None]
 """A function that is called with (done, total) images. If it raises, the packing ends and leaves nothing behind."""
@@ -31,6 +34,8 @@ ANIMATION_SUFFIXES = (".gif", ".webp", ".png", ".apng")
 FILM_SUFFIXES = (*VIDEO_SUFFIXES, ".gif")
 """Suffixes of single files that are data sets of their frames."""
 ARRAY_SUFFIXES = (".npz", ".npy", ".h5", ".hdf5")
+UPLOAD_SUFFIXES = (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES, *FILM_SUFFIXES)
+"""Suffixes of the single files that can be a data set."""
 LARGEST_STRIDE = 1_000_000
 SPLIT_POLICIES = ("official", "identity", "none")
 BUILT_IN = ("dsprites", "dsprites_color", "chairs")
@@ -93,7 +98,7 @@ class ImageFolder:
     split: str = "official"
     """The split is official (the set's own; by model for 3D Chairs), identity (none of them in two splits) or none."""
     stride: int = 1
-    """Of the frames of videos and animations, every so many are used."""
+    """Distance between two used frames of a video or an animation; 1 uses every frame."""
 
     def __post_init__(self) -> None:
         _check_choices(self.layout, self.split, self.stride)
@@ -148,10 +153,27 @@ def suffix_of(name: str) -> str:
     return ".tar.gz" if name.lower().endswith(".tar.gz") else suffix
 
 
+def check_upload(path: Path) -> None:
+    """Checks that a file is one that can be a data set: by its suffix, and archives by their content.
+
+    Raises:
+        DatasetError: There is no such file, or it is none of these.
+    """
+    if not path.is_file():
+        raise DatasetError("not_found", f"{path}: no such file or folder")
+    suffix = suffix_of(path.name)
+    if suffix not in UPLOAD_SUFFIXES:
+        raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {', '.join(UPLOAD_SUFFIXES)}")
+    if suffix == ".zip" and not zipfile.is_zipfile(path):
+        raise DatasetError("not_a_zip", f"{path.name}: the file is no zip, or is damaged")
+    if suffix in TAR_SUFFIXES and not tarfile.is_tarfile(path):
+        raise DatasetError("not_a_tar", f"{path.name}: the file is no tar, or is damaged")
+
+
 def _check_choices(layout: str, split: str, stride: int) -> None:
     if layout not in LAYOUTS:
         raise DatasetError("wrong_layout", f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     if split not in SPLIT_POLICIES:
         raise DatasetError("wrong_layout", f"no split {split!r}; there are {', '.join(SPLIT_POLICIES)}")
     if not 1 <= stride <= LARGEST_STRIDE:
-        raise DatasetError("wrong_layout", f"a stride of {stride}; choose 1 to {LARGEST_STRIDE}")
+        raise DatasetError("wrong_layout", f"the stride is {stride}; choose 1 to {LARGEST_STRIDE}")

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import affine_transform
 
 from models.info import MIN_VISIBLE_CHANGE
 from worker.rendering.colours import Array, oklab
 from worker.rendering.features import Features, measure
 from worker.rendering.regions import Region, colour_change, find_regions, overall_change, places_on_grid
-from worker.rendering.warps import EXPLAINED, explained_shares
 
 _UNITS = {"x": 0.05, "y": 0.05, "log_area": 0.2, "log_width": 0.15, "log_height": 0.15, "rotation": 0.2}
 """Just noticeable change of each feature between two pictures; scores are multiples of it."""
@@ -24,6 +24,10 @@ _MOST_CHANGED = 0.05
 """Share of the pixels, those that change most, over which `visible_change` is measured."""
 _LARGE_AREA = 3.0
 """How much more visible a change of the whole picture is than the same change of a twentieth of it."""
+_EXPLAINED = 0.4
+"""Share of a change that a movement must explain, so that a label may name it."""
+_STRIDE = 2
+"""Distance in frames between two pictures of which the first is moved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +116,13 @@ def _second(clauses: list[_Clause]) -> list[_Clause]:
 def _clauses(frames: NDArray[np.floating], features: Features, changes: dict[str, float]) -> list[_Clause]:
     """Returns every visible effect with its score, or else the region that changes, or a change of shape."""
     if features.is_thing:
-        shares = explained_shares(features.weight, features.values)
+        shares = _explained_shares(features.weight, features.values)
         scores = {name: _score(name, features.values[name]) for name in _UNITS}
         found = [
-            *(_motion(features, scores, changes) if shares["motion"] >= EXPLAINED else []),
-            *(_turning(features, scores, changes) if shares["turning"] >= EXPLAINED else []),
+            *(_motion(features, scores, changes) if shares["motion"] >= _EXPLAINED else []),
+            *(_turning(features, scores, changes) if shares["turning"] >= _EXPLAINED else []),
             *_mirroring(features, shares),
-            *(_size(features, scores, changes) if shares["size"] >= EXPLAINED else []),
+            *(_size(features, scores, changes) if shares["size"] >= _EXPLAINED else []),
             *_object_colour(features),
         ]
         visible = [clause for clause in found if clause.score >= 1]
@@ -215,7 +219,7 @@ def _turning(features: Features, scores: dict[str, float], changes: dict[str, fl
 def _mirroring(features: Features, shares: dict[str, float]) -> list[_Clause]:
     """Describes an object that ends as its mirror image, as things do that are seen from one side and then another."""
     score = shares["mirroring"] * float(features.heat.max()) / _VISIBLE_HEAT
-    return [_Clause("turns the other way", "turning", score)] if shares["mirroring"] >= EXPLAINED else []
+    return [_Clause("turns the other way", "turning", score)] if shares["mirroring"] >= _EXPLAINED else []
 
 
 def _size(features: Features, scores: dict[str, float], changes: dict[str, float]) -> list[_Clause]:
@@ -250,3 +254,59 @@ def _tendencies(features: Features, changes: dict[str, float]) -> list[str]:
         found = [words[name][changes[name] < 0] for name in ordered if sizes[name] >= 0.25]
     places = [place for place in places_on_grid(features.heat**2) if place != "around the centre"]
     return [*found, *(f"most at the {place}" for place in places[:4])]
+
+
+def _explained_shares(weight: Array, values: dict[str, Array]) -> dict[str, float]:
+    """Returns which share of the change between frames a movement explains, by kind: motion, size and turning.
+
+    Motion is compared with leaving the object where it is. Size, turning and mirroring are compared with motion alone.
+    The share is 1 − Σ(moved − next)² / Σ(reference − next)² over the pixels of all rows and of every second frame, and
+    of both ends for mirroring.
+
+    Args:
+        weight: How much each pixel differs from the background, (N, T, H, W).
+        values: The features of the object: x, y, log_width, log_height and rotation, each (N, T).
+    """
+    errors = dict.fromkeys(("still", "motion", "uniform", "size", "turning", "mirrored", "carried"), 0.0)
+    num_rows, num_steps = weight.shape[:2]
+    for row in range(num_rows):
+        places = [{name: float(array[row, t]) for name, array in values.items()} for t in range(num_steps)]
+        for begin in range(0, num_steps - _STRIDE, _STRIDE):
+            end = begin + _STRIDE
+            first, last, before, after = weight[row, begin], weight[row, end], places[begin], places[end]
+            wide, tall = (after[name] - before[name] for name in ("log_width", "log_height"))
+            ways = {
+                "motion": np.eye(2),
+                "uniform": np.eye(2) * np.exp((after["log_area"] - before["log_area"]) / 2),
+                "size": np.diag(np.exp([tall, wide])),
+                "turning": _turn(after["rotation"] - before["rotation"]),
+            }
+            errors["still"] += float(np.square(first - last).sum())
+            for name, way in ways.items():
+                errors[name] += float(np.square(_moved(first, before, after, way) - last).sum())
+        for name, way in (("carried", np.eye(2)), ("mirrored", np.diag([1.0, -1.0]))):
+            errors[name] += float(np.square(_moved(weight[row, 0], places[0], places[-1], way) - weight[row, -1]).sum())
+    return {
+        "motion": _share(errors["motion"], errors["still"]),
+        "size": _share(min(errors["size"], errors["uniform"]), errors["motion"]),
+        "turning": _share(errors["turning"], errors["motion"]),
+        "mirroring": _share(errors["mirrored"], errors["carried"]),
+    }
+
+
+def _share(error: float, reference: float) -> float:
+    return 1 - error / reference if reference > 0 else 0.0
+
+
+def _turn(angle: float) -> NDArray[np.float64]:
+    """Returns the matrix that turns (row, column) clockwise."""
+    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+
+
+def _moved(picture: Array, before: dict[str, float], after: dict[str, float], way: NDArray[Any]) -> Array:
+    """Returns a picture (H, W) whose object is scaled or turned about its centre and carried to its next place."""
+    size = np.array(picture.shape)
+    old, new = (np.array([place["y"], place["x"]]) * size - 0.5 for place in (before, after))
+    back = np.linalg.inv(way)
+    moved: Array = affine_transform(picture, back, old - back @ new, order=1)
+    return moved

@@ -8,16 +8,9 @@ from worker.rendering.cells import Cell, cells, dimension_cell
 from worker.rendering.encoders import encode_mp4, encode_png, encode_webp, enlarge
 from worker.rendering.gif import encode_gif
 from worker.rendering.moving_sheet import MovingSheet
+from worker.rendering.parts import EXTRA_FILES, STILL, dimension_file, end_files
 from worker.rendering.rendered import Rendered, Strip
-from worker.rendering.request import (
-    EXTRA_FILES,
-    STILL,
-    Pixels,
-    TraversalRequest,
-    dimension_file,
-    end_files,
-    parse_indices,
-)
+from worker.rendering.request import Pixels, TraversalRequest, parse_indices
 from worker.rendering.still_sheet import still_sheet
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.info import ACTIVE_KL_NATS
-from worker.rendering.request import Pixels, TraversalRequest, dimension_file, end_files
+from worker.rendering.parts import dimension_file, end_files
+from worker.rendering.request import Pixels, TraversalRequest
 
 Vector = NDArray[np.float32]
 

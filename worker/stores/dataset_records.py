@@ -60,6 +60,16 @@ def pack_name(preprocessing: Preprocessing) -> str:
     return "-".join(parts)
 
 
+def pack_prefix(dataset_id: str, preprocessing: Preprocessing) -> str:
+    """Returns the prefix of the storage keys of a pack."""
+    return f"datasets/{dataset_id}/{pack_name(preprocessing)}"
+
+
+def failure_key(dataset_id: str) -> str:
+    """Returns the storage key of the error of a data set's last packing."""
+    return f"datasets/{dataset_id}/failure.json"
+
+
 def pack_job_id(dataset_id: str, preprocessing: Preprocessing) -> str:
     """Returns the id of the one job that packs a data set with this preprocessing."""
     return f"pack-{dataset_id}-{pack_name(preprocessing)}"

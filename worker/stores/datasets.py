@@ -6,8 +6,6 @@ image size, number of channels and crop. This module loads no torch.
 """
 
 import logging
-import tarfile
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from models.info import Preprocessing, validate_name
-from models.tars import SUFFIXES as TAR_SUFFIXES
 from training.data.datasets import (
     BuiltIn,
     DatasetError,
@@ -30,20 +27,19 @@ from training.data.datasets import (
 from training.data.images import DEFAULT_MAX_PIXELS
 from training.data.packs import Pack, PackError, PackInfo, open_pack
 from training.data.picture_files import check_folder
-from training.data.sources import ARCHIVE_SUFFIXES, ARRAY_SUFFIXES, FILM_SUFFIXES, suffix_of
+from training.data.sources import UPLOAD_SUFFIXES, check_upload, suffix_of
 from worker.stores.dataset_records import (
     BUILT_IN_NAMES,
     DatasetRecord,
     UnknownDataset,
-    pack_name,
+    failure_key,
+    pack_prefix,
     pack_summary,
 )
 from worker.stores.ids import Descriptions, free_id, id_of_name, is_id, page_of, slug
 from worker.stores.parsing_pool import count_images_in_child, num_channels_in_child
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage, NotStored, Storage
-
-_UPLOAD_SUFFIXES = (*ARCHIVE_SUFFIXES, *ARRAY_SUFFIXES, *FILM_SUFFIXES)
 
 Packer = Callable[..., object]
 """A function that packs a data set; it takes the arguments of training.data.datasets.pack_dataset."""
@@ -125,7 +121,7 @@ class DatasetRegistry:
             path: The folder or file.
             layout: Layout of the folder or archive, or auto.
             split: How its images are divided into splits.
-            stride: Of the frames of videos and animations, every so many are used.
+            stride: Only every n-th frame of videos and animations is used.
 
         Raises:
             ConfigError: The name is not allowed.
@@ -136,7 +132,7 @@ class DatasetRegistry:
             ImageFolder(path, layout, split, stride)
             check_folder(path, self.limits)
             return self._add(name, "folder", str(path), layout, split, stride=stride)
-        _check_archive(path)
+        check_upload(path)
         file_source(path, layout=layout, split=split, stride=stride)
         return self._add(name, "file", str(path), layout, split, stride=stride)
 
@@ -159,7 +155,7 @@ class DatasetRegistry:
             filename: The client's name of the file; its suffix decides how the file is read.
             layout: Layout of the archive, or auto.
             split: How its images are divided into splits.
-            stride: Of the frames of videos and animations, every so many are used.
+            stride: Only every n-th frame of videos and animations is used.
             id: Id that follows from the content; None makes a free one of the name.
 
         Raises:
@@ -167,8 +163,8 @@ class DatasetRegistry:
             DatasetError: The suffix is unknown.
         """
         name, suffix = validate_name(name), suffix_of(filename)
-        if suffix not in _UPLOAD_SUFFIXES:
-            raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(_UPLOAD_SUFFIXES)}")
+        if suffix not in UPLOAD_SUFFIXES:
+            raise DatasetError("not_an_archive", f"{filename}: expected one of {', '.join(UPLOAD_SUFFIXES)}")
         record_id = id or self._free_id(name)
         try:
             self.storage.move_file(f"datasets/{record_id}/upload{suffix}", path)
@@ -264,7 +260,7 @@ class DatasetRegistry:
         """
         record = self.get(dataset_id)
         try:
-            folder = self.storage.local_folder(self._pack_prefix(dataset_id, preprocessing))
+            folder = self.storage.local_folder(pack_prefix(dataset_id, preprocessing))
             expected = self._fingerprint(record) if check_source else None
             return open_pack(folder, preprocessing=preprocessing, source_fingerprint=expected)
         except NotStored:
@@ -294,7 +290,7 @@ class DatasetRegistry:
             DatasetError: The data set cannot be packed. Its entry shows the error.
         """
         record = self.get(dataset_id)
-        prefix = self._pack_prefix(dataset_id, preprocessing)
+        prefix = pack_prefix(dataset_id, preprocessing)
         try:
             folder = self.storage.path(prefix) if isinstance(self.storage, LocalStorage) else self.cache_folder / prefix
             packer(
@@ -307,11 +303,11 @@ class DatasetRegistry:
             )
         except DatasetError as error:
             failure = {"code": error.code, "message": error.message}
-            self.storage.write_json(self._failure_key(dataset_id), failure, reserve=True)
+            self.storage.write_json(failure_key(dataset_id), failure, reserve=True)
             raise
         if not isinstance(self.storage, LocalStorage):
             self.storage.put_folder(prefix, folder)
-        self.storage.delete(self._failure_key(dataset_id))
+        self.storage.delete(failure_key(dataset_id))
         return open_pack(folder, preprocessing=preprocessing)
 
     def packs(self, dataset_id: str) -> list[PackInfo]:
@@ -328,7 +324,7 @@ class DatasetRegistry:
         """Returns rejected.jsonl of the pack with this preprocessing, else of the newest; empty if there is none."""
         for chosen in [preprocessing] if preprocessing else [pack.preprocessing for pack in self.packs(dataset_id)]:
             with suppress(NotStored):
-                return self.storage.read_bytes(f"{self._pack_prefix(dataset_id, chosen)}/rejected.jsonl")
+                return self.storage.read_bytes(f"{pack_prefix(dataset_id, chosen)}/rejected.jsonl")
         return b""
 
     def has_changed(self, dataset_id: str, pack: Pack) -> bool:
@@ -413,40 +409,20 @@ class DatasetRegistry:
 
     def _failure(self, dataset_id: str) -> dict[str, str] | None:
         try:
-            failure: dict[str, str] = self.storage.read_json(self._failure_key(dataset_id))
-            return failure
-        except (NotStored, ValueError):
+            return dict(self.storage.read_json(failure_key(dataset_id)))
+        except (NotStored, ValueError, TypeError):
             return None
-
-    def _failure_key(self, dataset_id: str) -> str:
-        return f"datasets/{dataset_id}/failure.json"
-
-    def _pack_prefix(self, dataset_id: str, preprocessing: Preprocessing) -> str:
-        return f"datasets/{dataset_id}/{pack_name(preprocessing)}"
 
     def _has_source(self, dataset_id: str) -> bool:
         return dataset_id not in BUILT_IN_NAMES and self.storage.exists(f"datasets/{dataset_id}/source.json")
 
     def _free_id(self, name: str) -> str:
         """Makes an id of a name that no data set has."""
-        return free_id(slug(name, otherwise="set"), self._is_taken)
-
-    def _is_taken(self, dataset_id: str) -> bool:
-        return dataset_id in BUILT_IN_NAMES or self.storage.exists(f"datasets/{dataset_id}")
+        return free_id(
+            slug(name, otherwise="set"), lambda one: one in BUILT_IN_NAMES or self.storage.exists(f"datasets/{one}")
+        )
 
 
 def open_dataset_registry(settings: Settings, storage: Storage) -> DatasetRegistry:
     """Opens the data sets of a storage, with the limits of the settings."""
     return DatasetRegistry(storage, cache_folder=settings.cache_folder, max_image_pixels=settings.max_image_pixels)
-
-
-def _check_archive(path: Path) -> None:
-    if not path.is_file():
-        raise DatasetError("not_found", f"{path}: no such file or folder")
-    suffix = suffix_of(path.name)
-    if suffix not in _UPLOAD_SUFFIXES:
-        raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {', '.join(_UPLOAD_SUFFIXES)}")
-    if suffix == ".zip" and not zipfile.is_zipfile(path):
-        raise DatasetError("not_a_zip", f"{path.name}: the file is no zip, or is damaged")
-    if suffix in TAR_SUFFIXES and not tarfile.is_tarfile(path):
-        raise DatasetError("not_a_tar", f"{path.name}: the file is no tar, or is damaged")

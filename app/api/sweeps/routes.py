@@ -11,11 +11,12 @@ from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import KeyHeader, bytes_response, check_key
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
-from app.api.train_jobs import EVENT_STREAM, REQUEUEING, LastEventHeader, admission, event_stream
+from app.api.train_jobs import REQUEUEING, LastEventHeader, admission
+from app.api.waiting import EVENT_STREAM, event_stream
 from app.dependencies import Services, Services_
-from app.openapi import add_action, binary_content
+from app.openapi import add_action, binary_content, request_body
 from app.problems import Problem
-from app.requests import SweepRequest, request_body
+from app.requests import SweepRequest
 from app.schemas import respond
 from app.sweep_schemas import Sweep, SweepList, SweepSummary
 from worker.stores.storage import NotStored

@@ -3,8 +3,9 @@
 import pytest
 from job_support import COMMITS, Make, bring_to, events_of, run_out
 
+from worker.jobs.held import MAX_STALLS
 from worker.jobs.records import FIRST_EVENT, Event, StaleClaim, event_position
-from worker.jobs.store import MAX_STALLS, JobStore
+from worker.jobs.store import JobStore
 
 
 def test_a_renewal_returns_what_was_requested(job_store: JobStore) -> None:

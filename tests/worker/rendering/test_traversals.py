@@ -19,14 +19,12 @@ from worker.jobs.claims import Claim
 from worker.render_job import Stages, load_cached, make_traversal, run_traversal_job
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.encoders import encode_png
+from worker.rendering.parts import dimension_file, input_keys, job_request
 from worker.rendering.rendered import Rendered
 from worker.rendering.request import (
     MAX_SHEET_PIXELS,
     Pixels,
     TraversalRequest,
-    dimension_file,
-    input_keys,
-    job_request,
     parse_request,
     resolve_request,
     traversal_id,

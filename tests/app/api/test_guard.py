@@ -243,7 +243,7 @@ def test_no_answer_is_sniffed_as_another_type(api: Service, monkeypatch: pytest.
             ("POST", "/train-jobs", {}, b" " * 2_000_000),
         ]
     ]
-    monkeypatch.setattr("worker.stores.models.ModelRegistry.records", fail)
+    monkeypatch.setattr("worker.stores.models.ModelRegistry.page", fail)
     answers.append(api.client.get("/models", headers={"Connection": "close"}))
     assert answers[-1].status_code == 500
     for answer in answers:

@@ -98,7 +98,10 @@ class RunUpload:
         # A file that changes while it is copied has another state the next time.
         states = {path: _state(path) for path in self._folder.rglob("*") if path.is_file()}
         same = {path for path, state in states.items() if self._copied.get(path) == state}
-        self._storage.put_folder(self._prefix, self._folder, without=same)
+        # A worker that dies meanwhile leaves no checkpoint without the record of the steps before it.
+        checkpoints = {path for path in states if path.parent.name == "checkpoints"}
+        self._storage.put_folder(self._prefix, self._folder, without=same | checkpoints)
+        self._storage.put_folder(self._prefix, self._folder, without=same | (states.keys() - checkpoints))
         self._copied = states
         for name in ("checkpoints", "best"):
             kept = {path.name for path in (self._folder / name).glob("*")}

@@ -27,6 +27,7 @@ def test_only_what_is_new_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     upload = RunUpload(stores, "j-1", run)
     upload()
     assert sorted(copied) == sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    assert copied[-1] == "checkpoints/1-1.json"  # A worker that dies before has copied what belongs to it.
 
     copied.clear()
     for folder in ("checkpoints", "best"):

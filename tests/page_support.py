@@ -29,6 +29,11 @@ RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"
 NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
 """Chromium gives requests up with this when an interface comes or goes, as when Docker starts a container."""
 
+TWO_KEYS = """(element, key) => {
+  for (let k = 0; k < 2; k++) element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+}"""
+"""JavaScript that presses a key twice before the page can be drawn anew."""
+
 
 @contextmanager
 def chromium() -> Iterator[Browser]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from api_support import ROOT, Service, add_model
-from page_support import DESK, PHONE, Visitor, sideways_scroll
+from page_support import DESK, PHONE, TWO_KEYS, Visitor, sideways_scroll
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -139,6 +139,9 @@ def test_the_keyboard_alone_moves_a_slider_and_the_pad(visitor: Visitor) -> None
     expect(strongest).to_have_value("2.9")
     expect(page.locator(".latent-list input").nth(1)).to_have_value("1")
     expect(page.locator("canvas#picture")).to_have_attribute("aria-label", re.compile(r"\+2\.9 σ"))
+    # Keys that come before the page is drawn anew all count.
+    page.locator(".pad").evaluate(TWO_KEYS, "ArrowLeft")
+    expect(strongest).to_have_value("2.7")
 
 
 @pytest.mark.parametrize("way", ["button", "drop", "paste"])

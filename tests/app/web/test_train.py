@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from api_support import Service, picture, zip_of_pictures
-from page_support import DESK, PHONE, Visit, Visitor, module, sideways_scroll
+from page_support import DESK, PHONE, TWO_KEYS, Visit, Visitor, module, sideways_scroll
 from playwright.sync_api import Page, Request, Route, expect
 
 pytestmark = pytest.mark.browser
@@ -108,6 +108,9 @@ def test_pictures_become_a_model(visitor: Visitor, site: Service, tmp_path: Path
     page.keyboard.press("Home")
     expect(page.locator(".pane .reading").first).to_contain_text("after step 0")
     page.wait_for_url("**step=0*")
+    # And key by key to the next steps that have a picture, also by keys that come before the page is drawn anew.
+    page.locator("#step").evaluate(TWO_KEYS, "ArrowRight")
+    expect(page.locator("#step")).to_have_value("12")
     # And the run goes on from its end when more steps are asked for.
     page.get_by_role("button", name="Train longer…").click()
     expect(page.locator(".longer .estimate")).to_contain_text("60 steps")

@@ -35,7 +35,7 @@ export function More({ session, shown }) {
   );
   return html`<div class="explore-more">
     <${Pad} latents=${latents} z=${shown.z} pair=${pair} strips=${shown.map}
-      onPair=${actions.choosePair} onMove=${actions.movePad} onRelease=${actions.padReleased} />
+      onPair=${actions.choosePair} onMove=${actions.movePad} onStep=${actions.stepPad} onRelease=${actions.padReleased} />
     ${path}${takeAway}
   </div>`;
 }

@@ -14,11 +14,11 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 /**
  * @param {{
  *   latents: import("./latents.js").Latent[], z: Float32Array, pair: [number, number], onPair: (pair: [number, number]) => void,
- *   onMove: (x: number, y: number) => void, onRelease: () => void,
+ *   onMove: (x: number, y: number) => void, onStep: (x: number, y: number) => void, onRelease: () => void,
  *   strips: {render: (z: Float32Array, latents: number[], values: number[]) => Promise<ImageData[][] | null>} | null,
- * }} props `pair` holds the latents across and down.
+ * }} props `pair` holds the latents across and down. `onStep` moves by a difference.
  */
-export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
+export function Pad({ latents, z, pair, onPair, onMove, onStep, onRelease, strips }) {
   const [across, down] = pair;
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   const held = useRef(false);
@@ -48,8 +48,7 @@ export function Pad({ latents, z, pair, onPair, onMove, onRelease, strips }) {
     if (!arrow) return;
     event.preventDefault();
     const step = ((event.shiftKey ? 10 : 1) * range) / KEY_STEPS;
-    const moved = [across, down].map((index, axis) => within(latents[0], z[index] + step * arrow[axis]));
-    onMove(moved[0], moved[1]);
+    onStep(step * arrow[0], step * arrow[1]);
     onRelease();
   };
   const named = (/** @type {number} */ index) =>

@@ -14,6 +14,7 @@ import {
   seededRandom,
   startVector,
   valueText,
+  within,
 } from "./latents.js";
 import { useLoadedModel } from "./loading.js";
 import { useMotion, wantsStillness } from "./motion.js";
@@ -139,6 +140,14 @@ export function useSession(params) {
         [pair[0], x],
         [pair[1], y],
       ]),
+    // The drawn vector may be older than the keys that came since.
+    stepPad: (/** @type {number} */ x, /** @type {number} */ y) => {
+      const moved = pair.map((index, axis) => within(latents[0], (vector.latest()?.[index] ?? 0) + [x, y][axis]));
+      move("pad", [
+        [pair[0], moved[0]],
+        [pair[1], moved[1]],
+      ]);
+    },
     padReleased: () => announce(describeVector(latents, vector.latest() ?? [])),
     choosePair: (/** @type {[number, number]} */ chosen) => choose({ pair: chosen }),
     setEnd: (/** @type {"a" | "b"} */ end) => choose({ [end]: vector.latest() }),

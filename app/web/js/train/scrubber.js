@@ -22,7 +22,10 @@ export function Scrubber({ newest, stops, step, onStep, isLive }) {
   const move = (/** @type {number} */ direction) => {
     const { places, shown } = state.current;
     const next = direction > 0 ? places.find((place) => place > shown) : places.findLast((place) => place < shown);
-    if (next !== undefined) onStep(next === newest && isLive ? null : next);
+    if (next !== undefined) {
+      onStep(next === newest && isLive ? null : next);
+      state.current.shown = next; // Another move may come before the page is drawn anew.
+    }
     return next !== undefined;
   };
   useEffect(() => {

@@ -341,7 +341,7 @@ def test_answers_of_something_else() -> None:
                 with pytest.raises(ServiceError, match=r"limit=200 answered no ModelList; it may not be") as caught:
                     client.models()
                 assert caught.value.code == "unexpected_answer"
-                with pytest.raises(ServiceError, match=f"{url}/datasets answered 502 Bad Gateway") as caught:
+                with pytest.raises(ServiceError, match=r"limit=200 answered 502 Bad Gateway") as caught:
                     client.datasets()
                 assert (caught.value.code, caught.value.status) == ("unexpected_answer", 502)
         finally:

@@ -129,7 +129,7 @@ def test_labels_in_fortran_order_are_read(tmp_path: Path) -> None:
         (np.zeros(8, [("a", "i4")]), "type"),
         (np.zeros(8, complex), "type complex128"),
         (np.array(3), "shape"),
-        (np.arange(7), "for 8 images"),
+        (np.arange(7), "a row for each of 8 images"),
         (np.zeros((8, 0)), "256 columns"),
         (np.zeros((8, 300), int), "256 columns"),
         (np.array([0, 1, np.nan] + [2] * 5), "not finite"),

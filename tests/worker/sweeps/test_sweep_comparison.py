@@ -243,7 +243,7 @@ def test_a_sweep_from_its_members_to_the_default_model(services: Runtime) -> Non
 
 def test_a_worker_pauses_the_member_of_a_sweep_that_is_held(services: Runtime) -> None:
     members = [Member(name="squares", settings={"seed": 0}, request={"dataset": "squares", "config": {}})]
-    sweep = services.sweeps.create({"max_running": 1}, members, name="squares")
+    sweep = services.sweeps.create({"max_running": 1, "dataset": "squares"}, members, name="squares")
     services.sweeps.pause(sweep.id)
     work_on(services, sweep.job_ids[0])
     assert services.jobs.get(sweep.job_ids[0]).status == "paused"

@@ -32,6 +32,8 @@ EXTRAS = {
     "test": ("worker", "embedded", "dev"),
     "check": ("worker", "embedded", "dev"),
 }
+WHOLE_SUITE = ("-n", "auto", "--maxprocesses", "2", "--dist", "loadfile", "--no-loadscope-reorder")
+"""Options of pytest for all tests. Files run beside each other in their order, which ends with small ones."""
 OLDEST = (3, 11)
 FINDS_CONVOLUTIONS = "from importlib.util import find_spec as f; assert f('models.convolutions._compiled')"
 """Python code that fails if the optional library of models/convolutions was not built."""
@@ -233,7 +235,7 @@ def main(arguments: list[str]) -> int:
         os.chdir(ROOT)
         # On shared cores, small networks are many times slower with several threads than with one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        become("-m", "pytest", *rest)
+        become("-m", "pytest", *(rest or WHOLE_SUITE))
     become("-P", "-m", "app", "serve", *rest)
 
 

@@ -73,7 +73,16 @@ def test_a_cut_tar_is_used_where_it_can_be(tmp_path: Path, suffix: str) -> None:
         assert 1 <= packed(source, tmp_path).info.num_images < 8
 
 
-@pytest.mark.parametrize("data", [b"", b"no tar", b"\x1f\x8b no gzip", b"\7x" * 4096, gzip.compress(b"no tar" * 999)])
+OTHERS = {
+    "empty": b"",
+    "text": b"no tar",
+    "no gzip": b"\x1f\x8b no gzip",
+    "bytes": b"\7x" * 4096,
+    "gzip": gzip.compress(b"no tar" * 999, mtime=0),
+}
+
+
+@pytest.mark.parametrize("data", OTHERS.values(), ids=OTHERS)
 def test_other_bytes_are_no_tar(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "set.tar"
     path.write_bytes(data)

@@ -96,12 +96,12 @@ class RunUpload:
         if isinstance(self._storage, LocalStorage):
             return
         # A file that changes while it is copied has another state the next time.
-        states = {path: _state(path) for path in self._folder.rglob("*") if path.is_file()}
-        same = {path for path, state in states.items() if self._copied.get(path) == state}
+        files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        states = {path: _state(path) for path in files}
+        changed = (path for path, state in states.items() if self._copied.get(path) != state)
         # A worker that dies meanwhile leaves no checkpoint without the record of the steps before it.
-        checkpoints = {path for path in states if path.parent.name == "checkpoints"}
-        self._storage.put_folder(self._prefix, self._folder, without=same | checkpoints)
-        self._storage.put_folder(self._prefix, self._folder, without=same | (states.keys() - checkpoints))
+        for path in sorted(changed, key=lambda path: (path.parent.name == "checkpoints", path)):
+            self._storage.put_file(f"{self._prefix}/{path.relative_to(self._folder).as_posix()}", path)
         self._copied = states
         for name in ("checkpoints", "best"):
             kept = {path.name for path in (self._folder / name).glob("*")}

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -148,23 +148,16 @@ class Storage(ABC):
         data = (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
         self.write_bytes(key, data, reserve=reserve)
 
-    def put_folder(self, prefix: str, folder: Path, *, without: Container[Path] = ()) -> None:
+    def put_folder(self, prefix: str, folder: Path) -> None:
         """Copies every file of a local folder below a prefix.
 
         The JSON descriptions at the folder's top come last, so that a reader who finds a description finds everything
         that it describes.
-
-        Args:
-            prefix: Where the files go.
-            folder: The folder.
-            without: Files that stay out, since an earlier call copied them.
         """
         check_key(prefix)
         is_new = not self.exists(prefix)
         try:
             for path in _describing_last(folder):
-                if path in without:
-                    continue
                 self.put_file(f"{prefix}/{path.relative_to(folder).as_posix()}", path)
         except OSError:
             if is_new:  # A full disk leaves no part of the folder.

@@ -33,10 +33,10 @@ _K13 = TrainingConfig(
 """Published settings of Knight13/beta-VAE-disentanglement (K13) that its two data sets share. Only the objective
 differs: K13 uses `capacity` with γ = 1000."""
 
-_DIPVAE = TrainingConfig(
+_LOCATELLO = TrainingConfig(
     learning_rate=1e-4, learning_rate_schedule="constant", num_steps=300_000, validation_fraction=0.01
 )
-"""What Locatello et al. 2019 train DIP-VAEs with."""
+"""Adam 1e-4 at a constant rate and 300 000 steps, with which Locatello et al. 2019 train every objective."""
 
 PRESETS: dict[str, Preset] = {
     "dsprites": Preset(
@@ -113,15 +113,7 @@ PRESETS: dict[str, Preset] = {
             "reached 26 nats at a KL of 15.0, FactorVAE .54, BetaVAE .70, DCI .13, MIG .04, with x and y mixed into "
             "four latents. Published scores of β-VAEs on dSprites are FactorVAE .63, DCI .41, MIG .21."
         ),
-        config=TrainingConfig(
-            architecture="higgins",
-            objective="beta",
-            beta=4.0,
-            learning_rate=1e-4,
-            learning_rate_schedule="constant",
-            num_steps=300_000,
-            validation_fraction=0.01,
-        ),
+        config=_LOCATELLO.replace(architecture="higgins", objective="beta", beta=4.0),
     ),
     "dsprites_factorvae": Preset(
         dataset="dsprites",
@@ -131,14 +123,7 @@ PRESETS: dict[str, Preset] = {
             "× 256 units, Adam 5e-4 and 1e-3 for the discriminator, 6 000 steps) reached 75.7 nats at a KL of 18.3, "
             "MIG .04, FactorVAE .44, BetaVAE .64. The published FactorVAE score is .82, MIG .43."
         ),
-        config=TrainingConfig(
-            objective="factorvae",
-            gamma=40.0,
-            learning_rate=1e-4,
-            learning_rate_schedule="constant",
-            num_steps=300_000,
-            validation_fraction=0.01,
-        ),
+        config=_LOCATELLO.replace(objective="factorvae", gamma=40.0),
     ),
     "dsprites_dipvae1": Preset(
         dataset="dsprites",
@@ -147,7 +132,7 @@ PRESETS: dict[str, Preset] = {
             "1e-4, 300 000 steps. `betavae train --preset dsprites_dipvae1`. We have not run it to its end. 2 000 "
             "steps at Adam 1e-3 reached 91.3 nats at a KL of 22.3."
         ),
-        config=_DIPVAE.replace(objective="dipvae1", lambda_off_diagonal=10.0, lambda_diagonal=100.0),
+        config=_LOCATELLO.replace(objective="dipvae1", lambda_off_diagonal=10.0, lambda_diagonal=100.0),
     ),
     "dsprites_dipvae2": Preset(
         dataset="dsprites",
@@ -157,7 +142,7 @@ PRESETS: dict[str, Preset] = {
             "run (Adam 1e-3, finished at step 5 669) "
             "reached 84.5 nats at a KL of 13.3, MIG .04, FactorVAE .34, BetaVAE .63."
         ),
-        config=_DIPVAE.replace(objective="dipvae2", lambda_off_diagonal=10.0, lambda_diagonal=10.0),
+        config=_LOCATELLO.replace(objective="dipvae2", lambda_off_diagonal=10.0, lambda_diagonal=10.0),
     ),
     "dsprites_categorical": Preset(
         dataset="dsprites",
@@ -166,13 +151,7 @@ PRESETS: dict[str, Preset] = {
             "300 000 steps. `betavae train --preset dsprites_categorical`. We have not run it to its "
             "end. 3 000 steps at Adam 1e-3 with cosine reached 102.1 nats at a KL of 24.2, MIG .02."
         ),
-        config=TrainingConfig(
-            objective="categorical",
-            learning_rate=1e-4,
-            learning_rate_schedule="constant",
-            num_steps=300_000,
-            validation_fraction=0.01,
-        ),
+        config=_LOCATELLO.replace(objective="categorical"),
     ),
     "dsprites_adagvae": Preset(
         dataset="dsprites",
@@ -180,14 +159,7 @@ PRESETS: dict[str, Preset] = {
             "The Ada-GVAE of Locatello et al. 2020 on pairs that differ in one factor: β 1, 64 pairs a step, Adam "
             "1e-4, 300 000 steps. `betavae train --preset dsprites_adagvae`. We have not run it to its end."
         ),
-        config=TrainingConfig(
-            objective="adagvae",
-            batch_size=128,
-            learning_rate=1e-4,
-            learning_rate_schedule="constant",
-            num_steps=300_000,
-            validation_fraction=0.01,
-        ),
+        config=_LOCATELLO.replace(objective="adagvae", batch_size=128),
     ),
     "celeba": Preset(
         dataset=None,

@@ -31,6 +31,8 @@ MAX_CALLERS = 256
 """Calls of models that may block on Redis at once."""
 MAX_STREAMS = 256
 """Event streams that may be open at once."""
+REQUEUEING = ("resume", "finish", "retry")
+"""The actions that the limit of a client's unfinished jobs holds for."""
 NUM_PARSERS = 2
 """Large JSON bodies that are parsed at once; one of 1 MiB takes 30 MB."""
 
@@ -82,6 +84,10 @@ class Services(OpenStores):
             TooManyInFlight: The client has too much unfinished work of the kind.
         """
         self.shares.take(current_client(), kind, job_id, most=self.settings.max_client_jobs)
+
+    def admission(self, action: str) -> dict[str, Any]:
+        """Returns the arguments with which an action of a job or a sweep counts for the current client."""
+        return {"admit": self.admit} if action in REQUEUEING else {}
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:

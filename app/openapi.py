@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from app import authorization, deadlines, guard, problems, room
+from app.dependencies import REQUEUEING
 from app.requests import BINARY, BODIES
 
 REF_TEMPLATE = "#/components/schemas/{model}"
@@ -36,7 +37,6 @@ def add_action(
     resource: str,
     text: str,
     unknown: str,
-    requeues: bool = False,
 ) -> None:
     """Adds the route that changes the state of something in one way.
 
@@ -49,10 +49,9 @@ def add_action(
         resource: Its name in the names of operations.
         text: What the action does.
         unknown: The code of the problem that there is no such thing.
-        requeues: Whether the client needs room for another piece of work.
     """
     article = "an" if noun[0] in "aeiou" else "a"
-    busy = ("too_many_requests",) if requeues else ()
+    busy = ("too_many_requests",) if action in REQUEUEING else ()
     router.add_api_route(
         f"{path}/{action}",
         act,

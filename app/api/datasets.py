@@ -14,7 +14,7 @@ from app import problems
 from app.api.bodies import media_type, read_body, read_form
 from app.api.dataset_uploads import Reading, check_filename, store_dataset_upload, stream_dataset_upload
 from app.api.media import bytes_to_png
-from app.api.negotiation import KeyHeader, bytes_response, check_key
+from app.api.negotiation import KeyHeader, PageAfter, PageSize, bytes_response, check_key, cut_page
 from app.dependencies import DatasetId, Services, Services_
 from app.openapi import binary_content, request_body
 from app.problems import Problem
@@ -78,16 +78,14 @@ def describe(record: DatasetRecord, request: Request, packing: list[Job] | None 
 def list_datasets(
     request: Request,
     services: Services_,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+    limit: PageSize = 50,
+    after: PageAfter = None,
 ) -> DatasetList:
     """Built-in ones come first, then the others by name; `next` is null on the last page.
 
     `unpacked` becomes `ready` when a first job has used the data set.
     """
-    records = services.datasets.page(limit + 1, after)
-    page = records[:limit]
-    following = page[-1].id if len(records) > limit else None
+    page, following = cut_page(services.datasets.page(limit + 1, after), limit)
     return DatasetList(datasets=[describe(record, request) for record in page], next=following)
 
 

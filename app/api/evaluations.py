@@ -8,7 +8,7 @@ from starlette.responses import Response
 from app import problems
 from app.api.bodies import read_body
 from app.api.negotiation import KeyHeader, PreferHeader, check_key, wait_seconds
-from app.api.train_jobs import REQUEUEING, LastEventHeader, admission
+from app.api.train_jobs import LastEventHeader
 from app.api.train_requests import webhook_field
 from app.api.waiting import EVENT_ANSWERS, answer_events, wait_until_finished
 from app.dependencies import ModelId, Services, Services_
@@ -167,12 +167,11 @@ ACTIONS = {
 def _add_action(action: str, text: str) -> None:
     def act(model_id: ModelId, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
         _get(services, model_id, evaluation_id)
-        return describe(getattr(services.jobs, action)(evaluation_id, **admission(services, action)), request)
+        return describe(getattr(services.jobs, action)(evaluation_id, **services.admission(action)), request)
 
     add_action(
         router, "/models/{model_id}/evaluations/{evaluation_id}", act,
         action=action, noun="evaluation", resource="Evaluation", text=text, unknown="unknown_job",
-        requeues=action in REQUEUEING,
     )  # fmt: skip
 
 

@@ -12,7 +12,16 @@ from app.api.bodies import media_type, read_body, read_form
 from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
 from app.api.model_calls import EXPORTS, SUFFIXES, check_latents, export_bytes, run_call
-from app.api.negotiation import LEAST_WAIT_SECONDS, PreferHeader, accepted, bytes_response, wait_seconds
+from app.api.negotiation import (
+    LEAST_WAIT_SECONDS,
+    PageAfter,
+    PageSize,
+    PreferHeader,
+    accepted,
+    bytes_response,
+    cut_page,
+    wait_seconds,
+)
 from app.dependencies import ModelId, Services, Services_
 from app.openapi import binary_content, request_body
 from app.problems import Problem
@@ -84,17 +93,15 @@ def _dimension(info: ModelInfo, index: int, url: str) -> ModelDimension:
 def list_models(
     request: Request,
     services: Services_,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+    limit: PageSize = 50,
+    after: PageAfter = None,
 ) -> ModelList:
     """Models that ship come first, then those of the storage, the newest first; `next` is null on the last page.
 
     `GET /models/{model_id}` has the measurements of each dimension, which the list leaves out.
     """
-    records = services.models.page(limit + 1, after)
-    page = records[:limit]
+    page, following = cut_page(services.models.page(limit + 1, after), limit)
     default = services.models.default_id()
-    following = page[-1].id if len(records) > limit else None
     models = [ModelSummary(**_fields(record, default, request, ModelSummary)) for record in page]
     return ModelList(models=models, default=default, next=following)
 

@@ -1,11 +1,11 @@
-"""What request headers ask for: media types, waiting times, one answer for a key, byte ranges, versions of files."""
+"""What requests ask for: media types, waiting times, one answer for a key, pages, byte ranges, versions of files."""
 
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Protocol, TypeVar
 
-from fastapi import Header, Request
+from fastapi import Header, Query, Request
 from starlette.responses import Response
 
 from app import problems
@@ -31,6 +31,26 @@ KeyHeader = Annotated[
         json_schema_extra={"minLength": 1, "maxLength": MAX_KEY_LENGTH},
     ),
 ]
+PageSize = Annotated[int, Query(ge=1, le=200)]
+PageAfter = Annotated[str | None, Query(description="`next` of the page before.", max_length=128)]
+
+
+class _Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Entry = TypeVar("Entry", bound=_Identified)
+
+
+def cut_page(found: Sequence[Entry], limit: int) -> tuple[Sequence[Entry], str | None]:
+    """Returns a page of at most `limit` entries, and the id after which the next one begins, or None.
+
+    Args:
+        found: The entries from the beginning of the page on, one more than it holds if there are so many.
+        limit: Largest number of entries of the page.
+    """
+    return found[:limit], found[limit - 1].id if len(found) > limit else None
 
 
 def check_key(idempotency_key: str | None) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
-from app.api.negotiation import KeyHeader, bytes_response, check_key
+from app.api.negotiation import KeyHeader, PageAfter, PageSize, bytes_response, check_key, cut_page
 from app.api.train_requests import create_job, create_one_shot, estimate_job
 from app.api.waiting import EVENT_ANSWERS, answer_events
 from app.dependencies import Services, Services_, get_services
@@ -132,15 +132,13 @@ def list_train_jobs(
     request: Request,
     services: Services_,
     status: Annotated[str | None, Query(json_schema_extra={"enum": list(STATES)})] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+    limit: PageSize = 50,
+    after: PageAfter = None,
 ) -> TrainJobList:
     """The answer is one page of jobs; `next` is null on the last page."""
     if status is not None and status not in STATES:
         raise problems.invalid("status", f"must be one of {', '.join(STATES)}")
-    jobs = services.jobs.page("train", status, limit + 1, after)
-    page = jobs[:limit]
-    following = page[-1].id if len(jobs) > limit else None
+    page, following = cut_page(services.jobs.page("train", status, limit + 1, after), limit)
     return TrainJobList(jobs=[describe(job, request) for job in page], next=following)
 
 
@@ -289,25 +287,17 @@ ACTIONS = {
     ),
     "retry": "Requeues a failed or cancelled job.",
 }
-REQUEUEING = ("resume", "finish", "retry")
-"""The actions that the limit of a client's unfinished jobs holds for."""
 
 
 def _add_action(action: str, text: str) -> None:
     def act(job_id: str, request: Request, services: Services_) -> TrainJob:
         job = _get(services, job_id)
-        return describe(getattr(services.jobs, action)(job.id, **admission(services, action)), request)
+        return describe(getattr(services.jobs, action)(job.id, **services.admission(action)), request)
 
     add_action(
         router, "/train-jobs/{job_id}", act,
         action=action, noun="job", resource="TrainJob", text=text, unknown="unknown_job",
-        requeues=action in REQUEUEING,
     )  # fmt: skip
-
-
-def admission(services: Services, action: str) -> dict[str, Any]:
-    """Returns the arguments with which an action counts against the limit of its client."""
-    return {"admit": services.admit} if action in REQUEUEING else {}
 
 
 for _action, _text in ACTIONS.items():

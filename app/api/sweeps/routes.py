@@ -3,15 +3,15 @@
 from typing import Annotated, Any
 
 import anyio
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import read_body
-from app.api.negotiation import KeyHeader, bytes_response, check_key
+from app.api.negotiation import KeyHeader, PageAfter, PageSize, bytes_response, check_key, cut_page
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
-from app.api.train_jobs import REQUEUEING, LastEventHeader, admission
+from app.api.train_jobs import LastEventHeader
 from app.api.waiting import EVENT_STREAM, event_stream
 from app.dependencies import Services, Services_
 from app.openapi import add_action, binary_content, request_body
@@ -128,14 +128,14 @@ def _summary(view: records.SweepView, winner: dict[str, Any] | None, request: Re
 def list_sweeps(
     request: Request,
     services: Services_,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Annotated[str | None, Query(description="`next` of the page before.", max_length=128)] = None,
+    limit: PageSize = 50,
+    after: PageAfter = None,
 ) -> SweepList:
     """The answer is one page of sweeps without their members; `next` is null on the last page."""
-    heads = services.sweeps.page(limit + 1, after)
-    views = services.sweeps.views(heads[:limit])
+    heads, following = cut_page(services.sweeps.page(limit + 1, after), limit)
+    views = services.sweeps.views(heads)
     found = [SweepSummary(**_summary(view, services.sweeps.winner(view), request)) for view in views]
-    return SweepList(sweeps=found, next=heads[limit - 1].id if len(heads) > limit else None)
+    return SweepList(sweeps=found, next=following)
 
 
 @router.get(
@@ -219,13 +219,12 @@ ACTIONS = {
 
 def _add_action(action: str, text: str) -> None:
     def act(sweep: FoundSweep, request: Request, services: Services_) -> Sweep:
-        getattr(services.sweeps, action)(sweep.id, **admission(services, action))
+        getattr(services.sweeps, action)(sweep.id, **services.admission(action))
         return describe(services, sweep, request)
 
     add_action(
         router, "/sweeps/{sweep_id}", act,
         action=action, noun="sweep", resource="Sweep", text=text, unknown="unknown_sweep",
-        requeues=action in REQUEUEING,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from models.atomic import write_bytes
 from training.checkpoints import CheckpointError, list_checkpoints, newest_checkpoint, write_checkpoint
 from training.recorder import METRICS_FILE
 from worker.jobs import files as job_files
@@ -34,7 +35,7 @@ def fetch_run_folder(stores: OpenStores, job_id: str) -> Path:
         target = folder / path.relative_to(stored)
         if _is_wanted(path, target, at_top=path.parent == stored):
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            write_bytes(target, path.read_bytes())
     return folder
 
 
@@ -99,14 +100,21 @@ class RunUpload:
         files = (path for path in self._folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         states = {path: _state(path) for path in files}
         changed = (path for path, state in states.items() if self._copied.get(path) != state)
-        # A worker that dies meanwhile leaves no checkpoint without the record of the steps before it.
-        for path in sorted(changed, key=lambda path: (path.parent.name == "checkpoints", path)):
+        for path in sorted(changed, key=_upload_order):
             self._storage.put_file(f"{self._prefix}/{path.relative_to(self._folder).as_posix()}", path)
         self._copied = states
         for name in ("checkpoints", "best"):
             kept = {path.name for path in (self._folder / name).glob("*")}
             for other in set(self._storage.list(f"{self._prefix}/{name}")) - kept:
                 self._storage.delete(f"{self._prefix}/{name}/{other}")
+
+
+def _upload_order(path: Path) -> tuple[bool, bool, Path]:
+    """Returns a file's place in an upload, after which a worker may die at any file.
+
+    A checkpoint follows the record of the steps before it, and its description follows its tensors.
+    """
+    return path.parent.name == "checkpoints", path.suffix == ".json", path
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from models.config import ConfigError, unit
+from training.objectives.annealed import Annealed
 from training.objectives.base import DrawGroups, Penalty, RunFacts, StepLosses
-from training.objectives.beta import Beta
 from training.objectives.pairs import FactorPairs, SequencePairs
 
 if TYPE_CHECKING:
@@ -86,8 +86,11 @@ class _Penalty(Penalty):
         return found
 
 
-class AdaGVAE(Beta):
-    """Reconstruction + β·KL of pairs of pictures, which have one posterior in the dimensions that they share."""
+class AdaGVAE(Annealed):
+    """Reconstruction + β·KL of pairs of pictures, which have one posterior in the dimensions that they share.
+
+    β is constant unless beta_start is set, and there is no restart unless restart_step is set.
+    """
 
     name: ClassVar[str] = "adagvae"
     summary: ClassVar[str] = (
@@ -98,7 +101,10 @@ class AdaGVAE(Beta):
     use_of_batch: ClassVar[str] = "compares the pictures of a pair"
     group_size: ClassVar[int] = 2
 
-    beta: float = Field(1.0, description="Weight β of the KL; 1 gives the negative ELBO.", ge=0, le=1e6)
+    beta: float = Field(1.0, description="β at the end; 1 gives the negative ELBO.", ge=0, le=1e6)
+    beta_start: float | None = Field(
+        None, description="β at step 0; empty: beta, which stays the same.", ge=0.01, le=1e6
+    )
     pairs: Literal["factors", "sequence"] = Field(
         "factors",
         description="Pictures that make a pair. factors: two that differ in num_changed of the set's labelled factors; "

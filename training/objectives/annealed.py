@@ -18,7 +18,9 @@ class Annealed(Restarting):
     summary: ClassVar[str] = "reconstruction + β(t)·KL, β falling from beta_start to beta (ours, docs/experiments.md)"
 
     beta: float = Field(4.0, description="β at the end.", ge=0, le=1e6)
-    beta_start: float = Field(150.0, description="β at step 0.", ge=0.01, le=1e6)
+    beta_start: float | None = Field(
+        150.0, description="β at step 0; empty: beta, which stays the same.", ge=0.01, le=1e6
+    )
     anneal_steps: int = Field(
         3_000,
         description="Steps over which β falls geometrically from beta_start to beta.",
@@ -28,12 +30,14 @@ class Annealed(Restarting):
 
     @model_validator(mode="after")
     def _check_beta(self) -> Self:
-        if self.beta == 0:
-            raise ConfigError("beta", "must be above 0 for annealed, which falls to it by the same factor every step")
+        if self.beta == 0 and self.beta_start:
+            raise ConfigError("beta", "must be above 0, since β falls to it by the same factor every step")
         return self
 
     def beta_at(self, step: int) -> float:
         """Returns β at a step."""
+        if self.beta_start is None:
+            return self.beta
         return geometric_decay(step, self.beta_start, self.beta, self.anneal_steps)
 
     def validation_loss(self, reconstruction: float, kl: float) -> float:
@@ -43,11 +47,13 @@ class Annealed(Restarting):
     def for_trained_weights(self, given: Mapping[str, Any]) -> Self:
         """Returns the objective without a restart and with the final β from step 0, unless `given` sets these."""
         inherited = super().for_trained_weights(given)
-        return inherited if given.get("beta_start") is not None else inherited.replace(beta_start=self.beta)
+        if self.beta_start is None or given.get("beta_start") is not None:
+            return inherited
+        return inherited.replace(beta_start=self.beta)
 
     def warnings(self, record: Record) -> dict[str, str]:
         """Returns warnings about the restart, and about a run that ends before β has fallen."""
         found = super().warnings(record)
-        if self.beta_start != self.beta and record.num_steps < self.anneal_steps:
+        if self.beta_start not in (None, self.beta) and record.num_steps < self.anneal_steps:
             found["short"] = f"the run ends before β has fallen to {self.beta:g}: anneal_steps is {self.anneal_steps}"
         return found

@@ -18,6 +18,7 @@ from models.networks import VAE
 from models.pixels import to_input
 from models.posteriors import Gaussian
 from training.calibration import measure_speed
+from training.checkpoints import newest_checkpoint
 from training.config import TrainingConfig
 from training.data import dsprites
 from training.data.packs import Pack, factor_grid, open_pack
@@ -262,14 +263,27 @@ def test_the_speed_of_a_run_is_measured_without_a_set() -> None:
     assert measure_speed(config, seconds=0) > 0
 
 
-def test_a_stopped_run_on_pairs_of_factors_changes_no_bit_and_its_model_loads(grid: Pack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("restarting", [{}, {"beta_start": 0.01, "restart_step": 3, "restart_components": 1}])
+def test_a_stopped_run_on_pairs_of_factors_changes_no_bit_and_its_model_loads(
+    restarting: dict[str, object], grid: Pack, tmp_path: Path
+) -> None:
     torch.set_num_threads(2)
     config = SMALL.replace(
-        objective="adagvae", num_changed=0, batch_size=16, num_steps=6, encoder_start="alive", preview_steps=0
+        objective="adagvae",
+        num_changed=0,
+        batch_size=16,
+        num_steps=6,
+        encoder_start="alive",
+        preview_steps=0,
+        **restarting,
     )
     whole = train(config, grid, run_folder=tmp_path / "whole")
     for stop in (4, None):
         parts = train(config, grid, run_folder=tmp_path / "parts", should_stop=None if stop is None else stop_at(stop))
+        if stop:
+            stopped = newest_checkpoint(tmp_path / "parts" / "checkpoints")
+            assert stopped is not None
+            assert ("teacher_residual.taught" in stopped.tensors) == bool(restarting)
     assert parts.resumed_from_step == 4
     assert all(torch.equal(tensor, weights_of(parts)[name]) for name, tensor in weights_of(whole).items())
     shared = [record["shared_dimensions"] for record in records_of(tmp_path / "whole") if "kl" in record]

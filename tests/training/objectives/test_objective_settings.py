@@ -51,8 +51,8 @@ OWN = {
     },
     "dipvae1": {"lambda_off_diagonal", "lambda_diagonal"},
     "dipvae2": {"lambda_off_diagonal", "lambda_diagonal"},
-    "adagvae": {"beta", "pairs", "num_changed", "max_distance"},
 }
+OWN["adagvae"] = OWN["annealed"] | {"pairs", "num_changed", "max_distance"}
 EVERY = sorted(set.union(*OWN.values()))
 COMMON = set(TrainingConfig.model_fields)
 

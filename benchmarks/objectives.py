@@ -1,7 +1,7 @@
 """Trains every objective with the same number of steps over several seeds, as one sweep, and prints their table.
 
     betavae serve
-    python -m benchmarks.objectives [--steps 5000] [--seeds 5] [--dataset dsprites] [URL]
+    python -m benchmarks.objectives [--steps 5000] [--seeds 5] [--dataset dsprites] [--only controlled factorvae] [URL]
 
 All members have the Burgess network with 10 latents, batch 64, and Adam 1e-3 with a cosine. The command can be stopped
 and given again: the sweep of the service goes on, and is found by its name. Each cell of the table has the mean over
@@ -13,7 +13,7 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.client import Client
@@ -39,11 +39,16 @@ FACTORVAE = {"objective": "factorvae", "gamma": 40, "discriminator_learning_rate
 POLL_SECONDS = 20.0
 
 
-def objectives(num_steps: int) -> dict[str, dict[str, Any]]:
-    """Returns the settings of each row; schedules are shares of the run's length."""
+def objectives(num_steps: int, only: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Returns the settings of each row by its title.
+
+    Args:
+        num_steps: Length of the runs, of which schedules are shares.
+        only: Beginnings of the titles of the rows that are wanted; none for all rows.
+    """
     part = num_steps * 3 // 10
     annealed = {"beta_start": 150, "beta": 1.2, "anneal_steps": part, "restart_step": part}
-    return {
+    rows: dict[str, dict[str, Any]] = {
         "capacity, γ 1000": {"objective": "capacity", "gamma": 1000},
         "beta, β 4": {"objective": "beta", "beta": 4},
         "btcvae, β 6": {"objective": "btcvae", "beta": 6},
@@ -55,16 +60,19 @@ def objectives(num_steps: int) -> dict[str, dict[str, Any]]:
         "controlled (the default)": {"objective": "controlled"},
         "annealed, β 150 → 1.2": {"objective": "annealed", **annealed, "restart_steps": num_steps // 2},
     }
+    return {title: row for title, row in rows.items() if not only or title.startswith(tuple(only))}
 
 
-def find_or_start(client: Client, name: str, dataset: str, num_steps: int, num_seeds: int) -> Sweep:
+def find_or_start(
+    client: Client, name: str, dataset: str, rows: Mapping[str, dict[str, Any]], num_steps: int, num_seeds: int
+) -> Sweep:
     """Returns the sweep of this name, which is started if there is none."""
     try:
         return client.sweep_of(name)
     except ServiceError as error:
         if error.code != "unknown_sweep":
             raise
-    members = [{**row, "seed": seed} for seed in range(num_seeds) for row in objectives(num_steps).values()]
+    members = [{**row, "seed": seed} for seed in range(num_seeds) for row in rows.values()]
     config = {**SHARED, "num_steps": num_steps}
     return client.start_sweep(dataset, name=name, config=config, members=members, evaluate=list(METRICS))
 
@@ -92,12 +100,12 @@ def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "seed"}
 
 
-def table(client: Client, sweep: Sweep, num_steps: int) -> Iterator[str]:
+def table(client: Client, sweep: Sweep, rows: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     """Yields the lines of the table of a sweep in Markdown."""
     titles = ["objective", "seeds", *COLUMNS, "reconstruction", "KL", "images/s"]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
-    for title, row in objectives(num_steps).items():
+    for title, row in rows.items():
         found = [cell for cell in sweep.cells if cell.settings == row]
         for cell in found:
             scores = [_cell(cell.scores.get(score), 3) for score in COLUMNS.values()]
@@ -114,16 +122,20 @@ def main() -> None:
     parser.add_argument("--dataset", default="dsprites")
     parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", default=[], metavar="TITLE", help="rows whose titles begin so")
     parser.add_argument("--now", action="store_true", help="print what there is, without waiting for the end")
     arguments = parser.parse_args()
+    rows = objectives(arguments.steps, arguments.only)
+    if not rows:
+        parser.error(f"--only: no row begins so; the rows are {', '.join(objectives(arguments.steps))}")
     with Client(arguments.url) as client:
-        name = f"objectives {arguments.dataset} {arguments.steps}"
-        sweep = find_or_start(client, name, arguments.dataset, arguments.steps, arguments.seeds)
+        name = " ".join(["objectives", arguments.dataset, str(arguments.steps), *arguments.only])
+        sweep = find_or_start(client, name, arguments.dataset, rows, arguments.steps, arguments.seeds)
         while sweep.status not in ("succeeded", "failed", "cancelled") and not arguments.now:
             print(f"{sweep.status}, {100 * sweep.progress.fraction:.1f} %", flush=True)
             time.sleep(POLL_SECONDS)
             sweep = client.sweep_of(sweep.id)
-        print("\n".join(table(client, sweep, arguments.steps)))
+        print("\n".join(table(client, sweep, rows)))
         if sweep.winner is not None:
             print(f"\nchosen without labels: {sweep.winner.model}: {sweep.winner.reason}")
 

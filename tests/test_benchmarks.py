@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets_support import packed
 from packs_support import write_pack
 
-from benchmarks import objectives, training_speed
+from benchmarks import objectives, shapes3d, training_speed
 from models.info import Preprocessing
 from training.config import TrainingConfig
+from training.data.datasets import ArrayFile
 from training.data.packs import open_pack
 from training.presets import resolve
 
@@ -46,3 +48,29 @@ def test_the_table_of_objectives_has_settings_that_can_be_trained() -> None:
     configs = [resolve(None, {**objectives.SHARED, "num_steps": 1000, **row}) for row in rows.values()]
     assert {config.num_steps for config in configs} == {1000}
     assert len({config.objective.name for config in configs}) == len(rows) - 1  # FactorVAE is there twice.
+    assert objectives.objectives(1000, ["controlled", "factorvae, γ 40, D 3"]).keys() == {
+        "controlled (the default)",
+        "factorvae, γ 40, D 3 × 256",
+    }
+
+
+def test_the_drawn_set_is_recognised_as_3d_shapes(tmp_path: Path) -> None:
+    shapes3d.write(tmp_path / "rooms.h5", 40)
+    pack = packed(ArrayFile(tmp_path / "rooms.h5"), tmp_path, Preprocessing(image_size=64, num_channels=3))
+    assert (pack.info.kind, pack.info.factor_sizes) == ("shapes3d", shapes3d.SIZES)
+    assert pack.factors is not None
+    np.testing.assert_array_equal(pack.images, shapes3d.draw(pack.factors))
+
+
+def test_each_factor_of_the_drawn_set_changes_its_own_pixels() -> None:
+    """Below are a corner of the floor, one of the wall, and the object's middle."""
+    here = np.array([1, 3, 6, 7, 0, 7])
+    others = np.stack([here + np.eye(6, dtype=int)[k] * (-1 if k in (3, 5) else 1) for k in range(6)])
+    base, *changed = shapes3d.draw(np.vstack([here, others])).astype(int)
+    differs = [(picture != base).any(-1) for picture in changed]
+    places = [(60, 32), (5, 32), (34, 32)]
+    assert [[bool(found[place]) for place in places] for found in differs[:3]] == np.eye(3, dtype=bool).tolist()
+    assert not any(found[2:6, 28:36].any() for found in differs[3:5])
+    object_area = [(picture[..., 2] > picture[..., 1]).sum() for picture in (base, changed[3])]
+    assert object_area[0] > object_area[1] > 0
+    assert all(found.any() for found in differs)

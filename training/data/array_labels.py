@@ -21,7 +21,7 @@ from training.data.stored_arrays import ArrayContents, StoredArray
 _MAX_LABEL_BYTES = 2**30
 _MAX_COLUMNS = 256
 
-_SHAPES3D_VALUES = {
+SHAPES3D_VALUES = {
     "floor_hue": np.linspace(0, 0.9, 10),
     "wall_hue": np.linspace(0, 0.9, 10),
     "object_hue": np.linspace(0, 0.9, 10),
@@ -130,8 +130,8 @@ def _named_labels(values: NDArray[Any], pictures: StoredArray, key: str) -> Arra
     """
     classes = _shapes3d_classes(values) if pictures.shape[1:] == (64, 64, 3) else None
     if classes is not None:
-        sizes = tuple(map(len, _SHAPES3D_VALUES.values()))
-        return ArrayLabels(kind="shapes3d", factors=classes, factor_names=tuple(_SHAPES3D_VALUES), factor_sizes=sizes)
+        sizes = tuple(map(len, SHAPES3D_VALUES.values()))
+        return ArrayLabels(kind="shapes3d", factors=classes, factor_names=tuple(SHAPES3D_VALUES), factor_sizes=sizes)
     factors = _class_indices(values)
     # The first factor of dSprites is its only colour, which is constant.
     sprites = factors[:, 1:] if factors.shape[1] == 6 and not factors[:, 0].any() else factors
@@ -164,10 +164,10 @@ def _class_indices(values: NDArray[Any]) -> NDArray[np.uint16]:
 
 def _shapes3d_classes(values: NDArray[Any]) -> NDArray[np.uint16] | None:
     """Returns class indices if every value is one that Shapes3D has in that column, else None."""
-    if values.shape[1] != len(_SHAPES3D_VALUES):
+    if values.shape[1] != len(SHAPES3D_VALUES):
         return None
     columns = []
-    for column, published in zip(values.T, _SHAPES3D_VALUES.values(), strict=True):
+    for column, published in zip(values.T, SHAPES3D_VALUES.values(), strict=True):
         indices = np.abs(column[:, None] - published).argmin(axis=1)
         if not np.allclose(column, published[indices], rtol=0, atol=1e-3):
             return None

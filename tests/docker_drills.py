@@ -295,7 +295,7 @@ def upload_train_and_traverse() -> None:
 
 def kill_a_training_worker() -> None:
     """A training worker that is killed is restarted, and its job resumes and succeeds."""
-    job_id = start_job(2500)
+    job_id = start_job(1500)
     (worker,) = containers("worker-train")
     crash(worker)
     job = finished(job_id)
@@ -305,7 +305,7 @@ def kill_a_training_worker() -> None:
 
 def restart_redis() -> None:
     """A restart of Redis during training interrupts no job and loses none."""
-    job_id = start_job(2500)
+    job_id = start_job(1500)
     before = {job["id"] for job in get("/train-jobs")["jobs"]}
     compose("restart", "redis")
     finished(job_id)
@@ -314,7 +314,7 @@ def restart_redis() -> None:
 
 def down_and_up() -> None:
     """`down` and `up` during training, with the volumes kept, lose nothing."""
-    job_id = start_job(2500)
+    job_id = start_job(1500)
     jobs = {job["id"] for job in get("/train-jobs")["jobs"]}
     models = {model["id"] for model in get("/models")["models"]}
     began = time.monotonic()
@@ -328,7 +328,7 @@ def down_and_up() -> None:
 
 def lose_redis() -> None:
     """After the volume of Redis is lost, jobs, models and the running training come back from storage."""
-    job_id = start_job(2500)
+    job_id = start_job(1500)
     jobs = {job["id"] for job in get("/train-jobs")["jobs"]}
     compose("down")
     run("docker", "volume", "rm", f"{PROJECT}_redis")
@@ -421,7 +421,7 @@ def many_machines() -> None:
     expect(len(names) == 2, f"the training workers have the volumes {names}")
     status, body = post_form("/datasets", name="squares", file=squares())
     expect(status in (200, 201, 202), f"POST /datasets: {status} {body[:500]!r}")
-    job_id = start_job(2500)
+    job_id = start_job(1500)
     holder = get(f"/train-jobs/{job_id}")["worker"]
     (killed,) = (container for container in containers("worker-train") if holder.startswith(container[:12]))
     run("docker", "kill", killed)  # The restart policy lets it lie.

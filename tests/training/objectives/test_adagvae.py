@@ -22,7 +22,7 @@ from training.checkpoints import newest_checkpoint
 from training.config import TrainingConfig
 from training.data import dsprites
 from training.data.packs import Pack, factor_grid, open_pack
-from training.inputs import GroupBatches, batches_of
+from training.inputs import GroupBatches, batches_of, held_images
 from training.loop import train
 from training.objectives.adagvae import AdaGVAE, averaged, in_pairs, is_shared, kl_within_pairs
 from training.objectives.pairs import FactorPairs, SequencePairs
@@ -213,6 +213,10 @@ def test_a_batch_of_pairs_depends_on_seed_and_step_alone(grid: Pack) -> None:
     assert batches.indices_at(3).tolist() != batches.indices_at(4).tolist()
     assert batches_of(grid, ALL, config.replace(seed=1)).indices_at(3).tolist() != batches.indices_at(3).tolist()
     np.testing.assert_array_equal(batches.at(3), grid.images[batches.indices_at(3)])
+    later.images = held_images(grid.images, torch.device("cpu"))  # A GPU holds them so.
+    held = later.at(3)
+    assert isinstance(held, torch.Tensor)
+    np.testing.assert_array_equal(held.numpy(), batches.at(3))
     pairs = batches.indices_at(3).reshape(-1, 2)
     assert ((GRID[pairs[:, 0]] != GRID[pairs[:, 1]]).sum(1) == 1).all()
     assert batches_of(grid, ALL[:59], config.replace(batch_size=64)).batch_size == 58

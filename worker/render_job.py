@@ -21,9 +21,9 @@ from worker.jobs.claims import Claim
 from worker.jobs.counters import RENDER_SECONDS, RENDERS
 from worker.rendering.encoders import decode_png
 from worker.rendering.files import dimension_animation, dimension_ends, sheet_makers
-from worker.rendering.parts import ANIMATIONS, ENDS, EXTRA_FILES, STILL, input_keys
+from worker.rendering.parts import ANIMATIONS, ENDS, EXTRA_FILES, RENDERER_VERSION, STILL, input_keys, traversal_id
 from worker.rendering.rendered import Rendered, Strip
-from worker.rendering.request import RENDERER_VERSION, Pixels, TraversalRequest, traversal_id
+from worker.rendering.request import Pixels, TraversalRequest
 from worker.rendering.traversal import render_traversal
 from worker.stores.models import ModelRegistry, UnknownModel
 from worker.stores.settings import Settings

@@ -37,8 +37,8 @@ from app.requests import TraversalFields, TraversalForm, TraversalUploads
 from app.schemas import Failure, Traversal, TraversalDimension, respond
 from models.info import validate_name
 from worker.jobs.store import HELD, Job, JobStoreUnavailable, UnknownJob
-from worker.rendering.parts import EXTRA_FILES, files_of_parts, part_of_file, parts_of_format
-from worker.rendering.request import FORMATS, parse_request, resolve_request, traversal_id
+from worker.rendering.parts import EXTRA_FILES, files_of_parts, part_of_file, parts_of_format, traversal_id
+from worker.rendering.request import FORMATS, TraversalRequest, parse_request, resolve_request
 from worker.stores.storage import NotStored
 
 router = APIRouter(tags=["traversals"])
@@ -128,6 +128,8 @@ async def create_traversal(
 ) -> Response:
     """Send an `image` (or a latent vector `z`, or a `seed`); every other field has a default.
 
+    With `image2` beside `image`, or `z2` beside `z`, the traversal is the path between the two.
+
     The id is a hash of model, pixels, parameters and renderer, so that the same request is the same traversal, which
     the storage answers. `Accept`, or the field `format`, chooses the answer: JSON, the animated sheet (GIF, WebP, MP4),
     the static one (PNG), or a zip with a GIF a dimension. `Prefer: wait=N` says how many seconds to wait (by default 10
@@ -139,7 +141,7 @@ async def create_traversal(
     if asked.request.format is None:
         media_type = accepted(request.headers.get("accept"), OFFERED)
     format = FORMAT_OF[media_type]
-    parts = parts_of_format(format, len(asked.images))
+    parts = parts_of_format(format, is_path=asked.request.is_path(len(asked.images)))
     status = 200
     patience = DEFAULT_WAIT_SECONDS if format == "json" else FILE_WAIT_SECONDS
     deadline = anyio.current_time() + wait_seconds(prefer, patience)
@@ -298,10 +300,11 @@ def _needed_parts(services: Services, identity: str, media_type: str) -> list[st
     if media_type == "application/json":
         return []
     try:
-        num_images = services.storage.read_json(f"traversals/{identity}/request.json")["num_images"]
+        job = services.storage.read_json(f"traversals/{identity}/request.json")
     except NotStored:
         raise unknown_traversal(identity) from None
-    return parts_of_format(FORMAT_OF[media_type], num_images)
+    request = TraversalRequest.from_json(job["request"])
+    return parts_of_format(FORMAT_OF[media_type], is_path=request.is_path(job["num_images"]))
 
 
 def _not_made(request: Request, services: Services, traversal_id: str) -> Response:

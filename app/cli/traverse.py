@@ -120,7 +120,8 @@ def _render(
 
     try:
         loaded = load_for_rendering(folder, device())
-        parts = parts_of_format(suffix[1:], len(pictures)) if suffix else None
+        is_path = request.is_path(len(pictures))
+        parts = parts_of_format(suffix[1:], is_path=is_path) if suffix else None
         numbers = make_traversal(loaded, pictures, request, put, parts=parts)
     except ConfigError:
         raise

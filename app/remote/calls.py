@@ -115,7 +115,7 @@ class Calls:
             model: The model; empty: the default one.
             format: gif, webp and mp4 are the moving sheet, png the still one, zip a GIF for each dimension.
             image2: A second picture, to which the traversal is the path.
-            **options: Options of a traversal, such as dimensions, steps, scale or z.
+            **options: Options of a traversal, such as dimensions, steps, scale, z and z2.
         """
         return (await self._traverse(image, image2, {"model": model, "format": format, **options})).content
 
@@ -128,7 +128,7 @@ class Calls:
             image: The picture to start from; None where `z` or `seed` is the start.
             model: The model; empty: the default one.
             image2: A second picture, to which the traversal is the path.
-            **options: Options of a traversal, such as dimensions, steps, scale or z.
+            **options: Options of a traversal, such as dimensions, steps, scale, z and z2.
         """
         return read_answer(
             Traversal, await self._traverse(image, image2, {"model": model, "format": "json", **options})

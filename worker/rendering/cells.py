@@ -54,7 +54,7 @@ class Cell:
 
 
 def cells(rendered: Rendered) -> list[Cell]:
-    """Returns the cells of a whole sheet: its dimensions, the rows of a grid, or the path between two images."""
+    """Returns the cells of a whole sheet: its dimensions, the rows of a grid, or the path between two starts."""
     if rendered.target is not None:
         strip = rendered.strips[0]
         return [Cell(strip.frames, rendered.request.interpolation, "", "", strip.values, None)]
@@ -94,10 +94,14 @@ Panel = list[tuple[str, Pixels]]
 def panels(rendered: Rendered) -> tuple[Panel, Panel]:
     """Returns the panels at the left and at the right of a sheet.
 
-    Original and reconstruction stand at the left; the two originals of an interpolation stand at both sides.
+    Original and reconstruction stand at the left; the two originals of an interpolation stand at both sides, or its
+    ends if it has no images.
     """
-    if rendered.original is not None and rendered.target is not None:
-        return [("original", rendered.original)], [("original", rendered.target[0])]
+    if rendered.target is not None:
+        original, end = rendered.target
+        if rendered.original is not None and original is not None:
+            return [("original", rendered.original)], [("original", original)]
+        return [("start", rendered.reconstruction)], [("end", end)]
     left: Panel = [("reconstruction" if rendered.original is not None else "start", rendered.reconstruction)]
     if rendered.original is not None:
         left.insert(0, ("original", rendered.original))

@@ -1,9 +1,17 @@
-"""The files of a traversal by name, the parts in which they are made, and the request of its job; no torch."""
+"""A traversal's id, its files by name, the parts in which they are made, and the request of its job; no torch."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from worker.rendering.request import TraversalRequest
+import numpy as np
+
+from models.info import ModelInfo
+from worker.rendering.request import Pixels, TraversalRequest
+
+RENDERER_VERSION = 4
+"""Part of every traversal's id. It is raised when the same request gives other bytes."""
 
 EXTRA_FILES = {"webp": "sheet.webp", "mp4": "sheet.mp4"}
 """Files that a traversal has only if a request named their format."""
@@ -13,16 +21,16 @@ Every other file is a part by itself, called as the file."""
 STILL = "reconstruction.png"
 
 
-def parts_of_format(format: str | None, num_images: int) -> list[str]:
+def parts_of_format(format: str | None, *, is_path: bool) -> list[str]:
     """Returns the parts that are made at once for a format; the others are made when they are first asked for.
 
     Args:
         format: A key of FORMATS; None stands for json.
-        num_images: Number of pictures of the request; an interpolation, with 2, has no animations of dimensions.
+        is_path: Whether the request is an interpolation, which has no animations of dimensions.
     """
     if format not in (None, "json", "zip"):
         return [f"sheet.{format}"]
-    moving = "sheet.gif" if num_images == 2 else ANIMATIONS
+    moving = "sheet.gif" if is_path else ANIMATIONS
     return [moving] if format == "zip" else [moving, STILL]
 
 
@@ -80,3 +88,36 @@ def job_request(
 def input_keys(identity: str, num_images: int) -> list[str]:
     """Returns the storage keys of the preprocessed pictures as PNG, which are written before the job is made."""
     return [f"traversals/{identity}/{name}" for name in ("input.png", "input2.png")[:num_images]]
+
+
+def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pixels]) -> str:
+    """Returns the id of the traversal of a resolved request, 32 hex digits.
+
+    The id is a hash of the model (its weights, and the parts of its description that decide or appear in the pictures),
+    the decoded pixels, the parameters and the renderer's version. Equal ids mean equal bytes. The field `format` is
+    left out, since one traversal has all formats.
+
+    Args:
+        request: The resolved request.
+        info: The model's description.
+        images: The decoded and preprocessed pictures, each uint8 (H, W, C).
+    """
+    parameters = request.to_json()
+    del parameters["format"]
+    digest = hashlib.sha256()
+    described = {
+        "renderer": RENDERER_VERSION,
+        "weights": info.weights_sha256,
+        "network": info.network.model_dump(),
+        "kl_per_dimension": info.kl_per_dimension,
+        "aggregate": [info.aggregate_mean, info.aggregate_std],
+        "dimension_labels": info.dimension_labels,
+        "visible": [info.is_visible(k) for k in range(info.network.latent_dim)],
+        "familiarity": info.familiarity,
+        "parameters": parameters,
+        "images": [list(image.shape) for image in images],
+    }
+    digest.update(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
+    for image in images:
+        digest.update(np.ascontiguousarray(image, dtype=np.uint8).tobytes())
+    return digest.hexdigest()[:32]

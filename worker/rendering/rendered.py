@@ -61,8 +61,9 @@ class Rendered:
     """The strips of a grid along its first dimension, one for every value of the second; None without a grid."""
     row_values: Vector | None = None
     """The values of the second dimension of a grid; None without a grid."""
-    target: tuple[Pixels, Pixels] | None = None
-    """The original and the reconstruction at the end of an interpolation; None for a traversal."""
+    target: tuple[Pixels | None, Pixels] | None = None
+    """The original, None without an image, and the reconstruction at the end of an interpolation; None for a
+    traversal."""
 
     def is_active(self, dimension: int) -> bool:
         """Returns whether a dimension is active; all are if no KL is known."""

@@ -1,11 +1,10 @@
 """Traversal requests: one definition for the HTTP form, the command line and the renderer; no torch.
 
-A request goes through three functions. `parse_request` turns the texts of a form into typed fields within their limits.
-`resolve_request` checks it against a model, writes out its dimensions and scale, and bounds its cost. `traversal_id`
-returns the id of the traversal. The first two raise ConfigError, which names the field.
+A request goes through two functions. `parse_request` turns the texts of a form into typed fields within their limits.
+`resolve_request` checks it against a model, writes out its dimensions and scale, and bounds its cost. Both raise
+ConfigError, which names the field.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self
@@ -16,9 +15,6 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from models.config import Config, ConfigError, unit, unknown_setting, value_type
 from models.info import ModelInfo
-
-RENDERER_VERSION = 4
-"""Part of every traversal's id. It is raised when the same request gives other bytes."""
 
 MAX_STEPS = 240
 MAX_DECODED_PIXELS = 2**26
@@ -47,13 +43,17 @@ Pixels = NDArray[np.uint8]
 class TraversalRequest(Config):
     """The parameters of a traversal, without the pictures that it starts from.
 
-    A traversal needs exactly one start: an image, `z` or `seed`. With a second image, the request is an interpolation
-    between the two posterior means, and the fields for dimensions and ranges have no effect.
+    A traversal needs exactly one start: an image, `z` or `seed`. With a second image or `z2`, the request is an
+    interpolation between the two posterior means or latent vectors, and the fields for dimensions and ranges have no
+    effect.
     """
 
     z: tuple[float, ...] | None = Field(
         None,
         description="Latent vector to start from instead of an image: D numbers, as JSON or separated by commas.",
+    )
+    z2: tuple[float, ...] | None = Field(
+        None, description="A second latent vector beside z: the traversal is then the path between the two."
     )
     seed: int | None = Field(
         None, description="Start from a draw from the prior, N(0, I), instead of an image.", ge=0, le=2**63 - 1
@@ -96,7 +96,8 @@ class TraversalRequest(Config):
     )
     interpolation: Literal["linear", "slerp"] = Field(
         "linear",
-        description="Path between two images: linear, or slerp, along the arc, which keeps the distance to the origin.",
+        description="Path between two images or two latent vectors: linear, or slerp, along the arc, which keeps the "
+        "distance to the origin.",
     )
     fps: float = Field(15.0, description="Frame rate.", ge=1, le=50, json_schema_extra=unit("1/s"))
     loop: Literal["forward", "pingpong"] = Field(
@@ -123,10 +124,10 @@ class TraversalRequest(Config):
         "traversal's id.",
     )
 
-    @field_validator("z", mode="before")
+    @field_validator("z", "z2", mode="before")
     @classmethod
-    def _read_z(cls, value: Any) -> tuple[float, ...] | None:
-        return None if value is None else _parse_z(value)
+    def _read_z(cls, value: Any, info: ValidationInfo) -> tuple[float, ...] | None:
+        return None if value is None else _parse_z(str(info.field_name), value)
 
     @field_validator("seed", "steps", "columns", "scale", "start", "end", "fps", mode="before")
     @classmethod
@@ -139,6 +140,8 @@ class TraversalRequest(Config):
     def _check_together(self) -> Self:
         if self.z is not None and self.seed is not None:
             raise ConfigError("seed", "cannot be combined with z: give one start")
+        if self.z2 is not None and self.z is None:
+            raise ConfigError("z2", "needs z, the latent vector where the path begins")
         if self.dimensions not in ("all", "active"):
             parse_indices("dimensions", self.dimensions)
         if self.grid is not None:
@@ -155,9 +158,20 @@ class TraversalRequest(Config):
         across, down = parse_indices("grid", self.grid)
         return across, down
 
+    def is_path(self, num_images: int) -> bool:
+        """Returns whether the traversal is the path between two images or latent vectors.
+
+        Args:
+            num_images: Number of pictures that come with the request.
+        """
+        return num_images == 2 or self.z2 is not None
+
     def to_json(self) -> dict[str, Any]:
-        """Returns all fields by name; `from_json` reads them back."""
-        return {**dict(self), "z": None if self.z is None else list(self.z)}
+        """Returns all fields by name, z2 only where it is given; `from_json` reads them back."""
+        values = {**dict(self), "z": None if self.z is None else list(self.z)}
+        # Without it, requests keep the ids and the stored files that they had before there was this field.
+        end = values.pop("z2")
+        return values if end is None else {**values, "z2": list(end)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "TraversalRequest":
@@ -197,8 +211,8 @@ def parse_request(form: Mapping[str, Any]) -> TraversalRequest:
 def _parse_text(name: str, text: str) -> Any:
     if len(text) > 20_000:
         raise ConfigError(name, "is too long")
-    if name == "z":
-        return _parse_z(text)
+    if name in ("z", "z2"):
+        return _parse_z(name, text)
     if name == "captions":
         return {"true": "on", "1": "on", "yes": "on", "false": "off", "0": "off", "no": "off"}.get(text.lower(), text)
     kind = value_type(TraversalRequest.model_fields[name])
@@ -209,20 +223,20 @@ def _parse_text(name: str, text: str) -> Any:
         raise ConfigError(name, f"must be a {whole}number, not {text[:40]!r}") from None
 
 
-def _parse_z(value: Any) -> tuple[float, ...]:
+def _parse_z(field: str, value: Any) -> tuple[float, ...]:
     """Returns the D numbers of a list, a JSON text, or a text of numbers separated by commas."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
             value = [float(number) for number in value]
         except (ValueError, TypeError, OverflowError, RecursionError):
-            raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]") from None
+            raise ConfigError(field, "must be a list of numbers such as [0.5, -1, 0]") from None
     if not isinstance(value, Sequence) or not value:
-        raise ConfigError("z", "must be a list of numbers such as [0.5, -1, 0]")
+        raise ConfigError(field, "must be a list of numbers such as [0.5, -1, 0]")
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in value):
-        raise ConfigError("z", "must hold numbers only")
+        raise ConfigError(field, "must hold numbers only")
     if not all(abs(number) <= 1000 for number in value):
-        raise ConfigError("z", "every number must be finite and between -1000 and 1000")
+        raise ConfigError(field, "every number must be finite and between -1000 and 1000")
     return tuple(float(number) for number in value)
 
 
@@ -271,11 +285,14 @@ def resolve_request(request: TraversalRequest, info: ModelInfo, num_images: int)
         raise ConfigError("image", "is missing: give an image, or a latent vector z, or a seed")
     if num_images and has_latent:
         raise ConfigError("z" if request.z is not None else "seed", "cannot be combined with an image: give one start")
-    if request.z is not None and len(request.z) != latent_dim:
-        raise ConfigError("z", f"must hold {latent_dim} numbers for this model, not {len(request.z)}")
-    if num_images == 2 and request.grid is not None:
-        raise ConfigError("grid", "cannot be combined with a second image")
-    if num_images != 2:
+    for field, vector in (("z", request.z), ("z2", request.z2)):
+        if vector is not None and len(vector) != latent_dim:
+            raise ConfigError(field, f"must hold {latent_dim} numbers for this model, not {len(vector)}")
+    is_path = request.is_path(num_images)
+    if is_path and request.grid is not None:
+        second = "image" if num_images == 2 else "latent vector"
+        raise ConfigError("grid", f"cannot be combined with a second {second}")
+    if not is_path:
         request = request.replace(dimensions=_resolve_dimensions(request, info))
         _check_range(request, info, num_images)
     if request.scale == 0:
@@ -321,7 +338,7 @@ def num_strips(request: TraversalRequest, info: ModelInfo, num_images: int) -> i
 
     These are the strips of the dimensions, the rows and the two dimensions of a grid, or the path of an interpolation.
     """
-    if num_images == 2:
+    if request.is_path(num_images):
         return 1
     if request.grid is not None:
         return 2 + min(request.columns, request.steps)
@@ -361,36 +378,3 @@ def _check_cost(request: TraversalRequest, info: ModelInfo, num_images: int) -> 
             "scale",
             f"a sheet with rows at {tile} px, {strips} of them, is too large; ask for a smaller scale or fewer columns",
         )
-
-
-def traversal_id(request: TraversalRequest, info: ModelInfo, images: Sequence[Pixels]) -> str:
-    """Returns the id of the traversal of a resolved request, 32 hex digits.
-
-    The id is a hash of the model (its weights, and the parts of its description that decide or appear in the pictures),
-    the decoded pixels, the parameters and the renderer's version. Equal ids mean equal bytes. The field `format` is
-    left out, since one traversal has all formats.
-
-    Args:
-        request: The resolved request.
-        info: The model's description.
-        images: The decoded and preprocessed pictures, each uint8 (H, W, C).
-    """
-    parameters = request.to_json()
-    del parameters["format"]
-    digest = hashlib.sha256()
-    described = {
-        "renderer": RENDERER_VERSION,
-        "weights": info.weights_sha256,
-        "network": info.network.model_dump(),
-        "kl_per_dimension": info.kl_per_dimension,
-        "aggregate": [info.aggregate_mean, info.aggregate_std],
-        "dimension_labels": info.dimension_labels,
-        "visible": [info.is_visible(k) for k in range(info.network.latent_dim)],
-        "familiarity": info.familiarity,
-        "parameters": parameters,
-        "images": [list(image.shape) for image in images],
-    }
-    digest.update(json.dumps(described, sort_keys=True, separators=(",", ":")).encode())
-    for image in images:
-        digest.update(np.ascontiguousarray(image, dtype=np.uint8).tobytes())
-    return digest.hexdigest()[:32]

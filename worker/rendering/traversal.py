@@ -202,13 +202,14 @@ def render_traversal(
         unfamiliar=unfamiliar,
         unfamiliar_reason=reason,
     )
-    if len(images) == 2:
-        return _interpolation(model, decoder, start, images[1])
+    if request.is_path(len(images)):
+        return _interpolation(model, decoder, start, images[1] if images else None)
     return _traversal(model, decoder, start, on_strip, pool)
 
 
-def _interpolation(model: LoadedModel, decoder: FrameDecoder, start: Rendered, image: Pixels) -> Rendered:
-    last, _ = encode_image(model.network, image)
+def _interpolation(model: LoadedModel, decoder: FrameDecoder, start: Rendered, image: Pixels | None) -> Rendered:
+    """Decodes the path from the start to the second image, or to z2 without one."""
+    last = np.array(start.request.z2, np.float32) if image is None else encode_image(model.network, image)[0]
     fractions = _linspace(0, 1, start.request.steps).astype(np.float32)
     latents = interpolate(start.mean, last, fractions, start.request.interpolation)
     frames = decoder.frames(latents)

@@ -345,6 +345,36 @@ def test_starts_other_than_an_image(api: Service) -> None:
     assert answer.json()["dimensions"] == []
 
 
+def test_a_path_between_two_latent_vectors(api: Service) -> None:
+    data = {"model": "tiny-rgb", "steps": "4", "z": "0.5,-1,0,2", "z2": "[-1,0,1,0.5]", "loop": "pingpong"}
+    answer = api.client.post("/traversals", data=data)
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["dimensions"], made["parameters"]["z2"]) == ([], [-1.0, 0.0, 1.0, 0.5])
+    films = {kind: api.client.post("/traversals", data={**data, "format": kind}) for kind in ("gif", "mp4", "png")}
+    assert {kind: film.status_code for kind, film in films.items()} == dict.fromkeys(films, 200)
+    assert films["gif"].content == api.client.get(made["sheet"]).content
+    with Image.open(io.BytesIO(films["gif"].content)) as film:
+        assert getattr(film, "n_frames", 1) == 6
+    assert films["mp4"].content[4:8] == b"ftyp"
+    zipped = api.client.get(made["links"]["self"], headers={"Accept": "application/zip"})
+    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+        assert archive.read("sheet.gif") == films["gif"].content
+    start = api.client.post("/traversals", data={**data, "z2": ""}).json()
+    assert "z2" not in start["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"z": ""}, "z2"), ({"z2": "1,2,3,4,5"}, "z2"), ({"z2": "0,0,0,nan"}, "z2"), ({"grid": "0,1"}, "grid")],
+    ids=str,
+)
+def test_a_path_that_makes_no_sense_is_refused(api: Service, change: dict[str, str], field: str) -> None:
+    data = {"model": "tiny-rgb", "z": "0.5,-1,0,2", "z2": "-1,0,1,0.5", **change}
+    body = assert_problem(api.client.post("/traversals", data=data), 422, "invalid_request")
+    assert [error["field"] for error in body["errors"]] == [field]
+
+
 def _png_size(api: Service, url: str) -> tuple[int, int]:
     answer = api.client.get(url)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png"), answer.text

@@ -503,7 +503,14 @@ def test_evaluation_prints_losses(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"captions": "on", "range": "image", "dimensions": "0,2"}, {"grid": "0,1"}], ids=str
+    "options",
+    [
+        {},
+        {"captions": "on", "range": "image", "dimensions": "0,2"},
+        {"grid": "0,1"},
+        {"z": "-1,0,2", "z2": "0.5,1,-2", "interpolation": "slerp"},
+    ],
+    ids=str,
 )
 def test_a_traversal_has_the_bytes_of_the_service(
     betavae: Betavae, small_model: Path, squares: Path, tmp_path: Path, options: dict[str, str]
@@ -517,19 +524,21 @@ def test_a_traversal_has_the_bytes_of_the_service(
 
     registry = ModelRegistry(open_storage(str(tmp_path / "stored")))
     model = load_cached(registry, registry.add(small_model, "small"), Settings(home=tmp_path / "home", device="cpu"))
-    picture = load_image((squares / "03.png").read_bytes(), model.info.preprocessing)
+    paths = [] if "z" in options else [squares / "03.png"]
+    pictures = [load_image(path.read_bytes(), model.info.preprocessing) for path in paths]
     files: dict[str, bytes] = {}
-    request = resolve_request(parse_request({"steps": "5", **options}), model.info, 1)
-    make_traversal(model, [picture], request, files.__setitem__)
+    request = resolve_request(parse_request({"steps": "5", **options}), model.info, len(pictures))
+    make_traversal(model, pictures, request, files.__setitem__)
 
-    chosen = [part for name, value in options.items() for part in (f"--{name}", value)]
-    common = ("traverse", squares / "03.png", "-m", small_model, "--steps", "5", *chosen)
+    chosen = [f"--{name}={value}" for name, value in options.items()]
+    common = ("traverse", *paths, "-m", small_model, "--steps", "5", *chosen)
     assert betavae(*common, "-o", tmp_path / "out") == 0
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".json"} == files
     assert betavae(*common, "-o", tmp_path / "all.zip") == 0
     with zipfile.ZipFile(tmp_path / "all.zip") as archive:
         zipped = {name: archive.read(name) for name in archive.namelist()}
-    assert zipped == {name: data for name, data in files.items() if re.fullmatch(r"z_\d+\.gif", name)}
+    pattern = r"sheet\.gif" if "z2" in options else r"z_\d+\.gif"
+    assert zipped == {name: data for name, data in files.items() if re.fullmatch(pattern, name)}
 
 
 def test_a_traversal_writes_the_files_of_its_result(

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import os
 import re
 import subprocess
@@ -319,9 +318,14 @@ def test_the_way_from_a_to_b_is_that_of_the_service(visitor: Visitor) -> None:
         page.wait_for_url(f"**{end.lower()}=*")
         ends.append(_vector(page))
     page.get_by_label("What").select_option("path")
-    page.wait_for_selector(".snippets code:has-text('decode')")
-    asked = re.search(r"'(\{.*\})'", _text(page))
-    assert asked is not None
+    page.get_by_role("button", name="Command line").click()
+    asked = [re.search(rf"--{name}=(\S+)", _text(page)) for name in ("z", "z2", "interpolation")]
+    given = [found[1] for found in asked if found is not None]
+    assert [[float(value) for value in vector.split(",")] for vector in given[:2]] == ends
+    assert given[2:] == ["slerp"]
     first, last = (np.array(end, np.float32) for end in ends)
     expected = interpolate(first, last, np.linspace(0, 1, 9, dtype=np.float32), "slerp")
-    np.testing.assert_allclose(json.loads(asked[1])["z"], expected, atol=6e-4)
+    for place, z in zip(("0.25", "0.5", "0.75"), expected[2:8:2], strict=True):
+        page.locator("#path-place").fill(place)
+        page.wait_for_url(f"**t={place}*")
+        np.testing.assert_allclose(_vector(page), z, atol=6e-4)

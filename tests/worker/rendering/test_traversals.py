@@ -1,5 +1,6 @@
 """Traversals: valid requests, the positions of frames, and equal bytes for equal requests."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from models.config import ConfigError, NetworkConfig
 from models.files import LoadedModel, save_model
@@ -17,9 +19,10 @@ from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from worker.jobs.claims import Claim
 from worker.render_job import Stages, load_cached, make_traversal, run_traversal_job
+from worker.rendering.cells import panels
 from worker.rendering.decoder import FrameDecoder
 from worker.rendering.encoders import encode_png
-from worker.rendering.parts import dimension_file, input_keys, job_request
+from worker.rendering.parts import dimension_file, input_keys, job_request, traversal_id
 from worker.rendering.rendered import Rendered
 from worker.rendering.request import (
     MAX_SHEET_PIXELS,
@@ -27,7 +30,6 @@ from worker.rendering.request import (
     TraversalRequest,
     parse_request,
     resolve_request,
-    traversal_id,
 )
 from worker.rendering.traversal import encode_image, interpolate, prior_draw, render_traversal
 from worker.stores.models import ModelRegistry
@@ -196,6 +198,31 @@ def test_an_interpolation_goes_from_one_mean_to_the_other(path: str) -> None:
     assert np.array_equal(strip.frames[-1], rendered.target[1])
 
 
+@pytest.mark.parametrize("path", ["linear", "slerp"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_path_goes_from_one_latent_vector_to_the_other(path: str, channels: int) -> None:
+    model, ends = MODELS[channels], ([0.5, -1.0, 0.0, 2.0], [-1.5, 0.5, 1.0, 0.25])
+    form = {"z": ends[0], "z2": ends[1], "interpolation": path, "steps": 7, "loop": "pingpong", "format": "mp4"}
+    rendered = _render(form, channels=channels, images=0)
+    (strip,) = rendered.strips
+    first, last = (np.array(end, np.float32) for end in ends)
+    decoder = FrameDecoder(model.network)
+    latents = interpolate(first, last, np.linspace(0, 1, 7, dtype=np.float32), path)
+    assert np.abs(strip.frames.astype(int) - decoder.frames(latents)).max() <= 1
+    assert np.array_equal(strip.frames[0], decoder.frames(first[None])[0])
+    assert np.array_equal(strip.frames[-1], decoder.frames(last[None])[0])
+    assert strip.values == pytest.approx([k / 6 for k in range(7)])
+    if path == "linear":
+        assert latents[2] == pytest.approx((2 * first + last) / 3)
+    assert [[text for text, _ in panel] for panel in panels(rendered)] == [["start"], ["end"]]
+    files, result = _files(model, [], rendered.request)
+    assert sorted(files) == ["reconstruction.png", "sheet.gif", "sheet.mp4", "sheet.png"]
+    assert result["dimensions"] == []
+    assert result["request"]["z2"] == ends[1]
+    with Image.open(io.BytesIO(files["sheet.gif"])) as film:
+        assert getattr(film, "n_frames", 1) == 2 * 7 - 2
+
+
 @settings(deadline=None)
 @given(
     ends=st.tuples(*[st.lists(st.floats(-5, 5, width=32), min_size=3, max_size=3)] * 2),
@@ -300,7 +327,14 @@ def test_only_equal_requests_have_the_same_id(monkeypatch: pytest.MonkeyPatch) -
         _identity(_model(dimension_labels=["", "", "", "moves"])),
         _identity(_model(kl_per_dimension=[1.0, 1.0, 1.0, 1.0])),
     ]
-    monkeypatch.setattr("worker.rendering.request.RENDERER_VERSION", -1)
+    vector = resolve_request(parse_request({"z": "1,2,3,4"}), MODELS[1].info, 0)
+    assert "z2" not in vector.to_json()  # Requests without it keep their ids.
+    for z2 in ((0.0, 0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)):
+        path = vector.replace(z2=z2)
+        assert TraversalRequest.from_json(path.to_json()) == path
+        others.append(traversal_id(path, MODELS[1].info, []))
+    others.append(traversal_id(vector, MODELS[1].info, []))
+    monkeypatch.setattr("worker.rendering.parts.RENDERER_VERSION", -1)
     others.append(_identity())
     assert len({base, *others}) == len(others) + 1
 
@@ -320,6 +354,15 @@ def test_only_equal_requests_have_the_same_id(monkeypatch: pytest.MonkeyPatch) -
         ({"z": "1,2,3,nan"}, 0, "z"),
         ({"z": "1,2,3,4"}, 1, "z"),
         ({"z": "1,2,3,4", "seed": "1"}, 0, "seed"),
+        ({"z2": "1,2,3,4"}, 0, "z2"),
+        ({"z2": "1,2,3,4"}, 1, "z2"),
+        ({"z2": "1,2,3,4", "seed": "1"}, 0, "z2"),
+        ({"z": "1,2,3,4", "z2": "1,2,3"}, 0, "z2"),
+        ({"z": "1,2,3,4", "z2": "1,2,3,nan"}, 0, "z2"),
+        ({"z": "1,2,3,4", "z2": "1,2,3,1001"}, 0, "z2"),
+        ({"z": "1,2,3", "z2": "1,2,3"}, 0, "z"),
+        ({"z": "1,2,3,4", "z2": "4,3,2,1"}, 2, "z"),
+        ({"z": "1,2,3,4", "z2": "4,3,2,1", "grid": "1,2"}, 0, "grid"),
         ({"seed": "-1"}, 0, "seed"),
         ({}, 0, "image"),
         ({"dimensions": "4"}, 1, "dimensions"),

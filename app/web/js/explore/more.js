@@ -4,9 +4,7 @@ import { html, useMemo } from "../html.js";
 import { Pad } from "./pad.js";
 import { PathCard } from "./path.js";
 import { TakeAway } from "./take_away.js";
-import { between, useSettled } from "./vector.js";
-
-const TAKEN_STEPS = 9;
+import { useSettled } from "./vector.js";
 
 /**
  * The cards beneath the picture and its sliders.
@@ -16,10 +14,6 @@ const TAKEN_STEPS = 9;
  */
 export function More({ session, shown }) {
   const { actions, choices, current, ends, latents, pair } = session;
-  const steps = useMemo(
-    () => Array.from({ length: TAKEN_STEPS }, (_, k) => between(ends.a, ends.b, k / (TAKEN_STEPS - 1), choices.path)),
-    [ends, choices.path],
-  );
   // Two of them are drawn anew only when the vector rests, or not at all in a drag.
   const settled = useSettled(shown.z);
   const z = settled.length === latents.length ? settled : shown.z;
@@ -29,9 +23,9 @@ export function More({ session, shown }) {
     [shown.decoder, ends, choices],
   );
   const takeAway = useMemo(
-    () => html`<${TakeAway} model=${shown.model.id} z=${z} latents=${latents} current=${current} pair=${pair} steps=${steps}
-      onProblem=${actions.fail} />`,
-    [shown.model, z, latents, current, pair.join(), steps],
+    () => html`<${TakeAway} model=${shown.model.id} z=${z} latents=${latents} current=${current} pair=${pair} ends=${ends}
+      path=${choices.path} onProblem=${actions.fail} />`,
+    [shown.model, z, latents, current, pair.join(), ends, choices.path],
   );
   return html`<div class="explore-more">
     <${Pad} latents=${latents} z=${shown.z} pair=${pair} strips=${shown.map}

@@ -4,11 +4,11 @@ import { vectorText } from "./latents.js";
 
 /** Kinds of files that a subject can be taken away as, with the suffix. */
 export const FORMATS = { png: "PNG", gif: "GIF", mp4: "MP4" };
-const STEPS = "31";
 
 /**
  * @typedef {{kind: "picture"} | {kind: "latent", index: number} | {kind: "latents", indices: number[]} |
- *   {kind: "pad", pair: [number, number]} | {kind: "path", steps: Float32Array[]}} Subject What is taken away.
+ *   {kind: "pad", pair: [number, number]} | {kind: "path", a: Float32Array, b: Float32Array, path: "slerp" | "linear"}
+ * } Subject What is taken away.
  * @typedef {{path: string, json?: object, fields?: [string, string][], file: string}} Call A POST request, and the name of the file.
  */
 
@@ -18,7 +18,7 @@ const STEPS = "31";
  * @returns {("png" | "gif" | "mp4")[]}
  */
 export function formatsOf(subject) {
-  return subject.kind === "picture" || subject.kind === "path" ? ["png"] : ["gif", "png", "mp4"];
+  return subject.kind === "picture" ? ["png"] : ["gif", "png", "mp4"];
 }
 
 /**
@@ -30,33 +30,35 @@ export function formatsOf(subject) {
  * @returns {Call}
  */
 export function callFor(model, z, subject, format) {
-  const numbers = (/** @type {Float32Array} */ vector) => JSON.parse(`[${vectorText(vector)}]`);
-  if (subject.kind === "picture")
-    return { path: `models/${model}/decode`, json: { z: [numbers(z)] }, file: `${model}.png` };
-  if (subject.kind === "path")
-    return { path: `models/${model}/decode`, json: { z: subject.steps.map(numbers) }, file: `${model}-a-to-b.png` };
-  /** @type {[string, string][]} */
-  const fields = [["model", model], ["z", vectorText(z)], ...rangeOf(subject), ["format", format]];
-  return { path: "traversals", fields, file: `${model}-${subject.kind}.${format}` };
+  if (subject.kind === "picture") {
+    const json = { z: [JSON.parse(`[${vectorText(z)}]`)] };
+    return { path: `models/${model}/decode`, json, file: `${model}.png` };
+  }
+  const options = {
+    model,
+    z: vectorText(subject.kind === "path" ? subject.a : z),
+    ...movementOf(subject),
+    steps: "31",
+    columns: "7",
+    resample: "nearest",
+    format,
+  };
+  const name = subject.kind === "path" ? "a-to-b" : subject.kind;
+  return { path: "traversals", fields: Object.entries(options), file: `${model}-${name}.${format}` };
 }
 
 /**
- * @param {Subject} subject
- * @returns {[string, string][]}
+ * Returns the options that say what moves.
+ * @param {Exclude<Subject, {kind: "picture"}>} subject
+ * @returns {Record<string, string>}
  */
-function rangeOf(subject) {
-  const frames = /** @type {[string, string][]} */ ([
-    ["start", "-3"],
-    ["end", "3"],
-    ["steps", STEPS],
-    ["columns", "7"],
-    ["resample", "nearest"],
-  ]);
-  if (subject.kind === "pad") return [["grid", subject.pair.join()], ...frames];
-  if (subject.kind === "latent") return [["dimensions", String(subject.index)], ["loop", "pingpong"], ...frames];
-  if (subject.kind === "latents")
-    return [["dimensions", subject.indices.join()], ["order", "kl"], ["loop", "pingpong"], ...frames];
-  return frames;
+function movementOf(subject) {
+  const range = { start: "-3", end: "3" };
+  const loop = "pingpong";
+  if (subject.kind === "path") return { z2: vectorText(subject.b), interpolation: subject.path, loop };
+  if (subject.kind === "pad") return { grid: subject.pair.join(), ...range };
+  if (subject.kind === "latent") return { dimensions: String(subject.index), loop, ...range };
+  return { dimensions: subject.indices.join(), order: "kl", loop, ...range };
 }
 
 /** @param {string} text @returns {string} The text as one word of a POSIX shell. */

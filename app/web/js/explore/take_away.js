@@ -9,10 +9,10 @@ import { callFor, commandOf, curlOf, FORMATS, formatsOf, pythonOf } from "./snip
 /**
  * @param {{
  *   model: string, z: Float32Array, latents: import("./latents.js").Latent[], current: number, pair: [number, number],
- *   steps: Float32Array[], onProblem: (problem: Error) => void,
- * }} props The model and what it shows; the latent that was moved last; the pad's latents; the pictures from A to B.
+ *   ends: {a: Float32Array, b: Float32Array}, path: "slerp" | "linear", onProblem: (problem: Error) => void,
+ * }} props The model and what it shows; the latent that was moved last; the pad's latents; A, B, and the way between.
  */
-export function TakeAway({ model, z, latents, current, pair, steps, onProblem }) {
+export function TakeAway({ model, z, latents, current, pair, ends, path, onProblem }) {
   const [kind, setKind] = useState("latents");
   const [chosen, setFormat] = useState(/** @type {"png" | "gif" | "mp4"} */ ("gif"));
   const [busy, setBusy] = useState("");
@@ -29,7 +29,7 @@ export function TakeAway({ model, z, latents, current, pair, steps, onProblem })
       subject: { kind: "latents", indices: active.map((one) => one.index) },
     },
     pad: { text: `The pad of “${named(pair[0])}” and “${named(pair[1])}”`, subject: { kind: "pad", pair } },
-    path: { text: "The way from A to B", subject: { kind: "path", steps } },
+    path: { text: "The way from A to B", subject: { kind: "path", ...ends, path } },
   };
   const { subject } = subjects[kind];
   const offered = formatsOf(subject);
@@ -72,8 +72,7 @@ function Snippets({ call }) {
   const base = address("");
   /** @type {Record<string, string | null>} */
   const texts = { curl: curlOf(call, base), Python: pythonOf(call, base), "Command line": commandOf(call) };
-  const text =
-    texts[tab] ?? "# The command line makes animations and figures of latents; choose one of those at the left.";
+  const text = texts[tab] ?? "# The command line makes animations and figures; choose one of those at the left.";
   const copy = async () => {
     await navigator.clipboard.writeText(text);
     setCopied(true);

@@ -1,8 +1,8 @@
 // Starts the page: the frame, and the view that the address names.
 
+import { onTokenRequired } from "./api.js";
 import { html, render, useEffect, useState } from "./html.js";
 import { currentRoute, onRoute } from "./router.js";
-import { TokenDialog } from "./token_dialog.js";
 import { TopBar } from "./topbar.js";
 import { ExploreView } from "./explore/view.js";
 
@@ -30,7 +30,12 @@ function loadStyle(view) {
 function Page() {
   const [route, setRoute] = useState(currentRoute());
   const [views, setViews] = useState(/** @type {Record<string, any>} */ ({ explore: ExploreView }));
+  const [Dialog, setDialog] = useState(/** @type {any} */ (null));
   useEffect(() => onRoute(setRoute), []);
+  useEffect(
+    () => onTokenRequired(() => import("./token_dialog.js").then((module) => setDialog(() => module.TokenDialog))),
+    [],
+  );
   useEffect(() => {
     const load = LATER[route.view];
     if (load && !views[route.view]) load().then((view) => setViews((before) => ({ ...before, [route.view]: view })));
@@ -40,7 +45,7 @@ function Page() {
   return html`
     <${TopBar} view=${view} />
     <main id="main" tabindex="-1">${View ? html`<${View} params=${route.params} />` : html`<p class="boot">Loading…</p>`}</main>
-    <${TokenDialog} />
+    ${Dialog && html`<${Dialog} />`}
   `;
 }
 

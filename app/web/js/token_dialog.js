@@ -3,10 +3,15 @@
 import { onTokenRequired, request } from "./api.js";
 import { html, useEffect, useRef, useState } from "./html.js";
 
+/** It opens at once, and again whenever the service refuses. */
 export function TokenDialog() {
   const dialog = useRef(/** @type {HTMLDialogElement | null} */ (null));
   const [refusal, setRefusal] = useState("");
-  useEffect(() => onTokenRequired(() => !dialog.current?.open && dialog.current?.showModal()), []);
+  useEffect(() => {
+    const open = () => dialog.current?.open || dialog.current?.showModal();
+    open();
+    return onTokenRequired(open);
+  }, []);
   /** @param {SubmitEvent & {currentTarget: HTMLFormElement}} event */
   const onSubmit = async (event) => {
     event.preventDefault();

@@ -24,15 +24,16 @@ pytestmark = pytest.mark.browser
 DECODER = Path(__file__).parents[3] / "app" / "web" / "js" / "decoder"
 LOAD = """async ({path, kernel}) => {
   const base = document.querySelector("script[type=module]").src.replace("main.js", "decoder/");
-  const [{ readWeights }, { Network }, resize] = await Promise.all(
-    ["weights.js", "network.js", "resize.js"].map((name) => import(base + name)));
+  const [{ readWeights }, { Network }, { javascriptKernel }, { encode }, resize] = await Promise.all(
+    ["weights.js", "network.js", "twin.js", "posterior.js", "resize.js"].map((name) => import(base + name)));
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const module = kernel && (await WebAssembly.compile(bytes(kernel)));
+  const module = kernel ? await WebAssembly.compile(bytes(kernel)) : javascriptKernel;
   const { network, layers } = readWeights(await (await fetch(path)).arrayBuffer());
-  Object.assign(window, { net: new Network(network, layers, module), resize, bytes });
+  Object.assign(window, { net: new Network(network, layers, module), encode, resize, bytes });
 }"""
 DECODE = "(z) => Array.from(net.logits(z))"
-ENCODE = "(pixels) => { const p = net.encode(Float32Array.from(pixels)); return [...p.mean, ...p.logVariance]; }"
+ENCODE = "(pixels) => { const p = encode(net, Float32Array.from(pixels)); return [...p.mean, ...p.logVariance]; }"
+SHOWN = "[...document.querySelector('#picture').getContext('2d').getImageData(0, 0, 64, 64).data]"
 PIXELS = "(z) => Array.from(net.decode(z).data)"
 
 
@@ -158,6 +159,18 @@ def test_pictures_are_cropped_and_resized_as_by_the_service(
     # Pillow converts to grey before it resizes, and composes with integers: a level may differ.
     assert np.abs(np.array(found) - expected).max() <= (1 if mode == "RGB" else 2)
     assert np.mean(np.array(found) == expected) > 0.8
+
+
+def test_a_browser_that_does_not_compile_the_kernel_loads_its_twin(visitor: Visitor) -> None:
+    tab = visitor(reduced_motion="reduce")
+    tab.page.add_init_script("WebAssembly.compileStreaming = () => Promise.reject(new Error('no SIMD'))")
+    page = tab.open("/explore?model=chairs", ready=True)
+    pixels = page.evaluate(SHOWN)
+    assert any(address.endswith("/decoder/twin.js") for address in tab.requests)
+    usual = visitor(reduced_motion="reduce")
+    shown = usual.open("/explore?model=chairs", ready=True)
+    assert np.abs(np.array(pixels) - shown.evaluate(SHOWN)).max() <= 1
+    assert not any(address.endswith("/decoder/twin.js") for address in usual.requests)
 
 
 def test_filmstrips_come_from_a_worker_and_the_latest_request_wins(visitor: Visitor) -> None:

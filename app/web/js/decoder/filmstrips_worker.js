@@ -9,10 +9,10 @@ let decoder = null;
 
 /** @param {string} address */
 async function load(address) {
-  const [response, module] = await Promise.all([fetch(address), loadKernel()]);
+  const [response, kernel] = await Promise.all([fetch(address), loadKernel()]);
   if (!response.ok) throw new Error(`The weights were refused with HTTP ${response.status}.`);
   const { network, layers } = readWeights(await response.arrayBuffer());
-  return new Network(network, layers, module);
+  return new Network(network, layers, kernel);
 }
 
 self.onmessage = async ({ data }) => {

@@ -1,11 +1,9 @@
 // A network whose layers are laid out once in one memory, on which the kernel then runs.
 
-import { categoricalPosterior, gaussianPosterior } from "./posterior.js";
-import { javascriptKernel } from "./twin.js";
-
 /** @typedef {import("./weights.js").Layer} Layer */
 /** @typedef {import("./weights.js").NetworkShape} NetworkShape */
 /** @typedef {{layer: number, input: number, weights: number, bias: number, output: number}} Call */
+/** @typedef {(layer: number, input: number, weights: number, bias: number, output: number) => void} Kernel */
 /** @typedef {{address: number, width: number, side: number, channels: number, border: number}} Buffer A picture, or numbers (side 1). */
 
 const SMALLEST_PICTURE = 4;
@@ -17,9 +15,9 @@ export class Network {
    * Lays out a network.
    * @param {NetworkShape} network
    * @param {Layer[]} layers
-   * @param {WebAssembly.Module | null} module The compiled kernel; null for the plain JavaScript one.
+   * @param {WebAssembly.Module | ((memory: Float32Array) => Kernel)} kernel The compiled one, or its JavaScript twin.
    */
-  constructor(network, layers, module) {
+  constructor(network, layers, kernel) {
     this.network = network;
     this.next = FIRST_ADDRESS;
     /** @type {[number, Float32Array | Int32Array][]} */
@@ -37,23 +35,20 @@ export class Network {
       ),
     };
     const pages = Math.ceil(this.next / PAGE_BYTES);
-    const memory = module ? new WebAssembly.Memory({ initial: pages }) : null;
+    const memory = typeof kernel === "function" ? null : new WebAssembly.Memory({ initial: pages });
     this.memory = new Float32Array(memory ? memory.buffer : new ArrayBuffer(pages * PAGE_BYTES));
     for (const [address, numbers] of this.contents) {
       const bytes = new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength);
       new Uint8Array(this.memory.buffer).set(bytes, address);
     }
     this.contents = [];
-    this.kernel = module
-      ? /** @type {any} */ (
-          new WebAssembly.Instance(module, { env: { memory: /** @type {WebAssembly.Memory} */ (memory) } }).exports
-        ).layer
-      : javascriptKernel(this.memory);
-  }
-
-  /** Whether the weights of the encoder came along. */
-  get encodes() {
-    return this.parts.encoder !== null;
+    /** @type {Kernel} */
+    this.kernel =
+      typeof kernel === "function"
+        ? kernel(this.memory)
+        : /** @type {any} */ (
+            new WebAssembly.Instance(kernel, { env: { memory: /** @type {any} */ (memory) } }).exports
+          ).layer;
   }
 
   /**
@@ -87,25 +82,6 @@ export class Network {
     this.run(part);
     const start = part.output.address / 4;
     return this.memory.subarray(start, start + this.network.image_size ** 2 * 4);
-  }
-
-  /**
-   * Returns the posterior of a picture.
-   * @param {Float32Array} pixels (image_size, image_size, num_channels) in [0, 1], channels last.
-   * @returns {import("./posterior.js").Posterior}
-   */
-  encode(pixels) {
-    const part = this.parts.encoder;
-    if (!part) throw new Error("The encoder's weights were not loaded.");
-    const { image_size: side, num_channels: channels, num_categories: categories } = this.network;
-    for (let y = 0; y < side; y++) {
-      const row = pixels.subarray(y * side * channels, (y + 1) * side * channels);
-      this.memory.set(row, part.input.address / 4 + ((y + 1) * part.input.width + 1) * channels);
-    }
-    this.run(part);
-    const start = part.output.address / 4;
-    const outputs = this.memory.slice(start, start + (categories ?? 2) * this.network.latent_dim);
-    return categories ? categoricalPosterior(outputs, categories) : gaussianPosterior(outputs);
   }
 
   /** @param {Part} part */

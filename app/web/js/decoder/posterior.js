@@ -1,4 +1,4 @@
-// Numbers of a posterior that the browser computes itself (models/posteriors.py).
+// The posterior of a picture, where the browser computes it itself (models/posteriors.py).
 
 /**
  * @typedef {{mean: Float32Array, logVariance: Float32Array, kl: number}} Posterior
@@ -8,11 +8,31 @@
 const LEAST_VARIANCE = 1e-12;
 
 /**
+ * Returns the posterior of a picture.
+ * @param {import("./network.js").Network} network With the weights of its encoder.
+ * @param {Float32Array} pixels (image_size, image_size, num_channels) in [0, 1], channels last.
+ * @returns {Posterior}
+ */
+export function encode(network, pixels) {
+  const part = network.parts.encoder;
+  if (!part) throw new Error("The encoder's weights were not loaded.");
+  const { image_size: side, num_channels: channels, num_categories: categories, latent_dim } = network.network;
+  for (let y = 0; y < side; y++) {
+    const row = pixels.subarray(y * side * channels, (y + 1) * side * channels);
+    network.memory.set(row, part.input.address / 4 + ((y + 1) * part.input.width + 1) * channels);
+  }
+  network.run(part);
+  const start = part.output.address / 4;
+  const outputs = network.memory.slice(start, start + (categories ?? 2) * latent_dim);
+  return categories ? categoricalPosterior(outputs, categories) : gaussianPosterior(outputs);
+}
+
+/**
  * Returns a Gaussian posterior.
  * @param {Float32Array} outputs The means, then the log-variances.
  * @returns {Posterior}
  */
-export function gaussianPosterior(outputs) {
+function gaussianPosterior(outputs) {
   const mean = outputs.subarray(0, outputs.length / 2);
   const logVariance = outputs.subarray(outputs.length / 2);
   const kl = mean.reduce((sum, m, k) => sum + 0.5 * (m * m + Math.exp(logVariance[k]) - logVariance[k] - 1), 0);

@@ -4,7 +4,7 @@ import { getJson } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { linkTo } from "../router.js";
 import { whileVisible } from "./polling.js";
-import { durationText, percentText } from "./words.js";
+import { durationText, percentText } from "./amounts.js";
 
 const TITLE = document.title;
 

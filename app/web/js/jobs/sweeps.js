@@ -5,7 +5,7 @@ import { Problem, getJson, sendJson } from "../api.js";
 import { useEffect, useRef, useState } from "../html.js";
 import { inOrder } from "../newest.js";
 import { announceJobs, whileVisible } from "./polling.js";
-import { percentText } from "./words.js";
+import { percentText } from "./amounts.js";
 
 /** @typedef {any} Sweep The sweep as the API shows it. */
 

@@ -1,6 +1,7 @@
 // One of two compared models: crop, reconstruction and error of the picture, and the numbers of both.
 
-import { loadNetwork } from "../decoder/decoder.js";
+import { loadDecoder } from "../decoder/decoder.js";
+import { encode } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
 import { toPixels } from "../explore/difference.js";
 import { html, useEffect, useMemo, useState } from "../html.js";
@@ -17,7 +18,7 @@ export function ComparedModel({ model, picture, onRefused }) {
   useEffect(() => {
     if (!isWanted) return undefined;
     const stop = new AbortController();
-    loadNetwork(`models/${model.id}/web`, stop.signal).then(
+    loadDecoder(`models/${model.id}/web?encoder=true`, stop.signal).then(
       setNetwork,
       (problem) => stop.signal.aborted || onRefused(problem),
     );
@@ -44,7 +45,7 @@ export function ComparedModel({ model, picture, onRefused }) {
  */
 function look(network, picture, preprocessing) {
   const input = toInput(picture, preprocessing);
-  const { mean, kl } = network.encode(input);
+  const { mean, kl } = encode(network, input);
   const { image_size: side, num_channels: channels } = network.network;
   const crop = toPixels(input, side, channels);
   const reconstruction = network.decode(mean);

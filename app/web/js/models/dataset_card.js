@@ -2,7 +2,7 @@
 
 import { address, getJson } from "../api.js";
 import { html, useEffect, useRef, useState } from "../html.js";
-import { percentText } from "../jobs/words.js";
+import { percentText } from "../jobs/amounts.js";
 import { whileVisible } from "../jobs/polling.js";
 import { linkTo } from "../router.js";
 import { useVisible } from "../visible.js";

@@ -2,7 +2,7 @@
 
 import { getJson, sendJson } from "../api.js";
 import { html, useEffect, useRef, useState } from "../html.js";
-import { percentText } from "../jobs/words.js";
+import { percentText } from "../jobs/amounts.js";
 import { whileVisible } from "../jobs/polling.js";
 import { useVisible } from "../visible.js";
 import { Scores } from "./scores.js";

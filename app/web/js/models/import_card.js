@@ -1,9 +1,9 @@
 // Imports a model from a file.
 
-import { upload } from "../api.js";
 import { html, useState } from "../html.js";
-import { percentText } from "../jobs/words.js";
+import { percentText } from "../jobs/amounts.js";
 import { ProblemBanner } from "../problems/banner.js";
+import { upload } from "../upload.js";
 import { DropZone } from "./drop_zone.js";
 
 const WEIGHTS = ".zip,.safetensors,.pt,.pth,.ckpt";

@@ -1,6 +1,7 @@
 // The page in one file: a model's sliders, and the visitor's own picture, from disk and without any network.
 
 import { Network } from "../decoder/network.js";
+import { javascriptKernel } from "../decoder/twin.js";
 import { readWeights } from "../decoder/weights.js";
 import { LatentSliders } from "../explore/latent_sliders.js";
 import { describeVector, drawVector, latentsOf, rounded, startVector } from "../explore/latents.js";
@@ -54,7 +55,7 @@ function TakenAway({ model, network }) {
       setProblem("This browser cannot read that file as a picture. Try a PNG or a JPEG.");
     }
   };
-  const over = useDroppedPictures(network.encodes ? onFile : () => {});
+  const over = useDroppedPictures(network.parts.encoder ? onFile : () => {});
   const z = vector.z ?? start;
   return html`<main class="taken">
     <header>
@@ -68,7 +69,7 @@ function TakenAway({ model, network }) {
           onUndo=${() => (motion.stop(), vector.undo())} onRandom=${() => show(drawVector(latents))} onReset=${() => show(home)}
           onPlay=${() => (motion.playing === null ? motion.play() : motion.stop())} />
         ${
-          network.encodes &&
+          network.parts.encoder &&
           html`<${OwnPictureCard} own=${own} busy=${false} over=${over} onFile=${onFile} onShow=${() => show(home)} onForget=${() => setOwn(null)} />`
         }
         ${problem && html`<p class="banner bad" role="alert">${problem}</p>`}
@@ -85,7 +86,7 @@ function TakenAway({ model, network }) {
 async function start() {
   const page = /** @type {HTMLElement} */ (document.getElementById("page"));
   const model = JSON.parse(/** @type {HTMLElement} */ (document.getElementById("model")).textContent ?? "");
-  const kernel = await WebAssembly.compile(bytesOf("kernel")).catch(() => null);
+  const kernel = await WebAssembly.compile(bytesOf("kernel")).catch(() => javascriptKernel);
   const { network, layers } = readWeights(bytesOf("weights").buffer);
   page.textContent = "";
   render(html`<${TakenAway} model=${model} network=${new Network(network, layers, kernel)} />`, page);

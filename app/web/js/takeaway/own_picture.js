@@ -1,5 +1,6 @@
 // The visitor's own picture, encoded here: it never leaves the page.
 
+import { encode } from "../decoder/posterior.js";
 import { toInput } from "../decoder/resize.js";
 import { compare, toPixels } from "../explore/difference.js";
 
@@ -21,7 +22,7 @@ const LEAST_SIGMA = Math.exp(-6);
 export async function encodeHere(network, model, file) {
   const { preprocessing, likelihood } = model;
   const input = toInput(await pixelsOfFile(file), preprocessing);
-  const { mean, logVariance, kl } = network.encode(input);
+  const { mean, logVariance, kl } = encode(network, input);
   const size = preprocessing.image_size;
   const channels = preprocessing.num_channels;
   const reconstruction = network.decode(mean);

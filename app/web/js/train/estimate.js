@@ -3,7 +3,7 @@
 import { Problem, request } from "../api.js";
 import { numberText } from "../charts/scale.js";
 import { html, useEffect, useState } from "../html.js";
-import { durationText } from "../jobs/words.js";
+import { durationText } from "../jobs/amounts.js";
 
 const PAUSE_MS = 250; // After the last change, so that typing a number sends one request.
 

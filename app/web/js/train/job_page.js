@@ -3,7 +3,8 @@
 import { numberText } from "../charts/scale.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { useFeed } from "../jobs/use_feed.js";
-import { durationText, jobSentence, percentText } from "../jobs/words.js";
+import { durationText, percentText } from "../jobs/amounts.js";
+import { jobSentence } from "../jobs/words.js";
 import { currentRoute, linkTo, replaceState } from "../router.js";
 import { JobActions } from "./job_actions.js";
 import { Outcome } from "./outcome.js";

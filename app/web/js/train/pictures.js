@@ -1,7 +1,8 @@
 // The choice of pictures: a data set of the service, or one's own files.
 
-import { Problem, upload } from "../api.js";
+import { Problem } from "../api.js";
 import { html, useEffect, useRef, useState } from "../html.js";
+import { upload } from "../upload.js";
 import { filesOf, isArchive, judge, judgeArchive } from "./verdicts.js";
 import { zipOf } from "./zip.js";
 

@@ -3,7 +3,7 @@
 import { Problem, address, getJson, sendJson } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { sweepSentence, useSweep } from "../jobs/sweeps.js";
-import { percentText } from "../jobs/words.js";
+import { percentText } from "../jobs/amounts.js";
 import { ProblemBanner } from "../problems/banner.js";
 import { linkTo } from "../router.js";
 import { sentenceOfError } from "./failures.js";

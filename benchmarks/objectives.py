@@ -115,6 +115,18 @@ def table(client: Client, sweep: Sweep, rows: Mapping[str, dict[str, Any]]) -> I
             yield f"| {' | '.join([title, str(cell.num_models), *scores, *losses, speed])} |"
 
 
+def choice(sweep: Sweep) -> Iterator[str]:
+    """Yields how far the MIG of the model that was chosen without labels lies from the best one's."""
+    if sweep.winner is None:
+        return
+    yield f"\nchosen without labels: {sweep.winner.model}: {sweep.winner.reason}"
+    found = {member.model: member.scores["mig"].value for member in sweep.members if "mig" in member.scores}
+    scores = {model: score for model, score in found.items() if score is not None}
+    if sweep.winner.model in scores:
+        chosen, best, mean = scores[sweep.winner.model], max(scores.values()), statistics.mean(scores.values())
+        yield f"its MIG is {chosen:.3f}, {best - chosen:.3f} below the best of {len(scores)}, whose mean is {mean:.3f}"
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,8 +148,7 @@ def main() -> None:
             time.sleep(POLL_SECONDS)
             sweep = client.sweep_of(sweep.id)
         print("\n".join(table(client, sweep, rows)))
-        if sweep.winner is not None:
-            print(f"\nchosen without labels: {sweep.winner.model}: {sweep.winner.reason}")
+        print("\n".join(choice(sweep)))
 
 
 if __name__ == "__main__":

@@ -4,20 +4,24 @@ import json
 from typing import Any
 
 MAX_DEPTH = 32
+LARGEST_EXACT = 2**53
+"""Below it, a floating-point number holds every whole number."""
 
 
-def loads(data: bytes | str) -> Any:
+def loads(data: bytes | str, *, whole: bool = False) -> Any:
     """Returns the value of a JSON text.
 
     Args:
         data: The text, or its bytes in UTF-8, UTF-16 or UTF-32.
+        whole: True reads 64.0 as the whole number 64, which it is in the words of JSON Schema.
 
     Raises:
         ValueError: The text is not JSON, contains NaN, Infinity, a number of 64 bits and more or a lone surrogate, or
             nests deeper than MAX_DEPTH.
     """
+    read = _finite_number if whole else _finite_float
     try:
-        value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_bounded_int)
+        value = json.loads(data, parse_constant=_refuse_constant, parse_float=read, parse_int=_bounded_int)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)
@@ -56,6 +60,11 @@ def _finite_float(text: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise ValueError("a number is too large")
     return value
+
+
+def _finite_number(text: str) -> float | int:
+    value = _finite_float(text)
+    return int(value) if value.is_integer() and abs(value) < LARGEST_EXACT else value
 
 
 def _bounded_int(text: str) -> int:

@@ -84,7 +84,7 @@ def parse_json(data: bytes | str, field: str) -> Any:
         Problem: The text is no strict JSON.
     """
     try:
-        return strict_json.loads(data)
+        return strict_json.loads(data, whole=True)
     except ValueError as error:
         raise invalid(field, f"is not JSON: {error}") from error
 

@@ -50,3 +50,11 @@ def test_text_that_utf_8_cannot_hold_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError, match="text that UTF-8 cannot hold"):
         loads(text)
     assert loads(r'"\ud83d\ude00"') == "😀"
+
+
+def test_a_whole_number_may_have_a_fraction_of_zero() -> None:
+    text = "[64.0, 6.4e1, -0.0, 64.5, 9007199254740992.0]"
+    found = loads(text, whole=True)
+    assert found == [64, 64, 0, 64.5, 2.0**53]
+    assert [type(value) for value in found] == [int, int, int, float, float]
+    assert {type(value) for value in loads(text)} == {float}

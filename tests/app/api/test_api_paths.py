@@ -143,6 +143,8 @@ def test_packing_on_request_prepares_another_size(api: Service, trained: dict[st
     answer = api.client.post("/datasets/shapes/packs", json={"image_size": 32, "num_channels": 3})
     assert answer.status_code == 202
     assert answer.json()["preprocessing"]["num_channels"] == 3
+    again = api.client.post("/datasets/shapes/packs", json={"image_size": 32.0, "num_channels": 3})
+    assert (again.status_code, again.json()["id"]) == (202, answer.json()["id"])
 
 
 def test_layout_and_stride_of_an_upload_decide_what_is_packed(api: Service) -> None:

@@ -116,7 +116,10 @@ def _show_units(component: dict[str, Any]) -> None:
 
 
 def _link_what_is_made(schema: dict[str, Any]) -> None:
-    """Links the answer of each POST that makes something, which has its `id`, to the operations on that thing."""
+    """Links the answer of each POST that makes something, which has its `id`, to the operations on that thing.
+
+    A file that may be missing as long as the thing is not done (`unknown_file`) has no link.
+    """
     for path, operations in schema["paths"].items():
         below = re.compile(re.escape(path) + r"/\{(\w+)\}(?:/[^{}]+)?")
         given = {name: f"$request.path.{name}" for name in re.findall(r"\{(\w+)\}", path)}
@@ -128,6 +131,7 @@ def _link_what_is_made(schema: dict[str, Any]) -> None:
             for other, others in schema["paths"].items()
             if (found := below.fullmatch(other))
             for operation in others.values()
+            if "unknown_file" not in str(operation["responses"].get("404", ""))
         }
         answers = operations.get("post", {"responses": {}})["responses"]
         for status in ("200", "201", "202") if links else ():

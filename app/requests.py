@@ -27,7 +27,7 @@ from starlette.datastructures import UploadFile
 
 from app.problems import invalid, validation_problem
 from models.config import Config, ConfigError
-from models.info import PreprocessingRequest
+from models.info import OPTIONAL_NAME, PreprocessingRequest
 from training.config import all_settings
 from training.metrics.names import ALL_METRICS, METRICS, check_metrics
 from training.objectives.registry import readers_of
@@ -43,6 +43,8 @@ BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 """The schema of a file."""
 
 Upload = Annotated[UploadFile, WithJsonSchema(BINARY)]
+Name = Annotated[str, WithJsonSchema({"type": "string", "pattern": OPTIONAL_NAME})]
+"""A name, which validate_name checks."""
 _PRESET_TEXTS = {name: {"dataset": preset.dataset, "text": preset.text} for name, preset in PRESETS.items()}
 Preset = Annotated[str, WithJsonSchema({"type": "string", "enum": list(PRESETS), "x-presets": _PRESET_TEXTS})]
 """The name of a preset; `x-presets` describes each in the schema, with the data set that it is meant for."""
@@ -197,7 +199,7 @@ class TrainJobRequest(Body):
 
     model_config = _rules(*_TRAINING_RULES)
 
-    name: str | None = Field(None, description="Name of the job and of the model; empty: the data set's.")
+    name: Name | None = Field(None, description="Name of the job and of the model; empty: the data set's.")
     dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")
     preset: Preset | None = Field(None, description="Settings to start from.")
     config: TrainingConfig | None = Field(None, description="Settings that differ from the preset or the defaults.")
@@ -228,7 +230,7 @@ class SweepRequest(Body):
         _TRAINING_RULES[1],
     )
 
-    name: str | None = Field(None, description="Name of the sweep; empty: the data set's.")
+    name: Name | None = Field(None, description="Name of the sweep; empty: the data set's.")
     dataset: str | None = Field(None, description="A data set, by id or name; empty: the preset's own.")
     preset: Preset | None = Field(None, description="Settings that every member starts from.")
     config: TrainingConfig | None = Field(None, description="Settings that all members share.")
@@ -259,7 +261,7 @@ class SweepRequest(Body):
 class TrainJobForm(Body):
     """A training job on images that come along."""
 
-    name: str = Field("", description="Name of the job and of the model.")
+    name: Name = Field("", description="Name of the job and of the model.")
     preset: Preset | None = Field(None, description="Settings to start from.", json_schema_extra=_without_null)
     config: str = Field("", description="As in JSON, written as JSON text.")
     minutes: str = Field("", description="As in JSON: a number of minutes.")
@@ -289,7 +291,7 @@ class EvaluationRequest(Body):
 class DatasetForm(Body):
     """A data set to upload."""
 
-    name: str | None = Field(
+    name: Name | None = Field(
         None,
         description="Its name, of which its id is made; empty: that of the address (`?name=`).",
         json_schema_extra=_without_null,
@@ -311,7 +313,7 @@ class ModelForm(Body):
         "disentangling-vae.",
         json_schema_extra=_without_null,
     )
-    name: str = Field("", description="Name of the model; empty: the one in the file.")
+    name: Name = Field("", description="Name of the model; empty: the one in the file.")
     format: Literal["auto", "bundle", "safetensors", "disentangling-vae", "1konny"] = Field(
         "auto", description="Format of the file."
     )
@@ -335,7 +337,7 @@ Label = Annotated[str, Field(max_length=MAX_LABEL_LENGTH), AfterValidator(_print
 class ModelChanges(Body):
     """Changes of a model; what is absent stays."""
 
-    name: str = Field("", description="The new name; the id stays.", json_schema_extra=_without_default)
+    name: Name = Field("", description="The new name; the id stays.", json_schema_extra=_without_default)
     dimension_labels: Annotated[list[Label], FailFast()] = Field(
         [], description="One text a dimension, empty where there is none.", json_schema_extra=_without_default
     )
@@ -367,7 +369,7 @@ class TraversalParameters(Body):
     """Base of the two forms of a traversal."""
 
     model: str = Field("", description="A model, by id or name; empty: the default.", json_schema_extra={"example": ""})
-    name: str = Field(
+    name: Name = Field(
         "",
         description="A name to keep the traversal under; when the disk is full, traversals without a name are removed, "
         "the oldest first.",

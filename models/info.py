@@ -34,7 +34,9 @@ Likelihood = Literal["bernoulli", "gaussian", "gaussian_optimal"]
 _PER_DIMENSION = (
     "kl_per_dimension", "aggregate_mean", "aggregate_std", "typical_mean", "dimension_labels", "dimension_effects",
 )  # fmt: skip
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9 ._()-]{0,99}"
+OPTIONAL_NAME = rf"^(\s*{_NAME}\s*)?$"
+"""A name as a request may give it, or an empty text."""
 
 
 def validate_name(name: str) -> str:
@@ -44,7 +46,7 @@ def validate_name(name: str) -> str:
         ConfigError: The name is empty, too long, or contains unusual characters.
     """
     name = name.strip()
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise ConfigError(
             "name", "must be 1 to 100 letters, digits, spaces or . _ - ( ), and begin with a letter or digit"
         )

@@ -18,7 +18,7 @@ from app.api.negotiation import KeyHeader, PageAfter, PageSize, bytes_response, 
 from app.dependencies import DatasetId, Services, Services_
 from app.openapi import binary_content, request_body
 from app.problems import Problem
-from app.requests import DatasetForm
+from app.requests import DatasetForm, Name
 from app.schemas import Dataset, DatasetList, Packing, respond
 from models.info import PreprocessingRequest, validate_name
 from training.data.sources import LARGEST_STRIDE, LAYOUTS, DatasetError
@@ -119,7 +119,7 @@ def get_dataset(dataset_id: DatasetId, request: Request, services: Services_) ->
 async def create_dataset(
     request: Request,
     services: Services_,
-    name: Annotated[str | None, Query(description="The name, where the body is the file itself.")] = None,
+    name: Annotated[Name | None, Query(description="The name, where the body is the file itself.")] = None,
     layout: Annotated[
         str, Query(description="How the files are laid out; auto: as their names say.", json_schema_extra=_LAYOUTS)
     ] = "auto",

@@ -56,12 +56,26 @@ def test_what_a_post_makes_is_linked_to_the_operations_on_it(api: Service) -> No
         "getDataset", "deleteDataset", "listRejectedFiles", "getDatasetSample", "packDataset",
     }  # fmt: skip
     assert {"getTrainJob", "cancelTrainJob", "deleteTrainJob", "retryTrainJob"} < linked["createTrainJob"]
+    assert not {"getCapacityFigure", "getSweepFigure"} & (linked["createTrainJob"] | linked["createSweep"])
     (evaluation,) = (
         answer["links"]["getEvaluation"]["parameters"]
         for status, answer in paths["/models/{model_id}/evaluations"]["post"]["responses"].items()
         if status == "202"
     )
     assert evaluation == {"model_id": "$request.path.model_id", "evaluation_id": "$response.body#/id"}
+
+
+def test_names_are_described_as_they_are_checked(api: Service) -> None:
+    schema = api.client.get("/openapi.json").json()
+    kinds = schema["components"]["schemas"]
+    described = [kinds[kind]["properties"]["name"]["pattern"] for kind in ("DatasetForm", "ModelForm", "TraversalForm")]
+    for text, is_name in (("", True), (" a.b_c (1)-2 ", True), ("x" * 100, True), ("x" * 101, False), (" ", False),
+                          ("_a", False), ("a/b", False), ("ä", False), ("a\nb", False)):  # fmt: skip
+        assert [bool(re.fullmatch(pattern, text)) for pattern in described] == [is_name] * 3, text
+        if text:
+            zip_type = {"Content-Type": "application/zip"}
+            answer = api.client.post("/datasets", params={"name": text}, content=b"", headers=zip_type)
+            assert [error["field"] for error in answer.json()["errors"]] == ["file" if is_name else "name"], text
 
 
 @pytest.mark.browser

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import anyio
 
 from app import problems
-from app.api.media import id_of_upload
+from app.api.media import KeyLocks, id_of_upload
 from app.dependencies import Services
 from app.problems import Problem
 from training.data.datasets import DatasetError
@@ -39,7 +39,7 @@ class Reading:
 _AS_FOUND = Reading()
 MAX_ZIP_FILES = 500_000
 
-_keyed = [threading.Lock() for _ in range(16)]
+_keyed = KeyLocks()
 """Uploads with equal keys are taken one after another."""
 _registering = threading.Lock()
 """Held while an id is chosen, since ids are made of names, and two uploads of one name must not get the same one."""
@@ -185,7 +185,7 @@ def _register_once(
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     digest = hashlib.sha256(json.dumps([name, filename, asdict(reading), content]).encode()).hexdigest()
-    with _keyed[hash(key) % len(_keyed)]:
+    with _keyed[key]:
         dataset = id_of_upload(services.storage, "datasets", key, digest)
         try:
             return services.datasets.get(dataset)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,22 @@ from worker.stores.settings import PREFIX
 from worker.stores.storage import NotStored, Storage
 
 KEY_FILE = "idempotency.json"
+
+
+class KeyLocks:
+    """Locks by key: work on one key is done by one thread at a time."""
+
+    def __init__(self, num: int = 16) -> None:
+        """Makes the locks.
+
+        Args:
+            num: Number of locks; keys share them, so that there need not be one for every key there ever was.
+        """
+        self._locks = [threading.Lock() for _ in range(num)]
+
+    def __getitem__(self, key: str) -> threading.Lock:
+        """Returns the lock of a key."""
+        return self._locks[hash(key) % len(self._locks)]
 
 
 def read_upload(upload: UploadFile, max_bytes: int, setting: str = "") -> bytes:

@@ -1,12 +1,12 @@
 """Acceptance of training jobs: settings, data set and length of a request become a job."""
 
 import hashlib
-import threading
 from typing import Any
 
 from app import problems
 from app.api.bodies import parse_json, parse_json_object
 from app.api.dataset_uploads import check_filename, store_dataset_upload
+from app.api.media import KeyLocks
 from app.dependencies import Services
 from app.requests import TrainJobForm, TrainJobRequest, check_body
 from models.config import ConfigError
@@ -28,8 +28,8 @@ from worker.jobs.webhooks import WebhookRefused, check_webhook
 from worker.stores.dataset_records import DatasetRecord, known_labels
 from worker.stores.models import UnknownDataset, slug
 
-_storing = [threading.Lock() for _ in range(16)]
-"""Each lock is held while images of some digests are stored and their job is made."""
+_storing = KeyLocks()
+"""Held while images of a digest are stored and their job is made."""
 _OWN_FIELDS = ("preset", "minutes")
 """Fields of the body that the errors of a config may name."""
 
@@ -94,7 +94,7 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
     # Equal requests at the same time store the images once, and one that fails removes no images of another.
-    with _storing[int(digest[:2], 16) % len(_storing)]:
+    with _storing[digest]:
         try:
             record = services.datasets.get(slug(dataset))
             is_new = False

@@ -10,20 +10,22 @@ from worker.jobs.connections import BLOCK_SECONDS, reaching_redis
 from worker.jobs.records import (
     HELD,
     KINDS,
+    STATE_FIELDS,
     STATES,
     Event,
     Job,
+    JobState,
     UnknownJob,
     event_from_entry,
     event_position,
     job_from_hash,
+    state_from_hash,
     valid_job_id,
 )
 from worker.stores.ids import id_of_name
 from worker.stores.storage import Storage
 
 P = job_scripts.PREFIX
-_STATE_FIELDS = ("id", "kind", "status", "attempts", "progress", "model")
 
 log = logging.getLogger(__name__)
 
@@ -58,42 +60,40 @@ class DurableRecords:
         """
         return job_from_hash(self._record(job_id))
 
-    def many(
-        self, job_ids: Sequence[str], *, states_only: bool = False, restore: Collection[str] | None = None
-    ) -> list[Job | None]:
+    def many(self, job_ids: Sequence[str], *, restore: Collection[str] | None = None) -> list[Job | None]:
         """Returns several jobs in one call of Redis; None stands for one that does not exist.
 
         Args:
             job_ids: Ids of the jobs.
-            states_only: True reads kind, status, attempts, progress and model alone.
             restore: Ids that are looked up in the storage where Redis has none; None for all.
         """
         with reaching_redis():
             pipeline = self.redis.pipeline(transaction=False)
             for job_id in job_ids:
-                if states_only:
-                    pipeline.hmget(f"{P}job:{job_id}", _STATE_FIELDS)
-                else:
-                    pipeline.hgetall(f"{P}job:{job_id}")
+                pipeline.hgetall(f"{P}job:{job_id}")
             records = pipeline.execute()
-        if states_only:
-            records = [
-                {"request": "{}", **{name: value for name, value in zip(_STATE_FIELDS, values, strict=True) if value}}
-                if values[0]
-                else {}
-                for values in records
-            ]
         return [
-            self._found(job_id, record, restore is None or job_id in restore)
+            job_from_hash(record) if record else self._restored(job_id, restore)
             for job_id, record in zip(job_ids, records, strict=True)
         ]
 
-    def _found(self, job_id: str, record: dict[str, str], restore: bool) -> Job | None:
-        """Returns a job by its record, or from the storage where Redis has none."""
-        if record:
-            return job_from_hash(record)
+    def states(self, job_ids: Sequence[str], *, restore: Collection[str] | None = None) -> list[JobState | None]:
+        """Returns the states of several jobs, as `many` returns the jobs, without reading their whole records."""
+        with reaching_redis():
+            pipeline = self.redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipeline.hmget(f"{P}job:{job_id}", STATE_FIELDS)
+            found = pipeline.execute()
+        records = [{name: value for name, value in zip(STATE_FIELDS, values, strict=True) if value} for values in found]
+        return [
+            state_from_hash(record) if record else self._restored(job_id, restore)
+            for job_id, record in zip(job_ids, records, strict=True)
+        ]
+
+    def _restored(self, job_id: str, restore: Collection[str] | None) -> Job | None:
+        """Returns a job that Redis does not have, if the storage has it and may be asked (`restore` of many)."""
         try:
-            return self.get(job_id) if restore else None
+            return self.get(job_id) if restore is None or job_id in restore else None
         except UnknownJob:
             return None
 

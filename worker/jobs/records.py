@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -129,23 +129,29 @@ class Event:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job as it is recorded. Times are ISO 8601 in UTC, by the clock of Redis."""
+class JobState:
+    """The fields of a job's record that say how far it is."""
 
     id: str
     kind: str
     status: str
-    request: dict[str, Any]
-    name: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
     """The last reported step, num_steps, fraction, images_per_second, eta_seconds, phase and phase_fraction."""
+    attempts: int = 0
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JobState):
+    """A job as it is recorded. Times are ISO 8601 in UTC, by the clock of Redis."""
+
+    request: dict[str, Any]
+    name: str = ""
     estimate: dict[str, Any] | None = None
     """The length of a training: num_steps, seconds, passes, and settled, which says whether num_steps is fixed."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """The last reported reconstruction_loss, kl, kl_per_dimension, capacity and others."""
-    attempts: int = 0
     resumed_from_step: int | None = None
-    model: str | None = None
     result: dict[str, Any] | None = None
     error: dict[str, str] | None = None
     warnings: list[str] = field(default_factory=list)
@@ -231,10 +237,21 @@ EMPTY_METRICS: dict[str, Any] = {
 _JSON_FIELDS = ("request", "estimate", "progress", "metrics", "result", "error", "warnings")
 _INT_FIELDS = ("attempts", "resumed_from_step", "fence", "version")
 _TIME_FIELDS = ("created_at", "started_at", "updated_at", "finished_at")
+STATE_FIELDS = tuple(one.name for one in fields(JobState))
 
 
 def job_from_hash(record: dict[str, str]) -> Job:
     """Makes a job from the fields of its Redis hash."""
+    return Job(**_read(record) | {name: iso(record.get(name)) for name in _TIME_FIELDS})
+
+
+def state_from_hash(record: dict[str, str]) -> JobState:
+    """Makes a job's state from those fields of its Redis hash that it has (STATE_FIELDS)."""
+    return JobState(**_read(record))
+
+
+def _read(record: dict[str, str]) -> dict[str, Any]:
+    """Returns the values of a record by field, without its times."""
     values: dict[str, Any] = {}
     for name in ("id", "kind", "status", "name", "model", "worker", "idempotency_key", "request_id"):
         if name in record:
@@ -245,9 +262,7 @@ def job_from_hash(record: dict[str, str]) -> Job:
     for name in _INT_FIELDS:
         if name in record:
             values[name] = int(record[name])
-    for name in _TIME_FIELDS:
-        values[name] = iso(record.get(name))
-    return Job(**values)
+    return values
 
 
 def event_from_entry(entry: tuple[str, dict[str, str]]) -> Event:

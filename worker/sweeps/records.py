@@ -4,15 +4,17 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
-from worker.jobs.records import FINISHED, HELD, Job, TransitionRefused
+from worker.jobs.records import FINISHED, HELD, Job, JobState, TransitionRefused
 
 FORMAT_VERSION = 1
 PAUSED, CANCELLED = "paused", "cancelled"
 """Reasons to hold a sweep, which then releases none of its waiting members."""
 DELETED = "deleted"
 """The state of a member whose job was deleted."""
+
+AnyJob = TypeVar("AnyJob", bound=JobState, covariant=True)
 
 
 class UnknownSweep(KeyError):
@@ -146,13 +148,13 @@ class SweepState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepView:
-    """A sweep at one moment."""
+class SweepView(Generic[AnyJob]):
+    """A sweep at one moment, with its members' whole jobs or with their states alone."""
 
     head: SweepHead
     state: SweepState
-    jobs: list[Job | None]
-    """The members' jobs; None where there is none yet or any more. See SweepStore.views for what they leave out."""
+    jobs: Sequence[AnyJob | None]
+    """The members' jobs; None where there is none yet or any more."""
     comparison: Job | None = None
     """The job that compares the models, if they are all there."""
     statuses: list[str] = field(init=False)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from worker.jobs.records import (
     HELD,
     IdempotencyConflict,
     Job,
+    JobState,
     JobStoreUnavailable,
     TransitionRefused,
     UnknownJob,
@@ -33,6 +34,7 @@ from worker.sweeps.kept import HEADS, INDEX, OPEN, SweepRecords, folder
 from worker.sweeps.records import (
     CANCELLED,
     PAUSED,
+    AnyJob,
     Member,
     Sweep,
     SweepHead,
@@ -56,32 +58,29 @@ log = logging.getLogger(__name__)
 class SweepStore(SweepRecords):
     """Makes, shows, steers and deletes sweeps. Every method raises JobStoreUnavailable when Redis is away."""
 
-    def view(self, sweep: Sweep) -> SweepView:
+    def view(self, sweep: Sweep) -> SweepView[Job]:
         """Returns a sweep at this moment with its members' whole jobs."""
-        return self._views([sweep.head], states_only=False)[0]
+        return self._views([sweep.head], self.jobs.many)[0]
 
-    def views(self, heads: Sequence[SweepHead]) -> list[SweepView]:
-        """Returns several sweeps at this moment, with all members read in one call of Redis.
+    def views(self, heads: Sequence[SweepHead]) -> list[SweepView[JobState]]:
+        """Returns several sweeps at this moment, with the states of all members read in one call of Redis."""
+        return self._views(heads, self.jobs.states)
 
-        Of each member's job, only status, attempts, progress and model are read.
-        """
-        return self._views(heads, states_only=True)
-
-    def winner(self, view: SweepView) -> dict[str, Any] | None:
+    def winner(self, view: SweepView[JobState]) -> dict[str, Any] | None:
         """Returns the model that the newest comparison of a sweep chose, and why; None before the first."""
         job = view.comparison
         chosen: dict[str, Any] | None = None if job is None else (job.result or {}).get("winner")
         return chosen or (self.comparison(view.head.id) or {}).get("winner")
 
-    def _look(self, head: SweepHead) -> SweepView:
+    def _look(self, head: SweepHead) -> SweepView[JobState]:
         return self.views([head])[0]
 
-    def _views(self, heads: Sequence[SweepHead], *, states_only: bool) -> list[SweepView]:
+    def _views(self, heads: Sequence[SweepHead], read: Callable[..., list[AnyJob | None]]) -> list[SweepView[AnyJob]]:
         states = [self._state(head) for head in heads]
         ids = [job_id for head in heads for job_id in head.job_ids]
         waiting = {member_job_id(head.id, k) for head, state in zip(heads, states, strict=True) for k in state.waiting}
         # A member that waits for its release has no job, or one that Redis has.
-        found = iter(self.jobs.many(ids, states_only=states_only, restore=set(ids) - waiting))
+        found = iter(read(ids, restore=set(ids) - waiting))
         views = [
             SweepView(head=head, state=state, jobs=list(islice(found, head.num_members)))
             for head, state in zip(heads, states, strict=True)
@@ -179,7 +178,7 @@ class SweepStore(SweepRecords):
         state = None if asked is None else self._stored_state(asked["id"])
         return state is None or state.hold is None
 
-    def cancel(self, sweep_id: str) -> SweepView:
+    def cancel(self, sweep_id: str) -> SweepView[JobState]:
         """Cancels all members that have not ended, or the comparison of the models.
 
         Raises:
@@ -197,7 +196,7 @@ class SweepStore(SweepRecords):
                 raise SweepRefused(sweep_id, view.status, "be cancelled")
             return self._hold(view, CANCELLED)
 
-    def pause(self, sweep_id: str) -> SweepView:
+    def pause(self, sweep_id: str) -> SweepView[JobState]:
         """Pauses the members that run, and releases no others until the sweep is resumed.
 
         Raises:
@@ -211,7 +210,7 @@ class SweepStore(SweepRecords):
                 raise SweepRefused(sweep_id, view.status, "be paused")
             return self._hold(view, PAUSED)
 
-    def resume(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView:
+    def resume(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView[JobState]:
         """Resumes a paused sweep: its paused members go on first.
 
         Args:
@@ -224,7 +223,7 @@ class SweepStore(SweepRecords):
         """
         return self._again(sweep_id, (PAUSED,), PAUSED, "be resumed", admit)
 
-    def retry(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView:
+    def retry(self, sweep_id: str, *, admit: Admit | None = None) -> SweepView[JobState]:
         """Requeues the members that failed or were cancelled, and compares anew if the comparison failed.
 
         Args:
@@ -272,7 +271,7 @@ class SweepStore(SweepRecords):
 
     # Members
 
-    def _release(self, sweep: Sweep, view: SweepView) -> SweepView:
+    def _release(self, sweep: Sweep, view: SweepView[JobState]) -> SweepView[JobState]:
         """Puts waiting members into the queue, as many as may run at once."""
         state = view.state
         live = sum(status in (*HELD, "queued") for status in view.statuses) - len(state.waiting)
@@ -305,7 +304,7 @@ class SweepStore(SweepRecords):
 
     def _again(
         self, sweep_id: str, statuses: tuple[str, ...], hold: str, action: str, admit: Admit | None
-    ) -> SweepView:
+    ) -> SweepView[JobState]:
         """Lets members wait again that are in one of some states, and lets go of the sweep.
 
         Args:
@@ -332,12 +331,12 @@ class SweepStore(SweepRecords):
             self._redis("sadd", OPEN, sweep_id)
             return self._conclude(self._release(sweep, self._look(sweep.head)))
 
-    def _hold(self, view: SweepView, hold: str) -> SweepView:
+    def _hold(self, view: SweepView[JobState], hold: str) -> SweepView[JobState]:
         """Releases no further members of a sweep, and stops those that run."""
         self._write(view.head.id, replace(view.state, hold=hold))
         return self._conclude(self._stop_members(self._look(view.head)))
 
-    def _stop_members(self, view: SweepView) -> SweepView:
+    def _stop_members(self, view: SweepView[JobState]) -> SweepView[JobState]:
         """Pauses or cancels the members of a held sweep; one that changes at the same moment is left."""
         action = "pause" if view.state.hold == PAUSED else "cancel"
         statuses = ("running",) if view.state.hold == PAUSED else ("queued", "running", "pausing", "paused")
@@ -353,7 +352,7 @@ class SweepStore(SweepRecords):
 
     # The end
 
-    def _conclude(self, view: SweepView) -> SweepView:
+    def _conclude(self, view: SweepView[JobState]) -> SweepView[JobState]:
         """Lets the models be compared once no member is live, and tells the sweep's state where it has changed."""
         if (comparison := self._comparison_id(view)) is not None and view.comparison is None:
             request = {"sweep": {"id": view.head.id}, "models": [model for _, model in view.models]}
@@ -390,14 +389,14 @@ class SweepStore(SweepRecords):
             if state is None or state.ends == number:  # It has not ended again meanwhile.
                 self.jobs.end_webhook(sweep_id)
 
-    def _comparison_id(self, view: SweepView) -> str | None:
+    def _comparison_id(self, view: SweepView[JobState]) -> str | None:
         """Returns the id of the job that compares the models that there are; None while some are missing."""
         if view.is_live or not view.models:
             return None
         text = json.dumps([view.head.id, view.models])
         return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def _tell(self, view: SweepView) -> None:
+    def _tell(self, view: SweepView[JobState]) -> None:
         """Adds the sweep's state to its own log."""
         log.info("sweep %s: %s", view.head.id, view.status)
         data = {"progress": view.progress(), "winner": self.winner(view) if view.is_finished else None}

@@ -48,7 +48,7 @@ class MemberResult:
         }
 
 
-def results_of(sweep: Sweep, view: SweepView, comparison: Mapping[str, Any] | None) -> list[MemberResult]:
+def results_of(sweep: Sweep, view: SweepView[Job], comparison: Mapping[str, Any] | None) -> list[MemberResult]:
     """Returns the members of a sweep of the service.
 
     Args:

@@ -19,6 +19,7 @@ from app.problems import Problem
 from app.requests import SweepRequest
 from app.schemas import respond
 from app.sweep_schemas import Sweep, SweepList, SweepSummary
+from worker.jobs.records import JobState
 from worker.stores.storage import NotStored
 from worker.sweeps import records
 from worker.sweeps.events import follow_sweep
@@ -97,7 +98,7 @@ def describe(services: Services, sweep: records.Sweep, request: Request) -> Swee
     )
 
 
-def _summary(view: records.SweepView, winner: dict[str, Any] | None, request: Request) -> dict[str, Any]:
+def _summary(view: records.SweepView[JobState], winner: dict[str, Any] | None, request: Request) -> dict[str, Any]:
     sweep = view.head
     root = str(request.scope.get("root_path", ""))
     url = f"{root}/sweeps/{sweep.id}"

@@ -38,7 +38,7 @@ class Rig:
             claim.succeed({}, model=f"m-{job_id}")
         self.sweeps.advance(claim.job.request["sweep"]["id"])
 
-    def view(self, sweep: Sweep) -> SweepView:
+    def view(self, sweep: Sweep) -> SweepView[Job]:
         return self.sweeps.view(sweep)
 
     def finish(self, sweep: Sweep) -> None:

@@ -261,6 +261,8 @@ CASES: tuple[Set, ...] = (
         member("hard.png", tarfile.LNKTYPE, "/etc/passwd"), member("pipe.png", tarfile.FIFOTYPE)), packs=(4, 3)),
     Set("zip-of-picture-bombs", "a.zip", lambda: zipped({**pictures(), "a.gif": b"GIF89a" + b"\xff" * 20,
                                                          "b.bmp": saved("RGB", "BMP")()[:100]}), packs=(4, 2)),
+    Set("zip-with-labels-of-lines", "a.zip", lambda: zipped({**pictures(), "set/labels.csv": b"a\n" * 4 * MIB}),
+        packs=(4, 1)),
     # Arrays, which are looked into when they are packed.
     Set("npz-bzip2-bomb", "a.npz", lambda: zip_bomb("images.npy", 64 * MIB, zipfile.ZIP_BZIP2,
                                                     npy_with_long_header(64 * MIB)), packs="not_an_archive"),

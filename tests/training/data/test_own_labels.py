@@ -7,6 +7,7 @@ import pytest
 from datasets_support import Files, Make, as_folder, both, code_of, packed, picture
 
 from training.data.datasets import ImageFolder
+from training.data.layouts import lists
 from training.data.layouts.layout import complete_split
 from training.data.layouts.quantities import ranks_of
 from training.data.packs import Pack, label_warnings, read_rejected
@@ -137,12 +138,25 @@ def test_bad_lines_are_named_and_good_ones_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "\0\7", "file,size\n1.png,1\n", "<html>", 'file,size\n"1.png,1\n' + "x" * 200_000], ids=range(5)
+    "text",
+    ["", "\0\7", "file,size\n1.png,1\n", "<html>", 'file,size\n"1.png,1\n' + "x" * 200_000, ",,\n , ,\n"],
+    ids=range(6),
 )
 def test_a_table_that_cannot_be_used_costs_no_picture(tmp_path: Path, text: str) -> None:
     pack = packed(as_folder(tmp_path, table(text)), tmp_path)
     assert (pack.info.num_images, pack.factors) == (4, None)
     assert [r.file for r in read_rejected(pack.folder)] == ["labels.csv"]
+
+
+@pytest.mark.parametrize("tail", ["5.png,5\n" * 20, "6.png," + "6," * 2**19], ids=["lines", "cells"])
+def test_a_table_of_too_many_lines_or_cells_is_used_in_no_part(
+    tmp_path: Path, tail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "MOST_LINES", 20)
+    pack = packed(as_folder(tmp_path, table("file,size\n1.png,1\n2.png,2\n3.png,3\n4.png,4\n" + tail)), tmp_path)
+    assert (pack.info.num_images, pack.factors) == (4, None)
+    (warning,) = label_warnings(pack.folder)
+    assert "it has more than 20 lines" in warning or "line 6 has more than 1048576 characters" in warning
 
 
 def test_a_column_of_descriptions_is_no_factor(tmp_path: Path) -> None:

@@ -127,8 +127,10 @@ def reports(pack: Pack) -> dict[str, str]:
         (b"000001.jpg x\n", "it is not used, since it names 0 of 30 pictures: line 1: "),
         (b"000031.jpg 1\n", "it is not used, since it names 0 of 30 pictures"),
         (b"\0\x07\xff" * 99, "it is not used, since it names 0 of 30 pictures"),
+        (b"9" * 5000 + b"\n000001.jpg 1\n", "it is not used, since it names"),
+        (b"x " * 257 + b"\n000001.jpg" + b" x" * 257, "it is not used, since it names 0 of 30 pictures"),
     ],
-    ids=["html", "empty", "mark alone", "no number", "other pictures", "bytes"],
+    ids=["html", "empty", "mark alone", "no number", "other pictures", "bytes", "long number", "many attributes"],
 )
 def test_a_list_that_cannot_be_used_costs_no_picture(tmp_path: Path, name: str, text: bytes, reason: str) -> None:
     files = celeba()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from training.data.images import has_picture_suffix
 from training.data.layouts.layout import TEST, TRAIN, VALIDATION, Labels, Layout, ListError, ReadList, split_by_group
-from training.data.layouts.lists import LEAST_SHARE, Table, lines_of
+from training.data.layouts.lists import LEAST_SHARE, MOST_FACTORS, Table, lines_of
 from training.data.sources import DatasetError
 
 _PICTURE = re.compile(r"(?:^|/)\d{6}\.(?:jpe?g|png)$", re.IGNORECASE)
@@ -106,6 +106,8 @@ def _part(_: list[str], cells: list[str]) -> list[int]:
 def _attributes(heading: list[str], cells: list[str]) -> list[int]:
     if len(cells) != len(heading):
         raise ValueError(f"{len(cells)} values for {len(heading)} attributes")
+    if len(heading) > MOST_FACTORS:
+        raise ValueError(f"more than {MOST_FACTORS} attributes")
     return [int(cell) for cell in cells]
 
 
@@ -131,7 +133,7 @@ def _read_table(lines: Iterator[tuple[int, list[str]]], read_row: ReadRow) -> Ta
     table, announced = Table(), None
     for number, cells in lines:
         if number == 1 and len(cells) == 1 and cells[0].isdecimal():
-            announced = int(cells[0])  # list_attr_celeba.txt begins with the number of pictures.
+            announced = int(cells[0][:18])  # list_attr_celeba.txt begins with the number of pictures.
         elif has_picture_suffix(cells[0]):
             try:
                 table.rows[PurePosixPath(cells[0]).stem] = read_row(table.heading, cells[1:])

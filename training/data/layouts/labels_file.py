@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from training.data.images import has_picture_suffix
 from training.data.layouts.class_folders import PARTS
 from training.data.layouts.layout import Labels, Layout, ListError, ReadList, complete_split, split_by_group
-from training.data.layouts.lists import LEAST_SHARE, Problems, lines_of
+from training.data.layouts.lists import LEAST_SHARE, MOST_FACTORS, Problems, lines_of
 from training.data.layouts.quantities import MOST_CLASSES, is_quantity, ranks_of, value_columns
 from training.data.sources import DatasetError
 
@@ -19,7 +20,6 @@ _FILES = frozenset(f"{stem}.{suffix}" for stem in ("labels", "metadata") for suf
 _NAME_COLUMNS = frozenset(["file", "filename", "file_name", "image", "image_id", "img", "name", "path", "picture"])
 _SPLIT_COLUMNS = frozenset(["split", "partition", "subset"])
 _IDENTITY_COLUMNS = frozenset(["identity", "person", "subject"])
-_MOST_FACTORS = 256
 _LEAST_TEXTS = 20
 """Number of rows from which a column with another text in most rows is a description, and no factor."""
 
@@ -95,28 +95,30 @@ def _read_table(table: str, read_list: ReadList, pictures: Sequence[str], rows: 
     Raises:
         ListError: The table cannot be read, has no column of names, or another heading than the one before.
     """
-    lines = list(lines_of(read_list(table)))
+    lines = lines_of(read_list(table))
     find = _finder(table, pictures)
-    heading = [cell.lower() for cell in lines[0][1]]
-    has_heading = not any(find(cell) or has_picture_suffix(cell) for cell in lines[0][1])
-    if has_heading:
-        lines = lines[1:]
-        column = next((i for i, cell in enumerate(heading) if cell in _NAME_COLUMNS), 0)
-    else:
-        column = next((i for i, cell in enumerate(lines[0][1]) if find(cell) or has_picture_suffix(cell)), 0)
+    number, first = next(lines, (0, []))
+    if not first:
+        raise ListError("it is empty")
+    heading = [cell.lower() for cell in first]
+    if any(find(cell) or has_picture_suffix(cell) for cell in first):  # There is no heading.
+        lines = chain([(number, first)], lines)
+        column = next((i for i, cell in enumerate(first) if find(cell) or has_picture_suffix(cell)), 0)
         others = len(heading) - 1
         heading = ["label"] if others == 1 else [f"factor_{i}" for i in range(1, others + 1)]
         heading.insert(column, "file")
+    else:
+        column = next((i for i, cell in enumerate(heading) if cell in _NAME_COLUMNS), 0)
     del heading[column]
     if rows.heading and heading != rows.heading:
         raise ListError(f"it is not used, since its columns are not those of another table, {', '.join(rows.heading)}")
-    rows.heading = heading
-    problems = Problems()
+    found, problems = _Rows(heading), Problems()
     for number, cells in lines:
         try:
-            _add_row(rows, find, cells, column)
+            _add_row(found, find, cells, column)
         except ValueError as error:
             problems.add(number, str(error))
+    rows.heading, rows.cells = heading, rows.cells | found.cells
     if problems.count:
         rows.unusable.append((table, str(problems)))
 
@@ -160,7 +162,7 @@ def _columns(rows: _Rows, kept: Sequence[str], table: str) -> Labels:
             elif heading in _IDENTITY_COLUMNS:
                 numbers = {person: number for number, person in enumerate(sorted(set(cells)))}
                 identities = np.array([numbers[person] for person in cells], np.int32)
-            elif len(factors) < _MOST_FACTORS:
+            elif len(factors) < MOST_FACTORS:
                 classes, quantity = _factor(cells)
                 factors.append(classes)
                 values.append(quantity)

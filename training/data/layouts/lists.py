@@ -2,14 +2,22 @@
 
 import codecs
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from sys import intern
 
 from training.data.layouts.layout import ListError
 
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _SEPARATORS = (";", "\t", ",")
 _NUM_SAMPLE_LINES = 20
+MOST_LINES = 2_000_000
+"""Largest number of lines; reading so many takes half a minute."""
+MOST_CHARACTERS = 2**20
+"""Largest length of a line."""
+MOST_FACTORS = 256
 LEAST_SHARE = 0.5
 """Share of the pictures that a list must name; labels for fewer are not worth the pictures without one."""
 
@@ -54,24 +62,42 @@ def decoded(data: bytes) -> str:
 def lines_of(data: bytes) -> Iterator[tuple[int, list[str]]]:
     """Yields the number and the cells of each line that is not empty.
 
-    Cells are separated by semicolons, tabs or commas where most of the first lines have one, else by spaces.
+    Cells are separated by semicolons, tabs or commas where most of the first lines have one, else by spaces. Equal
+    cells are one object, since a table has few texts that differ.
 
     Raises:
-        ListError: The list is empty, or a cell is too long.
+        ListError: The list is empty or has too many lines, or a line or a cell is too long.
     """
-    lines = decoded(data).splitlines(keepends=True)
-    sample = [line for line in lines[: 2 * _NUM_SAMPLE_LINES] if line.strip()][:_NUM_SAMPLE_LINES]
+    text = decoded(data)
+    sample = [line for line in islice(_lines(text), 2 * _NUM_SAMPLE_LINES) if line.strip()][:_NUM_SAMPLE_LINES]
     if not sample:
         raise ListError("it is empty")
+    lines = _lines(text)
     separator = next((s for s in _SEPARATORS if 2 * sum(s in line for line in sample) >= len(sample)), None)
     if separator is None:
-        yield from ((number, cells) for number, line in enumerate(lines, 1) if (cells := line.split()))
+        yield from (
+            (number, cells) for number, line in enumerate(lines, 1) if (cells := list(map(intern, line.split())))
+        )
         return
     reader = csv.reader(lines, delimiter=separator)
     try:
         for row in reader:
-            cells = [cell.strip() for cell in row]
+            cells = [intern(cell.strip()) for cell in row]
             if any(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
         raise ListError(f"line {reader.line_num}: {error}") from error
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yields the lines of a text with their ends.
+
+    Raises:
+        ListError: There are too many, or one is too long.
+    """
+    for number, line in enumerate(io.StringIO(text, newline=""), 1):
+        if number > MOST_LINES:
+            raise ListError(f"it has more than {MOST_LINES} lines")
+        if len(line) > MOST_CHARACTERS:
+            raise ListError(f"line {number} has more than {MOST_CHARACTERS} characters")
+        yield line

@@ -131,6 +131,8 @@ async def create_dataset(
     """Send a form (`name`, `file`), or the file itself with `?name=`, which takes half as much disk space."""
     if layout not in LAYOUTS:
         raise problems.invalid("layout", f"must be one of {', '.join(LAYOUTS)}")
+    if name:
+        validate_name(name)  # Also where a form has its own name.
     check_key(idempotency_key)
     reading = Reading(layout, stride)
     if media_type(request) in RAW_TYPES:

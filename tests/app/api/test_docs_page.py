@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from api_support import Service, service
@@ -73,9 +74,11 @@ def test_names_are_described_as_they_are_checked(api: Service) -> None:
                           ("_a", False), ("a/b", False), ("ä", False), ("a\nb", False)):  # fmt: skip
         assert [bool(re.fullmatch(pattern, text)) for pattern in described] == [is_name] * 3, text
         if text:
-            zip_type = {"Content-Type": "application/zip"}
-            answer = api.client.post("/datasets", params={"name": text}, content=b"", headers=zip_type)
-            assert [error["field"] for error in answer.json()["errors"]] == ["file" if is_name else "name"], text
+            file: dict[str, Any] = {"content": b"", "headers": {"Content-Type": "application/zip"}}
+            form = {"data": {"name": "own"}, "files": {"file": ("a.zip", b"")}}
+            for body in (file, form):
+                answer = api.client.post("/datasets", params={"name": text}, **body)
+                assert [error["field"] for error in answer.json()["errors"]] == ["file" if is_name else "name"], text
 
 
 @pytest.mark.browser

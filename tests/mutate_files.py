@@ -20,9 +20,11 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="betavae-") as folder, running_service(Path(folder)) as running:
         outcomes = attack(running, asked.seed, seconds=asked.seconds, keep=asked.keep)
+        peaks = running.report()
     for name, count in sorted(outcomes.items()):
         print(f"{count:6} {name}")
     print(f"{outcomes.total():6} files, none of which broke anything")
+    print(f"peaks of memory: {peaks}")
 
 
 if __name__ == "__main__":

@@ -15,3 +15,4 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         pytest.skip("memory is measured in /proc")
     with running_service(tmp_path_factory.mktemp("corpus")) as service:
         yield service
+        print(f"\npeaks of memory: {service.report()}")

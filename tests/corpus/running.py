@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,10 +24,10 @@ SAMPLE_SECONDS = 0.02
 GONE_SECONDS = 5
 LIVE = re.compile(r"(redis|cache)/|lock$|.*\.log$")
 """Files that change while the service runs, whatever is sent."""
-MAX_MIB_ABOVE_IDLE = 300
-"""Bound on the API process, whatever is sent (docs/operations.md)."""
-MAX_FAMILY_MIB = 1024
-"""Bound on the API process and its children together: the limit of the container in docker-compose.yml."""
+MAX_MIB_ABOVE_IDLE = {"api": 300, "render": 512}
+"""Bounds on the processes that take what clients send, whatever it is (docs/operations.md)."""
+MAX_FAMILY_MIB = {"api": 1024, "render": 4096}
+"""Bounds on each with its children: the limits of the containers in docker-compose.yml."""
 
 
 class Running:
@@ -40,7 +41,9 @@ class Running:
         self.client = httpx.Client(base_url=self.url, timeout=60)
         self._process = process
         self.pids = self._children()
-        self.idle_mib = resident_mib(self.pids["api"])
+        self.idle_mib = {name: resident_mib(self.pids[name]) for name in MAX_MIB_ABOVE_IDLE}
+        self.peaks: Counter[str] = Counter()
+        """The most memory of each process above idle, and of each with its children, in MiB."""
 
     def _children(self) -> dict[str, int]:
         """Returns the process ids of the launcher's children by their names."""
@@ -52,6 +55,10 @@ class Running:
                 if word in command:
                     found[name] = pid
         return found
+
+    def report(self) -> str:
+        """Returns the peaks of memory so far in words."""
+        return ", ".join(f"{name}: {peak} MiB" for name, peak in sorted(self.peaks.items()))
 
     def assert_alive(self) -> None:
         """Checks that the service answers, and that none of its processes was replaced."""
@@ -71,41 +78,52 @@ class Running:
         assert not new, sorted(new)
 
     @contextmanager
-    def watched(self) -> Iterator["Memory"]:
-        """Measures the memory of the API while the block runs."""
-        memory = Memory(self.pids["api"], self.idle_mib)
+    def watched(self) -> Iterator[None]:
+        """Measures the memory of the API, of the render worker and of their children while the block runs.
+
+        Raises:
+            AssertionError: One of them took more than its bound.
+        """
+        memory = Memory({name: self.pids[name] for name in self.idle_mib})
         memory.start()
         try:
-            yield memory
+            yield
         finally:
             memory.stop()
+        for name, bound in MAX_MIB_ABOVE_IDLE.items():
+            above, family = memory.peak_mib[name] - self.idle_mib[name], memory.family_mib[name]
+            self.peaks[f"{name} above idle"] = max(self.peaks[f"{name} above idle"], round(above))
+            self.peaks[f"{name} and its children"] = max(self.peaks[f"{name} and its children"], round(family))
+            assert above < bound, f"{name}: {above:.0f} MiB above idle"
+            assert family < MAX_FAMILY_MIB[name], f"{name} and its children: {family:.0f} MiB"
 
 
 class Memory(threading.Thread):
-    """The peak memory of the API process, exactly, and of it and its children together, from samples."""
+    """The peak memory of some processes, exactly, and of each with its children, from samples."""
 
-    def __init__(self, pid: int, idle_mib: float) -> None:
+    def __init__(self, pids: Mapping[str, int]) -> None:
         super().__init__(daemon=True)
-        self._pid = pid
-        self._idle_mib = idle_mib
+        self._pids = pids
         self._done = threading.Event()
-        self.family_mib = 0.0
-        self.above_idle_mib = 0.0
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # This resets the peak.
+        self.family_mib = dict.fromkeys(pids, 0.0)
+        self.peak_mib = dict.fromkeys(pids, 0.0)
+        for pid in pids.values():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")  # This resets the peak.
 
     def run(self) -> None:
         while not self._done.wait(SAMPLE_SECONDS):
             self._sample()
 
     def _sample(self) -> None:
-        family = [self._pid, *children_of(self._pid)]
-        self.family_mib = max(self.family_mib, sum(resident_mib(pid) for pid in family))
+        for name, pid in self._pids.items():
+            family = [pid, *children_of(pid)]
+            self.family_mib[name] = max(self.family_mib[name], sum(resident_mib(one) for one in family))
 
     def stop(self) -> None:
         self._done.set()
         self.join()
         self._sample()
-        self.above_idle_mib = resident_mib(self._pid, "VmHWM") - self._idle_mib
+        self.peak_mib = {name: resident_mib(pid, "VmHWM") for name, pid in self._pids.items()}
 
 
 def children_of(pid: int) -> list[int]:

@@ -269,6 +269,18 @@ def test_the_view_is_accessible_and_fits(visitor: Visitor, size: tuple[int, int]
         assert sideways_scroll(page) <= 0, theme
 
 
+def test_the_picture_stays_in_sight_and_covers_nothing(visitor: Visitor) -> None:
+    page = visitor(size=DESK, **STILL).open(ready=True)
+    for card in (".pad-card", ".path-card", ".take-away"):
+        page.locator(card).evaluate("card => card.scrollIntoView({ block: 'end' })")
+        picture, other = (page.locator(one).bounding_box() for one in (".explore-left", card))
+        assert picture is not None
+        assert other is not None
+        assert picture["y"] >= 54
+        assert picture["y"] + picture["height"] <= DESK[1]
+        assert other["x"] >= picture["x"] + picture["width"]
+
+
 @pytest.mark.parametrize("subject", ["picture", "latent", "latents", "pad", "path"])
 def test_each_curl_and_each_button_makes_the_file(visitor: Visitor, subject: str, tmp_path: Path) -> None:
     page = visitor(**STILL).open(ready=True)

@@ -25,14 +25,14 @@ export function LabelEditor({ latent, onRename }) {
 
   const name = nameOf(latent);
   const look = latent.label ? "latent-name" : "latent-name unnamed";
-  if (!onRename) return html`<span class=${look}>${name}</span>`;
+  if (!onRename) return html`<span class=${look} title=${name}>${name}</span>`;
   /** @param {boolean} now */
   const toggle = (now) => {
     open.current = now;
     setEditing(now);
   };
   if (!editing) {
-    return html`<button ref=${button} type="button" class=${`${look} editable`} title="Rename" onClick=${() => toggle(true)}>
+    return html`<button ref=${button} type="button" class=${`${look} editable`} title=${`Rename “${name}”`} onClick=${() => toggle(true)}>
       <span>${name}</span><${Icon} name="pencil" /><span class="visually-hidden">, rename</span>
     </button>`;
   }

@@ -122,7 +122,7 @@ function Comparison({ own }) {
     <div class="comparison">${tiles.map(([name, picture]) => html`<figure key=${name}>${picture}<figcaption>${name}</figcaption></figure>`)}</div>
     ${own.notice && html`<p class="banner warn" role="status">${own.notice}</p>`}
     <p class="hint">
-      Reconstruction loss ${own.loss.toLocaleString("en", { maximumFractionDigits: 0 })} nats; pixels are ${(100 * own.meanError).toFixed(1)} % off on average.
+      Reconstruction loss ${own.loss.toFixed(0).replace(/\B(?=(\d{3})+$)/g, "\u202f")} nats; pixels are ${(100 * own.meanError).toFixed(1)} % off on average.
       The sliders stand at your picture; their blue bands are its posterior, mean ± σ.
     </p>`;
 }

@@ -151,9 +151,10 @@ class Watch:
             )
         explained = metrics.get("validation_explained_variance", 1.0)
         if step == self._config.num_steps and explained < _LITTLE_EXPLAINED:
+            share = f"only {explained:.0%}" if explained > 0 else "nothing"
             found["unrelated images"] = (
-                f"the reconstructions explain only {explained:.0%} of what differs between the pictures: they may have "
-                "too little in common, or need more steps or latents; rows of a traversal will be blurred"
+                f"the reconstructions explain {share} of what differs between the pictures: they may have too little "
+                "in common, or need more steps or latents; rows of a traversal will be blurred"
             )
         return found
 

@@ -122,3 +122,5 @@ def test_pictures_that_are_hardly_explained_give_a_warning_at_the_end() -> None:
     (warning,) = warnings_of(STEERED, 10_000, AT_CAPACITY | last)
     assert "explain only 74% of what differs" in warning
     assert warnings_of(STEERED, 10_000, AT_CAPACITY | {"validation_explained_variance": 0.75}) == []
+    (warning,) = warnings_of(STEERED, 10_000, AT_CAPACITY | {"validation_explained_variance": -2.76})
+    assert "explain nothing of what differs" in warning

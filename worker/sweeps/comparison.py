@@ -194,7 +194,7 @@ def _reason(
     for name, values in (("UDR", udr_scores), ("ModelCentrality", central)):
         if (value := values[best]) is not None:
             parts.append(f"{name} {value:.3f} (rank {_ranks(values)[best]})")
-    others = len(candidates) - 1
+    others = len(candidates) - 1 if len(candidates) > 2 else "one"
     text = f"It has the best mean rank in agreement with the other {others}: {', '.join(parts)}; {size}"
     if info.reconstruction_loss is not None:
         text += f", and its reconstruction loss is {info.reconstruction_loss:.2f} nats"

@@ -67,6 +67,23 @@ def test_the_first_screen_is_light() -> None:
     assert sum(weight.values()) <= MOST_BYTES, sorted(weight.items(), key=lambda item: -item[1])
 
 
+def _selectors(sheet: str) -> list[str]:
+    text = re.sub(r"/\*.*?\*/|@[^{;]*[{;]", "", (WEB / "css" / f"{sheet}.css").read_text("utf-8"), flags=re.DOTALL)
+    return [one.strip() for rule in re.findall(r"([^{}]+)\{", text) for one in rule.split(",")]
+
+
+@pytest.mark.parametrize(("view", "other"), [("train", "models"), ("models", "train")])
+def test_the_styles_of_a_view_change_no_other(view: str, other: str) -> None:
+    """A view looks the same whether it was opened at once or after the other one, whose styles then stay loaded."""
+    own, elsewhere = _selectors(view), {*_selectors(other), *_selectors("page"), *_selectors("explore")}
+    assert ".model-card" in own or ".job-list li" in own
+    assert [one for one in own if "." not in one and "#" not in one and one not in ("from", "to")] == []
+    modules = "\n".join(path.read_text("utf-8") for path in (WEB / "js" / other).glob("*.js"))
+    used = {name for text in re.findall(r'class="([^"]*)"', modules) for name in re.findall(r"[\w-]+", text)}
+    alone = {one[1:] for one in own if re.fullmatch(r"\.[\w-]+", one) and one not in elsewhere}
+    assert used & alone == set()
+
+
 @pytest.mark.parametrize("path", [*MODULES, *(WEB / "css").glob("*.css"), WEB / "index.html"], ids=_name)
 def test_no_file_names_another_host(path: Path) -> None:
     found = re.findall(r"https?://[\w.-]+", path.read_text("utf-8"))

@@ -24,7 +24,7 @@ export function nextStepAfter(error) {
 }
 
 /**
- * Writes an error's message as a sentence.
+ * Writes the message of an error or of a warning as a sentence.
  * @param {{message: string} | null} error
  */
 export function sentenceOfError(error) {

@@ -104,7 +104,7 @@ function Connection({ feed }) {
 /** @param {{problem: import("../api.js").Problem}} props */
 function Missing({ problem }) {
   return html`
-    <div class="card">
+    <div class="card missing">
       <h1>${problem.code === "unknown_job" ? "This training is not here" : "The training cannot be shown"}</h1>
       <p>${problem.message}</p>
       <p><a class="button" href=${linkTo("train")}>All trainings</a></p>

@@ -50,7 +50,7 @@ export function PreviewPane({ feed, step }) {
       <h2 id="preview-title">Reconstructions</h2>
       <p class="reading">${shown === undefined ? "There is no preview yet." : html`At the top pictures of the set, below what the network makes of them after step ${numberText(shown)}.`}</p>
       <canvas ref=${canvas} class="reconstructions" width=${COLUMNS * 66} height="132" role="img"
-        aria-label=${`Eight pictures and their reconstructions after step ${shown ?? 0}.`}></canvas>
+        aria-label=${`Pictures and their reconstructions after step ${shown ?? 0}.`}></canvas>
       ${
         url &&
         html`
@@ -64,20 +64,40 @@ export function PreviewPane({ feed, step }) {
 }
 
 /**
- * Draws the first two rows of a preview.
+ * Draws the first two rows of a preview, without the white columns of a set that has fewer than eight pictures to show.
  * @param {HTMLCanvasElement} canvas
  * @param {HTMLImageElement} image
  */
 function draw(canvas, image) {
   const pitch = (image.naturalWidth - LEFT) / COLUMNS;
   const side = pitch - GAP;
-  canvas.width = COLUMNS * pitch - GAP;
+  const columns = numPictures(image, pitch);
+  canvas.width = columns * pitch - GAP;
   canvas.height = 2 * pitch - GAP;
+  canvas.style.width = `${(100 * columns) / COLUMNS}%`;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   for (let row = 0; row < 2; row += 1) {
-    for (let column = 0; column < COLUMNS; column += 1) {
+    for (let column = 0; column < columns; column += 1) {
       const [x, y] = [column * pitch, row * pitch];
       context.drawImage(image, LEFT + x, TOP + y + GAP / 2, side, side, x, y, side, side);
     }
   }
+}
+
+/** @param {HTMLImageElement} image @param {number} pitch @returns {number} */
+function numPictures(image, pitch) {
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = TOP + 2 * pitch;
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  context.drawImage(image, 0, 0);
+  const side = pitch - GAP;
+  const isWhite = (/** @type {number} */ column) =>
+    [0, 1].every((row) => {
+      const tile = context.getImageData(LEFT + column * pitch, TOP + GAP / 2 + row * pitch, side, side);
+      return tile.data.every((level) => level === 255);
+    });
+  let columns = COLUMNS;
+  while (columns > 1 && isWhite(columns - 1)) columns -= 1;
+  return columns;
 }

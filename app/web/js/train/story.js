@@ -2,6 +2,7 @@
 
 import { html } from "../html.js";
 import { linkTo } from "../router.js";
+import { sentenceOfError } from "./failures.js";
 
 /** @param {{feed: import("../jobs/feed.js").Feed}} props */
 export function Story({ feed }) {
@@ -12,10 +13,10 @@ export function Story({ feed }) {
     <section class="card story" aria-labelledby="story-title">
       <h2 id="story-title">What happened</h2>
       <ol>
-        ${warnings.map((/** @type {string} */ text) => html`<li class="warning"><span></span><span>${text}</span></li>`)}
+        ${warnings.map((/** @type {string} */ text) => html`<li class="warning"><span></span><span>${sentenceOfError({ message: text })}</span></li>`)}
         ${history.storyOf(job).map(
           (chapter) => html`
-          <li class=${chapter.kind}><time class="muted number" datetime=${chapter.at}>${timeText(chapter.at)}</time><span>${chapter.text}</span></li>`,
+          <li class=${chapter.kind}><time class="muted number" datetime=${chapter.at}>${timeText(chapter.at)}</time><span>${sentenceOfError({ message: chapter.text })}</span></li>`,
         )}
       </ol>
       <details>

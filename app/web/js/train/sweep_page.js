@@ -119,8 +119,8 @@ function Pictures({ sweep: { id, name, comparison } }) {
   return html`
     <section class="card pane" aria-labelledby="figure-title">
       <h2 id="figure-title">Reconstruction against score</h2>
-      <a href=${figure} target="_blank"><img class="sweep-figure" width="1008" height="624" src=${figure}
-        alt=${`Reconstruction loss of the ${comparison.models.length} models of ${name} against their score; the numbers are in the table.`} /></a>
+      <div class="scroll" tabindex="0" role="region" aria-label="Figure"><a href=${figure} target="_blank"><img class="sweep-figure" width="1008" height="624" src=${figure}
+        alt=${`Reconstruction loss of the ${comparison.models.length} models of ${name} against their score; the numbers are in the table.`} /></a></div>
     </section>
     <section class="card pane" aria-labelledby="sheet-title">
       <h2 id="sheet-title">The same latents, model by model</h2>
@@ -134,7 +134,7 @@ function Pictures({ sweep: { id, name, comparison } }) {
 /** @param {{problem: Problem}} props */
 function Missing({ problem }) {
   return html`
-    <div class="card">
+    <div class="card missing">
       <h1>${problem.code === "unknown_sweep" ? "This sweep is not here" : "The sweep cannot be shown"}</h1>
       <p>${problem.message}</p>
       <p><a class="button" href=${linkTo("train")}>All trainings</a></p>

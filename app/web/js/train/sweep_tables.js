@@ -44,7 +44,7 @@ function Table({ head, names, caption, children }) {
     <div class="scroll" tabindex="0" role="region" aria-label=${caption}>
       <table class="sweep-table">
         <caption class="visually-hidden">${caption}</caption>
-        <thead><tr><th scope="col">${head}</th>${names.map(([name, text]) => html`<th scope="col" key=${name}>${text}</th>`)}</tr></thead>
+        <thead><tr><th scope="col">${head}</th>${names.map(([name, text]) => html`<th scope="col" key=${name} data-name=${name}>${text}</th>`)}</tr></thead>
         <tbody>${children}</tbody>
       </table>
     </div>`;
@@ -69,7 +69,7 @@ export function MemberTable({ sweep }) {
           <tr key=${member.index} class=${isChosen ? "chosen" : ""}>
             <th scope="row">${hasJob ? html`<a href=${linkTo("train", { job: member.job })}>${settingsText(settings)}</a>` : settingsText(settings)}
               ${isChosen && html` <span class="status succeeded">chosen</span>`}</th>
-            <td data-label="Status"><span class="status ${status}">${status}</span>${error && html`<span class="field-error">${sentenceOfError(error)}</span>`}</td>
+            <td data-label="Status" data-name="status"><span class="status ${status}">${status}</span>${error && html`<span class="field-error">${sentenceOfError(error)}</span>`}</td>
             ${losses.map(([name, label]) => cell(label, numberText(name === "active_dimensions" ? metrics[name]?.length : metrics[name])))}
             ${scores.map(([name, label]) => cell(label, scoreText(member.scores[name]?.value)))}
           </tr>`;
@@ -88,7 +88,7 @@ export function CellTable({ sweep }) {
     (name) => /** @type {[string, string]} */ ([name, OWN_SCORES[name] ?? scoreName(name)]),
   );
   return html`
-    <${Table} head="Cell" names=${[["models", "Models"], ...losses, ...scores]} caption=${`Means of ${sweep.name}`}>
+    <${Table} head="Settings" names=${[["models", "Models"], ...losses, ...scores]} caption=${`Means of ${sweep.name}`}>
       ${cells.map(
         (/** @type {any} */ one) => html`
         <tr key=${settingsText(one.settings)}>

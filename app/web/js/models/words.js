@@ -59,7 +59,8 @@ export function objectiveText({ training }) {
   const words = OBJECTIVES[objective] ?? objective;
   if (objective === "capacity" && training.capacity_max) return `${words} to ${training.capacity_max} nats`;
   if (objective === "beta" && training.beta) return `${words}, β = ${training.beta}`;
-  if (objective === "annealed" && training.beta_start) return `β-VAE, β from ${training.beta_start} to ${training.beta}`;
+  if (objective === "annealed" && training.beta_start)
+    return `β-VAE, β from ${training.beta_start} to ${training.beta}`;
   return words;
 }
 

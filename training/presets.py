@@ -161,6 +161,28 @@ PRESETS: dict[str, Preset] = {
         ),
         config=_LOCATELLO.replace(objective="adagvae", batch_size=128),
     ),
+    "dsprites_pairs": Preset(
+        dataset="dsprites",
+        text=(
+            "Ada-GVAE on pairs that differ in one factor, with a β that falls from 60 to 1 and a restart: the largest "
+            "MIG of the presets. `betavae train --preset dsprites_pairs` takes a quarter of an hour on one core. Seed "
+            "0 reached MIG .39; x and y have a latent each, scale and shape share one, and orientation has none. The "
+            "labels choose the pairs, so that its scores compare with no unsupervised run's."
+        ),
+        config=TrainingConfig(
+            objective="adagvae",
+            beta_start=60.0,
+            beta=1.0,
+            anneal_steps=1_800,
+            restart_step=1_800,
+            restart_steps=2_100,
+            num_steps=6_000,
+            batch_size=128,
+            learning_rate=1e-3,
+            learning_rate_schedule="cosine",
+            validation_fraction=0.001,
+        ),
+    ),
     "celeba": Preset(
         dataset=None,
         text=(

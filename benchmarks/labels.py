@@ -30,7 +30,7 @@ FACTOR_IMAGES = 10_000
 _SHAPE = r"shape changes|gets (wider|narrower|taller|shorter)"
 _COLOUR = r": (.* → |becomes |redder|greener|yellower|bluer)"
 _FACE = r"^(centre|upper middle|lower middle)"
-_HEAD = r"^(top|upper|around the centre|sides)"
+_HEAD = r"^(top|upper( \w+)?|around the centre|sides)"
 _BODY = r"^(bottom|lower)"
 
 WORDS = {

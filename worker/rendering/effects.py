@@ -8,15 +8,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from models.info import MIN_VISIBLE_CHANGE
-from worker.rendering.colours import Array, oklab
-from worker.rendering.features import Features, measure
-from worker.rendering.regions import Region, colour_change, find_regions, overall_change, places_on_grid
+from worker.rendering.colours import JUST_VISIBLE, Array, colour_change, in_plain_words, oklab
+from worker.rendering.features import OWN_COLOUR, Features, measure
+from worker.rendering.regions import Region, find_regions, overall_change, places_on_grid, seen_size
 
 _UNITS = {"x": 0.05, "y": 0.05, "log_area": 0.2, "log_width": 0.15, "log_height": 0.15, "rotation": 0.2}
 """Just noticeable change of each feature between two pictures; scores are multiples of it."""
 _STEADY = 0.5
 """A feature has a direction if its net change, averaged over the starts, is at least this share of its range."""
 _UNSURE = 0.7
+_WHOLE = 1.3
+"""Weight of a direction of the whole picture beside the colours of a part of it."""
+_ONE_WAY = 0.33
+"""Smallest ratio of the net change of the regions of a place to the sum of their changes, for words of colour."""
 _VISIBLE_HEAT = 0.03
 """Just noticeable change of the most changed cell of the heat map."""
 _HALF_STRENGTH = 3.0
@@ -26,6 +30,8 @@ _LARGE_AREA = 3.0
 """How much more visible a change of the whole picture is than the same change of a twentieth of it."""
 _EXPLAINED = 0.4
 """Share of a change that a movement must explain, so that a label may name it."""
+MAX_LABEL_LENGTH = 60
+"""Number of letters that a label may have, as one that a person writes."""
 _STRIDE = 2
 """Distance in frames between two pictures of which the first is moved."""
 
@@ -65,6 +71,9 @@ class _Clause:
     text: str
     group: str
     score: float
+    """How conspicuous it is beside other clauses, in just noticeable steps."""
+    size: float | None = None
+    """Size of the change in just noticeable steps, if it differs from the score."""
 
 
 def describe_frames(frames: NDArray[np.floating]) -> DimensionEffect:
@@ -79,10 +88,14 @@ def describe_frames(frames: NDArray[np.floating]) -> DimensionEffect:
     clauses = sorted(_clauses(frames, features, changes), key=lambda clause: -clause.score)
     label, strength, details = "", 0.0, []
     if visible_change >= MIN_VISIBLE_CHANGE:
-        first, second = clauses[0], _second(clauses)
-        label = ", ".join(clause.text for clause in [first, *second])
-        strength = first.score / (first.score + _HALF_STRENGTH)
-        weaker = [clause.text for clause in clauses] + _tendencies(features, changes)
+        first = clauses[0]
+        parts = [first, *_second(clauses)]
+        label = ", ".join(clause.text for clause in parts)
+        size = first.score if first.size is None else first.size
+        strength = size / (size + _HALF_STRENGTH)
+        places = {clause.group for clause in parts}
+        weaker = [clause.text for clause in clauses if clause.group not in places or ": " not in clause.text]
+        weaker += _tendencies(features, changes, places)
         details = [text for text in weaker if text not in label]
     return DimensionEffect(
         label=label,
@@ -107,10 +120,18 @@ def _visible_change(frames: NDArray[np.floating]) -> float:
 
 
 def _second(clauses: list[_Clause]) -> list[_Clause]:
-    """Returns the second clause of a label, if there is one of another group that is about as strong as the first."""
+    """Returns the second clause of a label, if one of another group is strong enough beside the first and has room.
+
+    Colours of two places are told apart more easily than two movements of a thing, so a weaker one is named.
+    """
     first = clauses[0]
-    others = [c for c in clauses[1:] if c.group != first.group and c.score >= max(2.0, first.score / 2)]
-    return others[:1]
+
+    def is_strong(other: _Clause) -> bool:
+        both_colours = ": " in first.text and ": " in other.text
+        return other.score >= (max(1.0, first.score / 4) if both_colours else max(2.0, first.score / 2))
+
+    others = [c for c in clauses[1:] if c.group != first.group != "whole picture" and is_strong(c)]
+    return [c for c in others if len(f"{first.text}, {c.text}") <= MAX_LABEL_LENGTH][:1]
 
 
 def _clauses(frames: NDArray[np.floating], features: Features, changes: dict[str, float]) -> list[_Clause]:
@@ -123,8 +144,8 @@ def _clauses(frames: NDArray[np.floating], features: Features, changes: dict[str
             *(_turning(features, scores, changes) if shares["turning"] >= _EXPLAINED else []),
             *_mirroring(features, shares),
             *(_size(features, scores, changes) if shares["size"] >= _EXPLAINED else []),
-            *_object_colour(features),
         ]
+        found += _object_colour(features) if features.is_plain else _colours_of_parts(frames, features, bool(found))
         visible = [clause for clause in found if clause.score >= 1]
         return visible or [_Clause("shape changes", "where", float(features.heat.max()) / _VISIBLE_HEAT)]
     first, last = oklab(frames[:, 0]), oklab(frames[:, -1])
@@ -132,31 +153,41 @@ def _clauses(frames: NDArray[np.floating], features: Features, changes: dict[str
 
 
 def _region_clauses(regions: list[Region], features: Features) -> list[_Clause]:
-    """Returns a clause for each region; regions whose colours change alike are one.
+    """Returns a clause for each place; regions whose colours change alike, apart from shades, are one.
 
-    Where regions of one place change their colours in different ways, things move or change their shape there.
+    The strongest region of a place has the word. Where regions of one place change in opposite directions, things move
+    or change their shape there.
     """
+    alike: dict[str, tuple[str, Region, float]] = {}
+    for k, region in enumerate(regions):
+        words, score = colour_change(region.first, region.last) if region.is_coherent else ("", 0.0)
+        key = in_plain_words(words) or str(k)
+        if key in alike:
+            words, largest, score = alike[key]
+            region = largest.joined(region)
+        alike[key] = words, region, score
+    places: dict[str, list[tuple[str, Region, float]]] = {}
+    for words, region, score in sorted(alike.values(), key=lambda found: -found[1].share):
+        places.setdefault(_named(region.places[0], features), []).append((words, region, score))
     changed = float(features.heat.max()) / _VISIBLE_HEAT
-    alike: dict[str, tuple[Region, float]] = {}
-    found: dict[str, _Clause] = {}
-
-    def add(region: Region, words: str, score: float) -> None:
-        place = _named(region.place, features)
-        is_colour = bool(words) and place not in found
-        text = f"{place}: {words}" if is_colour else f"{place} changes"
-        found[place] = _Clause(text, place, score * region.share**0.5 if is_colour else changed * region.share)
-
-    for region in regions:
-        words, score = colour_change(region.first, region.last)
-        if not words or not region.is_coherent:
-            add(region, "", 0.0)
-        elif words in alike:
-            alike[words] = alike[words][0].joined(region), alike[words][1]
+    clauses = []
+    for place, found in places.items():
+        words, region, score = found[0]
+        share = sum(one.share for _, one, _ in found)
+        if not words or not _agree([one for _, one, _ in found]):
+            clauses.append(_Clause(f"{place} changes", place, changed * share))
         else:
-            alike[words] = region, score
-    for words, (region, score) in alike.items():
-        add(region, words, score)
-    return list(found.values())
+            seen = float(seen_size(np.array(score * JUST_VISIBLE, np.float32))) / JUST_VISIBLE
+            area = region.share**0.5
+            clauses.append(_Clause(f"{place}: {words}", place, seen * area, score * area))
+    return clauses
+
+
+def _agree(regions: list[Region]) -> bool:
+    """Returns whether the colours of regions change in about one direction, rather than in opposite ones."""
+    changes = np.array([region.share * (region.last - region.first).mean(0) for region in regions])
+    sizes = np.linalg.norm(changes, axis=1)
+    return float(np.linalg.norm(changes.sum(0))) >= _ONE_WAY * float(sizes.sum())
 
 
 def _named(place: str, features: Features) -> str:
@@ -168,15 +199,26 @@ def _overall_clauses(first: Array, last: Array, features: Features) -> list[_Cla
     """Returns a clause for a change in one direction of everything that changes, if there is such a direction."""
     place, words, score = overall_change(first, last)
     place = _named(place, features)
-    return [_Clause(f"{place}: {words}", place, score)] if words else []
+    # Where everything gets lighter, the colours of a part of the picture say less.
+    weight = _WHOLE if place == "whole picture" else 1.0
+    return [_Clause(f"{place}: {words}", place, weight * score)] if words else []
 
 
 def _object_colour(features: Features) -> list[_Clause]:
     words, score = colour_change(features.object_colours[:, 0], features.object_colours[:, 1])
     if words:
         # Lighter or darker may be what a blurred outline looks like, so it gives way to movements of about its size.
-        return [_Clause(f"object: {words}", "colour", score if " → " in words else _UNSURE * score)]
+        is_shade = not {"lighter", "darker"}.isdisjoint(words.split())
+        return [_Clause(f"object: {words}", "colour", _UNSURE * score if is_shade else score)]
     return [_Clause("object: colour changes", "colour", score / 2)]
+
+
+def _colours_of_parts(frames: NDArray[np.floating], features: Features, has_moved: bool) -> list[_Clause]:
+    """Describes an object of several colours: what shows the object at both ends if it moves, else all that changes."""
+    ends = oklab(frames[features.rows][:, [0, -1]])
+    seen = features.weight[:, [0, -1]]
+    is_own = (seen >= OWN_COLOUR * seen.max((2, 3), keepdims=True)).all(1).mean(0) > 0.5
+    return _region_clauses(find_regions(ends[:, 0], ends[:, 1], is_own if has_moved else None), features)
 
 
 def _score(name: str, values: Array) -> float:
@@ -240,8 +282,8 @@ def _size(features: Features, scores: dict[str, float], changes: dict[str, float
     return clauses
 
 
-def _tendencies(features: Features, changes: dict[str, float]) -> list[str]:
-    """Returns weak tendencies of a thing, the strongest first, and the place where the picture changes most."""
+def _tendencies(features: Features, changes: dict[str, float], named: set[str]) -> list[str]:
+    """Returns weak tendencies of a thing, the strongest first, and where else than in named places most changes."""
     found = []
     if features.is_thing:
         words = {
@@ -252,7 +294,7 @@ def _tendencies(features: Features, changes: dict[str, float]) -> list[str]:
         sizes = {name: abs(changes[name]) / _UNITS[name] for name in words}
         ordered = sorted(words, key=lambda name: -sizes[name])
         found = [words[name][changes[name] < 0] for name in ordered if sizes[name] >= 0.25]
-    places = [place for place in places_on_grid(features.heat**2) if place != "around the centre"]
+    places = [place for place in places_on_grid(features.heat**2) if place not in ("around the centre", *named)]
     return [*found, *(f"most at the {place}" for place in places[:4])]
 
 

@@ -19,9 +19,12 @@ _UNIFORM_BORDER = 0.06
 _MIN_OBJECT = 0.003
 """Share of the picture that an object must cover, which is 12 pixels at 64×64."""
 _NOISE = 0.05
-_OWN_COLOUR = 0.3
+OWN_COLOUR = 0.3
 """Pixels show the object's own colour where they differ from the background at least this much of what the most
 different one does."""
+_PLAIN, _INSIDE = 0.22, 0.5
+"""Largest distance in OKLab, from the median colour of an object of one colour, of four fifths of its inner pixels:
+those that differ from the background at least the second value times as much as the most different one."""
 _STEADY_GROUND, _AT_BORDER, _ONE_PIECE = 0.05, 0.03, 0.85
 """Largest change of a background that stays, in OKLab; largest share of an object that may lie at the border; smallest
 share of an object that must be connected."""
@@ -48,8 +51,12 @@ class Features:
     """Share of the picture that the object covers."""
     weight: Array
     """How much each pixel differs from the background, (N', T, H, W), in the rows with an object."""
+    rows: NDArray[np.bool_]
+    """Which rows show an object, (N,); N' of them."""
     object_colours: Array
     """Median colour of the object at both ends in OKLab, (N', 2, 3)."""
+    is_plain: bool
+    """True if the object has one colour at either end, apart from shades of it."""
 
 
 def measure(frames: NDArray[np.floating]) -> Features:
@@ -86,6 +93,9 @@ def measure(frames: NDArray[np.floating]) -> Features:
         values |= {name: np.take_along_axis(array, nearest, axis=1) for name, array in object_values.items()}
     if pixels.shape[-1] == 3:
         values |= _colour(pixels[is_object], weight) if has_object else _colour(pixels, np.ones_like(luma))
+    colours, spread = (
+        _object_colours(weight, pixels[is_object]) if has_object else (np.zeros((0, 2, 3), np.float32), 0.0)
+    )
     return Features(
         values=values,
         heat=_heat(pixels),
@@ -93,7 +103,9 @@ def measure(frames: NDArray[np.floating]) -> Features:
         is_thing=is_thing,
         extent=float(extent.mean()),
         weight=weight,
-        object_colours=_object_colours(weight, pixels[is_object]) if has_object else np.zeros((0, 2, 3), np.float32),
+        rows=is_object,
+        object_colours=colours,
+        is_plain=spread < _PLAIN,
     )
 
 
@@ -121,8 +133,8 @@ def _largest_part(weight: Array) -> float:
     return float(sums.max() / sums.sum())
 
 
-def _object_colours(weight: Array, pixels: Array) -> Array:
-    """Returns the median colour of the object at both ends, (N, 2, 3) in OKLab.
+def _object_colours(weight: Array, pixels: Array) -> tuple[Array, float]:
+    """Returns the median colour of the object at both ends, (N, 2, 3) in OKLab, and how far its pixels lie from it.
 
     The median does not change where only the outline is blurred. An object that has faded away at an end keeps the
     colour that it had last.
@@ -132,12 +144,16 @@ def _object_colours(weight: Array, pixels: Array) -> Array:
         pixels: The frames, (N, T, H, W, C).
     """
     nearest = _nearest_seen(_extent(weight) > _MIN_OBJECT)
-    colours = np.zeros((len(weight), 2, pixels.shape[-1]), np.float32)
+    colours = np.zeros((len(weight), 2, 3), np.float32)
+    spreads = []
     for row, steps in enumerate(nearest[:, [0, -1]]):
         for end, step in enumerate(steps):
             seen = weight[row, step]
-            colours[row, end] = np.median(pixels[row, step][seen >= _OWN_COLOUR * seen.max()], axis=0)
-    return oklab(colours)
+            own = pixels[row, step][seen >= OWN_COLOUR * seen.max()]
+            colours[row, end] = oklab(np.median(own, axis=0))
+            inner = oklab(pixels[row, step][seen >= _INSIDE * seen.max()])
+            spreads.append(np.percentile(np.linalg.norm(inner - np.median(inner, axis=0), axis=-1), 80))
+    return colours, float(np.median(spreads))
 
 
 def _nearest_seen(is_seen: NDArray[np.bool_]) -> NDArray[np.int64]:

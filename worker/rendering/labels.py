@@ -19,7 +19,7 @@ from training.data.packs import Pack
 from training.metrics.evaluation import encode_images
 from training.metrics.information import bins_of, compact, correlation, factor_entropy, mutual_information
 from training.summary import FAMILIAR_IMAGES, SUMMARY_IMAGES, familiar, floor_of, summarise
-from worker.rendering.effects import DimensionEffect, describe_frames
+from worker.rendering.effects import MAX_LABEL_LENGTH, DimensionEffect, describe_frames
 
 NUM_STARTS, NUM_STEPS = 16, 7
 _MEASURED_PX = 64
@@ -136,7 +136,8 @@ def measure_effects(network: VAE, starts: torch.Tensor) -> list[DimensionEffect]
 def told_apart(effects: list[DimensionEffect]) -> list[DimensionEffect]:
     """Returns the effects with labels of which no two are equal, apart from empty ones.
 
-    Equal labels get the strongest weaker effect that only one of them has, and failing that their rank by strength.
+    Equal labels get the strongest weaker effect that only one of them has, and failing that their rank by strength. No
+    label gets longer than MAX_LABEL_LENGTH.
 
     Args:
         effects: The effects of all dimensions of a model.
@@ -146,9 +147,11 @@ def told_apart(effects: list[DimensionEffect]) -> list[DimensionEffect]:
         group = sorted((k for k, own in enumerate(labels) if own == label), key=lambda k: -effects[k].strength)
         taken = set(labels)
         for rank, k in enumerate(group):
-            choices = (f"{label}, {detail}" for detail in effects[k].details)
-            numbered = f"{label} (no. {rank + 1} by strength)"
-            labels[k] = next((text for text in choices if text not in taken), numbered)
+            short, number = f"(no. {rank + 1})", f"(no. {rank + 1} by strength)"
+            choices = [f"{label}, {detail}" for detail in effects[k].details]
+            choices += [f"{label} {number}", f"{label} {short}", f"{label.split(', ')[0]} {short}"]
+            free = [text for text in choices if text not in taken and len(text) <= MAX_LABEL_LENGTH]
+            labels[k] = free[0] if free else f"{label[: MAX_LABEL_LENGTH - len(short) - 1]} {short}"
             taken.add(labels[k])
     return [replace(effect, label=label) for effect, label in zip(effects, labels, strict=True)]
 
@@ -231,5 +234,5 @@ def _name_by_factor(effect: DimensionEffect) -> DimensionEffect:
     """Names an effect after its factor if the label only says that something changes and the factor is well known."""
     vague = effect.label.endswith("changes")
     if vague and effect.factor is not None and (effect.factor["share"] >= 0.4 or effect.factor["correlation"] >= 0.8):
-        return replace(effect, label=f"{effect.factor['name']} changes"[:60])
+        return replace(effect, label=f"{effect.factor['name']} changes"[:MAX_LABEL_LENGTH])
     return effect

@@ -27,6 +27,9 @@ from worker.rendering.request import Pixels
 
 _ASPECT = 1.6
 """Ratio of width to height that the layout aims at."""
+_LABEL_LINES, _WORD = 8, 8
+"""Most lines of a label, which hold any 60 letters of usual words; and the width that a cell has for any word of it, in
+font sizes."""
 
 Corner = tuple[int, int]
 """Left and top of something on the sheet, px."""
@@ -52,8 +55,6 @@ class _CellGeometry:
     """Distance from a picture to the text under it."""
     note_below: bool = False
     """True if the note has a line of its own, because it does not fit beside the value."""
-    label_lines: int = 0
-    """Number of lines that a label may have."""
     end: int = 0
     """Side of the small pictures of both ends under a label; 0 without them."""
     ends_top: int = 0
@@ -61,7 +62,7 @@ class _CellGeometry:
 
     def label(self, cell: Cell) -> list[str]:
         """Returns the lines of a cell's label."""
-        return wrapped(cell.label, self.text, self.width, self.label_lines)
+        return wrapped(cell.label, self.text, self.width, _LABEL_LINES)
 
     def track(self, corner: Corner) -> int:
         """Returns the top of the track under a picture, on which a knob shows the value."""
@@ -231,15 +232,16 @@ def _measured(cells: Sequence[Cell], sides: Panel, tile: int) -> _CellGeometry:
     """Returns the geometry of cells that hold the texts of all given cells."""
     text = text_size_px(tile)
     line, gap = round(text * 1.35), max(8, tile // 10)
-    first = notes = 0
+    first = notes = words = 0
     for cell in cells:
         values = max(number_width(cell.value_text(step), text) for step in (0, -1))
         first = max(first, text_width(cell.lead, text) + values)
         notes = max(notes, text_width(cell.note, text))
+        words = max([words, *(text_width(word, text) for word in cell.label.split())])
     # The note stands at the right of the first line if both fit there.
     note_below = notes > 0 and first + text + notes > tile
-    width, label_lines = max(tile, first, notes), 3
-    labels = max(len(wrapped(cell.label, text, width, label_lines)) for cell in cells)
+    width = max(tile, first, notes, min(words, _WORD * text))
+    labels = max(len(wrapped(cell.label, text, width, _LABEL_LINES)) for cell in cells)
     below_tile = gap // 2 + 6
     ends_top = tile + below_tile + (1 + note_below + labels) * line + gap // 3
     end = max(24, round(tile * 0.3)) if any(cell.has_ends for cell in cells) else 0
@@ -253,7 +255,6 @@ def _measured(cells: Sequence[Cell], sides: Panel, tile: int) -> _CellGeometry:
         side_width=max([tile, *(text_width(words, text) for words, _ in sides)]),
         below_tile=below_tile,
         note_below=note_below,
-        label_lines=label_lines,
         end=end,
         ends_top=ends_top,
     )

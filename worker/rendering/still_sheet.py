@@ -21,6 +21,8 @@ _UNITS = {
     "image": "standard deviations of this image's posterior",
 }
 """Unit of the numbers above the columns, by the request's range."""
+_NAME_WIDTHS = 12, 40
+"""Smallest width of the names of the rows, and the bound up to which they widen for a long label, in font sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +194,12 @@ def _name_lines(cell: Cell, text: int, max_lines: int) -> list[str]:
         words = [word for word in (cell.title, cell.note, cell.label) if word]
         return words if len(words) <= max_lines else ["  ".join(words)]
     head = [cell.title, cell.note] if max_lines > 2 and cell.note else [f"{cell.title}  {cell.note}".rstrip()]
-    return head + wrapped(cell.label, text, max(12 * text, text_width(head[0], text)), max_lines - len(head))
+    lines: list[str] = []
+    for width in range(max(_NAME_WIDTHS[0] * text, text_width(head[0], text)), _NAME_WIDTHS[1] * text, text):
+        lines = wrapped(cell.label, text, width, max_lines - len(head))
+        if not any(words.endswith("…") for words in lines):
+            break
+    return head + lines
 
 
 def _draw_panel(image: Image.Image, panel: Panel, x: int, geometry: _Geometry, request: TraversalRequest) -> None:

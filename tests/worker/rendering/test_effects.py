@@ -143,6 +143,98 @@ def test_a_change_of_saturation_is_named() -> None:
     assert describe_frames(colour[:, ::-1]).label == "whole picture: paler"
 
 
+def _rgb(colour: str) -> Picture:
+    return np.array(list(bytes.fromhex(colour)), np.float32) / np.float32(255)
+
+
+def _fading(*colours: tuple[str, str], part: tuple[slice, slice] = (slice(42, 63), slice(8, 56))) -> Picture:
+    """Returns frames in which a part of the picture fades; each start has the next pair of colours, in hexadecimal."""
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(0)
+        first, last = (_rgb(colour) for colour in colours[n % len(colours)])
+        picture[part] = first + (t + 1) / 2 * (last - first)
+        return picture
+
+    return frames(draw)
+
+
+def test_a_change_of_shade_names_the_colour() -> None:
+    for colours, words in (
+        (("8a5530", "68401f"), "brown → darker brown"),
+        (("2848d8", "4080e8"), "blue → lighter blue"),
+        (("30a838", "5a9a60"), "green → paler green"),
+    ):
+        assert describe_frames(_fading(colours)).label == f"bottom: {words}"
+
+
+def test_starts_of_different_colours_share_the_word_for_all_of_them() -> None:
+    """The four starts have four shades of blue, or four dark colours, or four light ones."""
+    for firsts, word in (
+        (("b0dcf8", "2848d8", "101860", "687c98"), "blue"),
+        (("101860", "284c30", "603a1c", "555555"), "dark"),
+        (("fff4c8", "ffd8e4", "d0f8c8", "c8e4fc"), "light"),
+    ):
+        fading = _fading(*((first, "e030d0") for first in firsts))
+        assert describe_frames(fading).label == f"bottom: {word} → magenta"
+
+
+def test_a_region_of_two_colours_has_a_colour_that_can_be_seen_there() -> None:
+    """Lines of red and yellow turn black; their mean is orange, which no pixel has."""
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        lines = np.where(np.arange(21)[:, None, None] % 6 < 3, _rgb("d01818"), _rgb("ffff40"))
+        picture[42:63, 8:56] = (1 - t) / 2 * lines
+        return picture
+
+    label = describe_frames(frames(draw)).label
+    assert label in ("bottom: red → black", "bottom: yellow → black")
+
+
+def test_two_regions_that_change_in_different_ways_are_both_named() -> None:
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        picture[42:63, 8:56] = (1 - t) / 2  # from white to black
+        picture[1:22, 8:56] = _rgb("7a4a28") + (t + 1) / 2 * (_rgb("3050d0") - _rgb("7a4a28"))
+        return picture
+
+    assert describe_frames(frames(draw)).label == "bottom: white → black, top: brown → blue"
+
+
+def test_no_label_is_longer_than_a_person_may_write() -> None:
+    """The second part is left out where both are too long."""
+
+    def draw(t: float, n: int) -> Picture:
+        picture = photograph(n)
+        ring = np.ones((64, 64), bool)
+        ring[24:40, 24:40] = ring[:10] = ring[-10:] = ring[:, :10] = ring[:, -10:] = False
+        picture[ring] = _rgb("104818") + (t + 1) / 2 * (_rgb("b8e8b0") - _rgb("104818"))
+        picture[24:40, 24:40] = _rgb("b0dcf8") + (t + 1) / 2 * (_rgb("101860") - _rgb("b0dcf8"))
+        return picture
+
+    effect = describe_frames(frames(draw))
+    assert effect.label == "around the centre: dark green → light green"
+    assert "centre: light blue → dark blue" in effect.details
+
+
+def _house(wall: str, roof: str) -> Picture:
+    picture = np.ones((64, 64, 3), np.float32)
+    picture[32:52, 16:48] = _rgb(wall)
+    for row in range(16, 32):
+        picture[row, 32 - (row - 14) : 32 + (row - 14)] = _rgb(roof)
+    return picture
+
+
+def test_a_thing_of_several_colours_names_the_part_that_changes() -> None:
+    def draw(t: float, n: int) -> Picture:
+        picture = _house("2848d8", "701010")
+        picture[32:52, 16:48] += (1 - t) / 2 * (_rgb("ffff40") - _rgb("2848d8"))
+        return np.roll(picture, n, axis=1)
+
+    assert describe_frames(frames(draw)).label == "lower middle: yellow → blue"
+
+
 def dyed(n: int, hue: float) -> Picture:
     """Draws a disc of a bright colour on black."""
     colour = [0.5 + 0.5 * np.cos(hue - angle) for angle in (0, 2 * np.pi / 3, 4 * np.pi / 3)]

@@ -10,7 +10,7 @@ import torch
 from models.config import NetworkConfig
 from models.info import PRETRAINED, ModelInfo, Preprocessing, read_info
 from models.networks import VAE
-from worker.rendering.effects import DimensionEffect
+from worker.rendering.effects import MAX_LABEL_LENGTH, DimensionEffect
 from worker.rendering.labels import best_factors, label_model, told_apart
 
 
@@ -58,6 +58,13 @@ def test_equal_labels_are_told_apart() -> None:
         "",
         "",
     ]
+
+
+def test_labels_that_are_told_apart_stay_short() -> None:
+    long = "around the centre: dark green → light green, bottom: changes"
+    assert len(long) == MAX_LABEL_LENGTH
+    labels = [effect.label for effect in told_apart([effect_of(long, 0.5 - k / 100, "wider") for k in range(3)])]
+    assert labels == [f"around the centre: dark green → light green (no. {k})" for k in (1, 2, 3)]
 
 
 def make_info() -> tuple[VAE, ModelInfo]:

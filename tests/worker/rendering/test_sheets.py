@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageDraw
 
 from worker.rendering.captions import ACCENT
 from worker.rendering.cells import cells, dimension_cell
@@ -156,6 +156,23 @@ def test_the_moving_sheet_shows_both_ends_of_each_label() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(sheet[2], (24, 24, 3))[:, :, 0]
     for picture in small:
         assert (np.abs(windows.astype(int) - picture).max((2, 3, 4)) == 0).sum() == 1
+
+
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_no_sheet_cuts_a_label(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = "around the centre: dark green → grey, background: red → blue"
+    rendered = replace(_rendered(num=12, size=size, kl=[12.34] * 12), labels=[label] * 12)
+    drawn: list[str] = []
+    draw_text = ImageDraw.ImageDraw.text
+
+    def text(self: ImageDraw.ImageDraw, place: Any, words: str, *rest: Any, **form: Any) -> None:
+        drawn.append(words)
+        draw_text(self, place, words, *rest, **form)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    MovingSheet(rendered, cells(rendered), captions=True)
+    still_sheet(rendered, captions=True)
+    assert " ".join(drawn).count(label.replace("→", "to")) == 24
 
 
 def test_an_arrow_of_a_label_is_written_as_a_word() -> None:

@@ -18,6 +18,8 @@ _NEAR, _AGREEING = 0.07, 0.6
 """Colours within the distance count as one; so many of the starts must agree on a colour that a label names."""
 _STEADY = 0.6
 """Smallest ratio of the net change to the mean size of the changes, for a direction such as lighter."""
+_SHADE = 0.9
+"""Smallest share that lightness has in a change of shade."""
 _DARK, _LIGHT, _DULL = 0.5, 0.85, 0.1
 """Lightness below which a dull colour is dark, and above which one is light; largest chroma of a dull colour."""
 
@@ -150,6 +152,18 @@ def colour_change(first: Array, last: Array) -> tuple[str, float]:
         if begin not in ("black", "white"):
             end = f"{end} {begin.removeprefix('light ').removeprefix('dark ')}"
     return f"{begin} → {end}", steady * score
+
+
+def common_shade(first: Array, last: Array) -> str:
+    """Returns lighter or darker where things of different colours become so, else an empty text.
+
+    Args:
+        first: The colour at the first end, for each start, (N, 3) in OKLab.
+        last: The colour at the last end, (N, 3).
+    """
+    net = (last - first).mean(0)
+    is_shade = abs(float(net[0])) >= _SHADE * float(np.linalg.norm(net))
+    return _towards(first, last) if is_shade and not _agreed(first)[0] and not _agreed(last)[0] else ""
 
 
 def in_plain_words(words: str) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from models.info import MIN_VISIBLE_CHANGE
-from worker.rendering.colours import JUST_VISIBLE, Array, colour_change, in_plain_words, oklab
+from worker.rendering.colours import JUST_VISIBLE, Array, colour_change, common_shade, in_plain_words, oklab
 from worker.rendering.features import OWN_COLOUR, Features, measure
 from worker.rendering.regions import Region, find_regions, overall_change, places_on_grid, seen_size
 
@@ -205,8 +205,10 @@ def _overall_clauses(first: Array, last: Array, features: Features) -> list[_Cla
 
 
 def _object_colour(features: Features) -> list[_Clause]:
-    words, score = colour_change(features.object_colours[:, 0], features.object_colours[:, 1])
+    first, last = features.object_colours[:, 0], features.object_colours[:, 1]
+    words, score = colour_change(first, last)
     if words:
+        words = common_shade(first, last) or words
         # Lighter or darker may be what a blurred outline looks like, so it gives way to movements of about its size.
         is_shade = not {"lighter", "darker"}.isdisjoint(words.split())
         return [_Clause(f"object: {words}", "colour", _UNSURE * score if is_shade else score)]

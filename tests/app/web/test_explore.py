@@ -216,7 +216,7 @@ def test_names_are_kept_by_the_service_and_for_shipped_models_by_the_browser(vis
     page.keyboard.press("Escape")
     expect(page.get_by_role("button", name="smile")).to_be_focused()
     page.get_by_label("Model", exact=True).select_option("chairs")
-    page.get_by_role("button", name="object: blue → green").click()
+    page.get_by_role("button", name="object: violet → green").click()
     page.keyboard.type("colour")
     page.keyboard.press("Enter")
     page.reload()

@@ -254,6 +254,13 @@ def test_colours_that_end_apart_have_no_name() -> None:
     assert describe_frames(frames(lambda t, n: dyed(n, n * np.pi / 2 + t))).label == "object: colour changes"
 
 
+def test_things_of_different_colours_that_get_lighter_say_only_that() -> None:
+    """From red to pink is what one start shows, and not what the dimension does."""
+    for sign, label in ((1, "object: lighter"), (-1, "object: darker")):
+        found = frames(lambda t, n, sign=sign: dyed(n, n * np.pi / 2) ** (1 - 0.4 * sign * t))  # type: ignore[misc]
+        assert describe_frames(found).label == label
+
+
 def test_words_for_geometry_need_one_thing_on_a_background_that_stays() -> None:
     """The face's hair widens what differs from the background, but nothing grows; two discs move apart, not one."""
     apart = frames(lambda t, n: np.maximum(disc(0.3 - 0.1 * t, 0.5), disc(0.7 + 0.1 * t, 0.5)))

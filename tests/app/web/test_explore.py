@@ -96,9 +96,9 @@ def test_a_reload_shows_the_same_pixels_and_places(visitor: Visitor) -> None:
     np.testing.assert_array_equal(_pixels(page), shown)
     assert _vector(page) == vector
     assert float(_slider(page, 5).input_value()) == pytest.approx(vector[5])
-    assert page.get_by_label("Down", exact=True).input_value() == "6"
-    assert page.locator("#path-place").input_value() == "0.25"
-    assert page.get_by_label("Straight line").is_checked()
+    expect(page.get_by_label("Down", exact=True)).to_have_value("6")
+    expect(page.locator("#path-place")).to_have_value("0.25")
+    expect(page.get_by_label("Straight line")).to_be_checked()
 
 
 def test_undo_goes_back_step_by_step_and_reset_to_the_start(visitor: Visitor) -> None:

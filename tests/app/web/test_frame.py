@@ -2,6 +2,7 @@
 
 import pytest
 from page_support import DESK, PHONE, Visitor, sideways_scroll
+from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
@@ -11,7 +12,7 @@ def test_a_link_opens_each_view(visitor: Visitor, view: str) -> None:
     page = visitor().open()
     page.get_by_role("link", name=view, exact=True).click()
     page.wait_for_url(f"**/#/{view.lower()}*")
-    assert page.get_by_role("link", name=view, exact=True).get_attribute("aria-current") == "page"
+    expect(page.get_by_role("link", name=view, exact=True)).to_have_attribute("aria-current", "page")
 
 
 def test_the_keyboard_alone_reaches_the_views(visitor: Visitor) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from models.info import ModelInfo
 from worker.rendering.request import Pixels, TraversalRequest
 
-RENDERER_VERSION = 4
+RENDERER_VERSION = 5
 """Part of every traversal's id. It is raised when the same request gives other bytes."""
 
 EXTRA_FILES = {"webp": "sheet.webp", "mp4": "sheet.mp4"}

@@ -27,7 +27,7 @@ from starlette.datastructures import UploadFile
 
 from app.problems import invalid, validation_problem
 from models.config import Config, ConfigError
-from models.info import OPTIONAL_NAME, PreprocessingRequest
+from models.info import MAX_LABEL_LENGTH, OPTIONAL_NAME, PreprocessingRequest
 from training.config import all_settings
 from training.metrics.names import ALL_METRICS, METRICS, check_metrics
 from training.objectives.registry import readers_of
@@ -35,7 +35,6 @@ from training.presets import PRESETS
 from worker.rendering.request import TraversalRequest
 
 MAX_FIELDS = 200
-MAX_LABEL_LENGTH = 60
 MAX_LATENT = 1000.0
 MAX_SEED = 2**31 - 1
 MAX_MINUTES = 60 * 24 * 365

@@ -22,6 +22,8 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 
 ACTIVE_KL_NATS = 0.05
 """A latent dimension is active only if its mean KL to the prior is above this many nats."""
+MAX_LABEL_LENGTH = 60
+"""Number of letters that a label of a dimension may have, whether it is measured or a person writes it."""
 MIN_VISIBLE_CHANGE = 30.0
 """A latent dimension is active only if its `visible_change` (worker.rendering.effects), where it was measured, is at
 least this many levels of 8 bits. Below, sprites of a twentieth of the picture differ by a blurred outline alone."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
-from models.info import MIN_VISIBLE_CHANGE
+from models.info import MAX_LABEL_LENGTH, MIN_VISIBLE_CHANGE
 from worker.rendering.colours import JUST_VISIBLE, Array, colour_change, common_shade, in_plain_words, oklab
 from worker.rendering.features import OWN_COLOUR, Features, measure
 from worker.rendering.regions import Region, find_regions, overall_change, places_on_grid, seen_size
@@ -30,8 +30,6 @@ _LARGE_AREA = 3.0
 """How much more visible a change of the whole picture is than the same change of a twentieth of it."""
 _EXPLAINED = 0.4
 """Share of a change that a movement must explain, so that a label may name it."""
-MAX_LABEL_LENGTH = 60
-"""Number of letters that a label may have, as one that a person writes."""
 _STRIDE = 2
 """Distance in frames between two pictures of which the first is moved."""
 

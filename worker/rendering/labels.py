@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics.cluster import expected_mutual_information
 
-from models.info import ACTIVE_KL_NATS, LABEL_SPAN, ModelInfo
+from models.info import ACTIVE_KL_NATS, LABEL_SPAN, MAX_LABEL_LENGTH, ModelInfo
 from models.networks import VAE
 from models.priors import draw_prior
 from training.data.packs import Pack
 from training.metrics.evaluation import encode_images
 from training.metrics.information import bins_of, compact, correlation, factor_entropy, mutual_information
 from training.summary import FAMILIAR_IMAGES, SUMMARY_IMAGES, familiar, floor_of, summarise
-from worker.rendering.effects import MAX_LABEL_LENGTH, DimensionEffect, describe_frames
+from worker.rendering.effects import DimensionEffect, describe_frames
 
 NUM_STARTS, NUM_STEPS = 16, 7
 _MEASURED_PX = 64

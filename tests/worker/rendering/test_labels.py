@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from models.config import NetworkConfig
-from models.info import PRETRAINED, ModelInfo, Preprocessing, read_info
+from models.info import MAX_LABEL_LENGTH, PRETRAINED, ModelInfo, Preprocessing, read_info
 from models.networks import VAE
-from worker.rendering.effects import MAX_LABEL_LENGTH, DimensionEffect
+from worker.rendering.effects import DimensionEffect
 from worker.rendering.labels import best_factors, label_model, told_apart
 
 

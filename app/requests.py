@@ -26,7 +26,7 @@ from pydantic.json_schema import JsonSchemaValue
 from starlette.datastructures import UploadFile
 
 from app.problems import invalid, validation_problem
-from models.config import Config, ConfigError
+from models.config import MAX_STEPS, Config, ConfigError
 from models.info import MAX_LABEL_LENGTH, OPTIONAL_NAME, PreprocessingRequest
 from training.config import all_settings
 from training.metrics.names import ALL_METRICS, METRICS, check_metrics
@@ -204,7 +204,7 @@ class TrainJobRequest(Body):
     config: TrainingConfig | None = Field(None, description="Settings that differ from the preset or the defaults.")
     minutes: float | None = Field(None, gt=0, le=MAX_MINUTES, description=_MINUTES)
     from_: str | None = Field(None, alias="from", description=_FROM)
-    more_steps: int | None = Field(None, ge=1, le=100_000_000, description=_MORE_STEPS)
+    more_steps: int | None = Field(None, ge=1, le=MAX_STEPS, description=_MORE_STEPS)
     webhook: str | None = Field(None, description=_WEBHOOK)
     evaluate: Evaluate = Field(
         (),

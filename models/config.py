@@ -44,6 +44,12 @@ class Config(BaseModel):
         return type(self)(**{**dict(self), **changes})
 
 
+MAX_STEPS = 100_000_000
+"""Largest value of a setting that counts steps."""
+MAX_CROP_SIZE = 4096
+"""Largest side of the square that is cut out of a picture, in pixels."""
+
+
 def unit(name: str) -> dict[str, Any]:
     """Returns the extra key of a setting's JSON schema that names its unit."""
     return {"unit": name}

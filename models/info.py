@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from models.atomic import write_bytes
-from models.config import Config, ConfigError, NetworkConfig, NumChannels, first_error, unit
+from models.config import MAX_CROP_SIZE, Config, ConfigError, NetworkConfig, NumChannels, first_error, unit
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -73,6 +73,7 @@ class PreprocessingRequest(Config):
         None,
         description="Side of a centred square that is cut out first, as K13 and AX do with CelebA.",
         ge=8,
+        le=MAX_CROP_SIZE,
         json_schema_extra=unit("px"),
     )
 

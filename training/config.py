@@ -12,6 +12,8 @@ from pydantic import Field, SerializeAsAny, model_validator
 from pydantic.fields import FieldInfo
 
 from models.config import (
+    MAX_CROP_SIZE,
+    MAX_STEPS,
     Architecture,
     Config,
     ConfigError,
@@ -51,7 +53,7 @@ class TrainingConfig(Config):
         description="Side of a centred square that is cut out first, instead of crop.",
         json_schema_extra=unit("px"),
         ge=8,
-        le=4096,
+        le=MAX_CROP_SIZE,
     )
 
     # Objective
@@ -75,7 +77,7 @@ class TrainingConfig(Config):
 
     # Optimisation
     num_steps: int = Field(
-        100_000, description="Length of the run.", ge=1, le=100_000_000, json_schema_extra=unit("steps")
+        100_000, description="Length of the run.", ge=1, le=MAX_STEPS, json_schema_extra=unit("steps")
     )
     num_epochs: float | None = Field(
         None,
@@ -116,6 +118,7 @@ class TrainingConfig(Config):
         description="Steps between validations; empty: once per epoch, but at most 200 times, and at the end.",
         json_schema_extra=unit("steps"),
         ge=1,
+        le=MAX_STEPS,
     )
     log_steps: int = Field(
         50,
@@ -129,6 +132,7 @@ class TrainingConfig(Config):
         description="Steps between previews; a run makes at least ten; 0: none.",
         json_schema_extra=unit("steps"),
         ge=0,
+        le=MAX_STEPS,
     )
 
     def __init__(self, **values: Any) -> None:

@@ -27,7 +27,7 @@ from app.cli.run_start import (
 )
 from app.cli.seeds import Failures, RunStopped, SeedsOption, parse_seeds, runs_of_seeds
 from app.cli.stores import Stores, has_changed, open_stores, pack_of
-from models.config import ConfigError
+from models.config import MAX_STEPS, ConfigError
 from training.config import TrainingConfig, all_settings, with_channels
 from training.data.packs import Pack, keep_pack, kept_pack, label_warnings, left_out_text, release_pack
 from training.data.sources import OWN_FILE
@@ -72,7 +72,7 @@ MoreStepsOption = Annotated[
     int | None,
     typer.Option(
         min=1,
-        max=100_000_000,
+        max=MAX_STEPS,
         help="Train a finished run longer, with its settings and its optimizer state: C and β stay where they ended, "
         "and the learning rate runs through its schedule once more.",
         show_default=False,

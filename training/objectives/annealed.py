@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from models.config import ConfigError, unit
+from models.config import MAX_STEPS, ConfigError, unit
 from training.objectives.base import Record
 from training.objectives.restarting import Restarting
 from training.objectives.schedules import geometric_decay
@@ -25,6 +25,7 @@ class Annealed(Restarting):
         3_000,
         description="Steps over which β falls geometrically from beta_start to beta.",
         ge=0,
+        le=MAX_STEPS,
         json_schema_extra=unit("steps"),
     )
 

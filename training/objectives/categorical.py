@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from models.config import unit
+from models.config import MAX_STEPS, unit
 from training.objectives.base import DrawNoise, Penalty, RunFacts, StepLosses
 from training.objectives.factorvae import FactorPenalty, FactorVAE
 from training.objectives.schedules import cosine_ramp
@@ -43,7 +43,7 @@ class Categorical(FactorVAE):
         None,
         description="Length of the ramp of the noise; empty: the whole run.",
         ge=0,
-        le=100_000_000,
+        le=MAX_STEPS,
         json_schema_extra=unit("steps"),
     )
     gamma: float = Field(0.0, description="Weight γ of the total correlation; 0 needs no discriminator.", ge=0, le=1e6)

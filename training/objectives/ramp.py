@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from models.config import unit
+from models.config import MAX_STEPS, unit
 from training.objectives.base import Objective, Penalty, Record, RunFacts
 from training.objectives.schedules import linear_ramp
 
@@ -28,7 +28,7 @@ class CapacityRamp(Objective):
         None,
         description="Length of the ramp; empty: half of num_steps, but at most the paper's 100 000.",
         ge=0,
-        le=100_000_000,
+        le=MAX_STEPS,
         json_schema_extra=unit("steps"),
     )
     capacity_epochs: float | None = Field(

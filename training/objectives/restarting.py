@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from models.config import ConfigError, unit
+from models.config import MAX_STEPS, ConfigError, unit
 from training.objectives.base import Objective, Record
 
 
@@ -23,12 +23,14 @@ class Restarting(Objective):
             "(annealed)."
         ),
         ge=1,
+        le=MAX_STEPS,
         json_schema_extra=unit("steps"),
     )
     restart_steps: int | None = Field(
         None,
         description="Steps over which the old encoder's weight falls to 0 after a restart; empty: half of num_steps.",
         ge=1,
+        le=MAX_STEPS,
         json_schema_extra=unit("steps"),
     )
     restart_components: int | None = Field(

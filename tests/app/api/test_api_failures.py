@@ -415,6 +415,42 @@ def test_the_description_has_the_rules_between_fields(api: Service, path: str, b
         assert_problem(answer, 422, "invalid_request")
 
 
+def _schemas_of_requests(description: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields every schema that a body or a parameter reaches, without the rules between fields, with its place."""
+    names = set()
+
+    def below(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        if isinstance(node, list):
+            for position, child in enumerate(node):
+                yield from below(child, f"{place}/{position}")
+        elif isinstance(node, dict):
+            yield place, node
+            name = str(node.get("$ref", "")).removeprefix("#/components/schemas/")
+            if name and name not in names:
+                names.add(name)
+                yield from below(description["components"]["schemas"][name], name)
+            for key, child in node.items():
+                if key != "allOf":
+                    yield from below(child, f"{place}/{key}")
+
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            for part in ("requestBody", "parameters"):
+                yield from below(operation.get(part, {}), f"{method} {path}")
+
+
+def test_every_number_of_a_request_has_a_maximum(api: Service) -> None:
+    # JSON's whole numbers from 2⁶³ on are refused, so that a schema without a maximum would allow too much.
+    description = api.client.get("/openapi.json").json()
+    numbers = {
+        place: schema
+        for place, schema in _schemas_of_requests(description)
+        if schema.get("type") in ("integer", "number") and "enum" not in schema
+    }
+    assert {"TrainingConfig/properties/num_steps", "PreprocessingRequest/properties/crop_size/anyOf/0"} <= set(numbers)
+    assert [at for at, schema in numbers.items() if not {"maximum", "exclusiveMaximum"} & set(schema)] == []
+
+
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
     # Several objectives have a setting gamma, each with its own default.

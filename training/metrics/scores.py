@@ -5,7 +5,7 @@ nats. Points that disentanglement_lib draws itself are drawn by `factor_samples`
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ MIN_STD = 0.05
 """Codes with a smaller standard deviation count as collapsed in the FactorVAE score (`prune_dims.threshold`)."""
 _GROUP_SIZE = 64
 _CHUNK = 500
+_REPORT_SECONDS = 0.5
 
 
 def mig(codes: Codes, factors: Factors) -> float:
@@ -188,7 +189,8 @@ def dci(
         test_factors: Factors of other points.
         seed: Decides ties between equally good splits; None takes NumPy's global state, as disentanglement_lib does.
         num_threads: Factors fitted at the same time; the result does not depend on it unless seed is None.
-        on_factor: Called with the number of factors done and the total.
+        on_factor: Called with the number of factors done and the total, after each factor and every half second; an
+            exception from it ends the fits.
 
     Raises:
         ValueError: A factor has a single value.
@@ -197,20 +199,26 @@ def dci(
     check_points(test_codes, test_factors)
     num_factors = factors.shape[1]
 
+    is_over = False
+
     def fit(factor: int) -> tuple[Matrix, Flags]:
-        model = GradientBoostingClassifier(random_state=seed).fit(codes, factors[:, factor])
+        model = GradientBoostingClassifier(random_state=seed)
+        model.fit(codes, factors[:, factor], monitor=lambda *_: is_over)
         return np.abs(model.feature_importances_), model.predict(test_codes) == test_factors[:, factor]
 
     # Factors with many values take longest; they start first, so that all threads end at about the same time.
     order = range(num_factors) if seed is None else np.argsort([-len(np.unique(f)) for f in factors.T], kind="stable")
-    found: dict[int, tuple[Matrix, Flags]] = {}
     pool = ThreadPoolExecutor(num_threads if seed is not None else 1)
     try:
-        for factor, result in zip(order, pool.map(fit, order), strict=True):
-            found[int(factor)] = result
+        fits = {int(factor): pool.submit(fit, factor) for factor in order}
+        pending = set(fits.values())
+        while pending:
+            _, pending = wait(pending, timeout=_REPORT_SECONDS, return_when=FIRST_COMPLETED)
             if on_factor is not None:
-                on_factor(len(found), num_factors)
+                on_factor(num_factors - len(pending), num_factors)
+        found = {factor: done.result() for factor, done in fits.items()}
     finally:
+        is_over = True
         pool.shutdown(cancel_futures=True)
     importance = np.stack([found[k][0] for k in range(num_factors)], axis=1)
     hits = np.stack([found[k][1] for k in range(num_factors)], axis=1)

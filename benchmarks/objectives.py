@@ -1,12 +1,13 @@
 """Trains every objective with the same number of steps over several seeds, as one sweep, and prints their table.
 
     betavae serve
-    python -m benchmarks.objectives [--steps 5000] [--seeds 5] [--dataset dsprites] [--only controlled factorvae] [URL]
+    python -m benchmarks.objectives [--steps 5000] [--seeds 5] [--dataset dsprites] [--only controlled factorvae] [--url URL]
 
-All members have the Burgess network with 10 latents, batch 64, and Adam 1e-3 with a cosine. The command can be stopped
-and given again: the sweep of the service goes on, and is found by its name. Each cell of the table has the mean over
-the seeds and its 95 % interval (Student's t). The last column is the median speed of the trainings, which depends on
-what else the machine does.
+All members have the Burgess network with 10 latents, batch 64, and Adam 1e-3 with a cosine. DCI takes longer than a
+training, so that it is computed when all models are there. The command can be stopped and given again: the sweep of the
+service goes on, and is found by its name. Each cell of the table has the mean over the seeds and its 95 % interval
+(Student's t); where fewer models have a score, their number follows. The last column is the median speed of the
+trainings, which depends on what else the machine does.
 """
 
 import argparse
@@ -16,11 +17,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.client import Client
-from app.remote.errors import ServiceError
-from app.sweep_schemas import Statistic, Sweep, SweepCell
+import httpx
 
-METRICS = ("mig", "factor_vae", "dci", "infomec")
+from app.client import Client
+from app.remote.calls import FINISHED
+from app.remote.errors import ServiceError
+from app.sweep_schemas import Sweep
+
+METRICS = ("mig", "factor_vae", "infomec")
+"""Scores that are computed right after each training; DCI is computed last."""
 COLUMNS = {
     "MIG": "mig",
     "FactorVAE": "factor_vae",
@@ -77,64 +82,92 @@ def find_or_start(
     return client.start_sweep(dataset, name=name, config=config, members=members, evaluate=list(METRICS))
 
 
-def _cell(number: Statistic | None, digits: int) -> str:
-    if number is None:
+def scores_of(client: Client, sweep: Sweep) -> dict[str, dict[str, float]]:
+    """Returns the scores of each model of a sweep by the model's id; undefined ones are left out."""
+    models = [member.model for member in sweep.members if member.model is not None]
+    found = {model: client.model(model).metrics for model in models}
+    return {
+        model: {name: score["value"] for name, score in metrics.items() if score.get("value") is not None}
+        for model, metrics in found.items()
+    }
+
+
+def compute_dci(client: Client, url: str, sweep: Sweep) -> None:
+    """Has DCI computed for the models that lack it, and waits until it is there.
+
+    Raises:
+        httpx.HTTPStatusError: The service refused an evaluation.
+    """
+    pending = []
+    for model, scores in scores_of(client, sweep).items():
+        if COLUMNS["DCI D"] not in scores:
+            body = {"dataset": sweep.dataset, "metrics": ["dci"]}
+            headers = {"Idempotency-Key": f"dci-{sweep.id}-{model}"}
+            answer = httpx.post(f"{url}/models/{model}/evaluations", json=body, headers=headers, timeout=60)
+            pending.append(answer.raise_for_status().json()["links"]["self"])
+    while pending:
+        print(f"DCI of {len(pending)} models is still to be computed", flush=True)
+        time.sleep(POLL_SECONDS)
+        pending = [at for at in pending if httpx.get(f"{url}{at}", timeout=60).json()["status"] not in FINISHED]
+
+
+def _cell(values: Sequence[float], num_models: int, digits: int) -> str:
+    if not values:
         return ""
-    if not number.std or number.count < 2:
-        return f"{number.mean:.{digits}f}"
+    missing = "" if len(values) == num_models else f" ({len(values)})"
+    mean = statistics.mean(values)
+    if len(values) < 2 or len(set(values)) == 1:
+        return f"{mean:.{digits}f}{missing}"
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, number.count - 1)) * number.std / math.sqrt(number.count)
-    return f"{number.mean:.{digits}f} ± {half:.{digits}f}"
-
-
-def _rates(client: Client, sweep: Sweep, cell: SweepCell) -> list[float]:
-    """Returns the images per second that the members of a cell had at last."""
-    ended = [member for member in sweep.members if member.status == "succeeded"]
-    jobs = [member.job for member in ended if _without_seed(member.settings) == cell.settings]
-    speeds = (client.job(job).progress.images_per_second for job in jobs)
-    return [speed for speed in speeds if speed]
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.{digits}f} ± {half:.{digits}f}{missing}"
 
 
 def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "seed"}
 
 
-def table(client: Client, sweep: Sweep, rows: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """Yields the lines of the table of a sweep in Markdown."""
+def table(
+    client: Client, sweep: Sweep, scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, dict[str, Any]]
+) -> Iterator[str]:
+    """Yields the lines of the table of a sweep in Markdown; rows without a model are left out."""
     titles = ["objective", "seeds", *COLUMNS, "reconstruction", "KL", "images/s"]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for title, row in rows.items():
-        found = [cell for cell in sweep.cells if cell.settings == row]
-        for cell in found:
-            scores = [_cell(cell.scores.get(score), 3) for score in COLUMNS.values()]
-            losses = [_cell(cell.metrics.get(loss), 1) for loss in ("reconstruction_loss", "kl")]
-            speeds = _rates(client, sweep, cell)
-            speed = f"{statistics.median(speeds):.0f}" if speeds else ""
-            yield f"| {' | '.join([title, str(cell.num_models), *scores, *losses, speed])} |"
+        done = [m for m in sweep.members if m.model is not None and _without_seed(m.settings) == row]
+        if not done:
+            continue
+        found = [scores[member.model] for member in done if member.model is not None]
+        cells = [_cell([one[name] for one in found if name in one], len(done), 3) for name in COLUMNS.values()]
+        for losses in ([m.metrics.reconstruction_loss for m in done], [m.metrics.kl for m in done]):
+            cells += [_cell([loss for loss in losses if loss is not None], len(done), 1)]
+        speeds = [speed for member in done if (speed := client.job(member.job).progress.images_per_second)]
+        cells.append(f"{statistics.median(speeds):.0f}" if speeds else "")
+        yield f"| {' | '.join([title, str(len(done)), *cells])} |"
 
 
-def choice(sweep: Sweep) -> Iterator[str]:
+def choice(sweep: Sweep, scores: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     """Yields how far the MIG of the model that was chosen without labels lies from the best one's."""
     if sweep.winner is None:
         return
     yield f"\nchosen without labels: {sweep.winner.model}: {sweep.winner.reason}"
-    found = {member.model: member.scores["mig"].value for member in sweep.members if "mig" in member.scores}
-    scores = {model: score for model, score in found.items() if score is not None}
-    if sweep.winner.model in scores:
-        chosen, best, mean = scores[sweep.winner.model], max(scores.values()), statistics.mean(scores.values())
-        yield f"its MIG is {chosen:.3f}, {best - chosen:.3f} below the best of {len(scores)}, whose mean is {mean:.3f}"
+    found = {model: one["mig"] for model, one in scores.items() if "mig" in one}
+    if sweep.winner.model in found:
+        chosen, best, mean = found[sweep.winner.model], max(found.values()), statistics.mean(found.values())
+        yield f"its MIG is {chosen:.3f}, {best - chosen:.3f} below the best of {len(found)}, whose mean is {mean:.3f}"
 
 
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000")
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--dataset", default="dsprites")
     parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", default=[], metavar="TITLE", help="rows whose titles begin so")
+    parser.add_argument("--without-dci", action="store_true", help="leave out DCI, which takes longer than a training")
     parser.add_argument("--now", action="store_true", help="print what there is, without waiting for the end")
     arguments = parser.parse_args()
     rows = objectives(arguments.steps, arguments.only)
@@ -143,12 +176,15 @@ def main() -> None:
     with Client(arguments.url) as client:
         name = " ".join(["objectives", arguments.dataset, str(arguments.steps), *arguments.only])
         sweep = find_or_start(client, name, arguments.dataset, rows, arguments.steps, arguments.seeds)
-        while sweep.status not in ("succeeded", "failed", "cancelled") and not arguments.now:
+        while sweep.status not in FINISHED and not arguments.now:
             print(f"{sweep.status}, {100 * sweep.progress.fraction:.1f} %", flush=True)
             time.sleep(POLL_SECONDS)
             sweep = client.sweep_of(sweep.id)
-        print("\n".join(table(client, sweep, rows)))
-        print("\n".join(choice(sweep)))
+        if not arguments.now and not arguments.without_dci:
+            compute_dci(client, arguments.url, sweep)
+        scores = scores_of(client, sweep)
+        print("\n".join(table(client, sweep, scores, rows)))
+        print("\n".join(choice(sweep, scores)))
 
 
 if __name__ == "__main__":

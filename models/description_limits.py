@@ -4,7 +4,7 @@ from typing import Any
 
 from models.info import ModelInfo
 
-MAX_LABEL_LENGTH = 200
+MAX_IMPORTED_LABEL_LENGTH = 200
 """Most characters of a dimension's label; the API accepts fewer."""
 _MAX_TEXT_LENGTHS = {"name": 1000, "licence": 1000, "source": 1000, "created_at": 100, "weights_sha256": 100}
 _TREES = {"dataset": (500, 4), "training": (1000, 4), "metrics": (10_000, 6)}
@@ -22,7 +22,7 @@ def check_limits(info: ModelInfo) -> None:
     for name, most in _MAX_TEXT_LENGTHS.items():
         _check_text(name, getattr(info, name), most)
     for label in info.dimension_labels:
-        _check_text("dimension_labels", label, MAX_LABEL_LENGTH)
+        _check_text("dimension_labels", label, MAX_IMPORTED_LABEL_LENGTH)
     for name, bounds in _TREES.items():
         _check_tree(name, getattr(info, name), *bounds)
     for effect in info.dimension_effects:

@@ -341,7 +341,9 @@ def _sole_run_in(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CliError(f"{folder}: another run is writing there; choose another --name or --output") from None
+            raise CliError(
+                f"{folder}: another run is writing there: stop that one first, or choose another --name"
+            ) from None
         except OSError:
             pass  # Some network file systems have no locks.
         yield

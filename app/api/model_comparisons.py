@@ -27,7 +27,7 @@ ModelsQuery = Annotated[
     Query(
         description="Two models, separated by a comma.",
         examples=["chairs,dsprites"],
-        json_schema_extra={"pattern": r"^[^,\s]+,[^,\s]+$"},
+        json_schema_extra={"pattern": r"^[^,\s\x00-\x1f\x7f-\x9f]+,[^,\s\x00-\x1f\x7f-\x9f]+$"},
     ),
 ]
 

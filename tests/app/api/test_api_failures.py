@@ -451,6 +451,26 @@ def test_every_number_of_a_request_has_a_maximum(api: Service) -> None:
     assert [at for at, schema in numbers.items() if not {"maximum", "exclusiveMaximum"} & set(schema)] == []
 
 
+@pytest.mark.parametrize(
+    ("models", "right"),
+    [("a,b", True), ("chairs,Ö", True), ("\x1f,0", False), ("\x1c,b", False), ("\x85,b", False), ("\u3000,b", False),
+     ("a", False), ("a,b,c", False), (",b", False)],
+)  # fmt: skip
+def test_the_description_says_how_two_models_are_named(api: Service, models: str, right: bool) -> None:
+    """Python strips some characters that are no space for JSON Schema."""
+    (parameter,) = [
+        one
+        for one in api.client.get("/openapi.json").json()["paths"]["/models/compare"]["get"]["parameters"]
+        if one["name"] == "models"
+    ]
+    assert jsonschema_rs.validator_for(parameter["schema"]).is_valid(models) == right
+    answer = api.client.get("/models/compare", params={"models": models})
+    if right:
+        assert_problem(answer, 404, "unknown_model")
+    else:
+        assert_problem(answer, 422, "invalid_request")
+
+
 def test_the_body_of_a_job_is_described_by_the_settings_themselves(api: Service) -> None:
     schema = api.client.get("/openapi.json").json()["components"]["schemas"]["TrainingConfig"]
     # Several objectives have a setting gamma, each with its own default.

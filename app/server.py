@@ -16,6 +16,7 @@ from app.main import create_app
 from worker.jobs.storage_identity import claim_database
 from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
+from worker.stores.room import remove_leftovers
 from worker.stores.settings import SettingsError, load_settings
 from worker.stores.tokens import check_exposure
 
@@ -35,6 +36,7 @@ def main() -> None:
         set_up_logging(settings)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         settings.make_temporary_folder()
+        remove_leftovers(settings.temporary_folder)
         application = create_app(settings)
         services = application.state.services
         claim_database(services.settings, services.storage)

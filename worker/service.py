@@ -22,7 +22,7 @@ from worker.jobs.webhooks import Notifier
 from worker.runtime import Runtime, runtime
 from worker.stores.logs import set_up_logging
 from worker.stores.redis_urls import without_password
-from worker.stores.room import is_full
+from worker.stores.room import is_full, remove_leftovers
 from worker.stores.settings import Settings, SettingsError, load_settings
 from worker.sweeps.notices import SweepNotices
 
@@ -48,6 +48,7 @@ def run_worker(queue: str) -> int:
             raise SettingsError("BETAVAE_REDIS_URL is not set; `betavae serve` starts a Redis and the workers")
         set_up_logging(settings)
         settings.make_temporary_folder()  # Python would otherwise choose /tmp for its first temporary file.
+        remove_leftovers(settings.temporary_folder)
         os.environ["TMPDIR"] = str(settings.temporary_folder)
         # The cache of fonts must last: a container's home may be read-only, and its /tmp is new each time.
         os.environ.setdefault("MPLCONFIGDIR", str(settings.cache_folder / "matplotlib"))

@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from worker.stores.settings import PREFIX
+from worker.stores.settings import PREFIX, TEMPORARY
 
 MEASURE_SECONDS = 10.0
 """Time for which a measured size of the data folder holds; what this process writes meanwhile is added."""
 FRESH_SECONDS = 60.0
 """Age below which a traversal does not expire, since its files are being written or fetched."""
+LEFTOVER_SECONDS = 3600.0
+"""Age from which a temporary file counts as left by a process that was killed."""
 NAME_FILE = "name.txt"
 """The file of a traversal that keeps its name; with it, the traversal does not expire."""
+_TEMPORARY = ("upload-", "import-", "model-", "tmp")
+"""Beginnings of the names of our temporary files and folders; torch keeps a cache beside them."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 log = logging.getLogger(__name__)
@@ -57,13 +61,14 @@ class Room:
             max_bytes: Largest size of everything below the root; None: no limit.
         """
         self.root = root
+        self._temporary = (home or root) / TEMPORARY
         self.min_free_bytes, self.max_bytes = min_free_bytes, max_bytes
         self._folders = {root, home or root}
         self._lock = threading.Lock()
         self._used, self._measured, self._valid_seconds = 0, float("-inf"), 0.0
 
     def check(self, num_bytes: int = 0) -> None:
-        """Returns if there is room, after the oldest traversals that nobody named were removed where there was none.
+        """Returns if there is room; where there is none, leftovers and old traversals without a name are removed first.
 
         Args:
             num_bytes: Number of bytes that will be written.
@@ -73,6 +78,7 @@ class Room:
         """
         with self._lock:
             if self._missing(num_bytes) > 0:
+                remove_leftovers(self._temporary)
                 self._measured = float("-inf")
                 self._expire(num_bytes)
                 if self._missing(num_bytes) > 0:
@@ -135,6 +141,24 @@ class Room:
             f"There is no room for {'new files' if not num_bytes else _text(num_bytes)}: {state}. "
             "Delete data sets, models, finished jobs or traversals, or raise the limit."
         )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes left in the temporary folder, such as an upload that was being received.
+
+    Args:
+        folder: The temporary folder.
+    """
+    oldest = time.time() - LEFTOVER_SECONDS
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if not path.name.startswith(_TEMPORARY) or path.lstat().st_mtime > oldest:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            log.warning("%s: removed, since the process that made it was killed", path)
 
 
 def folder_size(folder: Path) -> int:

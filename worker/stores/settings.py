@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from worker.stores.redis_urls import celery_url, checked_redis_url, socket_url
 
 PREFIX = "BETAVAE_"
+TEMPORARY = "tmp"
+"""Name of the temporary folder in the data folder."""
 MAX_SOCKET_PATH_BYTES = 100
 """Longest path of a Unix socket; sockaddr_un holds 108 bytes on Linux and 104 on macOS."""
 _HOST = re.compile(r"[a-z0-9._-]+|\[?[0-9a-f]*:[0-9a-f:.]+\]?")
@@ -265,7 +267,7 @@ class Settings(BaseSettings):
     @property
     def temporary_folder(self) -> Path:
         """The folder for temporary files, TMPDIR of the service; the system's own may be in memory and small."""
-        return self.home / "tmp"
+        return self.home / TEMPORARY
 
     def make_temporary_folder(self) -> None:
         """Makes the temporary folder.

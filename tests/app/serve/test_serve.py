@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -96,10 +97,17 @@ def serve(tmp_path: Path) -> Iterator[Callable[[], Service]]:
             reaper.signal_group(pid, signal.SIGKILL)
 
 
-def test_one_command_serves_survives_a_worker_and_leaves_nothing_behind(serve: Callable[[], Service]) -> None:
+def test_one_command_serves_survives_a_worker_and_leaves_nothing_behind(
+    serve: Callable[[], Service], tmp_path: Path
+) -> None:
+    upload = tmp_path / "home" / "tmp" / "upload-abc"  # Its API process was killed yesterday.
+    upload.parent.mkdir(parents=True)
+    upload.write_bytes(b"PK")
+    os.utime(upload, (time.time() - 86_400,) * 2)
     first = serve()
     port = first.port()
     assert status(port, "/readyz") == 200
+    assert not upload.exists()
     children = first.children()
     assert {"worker train", "worker render", "app.server", "app.serve.reaper", "broker.sock"} == children.keys()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.atomic import write_bytes
-from worker.stores.room import NAME_FILE, Room, StorageFull, folder_size
+from worker.stores.room import NAME_FILE, Room, StorageFull, folder_size, remove_leftovers
 from worker.stores.storage import LocalStorage
 
 EVERY_BYTE = 2**62
@@ -71,6 +71,35 @@ def test_the_oldest_traversals_without_a_name_make_room(tmp_path: Path) -> None:
     with pytest.raises(StorageFull):
         room.check(size)
     assert left(tmp_path) == ["c", "e", "f"]
+
+
+def temporary(root: Path, *, minutes: float) -> list[Path]:
+    """Writes what a service keeps in its temporary folder, at an age."""
+    folder = root / "tmp"
+    paths = [folder / name for name in ("upload-a", "import-b", "tmpc", "torchinductor_root")]
+    for path in paths:
+        write_bytes(path if path.name == "upload-a" else path / "file", bytes(1000))
+        then = path.stat().st_mtime - 60 * minutes
+        os.utime(path, (then, then))
+    return paths
+
+
+def test_what_killed_processes_left_is_removed_after_an_hour(tmp_path: Path) -> None:
+    young = temporary(tmp_path / "a", minutes=55)
+    old = temporary(tmp_path / "b", minutes=65)
+    remove_leftovers(tmp_path / "a" / "tmp")
+    remove_leftovers(tmp_path / "b" / "tmp")
+    remove_leftovers(tmp_path / "none")
+    assert all(path.exists() for path in young)
+    assert [path.name for path in old if path.exists()] == ["torchinductor_root"]
+
+
+def test_leftovers_make_room_before_traversals(tmp_path: Path) -> None:
+    traversal(tmp_path, "a")
+    temporary(tmp_path, minutes=65)
+    Room(tmp_path, max_bytes=folder_size(tmp_path)).check(2000)
+    assert left(tmp_path) == ["a"]
+    assert [path.name for path in (tmp_path / "tmp").iterdir()] == ["torchinductor_root"]
 
 
 def test_what_was_written_since_the_size_was_measured_counts(tmp_path: Path) -> None:

@@ -44,6 +44,20 @@ def test_a_card_says_what_the_model_is_and_how_good(visitor: Visitor, site: Serv
     expect(card).to_contain_text("Rendered chairs, 65\u202f536 pictures")
 
 
+def test_a_refused_list_shows_no_cards_and_can_be_asked_for_again(visitor: Visitor, site: Service) -> None:
+    tab = visitor()
+    refused = {"title": "", "status": 503, "detail": "For the test.", "code": "job_store_unavailable"}
+    tab.page.route("**/models?limit=*", lambda route: route.fulfill(status=503, json=refused))
+    page = tab.open("/models")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator(".card")).to_have_count(0)
+    page.get_by_role("button", name="Dismiss").click()
+    tab.page.unroute("**/models?limit=*")
+    page.get_by_role("button", name="Try again").click()
+    expect(_card(page, "chairs")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
 def test_the_strongest_latent_moves_while_the_pointer_is_on_the_card(visitor: Visitor, site: Service) -> None:
     page = _open(visitor, site)
     canvas = _card(page, "chairs").locator("canvas")

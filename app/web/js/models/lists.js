@@ -10,18 +10,20 @@ import { deleteLater } from "../undo.js";
 /**
  * Loads both lists.
  * @returns {{
- *   models: any[] | null, datasets: any[] | null, problem: Problem | null, dismiss: () => void, refuse: (problem: Problem) => void,
+ *   models: any[] | null, datasets: any[] | null, isLoading: boolean, problem: Problem | null, dismiss: () => void, refuse: (problem: Problem) => void,
  *   reload: () => Promise<void>, remove: (path: string, name: string) => void,
- * }} `models` and `datasets` are null while they are loaded. `remove` deletes what a path names, after the time to undo it.
+ * }} `models` and `datasets` are null until they are loaded. `remove` deletes what a path names, after the time to undo it.
  */
 export function useLists() {
   const [models, setModels] = useState(/** @type {any[] | null} */ (null));
   const [datasets, setDatasets] = useState(/** @type {any[] | null} */ (null));
   const [problem, setProblem] = useState(/** @type {Problem | null} */ (null));
   const [hidden, setHidden] = useState(/** @type {string[]} */ ([]));
+  const [isLoading, setLoading] = useState(true);
   const ask = useRef(inOrder());
   const reload = useCallback(async () => {
     const isNewest = ask.current();
+    setLoading(true);
     try {
       const [ofModels, ofDatasets] = await Promise.all([getAllPages("models"), getAllPages("datasets")]);
       if (!isNewest()) return;
@@ -29,6 +31,8 @@ export function useLists() {
       setDatasets(ofDatasets);
     } catch (failure) {
       setProblem(/** @type {Problem} */ (failure));
+    } finally {
+      if (isNewest()) setLoading(false);
     }
   }, []);
   useEffect(() => void reload(), []);
@@ -43,6 +47,7 @@ export function useLists() {
   return {
     models: shown("models", models),
     datasets: shown("datasets", datasets),
+    isLoading,
     problem,
     dismiss: () => setProblem(null),
     refuse: setProblem,

@@ -14,7 +14,8 @@ import { ModelCard } from "./model_card.js";
 export function ModelsView({ params }) {
   const lists = useLists();
   const [added, setAdded] = useState("");
-  const { models, datasets, reload, refuse, remove } = lists;
+  const { models, datasets, isLoading, reload, refuse, remove } = lists;
+  if (models === null && !isLoading) return html`<${Refused} lists=${lists} />`;
   /** @param {string} id */
   const onAdded = async (id) => {
     await reload();
@@ -23,8 +24,8 @@ export function ModelsView({ params }) {
   return html`
     <div class="models-view" aria-busy=${models === null}>
       <h1>Models & data</h1>
-      <p class="visually-hidden" role="status">${models === null && !lists.problem ? "Loading the models and data sets…" : ""}</p>
-      ${lists.problem && html`<${ProblemBanner} problem=${lists.problem} onDismiss=${lists.dismiss} onRetry=${models === null ? reload : undefined} />`}
+      <p class="visually-hidden" role="status">${models === null ? "Loading the models and data sets…" : ""}</p>
+      ${lists.problem && html`<${ProblemBanner} problem=${lists.problem} onDismiss=${lists.dismiss} />`}
       <section aria-labelledby="models-title">
         <h2 id="models-title">Models</h2>
         <ul class="model-cards">
@@ -51,6 +52,27 @@ export function ModelsView({ params }) {
         </ul>
       </section>
       <${UndoNote} />
+    </div>
+  `;
+}
+
+/**
+ * Says that nothing could be loaded.
+ * @param {{lists: ReturnType<typeof useLists>}} props
+ */
+function Refused({ lists: { problem, dismiss, reload } }) {
+  const retry = () => {
+    dismiss();
+    reload();
+  };
+  return html`
+    <div class="models-view">
+      <h1>Models & data</h1>
+      ${
+        problem
+          ? html`<${ProblemBanner} problem=${problem} onDismiss=${dismiss} onRetry=${retry} />`
+          : html`<p>Nothing has been loaded. <button type="button" onClick=${retry}>Try again</button></p>`
+      }
     </div>
   `;
 }

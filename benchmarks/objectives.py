@@ -133,8 +133,9 @@ def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def table(
     client: Client, sweep: Sweep, scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, dict[str, Any]]
 ) -> Iterator[str]:
-    """Yields the lines of the table of a sweep in Markdown; rows without a model are left out."""
-    titles = ["objective", "seeds", *COLUMNS, "reconstruction", "KL", "images/s"]
+    """Yields the table of a sweep in Markdown; rows without a model and scores of no model are left out."""
+    columns = {title: name for title, name in COLUMNS.items() if any(name in one for one in scores.values())}
+    titles = ["objective", "seeds", *columns, "reconstruction", "KL", "images/s"]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for title, row in rows.items():
@@ -142,7 +143,7 @@ def table(
         if not done:
             continue
         found = [scores[member.model] for member in done if member.model is not None]
-        cells = [_cell([one[name] for one in found if name in one], len(done), 3) for name in COLUMNS.values()]
+        cells = [_cell([one[name] for one in found if name in one], len(done), 3) for name in columns.values()]
         for losses in ([m.metrics.reconstruction_loss for m in done], [m.metrics.kl for m in done]):
             cells += [_cell([loss for loss in losses if loss is not None], len(done), 1)]
         speeds = [speed for member in done if (speed := client.job(member.job).progress.images_per_second)]

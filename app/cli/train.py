@@ -342,7 +342,7 @@ def _sole_run_in(folder: Path) -> Iterator[None]:
             fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CliError(
-                f"{folder}: another run is writing there: stop that one first, or choose another --name"
+                f"{folder}: another run is writing there; stop that one first, or choose another --name or --output"
             ) from None
         except OSError:
             pass  # Some network file systems have no locks.

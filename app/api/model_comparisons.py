@@ -22,12 +22,14 @@ from worker.stores.models import ModelRecord
 
 router = APIRouter(tags=["models"])
 
+_MODEL = r"[^,\s\x00-\x1f\x7f-\x9f]+"
+"""A model's name or id; Python's str.strip also strips control characters."""
 ModelsQuery = Annotated[
     str,
     Query(
         description="Two models, separated by a comma.",
         examples=["chairs,dsprites"],
-        json_schema_extra={"pattern": r"^[^,\s\x00-\x1f\x7f-\x9f]+,[^,\s\x00-\x1f\x7f-\x9f]+$"},
+        json_schema_extra={"pattern": f"^{_MODEL},{_MODEL}$"},
     ),
 ]
 

@@ -24,7 +24,7 @@ LEFTOVER_SECONDS = 3600.0
 """Age from which a temporary file counts as left by a process that was killed."""
 NAME_FILE = "name.txt"
 """The file of a traversal that keeps its name; with it, the traversal does not expire."""
-_TEMPORARY = ("upload-", "import-", "model-", "tmp")
+_TEMPORARY_NAMES = ("upload-", "import-", "model-", "tmp")
 """Beginnings of the names of our temporary files and folders; torch keeps a cache beside them."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -152,7 +152,7 @@ def remove_leftovers(folder: Path) -> None:
     oldest = time.time() - LEFTOVER_SECONDS
     for path in folder.glob("*"):
         with suppress(OSError):
-            if not path.name.startswith(_TEMPORARY) or path.lstat().st_mtime > oldest:
+            if not path.name.startswith(_TEMPORARY_NAMES) or path.lstat().st_mtime > oldest:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

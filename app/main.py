@@ -41,6 +41,7 @@ from app.room import RoomMiddleware
 from models.bundles import MAX_BUNDLE_BYTES
 from models.config import ConfigError
 from training.data.images import ImageError
+from worker.jobs.deletions import BeingDeleted, JustDeleted
 from worker.jobs.records import (
     IdempotencyConflict,
     JobStoreReadOnly,
@@ -54,6 +55,7 @@ from worker.stores.ids import AmbiguousName
 from worker.stores.models import ShippedModel, UnknownModel
 from worker.stores.room import StorageFull, is_full
 from worker.stores.settings import PREFIX, Settings, load_settings
+from worker.sweeps.deletions import InUse
 from worker.sweeps.records import UnknownSweep
 
 MAX_JSON_BYTES = 1024**2
@@ -199,6 +201,12 @@ def _from_os_error(error: OSError) -> Problem:
     return Problem("storage_full", str(error) if isinstance(error, StorageFull) else FULL)
 
 
+def _from_just_deleted(error: JustDeleted) -> Problem:
+    if error.kind == "run":
+        return problems.invalid("more_steps", str(error))
+    return Problem(f"unknown_{error.kind}", str(error))
+
+
 FULL = "The disk is full. Delete data sets, models, finished jobs or traversals."
 
 TRANSLATIONS: dict[type[Exception], Any] = {
@@ -215,6 +223,9 @@ TRANSLATIONS: dict[type[Exception], Any] = {
     ShippedModel: lambda error: Problem("read_only", str(error)),
     TooManyInFlight: lambda error: Problem("too_many_requests", f"{error}."),
     TransitionRefused: lambda error: Problem("transition_refused", str(error)),
+    BeingDeleted: lambda error: Problem("in_use", str(error)),
+    InUse: lambda error: Problem("in_use", str(error)),
+    JustDeleted: _from_just_deleted,
     IdempotencyConflict: lambda error: Problem("idempotency_conflict", str(error)),
     JobStoreUnavailable: lambda error: Problem("job_store_unavailable", "The job store does not answer."),
     JobStoreReadOnly: lambda error: Problem(

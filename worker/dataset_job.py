@@ -38,7 +38,13 @@ class Abandoned(Exception):
 
 
 def request_pack(
-    store: JobStore, dataset_id: str, preprocessing: Preprocessing, *, name: str = "", admit: Admit | None = None
+    store: JobStore,
+    dataset_id: str,
+    preprocessing: Preprocessing,
+    *,
+    name: str = "",
+    admit: Admit | None = None,
+    since: int | None = None,
 ) -> Job:
     """Returns the job that packs a data set with one preprocessing, which is made or run again if it is not under way.
 
@@ -48,15 +54,23 @@ def request_pack(
         preprocessing: Preprocessing of the pack.
         name: Name of the job for people; empty takes the id of the data set.
         admit: See JobStore.create.
+        since: See JobStore.create.
+
+    Raises:
+        BeingDeleted: The data set is being deleted.
+        JustDeleted: It was deleted after `since`.
     """
     request = {"dataset": dataset_id, "preprocessing": preprocessing.model_dump()}
     job_id = pack_job_id(dataset_id, preprocessing)
-    job = store.create("dataset", request, id=job_id, name=name or dataset_id, admit=admit)
+    create = functools.partial(
+        store.create, "dataset", request, id=job_id, name=name or dataset_id, admit=admit, since=since
+    )
+    job = create()
     if job.is_finished:
         try:
             if job.status == "succeeded":
                 store.delete(job.id)
-                return store.create("dataset", request, id=job.id, name=name or dataset_id, admit=admit)
+                return create()
             return store.retry(job.id, admit=admit)
         except (TransitionRefused, UnknownJob):  # Another request did so at the same moment.
             return store.get(job.id)

@@ -1,7 +1,6 @@
 """/datasets: sets of images to train on, and uploads of more."""
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Annotated
@@ -24,9 +23,10 @@ from models.info import PreprocessingRequest, validate_name
 from training.data.sources import LARGEST_STRIDE, LAYOUTS, DatasetError
 from worker.dataset_job import request_pack
 from worker.jobs.clock import restart_clock
-from worker.jobs.store import FINISHED, STATES, Job, JobStoreUnavailable, TransitionRefused, UnknownJob
+from worker.jobs.store import Job, JobStoreUnavailable, TransitionRefused, UnknownJob
 from worker.stores.models import DatasetRecord
 from worker.stores.samples import sample_pictures
+from worker.sweeps.deletions import deletion, in_use, unfinished_users
 
 router = APIRouter(tags=["data sets"])
 upload_router = APIRouter(tags=["data sets"])
@@ -209,8 +209,8 @@ async def get_dataset_sample(dataset_id: DatasetId, request: Request, services: 
     response_model=Packing,
     openapi_extra=request_body({"application/json": PreprocessingRequest}, example={"image_size": 64}),
     responses=problems.responses(
-        "unknown_dataset", "unsupported_media_type", "upload_too_large", "invalid_request", "invalid_dataset",
-        "too_many_jobs", "too_many_requests", "job_store_unavailable",
+        "unknown_dataset", "in_use", "unsupported_media_type", "upload_too_large", "invalid_request",
+        "invalid_dataset", "too_many_jobs", "too_many_requests", "job_store_unavailable",
     ),
 )  # fmt: skip
 async def pack_dataset(dataset_id: DatasetId, request: Request, services: Services_) -> Response:
@@ -218,6 +218,7 @@ async def pack_dataset(dataset_id: DatasetId, request: Request, services: Servic
     asked = await read_body(request, PreprocessingRequest)
 
     def pack() -> Packing:
+        since = services.jobs.deletions.now()
         record = services.datasets.get(dataset_id)
         services.refuse_when_full()
         try:
@@ -227,7 +228,7 @@ async def pack_dataset(dataset_id: DatasetId, request: Request, services: Servic
                 raise Problem("invalid_dataset", error.message) from error
             raise problems.invalid("num_channels", f"give 1 or 3: {error.message} to look for colours") from error
         return describe_packing(
-            request_pack(services.jobs, record.id, preprocessing, name=record.name, admit=services.admit)
+            request_pack(services.jobs, record.id, preprocessing, name=record.name, admit=services.admit, since=since)
         )
 
     url = f"{request.scope.get('root_path', '')}/datasets/{dataset_id}"
@@ -269,30 +270,27 @@ def describe_packing(job: Job) -> Packing:
 def delete_dataset(dataset_id: DatasetId, services: Services_) -> None:
     """An upload and its packs are removed, but not a registered folder's images; its packings are cancelled.
 
-    It is refused (409) while another job needs it.
+    It is refused (409) while another job or a sweep needs it.
     """
     record = services.datasets.get(dataset_id)
     if record.kind == "builtin":
         raise Problem("read_only", f"{dataset_id} is built in.")
-    users = list(_unfinished_users(services, "dataset", dataset_id))
-    for job in users:
-        if job.kind != "dataset":
-            raise _in_use(job)
-    for job in users:
-        _stop_packing(services, job)
-    services.datasets.delete(dataset_id)
-    for job in services.jobs.page("dataset", limit=10_000):
-        if job.request["dataset"] == dataset_id:
-            # Another data set of this name gets the same id, and would show the packing as its own.
-            with suppress(UnknownJob, TransitionRefused):
-                services.jobs.delete(job.id)
+    with deletion(services.sweeps, "dataset", [dataset_id], spared="dataset"):
+        for job in unfinished_users(services.jobs, {("dataset", dataset_id)}):
+            _stop_packing(services, job)
+        services.datasets.delete(dataset_id)
+        for job in services.jobs.page("dataset", limit=10_000):
+            if job.request["dataset"] == dataset_id:
+                # Another data set of this name gets the same id, and would show the packing as its own.
+                with suppress(UnknownJob, TransitionRefused):
+                    services.jobs.delete(job.id)
 
 
 def _stop_packing(services: Services, job: Job) -> None:
     """Cancels a packing and waits until it has ended.
 
     Raises:
-        Problem: This takes longer than STOP_SECONDS (in_use).
+        InUse: This takes longer than STOP_SECONDS.
     """
     deadline = time.monotonic() + STOP_SECONDS
     with suppress(UnknownJob, TransitionRefused):  # It has just ended, or is being cancelled already.
@@ -307,31 +305,6 @@ def _stop_packing(services: Services, job: Job) -> None:
         if job.is_finished:
             return
         if time.monotonic() > deadline:
-            raise _in_use(job)
+            raise in_use(job)
         for event in services.jobs.wait_events(job.id, position, 1.0):
             position = event.id
-
-
-def refuse_when_used(services: Services, key: str, value: str) -> None:
-    """Checks that no unfinished job needs something.
-
-    Args:
-        services: The services.
-        key: The field of the jobs' requests that would name it.
-        value: Its id.
-
-    Raises:
-        Problem: A job needs it (in_use).
-    """
-    for job in _unfinished_users(services, key, value):
-        raise _in_use(job)
-
-
-def _unfinished_users(services: Services, key: str, value: str) -> Iterator[Job]:
-    for status in STATES:
-        if status not in FINISHED:
-            yield from (job for job in services.jobs.page(None, status, limit=10_000) if job.request.get(key) == value)
-
-
-def _in_use(job: Job) -> Problem:
-    return Problem("in_use", f"Job {job.id} is {job.status} and needs it.")

@@ -38,8 +38,8 @@ _RETRY = {"Retry-After": {"schema": {"type": "integer"}}}
         201: {"description": "Done within Prefer: wait=N.", "model": Evaluation, "headers": _HEADERS},
         202: {"description": "Accepted; ask again at Location.", "headers": {**_HEADERS, **_RETRY}},
         **problems.responses(
-            "unknown_model", "unknown_dataset", "idempotency_conflict", "upload_too_large", "unsupported_media_type",
-            "invalid_request", "too_many_jobs", "too_many_requests", "job_store_unavailable",
+            "unknown_model", "unknown_dataset", "in_use", "idempotency_conflict", "upload_too_large",
+            "unsupported_media_type", "invalid_request", "too_many_jobs", "too_many_requests", "job_store_unavailable",
         ),
     },
 )  # fmt: skip
@@ -65,6 +65,7 @@ async def create_evaluation(
 
 
 def _create(services: Services, model_id: str, asked: EvaluationRequest, idempotency_key: str | None) -> Job:
+    since = services.jobs.deletions.now()
     record = services.models.record(model_id)
     dataset = asked.dataset or record.info.dataset.get("id")
     if not dataset:
@@ -74,7 +75,12 @@ def _create(services: Services, model_id: str, asked: EvaluationRequest, idempot
     services.refuse_when_full()
     request = {"model": model_id, "dataset": dataset, "metrics": list(asked.metrics), "seed": asked.seed, **webhook}
     return services.jobs.create(
-        "evaluation", request, name=record.info.name, idempotency_key=idempotency_key, admit=services.admit
+        "evaluation",
+        request,
+        name=record.info.name,
+        idempotency_key=idempotency_key,
+        admit=services.admit,
+        since=since,
     )
 
 

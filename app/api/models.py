@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from app import problems
 from app.api.bodies import media_type, read_body, read_form
-from app.api.datasets import refuse_when_used
 from app.api.media import read_upload, to_png
 from app.api.model_calls import EXPORTS, SUFFIXES, check_latents, export_bytes, run_call
 from app.api.negotiation import (
@@ -32,6 +31,7 @@ from models.info import ModelInfo
 from training.data.images import Preprocessing
 from worker.rendering.parts import end_files
 from worker.stores.models import ModelRecord
+from worker.sweeps.deletions import deletion
 
 router = APIRouter(tags=["models"])
 
@@ -190,13 +190,12 @@ def _update(services: Services, model_id: str, changes: ModelChanges) -> None:
     responses=problems.responses("unknown_model", "in_use", "read_only", "job_store_unavailable"),
 )
 def delete_model(model_id: ModelId, services: Services_) -> None:
-    """The deletion is refused (409) for a model that ships, for the default, and while a job needs the model."""
+    """The deletion is refused (409) for a model that ships, for the default, and while a job or a sweep needs it."""
     record = services.models.record(model_id)
     if not record.shipped and services.models.default_id() == model_id:
         raise Problem("in_use", "It is the default model; choose another one first (PUT /models/default).")
-    refuse_when_used(services, "model", model_id)
-    refuse_when_used(services, "from", model_id)
-    services.models.delete(model_id)
+    with deletion(services.sweeps, "model", [model_id]):
+        services.models.delete(model_id)
 
 
 @router.get(

@@ -22,6 +22,7 @@ from worker.jobs.lengths import job_config
 from worker.jobs.store import STATES, Job
 from worker.stores.ids import slug
 from worker.stores.storage import NotStored
+from worker.sweeps.deletions import deletion
 
 router = APIRouter(tags=["train jobs"])
 upload_router = APIRouter(tags=["train jobs"])
@@ -54,7 +55,7 @@ LastEventHeader = Annotated[
         {"application/json": TrainJobRequest, "multipart/form-data": TrainJobForm}, examples=_EXAMPLES
     ),
     responses=problems.responses(
-        "bad_request", "unknown_dataset", "unknown_model", "idempotency_conflict", "upload_too_large",
+        "bad_request", "unknown_dataset", "unknown_model", "in_use", "idempotency_conflict", "upload_too_large",
         "unsupported_media_type", "invalid_request", "invalid_dataset", "too_many_jobs",
         "too_many_requests", "job_store_unavailable", "storage_full",
     ),
@@ -308,8 +309,13 @@ for _action, _text in ACTIONS.items():
     "/train-jobs/{job_id}",
     status_code=204,
     summary="Delete a finished job",
-    responses=problems.responses("unknown_job", "transition_refused", "job_store_unavailable"),
+    responses=problems.responses("unknown_job", "transition_refused", "in_use", "job_store_unavailable"),
 )
 def delete_train_job(job_id: str, services: Services_) -> None:
-    """The job's record, checkpoints and previews are removed; the model that it made stays."""
-    services.jobs.delete(_get(services, job_id).id)
+    """The job's record, checkpoints and previews are removed; the model that it made stays.
+
+    It is refused (409) while another job goes on with its run.
+    """
+    job = _get(services, job_id)
+    with deletion(services.sweeps, "run", [job.id]):
+        services.jobs.delete(job.id)

@@ -46,11 +46,20 @@ def create_job(services: Services, asked: TrainJobRequest, idempotency_key: str 
         Problem: A setting is wrong, or too many jobs wait.
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
+        BeingDeleted: Something that it needs is being deleted.
+        JustDeleted: Something that it needs has been deleted meanwhile.
     """
+    since = services.jobs.deletions.now()
     request, name, estimate = plan_job(services, asked)
     services.refuse_when_full()
     return services.jobs.create(
-        "train", request, name=name, idempotency_key=idempotency_key, estimate=estimate, admit=services.admit
+        "train",
+        request,
+        name=name,
+        idempotency_key=idempotency_key,
+        estimate=estimate,
+        admit=services.admit,
+        since=since,
     )
 
 
@@ -165,6 +174,7 @@ def _planned_extension(
     Raises:
         Problem: The request has settings, or the run of the model is gone.
         UnknownModel: There is no such model.
+        UnknownDataset: The data set of the run is gone.
     """
     others = {name for name in asked.model_fields_set if getattr(asked, name) not in (None, "", ())}
     if extra := sorted(others - {"from_", "more_steps", "name", "evaluate", "webhook"}):
@@ -177,10 +187,11 @@ def _planned_extension(
         raise problems.invalid(
             "more_steps", f"the service has no run of the model {model.id}; without more_steps its weights are trained"
         )
+    dataset = services.datasets.get(run.request["dataset"])
     name = (asked.name or "").strip()
     begin = int((run.result or {})["step"])
-    request = {
-        "dataset": run.request["dataset"],
+    request: dict[str, Any] = {
+        "dataset": dataset.id,
         "preset": run.request.get("preset"),
         "config": job_config(run),
         "length": None,

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from PIL import Image
@@ -81,8 +82,20 @@ def start_job(services: Services, asked: Asked, parts: Sequence[str]) -> Job:
     for key, image in zip(input_keys(asked.id, len(asked.images)), asked.images, strict=True):
         services.storage.write_bytes(key, _png(image))
     parameters = asked.request.replace(format=None)
-    request = job_request(asked.id, asked.model, parameters, len(asked.images), parts)
-    return services.jobs.create("traversal", request, id=asked.id)
+    return _create(services, job_request(asked.id, asked.model, parameters, len(asked.images), parts))
+
+
+def _create(services: Services, request: dict[str, Any]) -> Job:
+    """Returns the job of a request whose model there still is.
+
+    Raises:
+        UnknownModel: It is gone.
+        BeingDeleted: It is being deleted.
+        JustDeleted: It has been deleted meanwhile.
+    """
+    since = services.jobs.deletions.now()
+    services.models.record(request["model"])
+    return services.jobs.create("traversal", request, id=request["traversal"], since=since)
 
 
 def _png(image: Pixels) -> bytes:
@@ -115,7 +128,7 @@ def _start_late(services: Services, identity: str, parts: Sequence[str]) -> Job:
         request = services.storage.read_json(f"traversals/{identity}/request.json")
     except NotStored:
         raise unknown_traversal(identity) from None
-    return services.jobs.create("traversal", {**request, "parts": list(parts)}, id=identity)
+    return _create(services, {**request, "parts": list(parts)})
 
 
 def failure(job: Job) -> Problem:

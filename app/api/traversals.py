@@ -90,7 +90,7 @@ _EXAMPLE = {
     "links": {"self": "/traversals/5f0c…"},
 }
 _MAKING = (
-    "unknown_traversal", "unknown_model", "too_many_jobs", "too_many_requests", "request_failed",
+    "unknown_traversal", "unknown_model", "in_use", "too_many_jobs", "too_many_requests", "request_failed",
     "job_store_unavailable", "workers_busy", "storage_full",
 )  # fmt: skip
 """Problems of requests that may make files of a stored traversal."""
@@ -111,7 +111,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Address 
         202: {"model": Traversal, "description": "Not done within Prefer: wait=N; ask again at Location.",
               "content": _JSON_CONTENT, "headers": {**_LOCATION, "Retry-After": {"schema": {"type": "integer"}}}},
         **problems.responses(
-            "bad_request", "unknown_model", "not_acceptable", "upload_too_large", "image_too_large",
+            "bad_request", "unknown_model", "in_use", "not_acceptable", "upload_too_large", "image_too_large",
             "unsupported_media_type", "unsupported_image", "invalid_request", "not_an_image", "too_many_jobs",
             "too_many_requests", "request_failed", "job_store_unavailable", "workers_busy", "storage_full",
         ),

@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from worker.jobs import files as job_files
 from worker.jobs import scripts as job_scripts
 from worker.jobs.connections import BLOCK_SECONDS, reaching_redis
+from worker.jobs.deletions import Deletions
 from worker.jobs.records import (
     HELD,
     KINDS,
@@ -15,6 +17,7 @@ from worker.jobs.records import (
     Event,
     Job,
     JobState,
+    JobStoreReadOnly,
     UnknownJob,
     event_from_entry,
     event_position,
@@ -44,6 +47,7 @@ class DurableRecords:
         self.redis = client
         self.storage = storage
         self.lease_seconds = lease_seconds
+        self.deletions = Deletions(client)
         self._scripts = {name: client.register_script(job_scripts.source(name)) for name in job_scripts.NAMES}
 
     # Reading
@@ -112,7 +116,7 @@ class DurableRecords:
             UnknownJob: `after` is no job.
         """
         jobs: list[Job] = []
-        position = self._position(after)
+        position = None if after is None else (int(self._record(after)["created_at"]), after)
         for job_id, created_ms in self._newest_first(kind, status):
             if position is not None and (created_ms, job_id) >= position:
                 continue
@@ -133,7 +137,6 @@ class DurableRecords:
         try:
             job = self.get(text)
         except UnknownJob:
-            self._position(None)  # Jobs that only the storage has are put back.
             ids = [job_id for job_id, _ in self._newest_first(kind, None)]
             with reaching_redis():
                 pipeline = self.redis.pipeline(transaction=False)
@@ -272,7 +275,8 @@ class DurableRecords:
             version = self._redis("hget", f"{P}job:{job_id}", "version")
             if version is None or int(version) < job_files.stored_version(self.storage, job_id):
                 restored += self.restore(job_id)
-        self._redis("set", f"{P}built", "1")
+        with suppress(JobStoreReadOnly):  # It is noted once there is room.
+            self._redis("set", f"{P}built", "1")
         return restored
 
     def is_built(self) -> bool:
@@ -304,15 +308,13 @@ class DurableRecords:
         if not self._redis("exists", f"{P}job:{job_id}"):
             self.restore(job_id)
 
-    def _position(self, after: str | None) -> tuple[int, str] | None:
+    def _newest_first(self, kind: str | None, status: str | None) -> Iterator[tuple[str, int]]:
+        """Yields the id and the creation time, in ms, of each job of a kind in a state.
+
+        Jobs that a wiped Redis has lost are restored first.
+        """
         if not self.is_built():
             self.rebuild()
-        if after is None:
-            return None
-        return int(self._record(after)["created_at"]), after
-
-    def _newest_first(self, kind: str | None, status: str | None) -> Iterator[tuple[str, int]]:
-        """Yields the id and the creation time, in ms, of each job of a kind in a state."""
         found: list[tuple[str, int]] = []
         wanted = set(self._redis("zrange", f"{P}status:{status}", 0, -1)) if status else None
         for one in (kind,) if kind else KINDS:

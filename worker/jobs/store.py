@@ -14,6 +14,7 @@ from typing import Any
 from worker.jobs import files as job_files
 from worker.jobs.claims import Claim, Flags
 from worker.jobs.connections import connect, connect_async
+from worker.jobs.deletions import BeingDeleted, JustDeleted, needs_of
 from worker.jobs.durable import P
 from worker.jobs.held import HeldJobs
 from worker.jobs.records import (
@@ -76,6 +77,7 @@ class JobStore(HeldJobs):
         idempotency_key: str | None = None,
         estimate: dict[str, Any] | None = None,
         admit: Admit | None = None,
+        since: int | None = None,
     ) -> Job:
         """Accepts a job: writes its file, then its record, then sends its message.
 
@@ -89,9 +91,12 @@ class JobStore(HeldJobs):
             idempotency_key: Key with which a client may repeat its request and get the first job again.
             estimate: Estimate of a training. It is no part of the request, which may be repeated when it has changed.
             admit: Called with kind and id before a job is made that is not known yet; it may refuse by raising.
+            since: When the caller began to look at what the job needs (Deletions.now); None asks for no check.
 
         Raises:
             IdempotencyConflict: The key was sent with a different request before.
+            BeingDeleted: Something that the job needs is being deleted.
+            JustDeleted: Something that the job needs was deleted after `since`.
         """
         assert kind in KINDS
         job_id = id or (self._id_of_key(idempotency_key) if idempotency_key else new_job_id())
@@ -119,7 +124,12 @@ class JobStore(HeldJobs):
             # Another request with this key was first, or Redis was lost before it knew the job.
             self.restore(job_id)
         arguments = [job_id, kind, int(created.timestamp() * 1000), idempotency_key or "", digest]
+        needs = " ".join(":".join(need) for need in needs_of(request))
+        arguments += ["" if since is None else since, needs]
         outcome, entry = self._run("create", *arguments, *_record_fields(description))
+        if outcome in ("deleting", "deleted"):
+            self.storage.delete(job_files.folder(job_id))
+            raise (BeingDeleted if outcome == "deleting" else JustDeleted)(*entry.split(":", 1))
         if outcome == "replayed":
             if not entry.startswith(f"{job_id} "):  # The key's job was made by a version that chose ids at random.
                 self.storage.delete(job_files.folder(job_id))

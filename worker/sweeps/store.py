@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from worker.jobs.deletions import BeingDeleted, JustDeleted, needs_of
 from worker.jobs.queue import workers_alive
 from worker.jobs.records import (
     FINISHED,
@@ -23,6 +24,7 @@ from worker.jobs.records import (
     IdempotencyConflict,
     Job,
     JobState,
+    JobStoreReadOnly,
     JobStoreUnavailable,
     TransitionRefused,
     UnknownJob,
@@ -101,6 +103,7 @@ class SweepStore(SweepRecords):
         name: str,
         idempotency_key: str | None = None,
         admit: Admit | None = None,
+        since: int | None = None,
     ) -> Sweep:
         """Accepts a sweep and releases its first members.
 
@@ -110,9 +113,12 @@ class SweepStore(SweepRecords):
             name: Name of the sweep.
             idempotency_key: Key with which a client may repeat its request and get the first sweep again.
             admit: Called with SHARE and id before a sweep is made that is not known yet; it may refuse by raising.
+            since: See JobStore.create.
 
         Raises:
             IdempotencyConflict: The key was sent with a different request before.
+            BeingDeleted: Something that the members need is being deleted.
+            JustDeleted: Something that they need was deleted after `since`.
         """
         sweep_id = new_sweep_id()
         if idempotency_key is not None:
@@ -133,15 +139,40 @@ class SweepStore(SweepRecords):
             request_digest=_digest(name, request),
         )
         data = json.dumps(sweep.to_json(), ensure_ascii=False).encode()
-        if not self.storage.create_bytes(f"{folder(sweep_id)}/sweep.json", data):
+        is_new = self.storage.create_bytes(f"{folder(sweep_id)}/sweep.json", data)
+        if not is_new:
             sweep = self.get(sweep_id)
             if sweep.request_digest != _digest(name, request):
                 raise IdempotencyConflict("The Idempotency-Key was sent with a different request before.")
-        else:
+        with self._lock(sweep_id):
+            self._index(sweep)
+            if is_new and since is not None:
+                # A deletion that has begun by now is seen here; a later one sees the sweep in the index.
+                try:
+                    self.jobs.deletions.check(needs_of(request), since)
+                except (BeingDeleted, JustDeleted):
+                    self._forget(sweep_id)
+                    raise
+        if is_new:
             log.info("sweep %s: accepted (%r, %d members)", sweep_id, name, len(sweep.members))
-        self._index(sweep)
         self.advance(sweep_id)
         return sweep
+
+    def unfinished(self) -> list[Sweep]:
+        """Returns the sweeps that have not ended."""
+        try:
+            self._build()
+            ids = sorted(self._redis("smembers", OPEN))
+        except JobStoreReadOnly:  # The indexes cannot be made now.
+            ids = self.storage.list("sweeps")
+        found = []
+        for sweep_id in ids:
+            with suppress(UnknownSweep):  # It is just being deleted.
+                sweep = self.get(sweep_id)
+                view = self._look(sweep.head)
+                if view.status not in FINISHED or view.is_live or view.is_comparing:
+                    found.append(sweep)
+        return found
 
     def advance(self, sweep_id: str) -> None:
         """Releases the next members, stops those that run though the sweep is held, and compares the models at the end.
@@ -259,15 +290,18 @@ class SweepStore(SweepRecords):
                 raise SweepRefused(sweep_id, view.status, "be deleted; cancel it first")
             for job_id in [*sweep.job_ids, *([view.state.comparison] if view.state.comparison else [])]:
                 self._delete_job(job_id)
-            self.storage.delete(folder(sweep_id))
+            self._forget(sweep_id)
             if (key := sweep.request.get("idempotency_key")) is not None:
                 self._redis("hincrby", GENERATIONS, key, 1)
-            self._redis("zrem", INDEX, sweep_id)
-            self._redis("hdel", HEADS, sweep_id)
-            self._redis("srem", OPEN, sweep_id)
             self.jobs.end_webhook(sweep_id)
             self._redis("delete", f"{P}events:{sweep_id}")
         log.info("sweep %s: deleted", sweep_id)
+
+    def _forget(self, sweep_id: str) -> None:
+        self.storage.delete(folder(sweep_id))
+        self._redis("zrem", INDEX, sweep_id)
+        self._redis("hdel", HEADS, sweep_id)
+        self._redis("srem", OPEN, sweep_id)
 
     # Members
 

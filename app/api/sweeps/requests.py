@@ -34,7 +34,10 @@ def accept_sweep(services: Services, asked: SweepRequest, idempotency_key: str |
         Problem: A setting of a member is wrong, or too many jobs wait.
         UnknownDataset: There is no such data set.
         UnknownModel: There is no such model to start from.
+        BeingDeleted: Something that the members need is being deleted.
+        JustDeleted: Something that they need has been deleted meanwhile.
     """
+    since = services.jobs.deletions.now()
     shared = asked.config.root if asked.config else {}
     settings = expand(asked.grid, asked.members, shared)
     name = _name(services, asked)
@@ -57,7 +60,9 @@ def accept_sweep(services: Services, asked: SweepRequest, idempotency_key: str |
         "members": [member.settings for member in members],
         **webhook,
     }
-    return services.sweeps.create(request, members, name=name, idempotency_key=idempotency_key, admit=services.admit)
+    return services.sweeps.create(
+        request, members, name=name, idempotency_key=idempotency_key, admit=services.admit, since=since
+    )
 
 
 def check_may_make_default(services: Services, asked: SweepRequest, request: Request) -> None:

@@ -22,6 +22,7 @@ from app.sweep_schemas import Sweep, SweepList, SweepSummary
 from worker.jobs.records import JobState
 from worker.stores.storage import NotStored
 from worker.sweeps import records
+from worker.sweeps.deletions import deletion
 from worker.sweeps.events import follow_sweep
 from worker.sweeps.kept import folder
 from worker.sweeps.summary import cells_of, results_of, table_csv
@@ -55,7 +56,7 @@ FoundSweep = Annotated[records.Sweep, Depends(_found)]
     summary="Train a grid or a list of settings",
     openapi_extra=request_body({"application/json": SweepRequest}, example=_EXAMPLE),
     responses=problems.responses(
-        "bad_request", "scope_missing", "unknown_dataset", "unknown_model", "idempotency_conflict",
+        "bad_request", "scope_missing", "unknown_dataset", "unknown_model", "in_use", "idempotency_conflict",
         "unsupported_media_type", "invalid_request", "too_many_jobs", "too_many_requests", "job_store_unavailable",
         "storage_full",
     ),
@@ -237,8 +238,12 @@ for _action, _text in ACTIONS.items():
     "/sweeps/{sweep_id}",
     status_code=204,
     summary="Delete an ended sweep",
-    responses=problems.responses("unknown_sweep", "transition_refused", "job_store_unavailable"),
+    responses=problems.responses("unknown_sweep", "transition_refused", "in_use", "job_store_unavailable"),
 )
 def delete_sweep(sweep: FoundSweep, services: Services_) -> None:
-    """The sweep, its comparison and its members' jobs are removed; the models that they made stay."""
-    services.sweeps.delete(sweep.id)
+    """The sweep, its comparison and its members' jobs are removed; the models that they made stay.
+
+    It is refused (409) while another job goes on with the run of a member.
+    """
+    with deletion(services.sweeps, "run", sweep.job_ids):
+        services.sweeps.delete(sweep.id)

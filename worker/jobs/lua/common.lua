@@ -17,6 +17,8 @@
 --                    attempt
 --   webhook_attempts hash: id -> number of attempts to send its message
 --   deleted:<id>     string: keeps a deleted job from being restored while its files are removed
+--   deleting:<need>  string: a data set, a model or a run ('<kind>:<id>') is being deleted (worker/jobs/deletions.py)
+--   gone:<need>      string: the time at which it was deleted
 --
 -- Times are milliseconds since 1970. `fields...` are the remaining arguments: names and values of record fields, in turn.
 

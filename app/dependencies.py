@@ -1,7 +1,7 @@
 """What the routes work with: the stores and limits of one application."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,9 +85,25 @@ class Services(OpenStores):
         """
         self.shares.take(current_client(), kind, job_id, most=self.settings.max_client_jobs)
 
-    def admission(self, action: str) -> dict[str, Any]:
-        """Returns the arguments with which an action of a job or a sweep counts for the current client."""
-        return {"admit": self.admit} if action in REQUEUEING else {}
+    def admission(self, action: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arguments with which an action of a job or a sweep counts for the current client.
+
+        Args:
+            action: The action. One that puts something into the queue again is refused when the data set or the model
+                that it needs is gone.
+            request: The request of the job or of the sweep.
+        """
+        if action not in REQUEUEING:
+            return {}
+
+        def admit(kind: str, job_id: str) -> None:
+            if dataset := request.get("dataset"):
+                self.datasets.get(dataset)
+            if model := request.get("model"):
+                self.models.record(model)
+            self.admit(kind, job_id)
+
+        return {"admit": admit}
 
     @asynccontextmanager
     async def calling(self) -> AsyncIterator[None]:

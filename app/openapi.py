@@ -51,7 +51,7 @@ def add_action(
         unknown: The code of the problem that there is no such thing.
     """
     article = "an" if noun[0] in "aeiou" else "a"
-    busy = ("too_many_requests",) if action in REQUEUEING else ()
+    refusals = ("unknown_dataset", "unknown_model", "in_use", "too_many_requests") if action in REQUEUEING else ()
     router.add_api_route(
         f"{path}/{action}",
         act,
@@ -60,7 +60,7 @@ def add_action(
         summary=f"{action.capitalize()} {article} {noun}",
         description=f"{text} The request is refused (409) where the {noun}'s state does not allow it.",
         operation_id=f"{action}{resource}",
-        responses=problems.responses(unknown, "transition_refused", *busy, "job_store_unavailable"),
+        responses=problems.responses(unknown, "transition_refused", *refusals, "job_store_unavailable"),
     )
 
 

@@ -172,8 +172,8 @@ ACTIONS = {
 
 def _add_action(action: str, text: str) -> None:
     def act(model_id: ModelId, evaluation_id: str, request: Request, services: Services_) -> Evaluation:
-        _get(services, model_id, evaluation_id)
-        return describe(getattr(services.jobs, action)(evaluation_id, **services.admission(action)), request)
+        job = _get(services, model_id, evaluation_id)
+        return describe(getattr(services.jobs, action)(job.id, **services.admission(action, job.request)), request)
 
     add_action(
         router, "/models/{model_id}/evaluations/{evaluation_id}", act,

@@ -293,7 +293,7 @@ ACTIONS = {
 def _add_action(action: str, text: str) -> None:
     def act(job_id: str, request: Request, services: Services_) -> TrainJob:
         job = _get(services, job_id)
-        return describe(getattr(services.jobs, action)(job.id, **services.admission(action)), request)
+        return describe(getattr(services.jobs, action)(job.id, **services.admission(action, job.request)), request)
 
     add_action(
         router, "/train-jobs/{job_id}", act,

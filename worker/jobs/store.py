@@ -212,6 +212,8 @@ class JobStore(HeldJobs):
 
         Raises:
             TransitionRefused: The job has neither failed nor been cancelled.
+            BeingDeleted: Something that the job needs is being deleted.
+            JustDeleted: Something that it needs has just been deleted.
             UnknownJob: There is no such job.
         """
         return self._requeue(job_id, ("failed", "cancelled"), "be retried", admit)
@@ -227,8 +229,11 @@ class JobStore(HeldJobs):
 
         Raises:
             TransitionRefused: The job has not begun, or has succeeded, or is just being paused or cancelled.
+            BeingDeleted: Something that the job needs is being deleted.
+            JustDeleted: Something that it needs has just been deleted.
         """
         record = self._record(job_id)
+        since = self.deletions.now()
         if admit is not None and "started_at" in record and record["status"] in ("paused", "failed", "cancelled"):
             admit(record["kind"], job_id)
         outcome, status = self._run("finish", job_id)
@@ -236,6 +241,8 @@ class JobStore(HeldJobs):
             raise TransitionRefused(job_id, status, "finish: only a training that has begun can")
         self.store_state(job_id)
         job = self.get(job_id)
+        if record["status"] in FINISHED:
+            self._check_needs(job, since)
         log.info("job %s: finishing", job_id)
         if job.status == "queued":
             self.send(job)
@@ -279,13 +286,31 @@ class JobStore(HeldJobs):
         record = self._record(job_id)
         if record["status"] not in sources:
             raise TransitionRefused(job_id, record["status"], action)
+        since = self.deletions.now()
         if admit is not None:
             admit(record["kind"], job_id)
         self._move(job_id, sources, "queued", action, fields=["losses", "0", "stalls", "0"])
-        log.info("job %s: queued again", job_id)
         job = self.get(job_id)
+        if record["status"] in FINISHED:
+            self._check_needs(job, since)
+        log.info("job %s: queued again", job_id)
         self.send(job)
         return job
+
+    def _check_needs(self, job: Job, since: int) -> None:
+        """Cancels a finished job that has just been requeued if something that it needs is deleted.
+
+        A deletion that has begun by now is seen here; a later one sees that the job needs it.
+
+        Raises:
+            BeingDeleted: Something is being deleted.
+            JustDeleted: Something was deleted after `since`.
+        """
+        try:
+            self.deletions.check(needs_of(job.request), since)
+        except (BeingDeleted, JustDeleted):
+            self.cancel(job.id)
+            raise
 
     def _transition(self, job_id: str, to: str, action: str, also: str | None = None) -> str:
         """Moves a job to a state and returns the state that it was in.

@@ -350,7 +350,10 @@ class SweepStore(SweepRecords):
 
         Raises:
             SweepRefused: The sweep is not held so and has no such member, or its members are just stopping.
+            BeingDeleted: Something that the members need is being deleted.
+            JustDeleted: Something that they need has just been deleted.
         """
+        since = self.jobs.deletions.now()
         sweep = self.get(sweep_id)
         with self._lock(sweep_id):
             view = self._look(sweep.head)
@@ -363,6 +366,12 @@ class SweepStore(SweepRecords):
                 admit(SHARE, sweep_id)
             self._write(sweep_id, replace(view.state, hold=None, waiting=[*chosen, *waiting]))
             self._redis("sadd", OPEN, sweep_id)
+            if view.status in FINISHED:
+                try:
+                    self.jobs.deletions.check(needs_of(sweep.request), since)
+                except (BeingDeleted, JustDeleted):
+                    self._write(sweep_id, view.state)
+                    raise
             return self._conclude(self._release(sweep, self._look(sweep.head)))
 
     def _hold(self, view: SweepView[JobState], hold: str) -> SweepView[JobState]:

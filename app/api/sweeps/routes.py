@@ -221,7 +221,7 @@ ACTIONS = {
 
 def _add_action(action: str, text: str) -> None:
     def act(sweep: FoundSweep, request: Request, services: Services_) -> Sweep:
-        getattr(services.sweeps, action)(sweep.id, **services.admission(action))
+        getattr(services.sweeps, action)(sweep.id, **services.admission(action, sweep.request))
         return describe(services, sweep, request)
 
     add_action(

@@ -177,6 +177,36 @@ def test_nothing_is_deleted_that_an_accepted_job_needs(api: Service, run: dict[s
         assert_problem(api.client.delete(url_of(kind, run)), 409, "in_use")
 
 
+AGAIN: list[tuple[str, Ask]] = [
+    ("dataset", train), ("dataset", sweep), ("dataset", evaluate), ("model", evaluate), ("run", train_longer),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "ask"), AGAIN, ids=[f"{kind}-{ask.__name__}" for kind, ask in AGAIN])
+@pytest.mark.parametrize("is_over", [True, False], ids=["deleted", "being deleted"])
+def test_a_cancelled_job_is_not_queued_again_without_what_it_needs(
+    api: Service, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str, ask: Ask, is_over: bool
+) -> None:
+    links = ask(api, run["model"]).json()["links"]
+    assert api.client.post(links["cancel"]).status_code == 200
+    answers: list[httpx.Response] = []
+    owner: Any = {"dataset": DatasetRegistry, "model": ModelRegistry, "run": JobStore}[kind]
+    delete = owner.delete
+
+    def retry_first(store: Any, id: str) -> None:
+        answers.append(api.client.post(links["retry"]))
+        delete(store, id)
+
+    if not is_over:
+        monkeypatch.setattr(owner, "delete", retry_first)
+    assert api.client.delete(url_of(kind, run)).status_code == 204
+    if is_over and kind != "run":  # A run may have been copied before.
+        assert_problem(api.client.post(links["retry"]), 404, f"unknown_{kind}")
+    elif not is_over:
+        assert_problem(answers[0], 409, "in_use")
+    assert is_over or api.client.get(links["self"]).json()["status"] == "cancelled"
+
+
 def test_a_member_that_waits_keeps_its_data_set(api: Service, worker: Runtime) -> None:
     """Between the end of one member and the release of the next, no job needs the data set."""
     body = {"dataset": "shapes", "config": SMALL, "grid": {"seed": [0, 1]}, "max_running": 1}

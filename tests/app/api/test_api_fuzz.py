@@ -21,6 +21,7 @@ PHASES = "examples,coverage,fuzzing,stateful" if EXAMPLES > 2 else "fuzzing,stat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0 if EXAMPLES > 2 else 600)
 def test_the_service_does_what_its_description_says(tmp_path: Path) -> None:
     tests = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tests}"}

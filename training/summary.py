@@ -23,7 +23,8 @@ SUMMARY_IMAGES = 10_000
 """Maximum number of images of which a model's description states the losses."""
 FAMILIAR_IMAGES = 4_000
 """Maximum number of images whose percentiles tell unfamiliar pictures."""
-_ENCODING_BATCH = 512
+_ENCODING_BATCH, _CPU_ENCODING_BATCH = 512, 128
+"""Images that are encoded at once. On a CPU, 512 take 1.4 times as long, since their maps do not stay in the caches."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -146,8 +147,9 @@ def encode(
     count = len(images) if indices is None else len(indices)
     codes = np.empty((count, network.config.latent_dim), dtype=np.float32)
     kl = np.zeros(network.config.latent_dim)
-    for begin in range(0, count, _ENCODING_BATCH):
-        rows = slice(begin, min(begin + _ENCODING_BATCH, count))
+    size = _CPU_ENCODING_BATCH if device.type == "cpu" else _ENCODING_BATCH
+    for begin in range(0, count, size):
+        rows = slice(begin, min(begin + size, count))
         batch = images[rows] if indices is None else images[indices[rows]]
         posterior = network.posterior(to_input(batch, device))
         codes[rows] = posterior.mean.float().cpu().numpy()

@@ -350,7 +350,7 @@ def test_encoding_in_batches_equals_encoding_at_once(monkeypatch: pytest.MonkeyP
     images = np.random.default_rng(0).integers(256, size=(21, 32, 32, 1), dtype=np.uint8)
     with torch.no_grad():
         expected = torch_network.encode(torch.from_numpy(images).permute(0, 3, 1, 2) / 255)[0].numpy()
-    monkeypatch.setattr(summary, "_ENCODING_BATCH", 8)
+    monkeypatch.setattr(summary, "_CPU_ENCODING_BATCH", 8)
     np.testing.assert_allclose(encode_images(torch_network, images, device="cpu"), expected, atol=1e-5)
     rows = np.array([20, 3, 3])
     np.testing.assert_allclose(encode_images(torch_network, images, rows, device="cpu"), expected[rows], atol=1e-5)

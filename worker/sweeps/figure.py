@@ -1,6 +1,7 @@
 """The figure of a sweep: reconstruction against score, a dot a model, coloured by its cell."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ from worker.sweeps.grid import cell_of, label_of
 
 MOST_CELLS = 16
 """Largest number of cells that the legend names; a sweep with more has a single colour."""
-MOST_LABEL = 40
-"""Characters of a cell's label in the legend."""
+LABEL_WIDTH = 40
+"""Characters of a line of the legend, in which longer labels are wrapped."""
+LEGEND_LINES = 32
+"""Lines of labels that the legend has room for."""
 
 
 def sweep_figure(candidates: Sequence[Candidate], compared: Compared, name: str) -> bytes:
@@ -38,7 +41,7 @@ def sweep_figure(candidates: Sequence[Candidate], compared: Compared, name: str)
         cell = _cell_label(one)
         if across is None or up is None:
             continue
-        label = cell if 1 < len(colours) <= MOST_CELLS and cell not in named else None
+        label = _wrapped(cell, len(colours)) if 1 < len(colours) <= MOST_CELLS and cell not in named else None
         named.add(cell)
         axes.scatter(across, up, s=52, color=colours[cell], alpha=0.85, label=label, linewidths=0)
         if index == compared.order[0]:
@@ -76,7 +79,12 @@ def _scores(candidates: Sequence[Candidate], compared: Compared) -> tuple[list[f
 
 
 def _cell_label(one: Candidate) -> str:
-    return label_of(cell_of(one.settings))[:MOST_LABEL] or "all"
+    return label_of(cell_of(one.settings)) or "all"
+
+
+def _wrapped(label: str, num_cells: int) -> str:
+    """Returns the label of a cell in the lines that it has room for in the legend."""
+    return textwrap.fill(label, LABEL_WIDTH, max_lines=LEGEND_LINES // num_cells, placeholder=" …")
 
 
 def _colours(candidates: Sequence[Candidate]) -> dict[str, Any]:

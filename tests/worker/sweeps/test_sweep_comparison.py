@@ -135,6 +135,18 @@ def test_many_models_have_a_sheet_of_the_best_and_a_figure(monkeypatch: pytest.M
     assert Image.open(io.BytesIO(sweep_figure(models, found, "many"))).size == (1008, 624)
 
 
+def test_cells_whose_labels_begin_alike_have_colours_of_their_own() -> None:
+    long = {"objective": "factorvae", "gamma": 40, "discriminator_learning_rate": 0.001}
+    models = [
+        candidate("large", network(0), long, mig=0.1),
+        candidate("small", network(1), {**long, "discriminator_width": 256}, mig=0.2),
+    ]
+    drawn = Image.open(io.BytesIO(sweep_figure(models, compare_candidates(models, quiet), "alike"))).convert("RGB")
+    pixels = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height) or []}
+    for colour in ((31, 119, 180), (255, 127, 14)):  # The first two of matplotlib's, over white.
+        assert any(np.abs(np.array(pixel) - (0.85 * np.array(colour) + 0.15 * 255)).max() < 2 for pixel in pixels)
+
+
 def test_models_on_pictures_of_different_sizes_are_compared_by_their_share_of_the_variance() -> None:
     small, large = candidate("small", network(0), {"image_size": 32}), candidate("large", network(1), {"seed": 1})
     large = replace(large, info=replace(large.info, likelihood="gaussian"))

@@ -22,20 +22,26 @@ REMEMBERED_SECONDS = 600
 """Time for which a deletion is known; no request takes that long to be accepted."""
 
 
-class BeingDeleted(RuntimeError):
-    """Something is being deleted; `kind` is a key of FIELDS."""
+class NeedDeleted(RuntimeError):
+    """Something that a job needs is deleted; `kind` is a key of FIELDS, and `id` its id."""
+
+    verb = ""
 
     def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"The {WORDS[kind]} {id} is being deleted.")
+        super().__init__(f"The {WORDS[kind]} {id} {self.verb} deleted.")
         self.kind, self.id = kind, id
 
 
-class JustDeleted(RuntimeError):
-    """Something was deleted while a request that needs it was being answered; `kind` is a key of FIELDS."""
+class BeingDeleted(NeedDeleted):
+    """Something is being deleted."""
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"The {WORDS[kind]} {id} has just been deleted.")
-        self.kind, self.id = kind, id
+    verb = "is being"
+
+
+class JustDeleted(NeedDeleted):
+    """Something was deleted while a request that needs it was being answered."""
+
+    verb = "has just been"
 
 
 def needs_of(request: dict[str, Any]) -> list[tuple[str, str]]:

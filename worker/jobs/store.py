@@ -14,7 +14,7 @@ from typing import Any
 from worker.jobs import files as job_files
 from worker.jobs.claims import Claim, Flags
 from worker.jobs.connections import connect, connect_async
-from worker.jobs.deletions import BeingDeleted, JustDeleted, needs_of
+from worker.jobs.deletions import BeingDeleted, JustDeleted, NeedDeleted, needs_of
 from worker.jobs.durable import P
 from worker.jobs.held import HeldJobs
 from worker.jobs.records import (
@@ -308,7 +308,7 @@ class JobStore(HeldJobs):
         """
         try:
             self.deletions.check(needs_of(job.request), since)
-        except (BeingDeleted, JustDeleted):
+        except NeedDeleted:
             self.cancel(job.id)
             raise
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from worker.jobs.deletions import BeingDeleted, JustDeleted, needs_of
+from worker.jobs.deletions import NeedDeleted, needs_of
 from worker.jobs.queue import workers_alive
 from worker.jobs.records import (
     FINISHED,
@@ -150,7 +150,7 @@ class SweepStore(SweepRecords):
                 # A deletion that has begun by now is seen here; a later one sees the sweep in the index.
                 try:
                     self.jobs.deletions.check(needs_of(request), since)
-                except (BeingDeleted, JustDeleted):
+                except NeedDeleted:
                     self._forget(sweep_id)
                     raise
         if is_new:
@@ -369,7 +369,7 @@ class SweepStore(SweepRecords):
             if view.status in FINISHED:
                 try:
                     self.jobs.deletions.check(needs_of(sweep.request), since)
-                except (BeingDeleted, JustDeleted):
+                except NeedDeleted:
                     self._write(sweep_id, view.state)
                     raise
             return self._conclude(self._release(sweep, self._look(sweep.head)))

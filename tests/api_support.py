@@ -28,7 +28,7 @@ from models.info import ModelInfo, Preprocessing
 from models.networks import VAE
 from worker.jobs.connections import connect
 from worker.render_calls import CallConsumer
-from worker.runtime import open_runtime
+from worker.runtime import Runtime, open_runtime
 from worker.stores.settings import Settings
 from worker.stores.storage import LocalStorage
 
@@ -79,6 +79,16 @@ def worker(queue: str, settings: Settings) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def worker_here(settings: Settings) -> Iterator[Runtime]:
+    """Opens the runtime of a worker in this process, which works when `work_on` is called."""
+    runtime = open_runtime(settings)
+    try:
+        yield runtime
+    finally:
+        runtime.jobs.redis.close()
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from api_support import LATENT_DIM, Service, assert_problem, service, zip_of_pictures
+from api_support import LATENT_DIM, Service, assert_problem, service, worker_here, zip_of_pictures
 from job_support import events_of
 
 from training.metrics.evaluation import evaluate_model
 from training.metrics.names import METRICS
-from worker.runtime import Runtime, open_runtime
+from worker.runtime import Runtime
 from worker.tasks import work_on
 
 CHEAP = ["mig", "modularity"]
@@ -47,9 +47,8 @@ def api(redis_process: str, tmp_path: Path, factors_file: Path) -> Iterator[Serv
 @pytest.fixture
 def worker(api: Service) -> Iterator[Runtime]:
     """A worker in this process, which works when `work_on` is called."""
-    runtime = open_runtime(api.settings)
-    yield runtime
-    runtime.jobs.redis.close()
+    with worker_here(api.settings) as runtime:
+        yield runtime
 
 
 def ask(api: Service, model: str = "tiny", headers: dict[str, str] | None = None, **body: Any) -> dict[str, Any]:

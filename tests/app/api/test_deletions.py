@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from api_support import Service, assert_problem, picture, service, zip_of_pictures
+from api_support import Service, assert_problem, picture, service, worker_here, zip_of_pictures
 
 from worker.jobs.deletions import FIELDS, needs_of
 from worker.jobs.store import JobStore, JobStoreUnavailable
-from worker.runtime import Runtime, open_runtime
+from worker.runtime import Runtime
 from worker.stores.datasets import DatasetRegistry
 from worker.stores.models import ModelRegistry
 from worker.tasks import work_on
@@ -30,9 +30,8 @@ def trained(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> tup
         files = {"file": ("a.zip", zip_of_pictures(40))}
         assert running.client.post("/datasets", data={"name": "shapes"}, files=files).status_code == 201
         job = running.client.post("/train-jobs", json={"dataset": "shapes", "config": SMALL}).json()
-        runtime = open_runtime(running.settings)
-        work_on(runtime, job["id"])
-        runtime.jobs.redis.close()
+        with worker_here(running.settings) as runtime:
+            work_on(runtime, job["id"])
         done: dict[str, Any] = running.client.get(job["links"]["self"]).json()
     assert done["status"] == "succeeded", done["error"]
     return home, done
@@ -55,9 +54,8 @@ def api(redis_process: str, tmp_path: Path, trained: tuple[Path, dict[str, Any]]
 @pytest.fixture
 def worker(api: Service) -> Iterator[Runtime]:
     """The runtime of a worker in this process."""
-    runtime = open_runtime(api.settings)
-    yield runtime
-    runtime.jobs.redis.close()
+    with worker_here(api.settings) as runtime:
+        yield runtime
 
 
 def train(api: Service, model: str) -> httpx.Response:

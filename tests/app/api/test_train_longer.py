@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from api_support import LATENT_DIM, Service, assert_problem, service, zip_of_pictures
+from api_support import LATENT_DIM, Service, assert_problem, service, worker_here, zip_of_pictures
 
-from worker.runtime import Runtime, open_runtime
+from worker.runtime import Runtime
 from worker.tasks import work_on
 
 SMALL = {"image_size": 32, "latent_dim": 3, "batch_size": 8, "num_steps": 20, "log_steps": 5, "preview_steps": 10}
@@ -24,9 +24,8 @@ def api(redis_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def worker(api: Service) -> Iterator[Runtime]:
     """The runtime of a worker in this process."""
-    services = open_runtime(api.settings)
-    yield services
-    services.jobs.redis.close()
+    with worker_here(api.settings) as runtime:
+        yield runtime
 
 
 def train(api: Service, **body: Any) -> dict[str, Any]:

@@ -11,7 +11,9 @@ of the trainings, which depends on what else the machine does.
 """
 
 import argparse
+import hashlib
 import math
+import re
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from app.api.sweeps.requests import LONGEST_NAME
 from app.client import Client
 from app.remote.calls import FINISHED
 from app.remote.errors import ServiceError
@@ -68,6 +71,15 @@ def objectives(num_steps: int, only: Sequence[str] = ()) -> dict[str, dict[str, 
         "annealed, β 150 → 1.2": {"objective": "annealed", **annealed, "restart_steps": num_steps // 2},
     }
     return {title: row for title, row in rows.items() if not only or title.startswith(tuple(only))}
+
+
+def name_of(dataset: str, num_steps: int, only: Sequence[str] = ()) -> str:
+    """Returns the name of the sweep of these rows, of what a name may have; a long one ends with a hash."""
+    name = " ".join(re.sub(r"[^A-Za-z0-9]+", " ", f"objectives {dataset} {num_steps} {' '.join(only)}").split())
+    if len(name) <= LONGEST_NAME:
+        return name
+    end = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: LONGEST_NAME - 1 - len(end)]} {end}"
 
 
 def find_or_start(
@@ -177,7 +189,7 @@ def main() -> None:
     if not rows:
         parser.error(f"--only: no row begins so; the rows are {', '.join(objectives(arguments.steps))}")
     with Client(arguments.url) as client:
-        name = " ".join(["objectives", arguments.dataset, str(arguments.steps), *arguments.only])
+        name = name_of(arguments.dataset, arguments.steps, arguments.only)
         sweep = find_or_start(client, name, arguments.dataset, rows, arguments.steps, arguments.seeds)
         while sweep.status not in FINISHED and not arguments.now:
             print(f"{sweep.status}, {100 * sweep.progress.fraction:.1f} %", flush=True)

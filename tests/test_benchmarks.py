@@ -11,8 +11,9 @@ import pytest
 from datasets_support import packed
 from packs_support import write_pack
 
+from app.api.sweeps.requests import LONGEST_NAME
 from benchmarks import objectives, shapes3d, training_speed
-from models.info import Preprocessing
+from models.info import Preprocessing, validate_name
 from training.config import TrainingConfig
 from training.data.datasets import ArrayFile
 from training.data.packs import open_pack
@@ -52,6 +53,17 @@ def test_the_table_of_objectives_has_settings_that_can_be_trained() -> None:
         "controlled (the default)",
         "factorvae, γ 40, D 3 × 256",
     }
+
+
+def test_each_choice_of_rows_has_a_sweep_of_its_own() -> None:
+    short = objectives.name_of("avatars", 3000, ["categorical"])
+    long = [
+        objectives.name_of("avatars", 3000, ["controlled (the default)", f"factorvae, γ 40, D {n}"]) for n in (3, 6)
+    ]
+    assert short == "objectives avatars 3000 categorical"
+    assert len({short, *long}) == 3
+    assert [len(name) for name in long] == [LONGEST_NAME] * 2
+    assert [validate_name(name) for name in long] == long
 
 
 def test_the_drawn_set_is_recognised_as_3d_shapes(tmp_path: Path) -> None:

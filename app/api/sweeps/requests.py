@@ -18,7 +18,7 @@ from worker.sweeps.records import Member, Sweep
 
 _SHARED = ("name", "dataset", "preset", "minutes", "from", "evaluate")
 """Fields that all members have from the request; what is wrong with them is no member's."""
-_LONGEST_NAME = 60
+LONGEST_NAME = 60
 """Characters of a sweep's name, beside which the settings of a member have room."""
 
 
@@ -89,9 +89,9 @@ def _name(services: Services, asked: SweepRequest) -> str:
         dataset = asked.dataset or (PRESETS[asked.preset].dataset if asked.preset in PRESETS else None)
         if not dataset:
             raise problems.invalid("dataset", "is missing")
-        return services.datasets.get(services.datasets.find(dataset)).name[:_LONGEST_NAME].strip()
-    if len(name) > _LONGEST_NAME:
-        raise problems.invalid("name", f"must have at most {_LONGEST_NAME} characters")
+        return services.datasets.get(services.datasets.find(dataset)).name[:LONGEST_NAME].strip()
+    if len(name) > LONGEST_NAME:
+        raise problems.invalid("name", f"must have at most {LONGEST_NAME} characters")
     return validate_name(name)
 
 

@@ -137,6 +137,22 @@ def test_bad_lines_are_named_and_good_ones_used(tmp_path: Path) -> None:
     assert {r.file for r in read_rejected(pack.folder) if r.code == "no_label"} == {"3.png", "4.png"}
 
 
+def test_an_empty_cell_is_a_value_among_texts_and_missing_among_numbers(tmp_path: Path) -> None:
+    """A program that draws faces leaves the glasses of a face without glasses empty."""
+    text = "file,glasses,age,hat\n1.png,,30,\n2.png,round,,\n3.png,square,20,\n4.png,,20,\n"
+    pack = packed(as_folder(tmp_path, table(text)), tmp_path)
+    assert factors_of(pack) == {"glasses": [0, 1, 0], "age": [1, 0, 0], "hat": [0, 0, 0]}
+    assert label_warnings(pack.folder) == ["labels in labels.csv: line 3: no value of age"]
+
+
+@pytest.mark.parametrize("column", ["identity", "split"])
+def test_an_empty_identity_or_split_is_missing(tmp_path: Path, column: str) -> None:
+    text = f"file,size,{column}\n1.png,a,0\n2.png,b,\n3.png,a,train\n4.png,b,2\n"
+    pack = packed(as_folder(tmp_path, table(text)), tmp_path)
+    assert factors_of(pack) == {"size": [0, 0, 1]}
+    assert label_warnings(pack.folder) == [f"labels in labels.csv: line 3: no value of {column}"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "\0\7", "file,size\n1.png,1\n", "<html>", 'file,size\n"1.png,1\n' + "x" * 200_000, ",,\n , ,\n"],

@@ -47,8 +47,9 @@ def read_labels_file(names: Sequence[str], read_list: ReadList, split: str) -> L
     """Reads pictures whose labels are in a table.
 
     One column names the pictures; each other column is a factor, apart from `split` (train, validation or test) and
-    `identity`. Numbers are numbered in order, texts by the alphabet. Pictures that the table does not name are left
-    out, but where it names fewer than half of them, or cannot be read, all are packed without labels.
+    `identity`. Numbers are numbered in order, texts by the alphabet; no text at all is a value among texts, and no
+    number makes a row unusable. Pictures that the table does not name are left out, but where it names fewer than half
+    of them, or cannot be read, all are packed without labels.
 
     Args:
         names: Relative POSIX paths of all files.
@@ -112,27 +113,53 @@ def _read_table(table: str, read_list: ReadList, pictures: Sequence[str], rows: 
     del heading[column]
     if rows.heading and heading != rows.heading:
         raise ListError(f"it is not used, since its columns are not those of another table, {', '.join(rows.heading)}")
-    found, problems = _Rows(heading), Problems()
+    found: dict[str, list[str]] = {}
+    line_of: dict[str, int] = {}
+    unusable: list[tuple[int, str]] = []
     for number, cells in lines:
         try:
-            _add_row(found, find, cells, column)
+            name = _named(find, cells, column, len(heading))
         except ValueError as error:
-            problems.add(number, str(error))
-    rows.heading, rows.cells = heading, rows.cells | found.cells
-    if problems.count:
+            unusable.append((number, str(error)))
+        else:
+            found[name], line_of[name] = cells[:column] + cells[column + 1 :], number
+    for index in _needed(heading, list(found.values())):
+        for name in [name for name, values in found.items() if values[index] == ""]:
+            unusable.append((line_of[name], f"no value of {heading[index]}"))
+            del found[name]
+    rows.heading, rows.cells = heading, rows.cells | found
+    if unusable:
+        problems = Problems()
+        for line in sorted(unusable):
+            problems.add(*line)
         rows.unusable.append((table, str(problems)))
 
 
-def _add_row(rows: _Rows, find: Find, cells: list[str], column: int) -> None:
-    if len(cells) != len(rows.heading) + 1:
-        raise ValueError(f"{len(cells)} cells, not {len(rows.heading) + 1}")
-    values = cells[:column] + cells[column + 1 :]
+def _named(find: Find, cells: list[str], column: int, num_values: int) -> str:
+    """Returns the path of the picture that a row is about.
+
+    Raises:
+        ValueError: There is no such picture, or the row has another number of cells.
+    """
+    if len(cells) != num_values + 1:
+        raise ValueError(f"{len(cells)} cells, not {num_values + 1}")
     name = find(cells[column])
     if name is None:
         raise ValueError(f"no picture {cells[column][:80]!r}")
-    if "" in values:
-        raise ValueError(f"no value of {rows.heading[values.index('')]}")
-    rows.cells[name] = values
+    return name
+
+
+def _needed(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Returns the columns in which an empty cell is a missing value: numbers, the split and the identity.
+
+    In a column of texts it is a value like any other: a face without glasses has nothing under "glasses".
+    """
+    needed = []
+    for index, name in enumerate(heading):
+        filled = [values[index] for values in rows if values[index]]
+        if name in _SPLIT_COLUMNS | _IDENTITY_COLUMNS or (filled and all(map(_is_number, filled))):
+            needed.append(index)
+    return needed
 
 
 def _finder(table: str, pictures: Sequence[str]) -> Find:
@@ -206,13 +233,20 @@ def _factor(cells: list[str]) -> tuple[NDArray[np.uint16], NDArray[np.float64] |
 
 def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
     """Returns the numbers of a column, (N,); None if a cell is another text."""
-    try:
-        numbers = np.array([float(cell.replace(",", ".")) for cell in cells])
-    except ValueError:
+    if not all(map(_is_number, cells)):
         return None
+    numbers = np.array([float(cell.replace(",", ".")) for cell in cells])
     if not np.isfinite(numbers).all():
         raise ValueError("a value is not finite; it is no factor")
     return numbers
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def _chosen(labels: Labels, rows: list[int], split: str) -> Labels:

@@ -3,15 +3,20 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from worker.sweeps.comparison import Candidate, Compared, losses_compare
 from worker.sweeps.grid import cell_of, label_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_CELLS = 16
 """Largest number of cells that the legend names; a sweep with more has a single colour."""
 LABEL_WIDTH = 40
 """Characters of a line of the legend, in which longer labels are wrapped."""
+TITLE_WIDTH = 46
+"""Characters of a line of the title, which ends before the legend."""
 LEGEND_LINES = 32
 """Lines of labels that the legend has room for."""
 
@@ -27,13 +32,20 @@ def sweep_figure(candidates: Sequence[Candidate], compared: Compared, name: str)
     Returns:
         The bytes of a PNG.
     """
+    buffer = io.BytesIO()
+    figure_of(candidates, compared, name).savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def figure_of(candidates: Sequence[Candidate], compared: Compared, name: str) -> "Figure":
+    """Returns the figure of a sweep; see sweep_figure."""
     # This uses matplotlib's object interface, since pyplot keeps global state and is not safe in a worker's thread.
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     x, x_label = _reconstruction(candidates)
     y, y_label = _scores(candidates, compared)
-    figure = Figure(figsize=(8.4, 5.2), layout="constrained")
+    figure = Figure(figsize=(8.4, 5.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     colours = _colours(candidates)
     named: set[str] = set()
@@ -48,16 +60,15 @@ def sweep_figure(candidates: Sequence[Candidate], compared: Compared, name: str)
             axes.scatter(across, up, s=190, facecolors="none", edgecolors="black", linewidths=1.4, label="chosen")
     axes.set_xlabel(x_label, fontsize=11)
     axes.set_ylabel(y_label, fontsize=11)
-    axes.set_title(f"{name}: {len(candidates)} models", fontsize=12, loc="left", parse_math=False)
+    title = textwrap.fill(f"{name}: {len(candidates)} models", TITLE_WIDTH)
+    axes.set_title(title, fontsize=12, loc="left", parse_math=False)
     axes.margins(0.12)
     axes.tick_params(labelsize=10)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     figure.legend(loc="outside right upper", fontsize=9, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return figure
 
 
 def _reconstruction(candidates: Sequence[Candidate]) -> tuple[list[float | None], str]:

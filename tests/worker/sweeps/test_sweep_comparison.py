@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from models.config import NetworkConfig
@@ -23,7 +24,7 @@ from worker.runtime import Runtime, open_runtime
 from worker.stores.settings import Settings
 from worker.sweeps import sheet
 from worker.sweeps.comparison import Candidate, IncomparableModels, compare_candidates, ranked
-from worker.sweeps.figure import sweep_figure
+from worker.sweeps.figure import figure_of, sweep_figure
 from worker.sweeps.records import Member
 from worker.sweeps.sheet import sweep_sheet
 from worker.sweeps.summary import MemberResult, cells_of, results_of, table_csv
@@ -145,6 +146,15 @@ def test_cells_whose_labels_begin_alike_have_colours_of_their_own() -> None:
     pixels = {colour for _, colour in drawn.getcolors(drawn.width * drawn.height) or []}
     for colour in ((31, 119, 180), (255, 127, 14)):  # The first two of matplotlib's, over white.
         assert any(np.abs(np.array(pixel) - (0.85 * np.array(colour) + 0.15 * 255)).max() < 2 for pixel in pixels)
+
+
+def test_a_long_title_ends_before_the_legend() -> None:
+    settings = {"objective": "factorvae", "gamma": 40, "discriminator_learning_rate": 0.001}
+    models = [candidate("one", network(0), settings, mig=0.1), candidate("other", network(1), {"beta": 1}, mig=0.2)]
+    figure = figure_of(models, compare_candidates(models, quiet), " ".join(["sweep of all the objectives"] * 2))
+    figure.draw_without_rendering()
+    (title,) = figure.findobj(lambda one: isinstance(one, Text) and one.get_text().startswith("sweep of"))
+    assert not title.get_window_extent().overlaps(figure.legends[0].get_window_extent())
 
 
 def test_models_on_pictures_of_different_sizes_are_compared_by_their_share_of_the_variance() -> None:

@@ -54,19 +54,20 @@ def _cells(grid: Mapping[str, Any], config: Mapping[str, Any]) -> list[Settings]
     for name, values in grid.items():
         if not isinstance(values, list | tuple) or not values:
             raise ConfigError("grid", f"{name} must be a list of at least one value")
+    _check_number("grid", math.prod(len(values) for values in grid.values()))
+    for name, values in grid.items():
         _check_values(name, values)
     _check_shared("grid", grid, config)
-    _check_number("grid", math.prod(len(values) for values in grid.values()))
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _check_values(name: str, values: Iterable[Any]) -> None:
-    seen: list[str] = []
+    seen: set[str] = set()
     for value in values:
         text = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
         if text in seen:
             raise ConfigError("grid", f"{name} has the value {value_text(value)} twice")
-        seen.append(text)
+        seen.add(text)
 
 
 def _check_shared(field: str, settings: Iterable[str], config: Mapping[str, Any]) -> None:

@@ -35,6 +35,11 @@ def test_a_grid_combines_the_values_in_every_way() -> None:
             None,
             f"grid: has 10000 cells; a sweep trains at most {MAX_MEMBERS} models",
         ),
+        (
+            {"seed": [*range(20_000), 0]},
+            None,
+            f"grid: has 20001 cells; a sweep trains at most {MAX_MEMBERS} models",
+        ),
         (None, [], "members: is empty: give the settings of at least one training"),
         (None, [{"seed": 1}, {"seed": 2}, {"seed": 1}], "members: has {seed: 1} twice, at 0 and 2"),
         (None, [{"latent_dim": 3}], "members: latent_dim stands in config as well; give it in one of the two"),

@@ -8,6 +8,7 @@ from datasets_support import Files, Make, as_folder, both, code_of, packed, pict
 
 from training.data.datasets import DatasetError, ImageFolder
 from training.data.images import Preprocessing, load_image
+from training.data.layouts.chairs3d import is_chairs3d
 from training.data.layouts.layout import split_by_group
 from training.data.packs import Pack, label_warnings, read_rejected
 
@@ -42,6 +43,15 @@ def test_an_unreadable_view_drops_its_labels_too(tmp_path: Path) -> None:
     assert pack.factors is not None
     assert pack.factors[:3].tolist() == [[0, 0], [0, 2], [1, 0]]
     assert [r.file for r in read_rejected(pack.folder)] == [broken]
+
+
+def test_a_name_with_a_long_number_is_no_view_of_a_chair(tmp_path: Path) -> None:
+    """Python refuses to read a number of more than 4 300 digits."""
+    odd = f"rendered_chairs/00abc/renders/image_900_p{'1' * 180}_t000_r096.png"
+    pack = packed(as_folder(tmp_path, chairs3d(2) | {odd: picture(1)}), tmp_path)
+    assert (pack.info.kind, pack.info.num_images) == ("chairs3d", 12)
+    long = f"a/renders/image_000_p{'1' * 5000}_t000_r096.png"
+    assert not is_chairs3d([long])
 
 
 def celeba(*, lists: bool = True) -> Files:

@@ -9,7 +9,7 @@ from training.data.images import has_picture_suffix
 from training.data.layouts.layout import Labels, Layout, split_by_group
 from training.data.sources import DatasetError
 
-_CHAIR = re.compile(r"(?:^|/)([^/]+)/renders/image_\d+_p(\d+)_t(\d+)_r\d+\.png$")
+_CHAIR = re.compile(r"(?:^|/)([^/]+)/renders/image_\d+_p(\d{1,9})_t(\d{1,9})_r\d+\.png$")
 
 
 def is_chairs3d(names: Sequence[str]) -> bool:

@@ -32,6 +32,11 @@ from training.data.packs import (
     write_stamp,
 )
 
+MOST_REJECTED = 10_000
+"""Most files that rejected.jsonl lists; those after them are only counted."""
+MAX_TEXT = 300
+"""Characters of a foreign name or reason that are kept."""
+MAX_FACTOR_NAME = 100
 _HEADER_BYTES = 128
 _LEFTOVER_SECONDS = 60
 
@@ -51,6 +56,8 @@ class PackWriter:
         self.preprocessing = preprocessing
         self.num_images = 0
         self.rejected: list[Rejected] = []
+        """The first MOST_REJECTED files that were left out."""
+        self.num_rejected = 0
         self._digest = hashlib.sha256()
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -94,11 +101,13 @@ class PackWriter:
         """Records a file that was left out.
 
         Args:
-            file: Its name.
+            file: Its name, of which a bounded part is kept.
             code: Stable code of the reason.
             reason: The reason in words.
         """
-        self.rejected.append(Rejected(file, code, reason))
+        self.num_rejected += 1
+        if len(self.rejected) < MOST_REJECTED:
+            self.rejected.append(Rejected(bounded_text(file), code, bounded_text(reason)))
 
     def finish(
         self,
@@ -148,12 +157,12 @@ class PackWriter:
             source=source,
             num_images=self.num_images,
             preprocessing=self.preprocessing,
-            factor_names=factor_names,
+            factor_names=_bounded_names(factor_names),
             factor_sizes=factor_sizes,
             full_grid=full_grid,
             split_sizes=None if split is None else {s: int((split == i).sum()) for i, s in enumerate(SPLITS)},
             num_identities=None if identities is None else len(np.unique(identities)),
-            num_rejected=len(self.rejected),
+            num_rejected=self.num_rejected,
             digest=self._digest.hexdigest(),
             source_fingerprint=source_fingerprint,
             arrays=arrays,
@@ -188,6 +197,17 @@ class PackWriter:
             np.save(file, values, allow_pickle=False)
             _sync(file)
         return values.dtype.str, values.shape
+
+
+def bounded_text(text: str, length: int = MAX_TEXT) -> str:
+    """Returns the beginning of a foreign text without control characters, each of which JSON writes as six bytes."""
+    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in text[:length]) + "…" * (len(text) > length)
+
+
+def _bounded_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the names of factors in a bounded length, still all different."""
+    kept = [bounded_text(name, MAX_FACTOR_NAME) for name in names]
+    return tuple(f"{name} {i}" if kept.count(name) > names.count(names[i]) else name for i, name in enumerate(kept))
 
 
 def _json_line(rejected: Rejected) -> str:

@@ -86,7 +86,7 @@ def pack_pictures(
                 kept += good
             num_files = len({file_of(key) for key in kept}) if layout.frames else len(kept)
             on_progress(
-                num_files + len(writer.rejected) - len(layout.unusable),
+                num_files + writer.num_rejected - len(layout.unusable),
                 len(layout.names) + len(files.refused) + len(layout.unlabelled),
             )
         if not kept:
@@ -330,7 +330,7 @@ def _no_images(path: Path, writer: PackWriter) -> str:
     rejected = [file for file in writer.rejected if file.code != "bad_labels"]
     if not rejected:
         return f"{path.name}: there are no files"
-    first, count = rejected[0], len(rejected)
+    first, count = rejected[0], writer.num_rejected - len(writer.rejected) + len(rejected)
     return f"{path.name}: none of {count} files is a readable picture; {_shown(first.file)}: {first.reason}"
 
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from packs_support import write_pack
 
+from training.data import pack_writer
 from training.data.images import Preprocessing
 from training.data.pack_writer import PackWriter
 from training.data.packs import (
@@ -249,6 +250,29 @@ def test_wrong_blocks_labels_and_empty_packs_are_refused(tmp_path: Path) -> None
         with pytest.raises(PackError, match="factors"):
             writer.finish(name="n", kind="array", source="s", factors=np.zeros((3, 1), np.uint16))
     assert os.listdir(tmp_path) == []
+
+
+def test_a_bounded_part_of_rejected_files_and_of_foreign_names_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON writes a control character as six bytes, so that names alone could fill the API's memory."""
+    monkeypatch.setattr(pack_writer, "MOST_REJECTED", 3)
+    names = ("\x01" * 130_000, "\x01" * 200_000, "age", "x" * 101, "y\x7f" * 10)
+    with PackWriter(tmp_path / "set", SMALL) as writer:
+        writer.add(pixels())
+        for number in range(5):
+            writer.reject("\x01" * 4000 + f"{number}.png", "not_an_image", "\n" * 4000)
+        factors = np.zeros((len(pixels()), len(names)), np.uint16)
+        info = writer.finish(
+            name="n", kind="labels", source="s", factors=factors, factor_names=names, factor_sizes=(1,) * len(names)
+        )
+    assert info.num_rejected == 5
+    assert len(read_rejected(tmp_path / "set")) == 3
+    assert (tmp_path / "set" / "rejected.jsonl").stat().st_size < 3 * 2500
+    assert info.factor_names[2] == "age"
+    assert info.factor_names[3:] == ("x" * 100 + "…", "y\ufffd" * 10)
+    assert len(set(info.factor_names)) == len(names)
+    assert all(len(name) < 110 and "\x01" not in name for name in info.factor_names)
 
 
 def test_rejected_files_are_listed_with_their_reason(tmp_path: Path) -> None:

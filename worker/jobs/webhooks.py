@@ -24,6 +24,7 @@ from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 
 from worker.jobs.records import Job, JobStoreUnavailable, UnknownJob
@@ -34,8 +35,8 @@ from worker.stores.settings import Settings
 FIRST_DELAY_SECONDS, DELAY_FACTOR, LONGEST_DELAY_SECONDS = 10, 3, 6 * 3600
 MAX_ATTEMPTS = 12
 """Attempts before a message is given up, after 33 hours."""
-SEND_SECONDS = 10.0
-"""Longest wait for each part of an exchange: to connect, to send, for the answer's headers."""
+SEND_SECONDS = 8.0
+"""Longest exchange, from connecting to the answer's headers: less than the time to the next attempt."""
 LOOK_SECONDS = 2.0
 MAX_URL_LENGTH = 2048
 GONE = 410
@@ -245,17 +246,23 @@ def _post(url: str, address: str, message: tuple[dict[str, str], bytes]) -> int:
     headers, body = message
     target = httpx.URL(url)
     host = {"Host": target.netloc.decode()}
-    with (
-        httpx.Client(timeout=SEND_SECONDS, trust_env=False, follow_redirects=False) as client,
-        client.stream(
-            "POST",
-            target.copy_with(host=address),
-            headers=headers | host,
-            content=body,
-            extensions={"sni_hostname": target.host},  # The certificate is that of the name.
-        ) as response,
-    ):
-        return response.status_code  # The answer's body is not read.
+
+    async def exchange() -> int:
+        # httpx bounds each read of a socket and no exchange, which a receiver can draw out byte by byte.
+        with anyio.fail_after(SEND_SECONDS):
+            async with (
+                httpx.AsyncClient(timeout=SEND_SECONDS, trust_env=False, follow_redirects=False) as client,
+                client.stream(
+                    "POST",
+                    target.copy_with(host=address),
+                    headers=headers | host,
+                    content=body,
+                    extensions={"sni_hostname": target.host},  # The certificate is that of the name.
+                ) as response,
+            ):
+                return response.status_code  # The answer's body is not read.
+
+    return anyio.run(exchange)
 
 
 def _address(url: str, hosts: Collection[str]) -> str:

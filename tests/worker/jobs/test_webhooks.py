@@ -1,5 +1,6 @@
 """Signed messages about jobs that have ended: what is sent, where it may go, and that none is lost."""
 
+import contextlib
 import http.server
 import json
 import socket
@@ -148,6 +149,34 @@ def test_a_receiver_that_is_gone_gets_no_more(job_store: JobStore, notifier: Not
     receiver.statuses = [410]
     notifier.run_once()
     assert job_store.redis.zcard("betavae:webhooks") == 0
+
+
+def test_a_receiver_that_draws_out_its_answer_is_left(
+    job_store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends a byte of a header now and then, so that no single wait is long."""
+    monkeypatch.setattr("worker.jobs.webhooks.SEND_SECONDS", 0.5)
+    done = threading.Event()
+
+    def draw_out() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nx: ")
+            while not done.wait(0.05):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=draw_out)
+        thread.start()
+        job_id = _ended(job_store, f"http://{host}/hook")
+        try:
+            settings = Settings(home=tmp_path, webhook_secret=SECRET, webhook_hosts=host)
+            assert Notifier(job_store, settings).run_once() == 0
+        finally:
+            done.set()
+            thread.join()
+    _make_due(job_store, job_id)  # It is tried again.
 
 
 def test_a_sender_that_dies_and_a_wiped_redis_lose_no_message(

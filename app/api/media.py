@@ -68,7 +68,8 @@ def id_of_upload(storage: Storage, place: str, idempotency_key: str, digest: str
     Raises:
         IdempotencyConflict: The key came with another upload before.
     """
-    one_id = f"upload-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]}"
+    # No name makes an id with an underscore, so that nobody can take the place of another's upload.
+    one_id = f"upload_{hashlib.sha256(idempotency_key.encode()).hexdigest()[:16]}"
     file = f"{place}/{one_id}/{KEY_FILE}"
     if storage.create_bytes(file, json.dumps({"digest": digest}).encode()):
         return one_id

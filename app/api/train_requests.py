@@ -101,14 +101,15 @@ def create_one_shot(services: Services, form: TrainJobForm, idempotency_key: str
     file = form.file.file
     filename = check_filename(form.file.filename)
     digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-    dataset = f"{(name or 'upload')[:40].strip()} {digest[:12]}"
+    short = (name or "upload")[:40].strip()
+    dataset, dataset_id = f"{short} {digest[:12]}", f"{slug(short)}_{digest[:16]}"  # No name makes an underscore.
     # Equal requests at the same time store the images once, and one that fails removes no images of another.
     with _storing[digest]:
         try:
-            record = services.datasets.get(slug(dataset))
+            record = services.datasets.get(dataset_id)
             is_new = False
         except UnknownDataset:
-            record = store_dataset_upload(services, dataset, file, filename, id=slug(dataset))
+            record = store_dataset_upload(services, dataset, file, filename, id=dataset_id)
             is_new = True
         try:
             return create_job(services, check_body(TrainJobRequest, {**body, "dataset": record.id}), idempotency_key)

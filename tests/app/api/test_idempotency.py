@@ -1,5 +1,6 @@
 """Equal requests at the same time make one job, also with a file."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,32 @@ def test_uploads_with_one_key_at_the_same_time_make_one_data_set(api: Service) -
     assert [(one["id"], one["name"]) for one in sets] == [(*made, "one")]
     assert api.client.delete(f"/datasets/{sets[0]['id']}").status_code == 204
     assert [post(i).status_code for i in (0, 1)] == [201, 409]  # A key is free again with what it made.
+
+
+def _upload(api: Service, name: str, archive: bytes, **headers: str) -> httpx.Response:
+    headers = {"Content-Type": "application/zip", **headers}
+    return api.client.post(f"/datasets?name={name}", content=archive, headers=headers)
+
+
+def test_a_name_cannot_take_the_place_of_an_upload_with_a_key(api: Service) -> None:
+    """The ids of what a key or a content makes have an underscore, which those of names never have."""
+    theirs, own = zip_of_pictures(1), zip_of_pictures(3)
+    guess = hashlib.sha256(b"mine").hexdigest()[:16]
+    for name in (f"upload-{guess}", f"upload_{guess}"):
+        taken = _upload(api, name, theirs)
+        made = _upload(api, "own", own, **{"Idempotency-Key": "mine"})
+        assert (made.status_code, made.json()["name"]) == (201, "own")
+        assert made.json()["id"] != taken.json()["id"]
+
+
+def test_a_name_cannot_take_the_place_of_the_pictures_of_a_training(api: Service) -> None:
+    archive, other = zip_of_pictures(3), zip_of_pictures(1)
+    digest = hashlib.sha256(archive).hexdigest()
+    names = [f"cats{mark}{digest[:length]}" for mark in "-_ " for length in (12, 16)]
+    taken = [_upload(api, name, other).json()["id"] for name in names]
+    job = api.client.post("/train-jobs", data={"name": "cats"}, files={"file": ("a.zip", archive)}).json()
+    assert job["dataset"] not in taken
+    assert (api.settings.home / "datasets" / job["dataset"] / "upload.zip").read_bytes() == archive
 
 
 def test_a_refused_upload_does_not_take_its_key(api: Service) -> None:

@@ -6,7 +6,6 @@ streams cannot send headers. The cookie is SameSite=Strict, and app.guard refuse
 """
 
 import re
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import anyio
@@ -19,6 +18,8 @@ from worker.stores.tokens import Scope as TokenScope
 from worker.stores.tokens import Token, TokenStore
 
 COOKIE = "betavae_token"
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""What a token consists of."""
 _PUBLIC = re.compile(r"/|/(healthz|readyz|session|openapi\.json|docs(/.*)?|assets/.*|problems/.*)")
 """Paths without anybody's data: the page and the API's description, the probes, and the login."""
 _RENDERS = re.compile(r"/traversals(/.*)?|/models/compare|/models/[^/]+/(encode|decode|reconstruct)")
@@ -41,6 +42,13 @@ def scope_of(method: str, path: str) -> TokenScope | None:
     return "admin" if _ADMINISTERS.fullmatch(f"{method} {path}") else "train"
 
 
+def path_within(scope: Scope) -> str:
+    """Returns the path that the router sees: without the prefix of a proxy, which ends where a segment does."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    rest = path.removeprefix(root)
+    return rest if rest.startswith("/") else path if rest else "/"
+
+
 class AuthorizationMiddleware:
     """Refuses requests without a token (401) or without the scope that they need (403), once there are tokens."""
 
@@ -52,6 +60,7 @@ class AuthorizationMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope["headers"] = with_own_cookie(scope["headers"])
         try:
             token = await self._authorized(scope)
         except Problem as problem:
@@ -66,8 +75,7 @@ class AuthorizationMiddleware:
         Raises:
             Problem: The request has no token (token_required), or not the scope that it needs (scope_missing).
         """
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        needed = scope_of(scope["method"], path)
+        needed = scope_of(scope["method"], path_within(scope))
         if needed is None or not await anyio.to_thread.run_sync(self.tokens.exist):
             return None
         token = await anyio.to_thread.run_sync(find_token, self.tokens, Headers(scope=scope))
@@ -85,11 +93,28 @@ def find_token(tokens: TokenStore, headers: Headers) -> Token | None:
     kind, _, secret = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return tokens.find(secret.strip())
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return None
-    return tokens.find(cookie.value) if cookie else None
+    cookie = _secret_of(headers.get("cookie", ""))
+    return tokens.find(cookie) if cookie else None
+
+
+def with_own_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Returns the headers with this service's cookie alone, as plain text.
+
+    A browser also sends the cookies of other services of this machine. The framework reads all for each route, and
+    `http.cookies` needs a time that grows with the square of a quoted value's length (CVE-2024-7592).
+    """
+    secrets = [_secret_of(value.decode("latin-1")) for name, value in headers if name == b"cookie"]
+    kept = [(name, value) for name, value in headers if name != b"cookie"]
+    return kept + [(b"cookie", f"{COOKIE}={secret}".encode()) for secret in secrets if secret][:1]
+
+
+def _secret_of(cookies: str) -> str:
+    """Returns the token in a Cookie header, or an empty text."""
+    for part in cookies.split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE and _PLAIN.fullmatch(value):
+            return value
+    return ""
 
 
 def token_required(detail: str) -> Problem:

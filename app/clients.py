@@ -1,10 +1,12 @@
 """Who sends a request, for limits that hold for each client: its token, or else its address."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
+import anyio
 from starlette.types import Scope
 
 from worker.stores.tokens import Token
@@ -48,3 +50,56 @@ def served(client: str) -> Iterator[None]:
 def current_client() -> str:
     """Returns the client of the request that is being served."""
     return _client.get()
+
+
+class Places:
+    """Places in this process that clients take, of which no client may have more than its share."""
+
+    def __init__(self, most: int, each: int) -> None:
+        """Makes the places.
+
+        Args:
+            most: Number of places.
+            each: Number of places that one client may have.
+        """
+        self._all = anyio.CapacityLimiter(most)
+        self._each = each
+        self._own: dict[str, anyio.CapacityLimiter] = {}
+
+    def take_nowait(self) -> Callable[[], None]:
+        """Takes a place for the current client. Returns what gives it back, also from another task.
+
+        Raises:
+            anyio.WouldBlock: There is none left for the client.
+        """
+        client, place = current_client(), object()
+        own = self._limiter(client)
+        own.acquire_on_behalf_of_nowait(place)
+        try:
+            self._all.acquire_on_behalf_of_nowait(place)
+        except anyio.WouldBlock:
+            own.release_on_behalf_of(place)
+            raise
+        return partial(self._leave, client, place)
+
+    async def take(self) -> Callable[[], None]:
+        """Waits for a place for the current client. Returns what gives it back."""
+        client, place = current_client(), object()
+        own = self._limiter(client)
+        await own.acquire_on_behalf_of(place)
+        try:
+            await self._all.acquire_on_behalf_of(place)
+        except BaseException:
+            own.release_on_behalf_of(place)
+            raise
+        return partial(self._leave, client, place)
+
+    def _limiter(self, client: str) -> anyio.CapacityLimiter:
+        return self._own.setdefault(client, anyio.CapacityLimiter(self._each))
+
+    def _leave(self, client: str, place: object) -> None:
+        self._all.release_on_behalf_of(place)
+        own = self._own[client]
+        own.release_on_behalf_of(place)
+        if not own.borrowed_tokens and not own.statistics().tasks_waiting:
+            del self._own[client]

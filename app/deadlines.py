@@ -19,6 +19,10 @@ sent while the server closes the connection is lost."""
 READ_SECONDS = 60.0
 """Longest time in which a client reads nothing of an answer."""
 LOOK_SECONDS = 2.0
+MAX_HEADER_BYTES = 64 * 1024
+"""Longest headers of a request."""
+RECEIVED_BYTES = 16 * 1024
+"""Bytes that are taken from a connection before others have their turn; in chunks of one byte they take .1 s."""
 BODY_SECONDS = 30.0
 """Time for a body, whatever its size."""
 BODY_BYTES_PER_SECOND = 4096
@@ -37,6 +41,7 @@ class DeadlineProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        transport.max_size = RECEIVED_BYTES  # asyncio's own is 256 KiB.
         self._idle_since = self._read_at = self.loop.time()
         self._unread = 0
         self._last_cycle: Any = None
@@ -104,9 +109,10 @@ class RedisClockMiddleware:
 
 
 def document(schema: dict[str, Any]) -> None:
-    """Adds the refusal of slow bodies to every operation with a body of an OpenAPI description."""
-    answer = responses("request_timeout")[408]
+    """Adds the refusals of slow bodies and of too many to every operation with a body of an OpenAPI description."""
+    answers = {"408": responses("request_timeout")[408], "429": responses("too_many_requests")[429]}
     for path in schema["paths"].values():
         for operation in path.values():
             if "requestBody" in operation:
-                operation["responses"].setdefault("408", answer)
+                for status, answer in answers.items():
+                    operation["responses"].setdefault(status, answer)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import anyio
 from fastapi import Depends, Request
 
-from app.clients import current_client
+from app.clients import Places, current_client
 from app.observability.monitoring import Monitoring
 from app.problems import Problem
 from worker.jobs import connections
@@ -29,8 +29,10 @@ MAX_WAITERS = 256
 """Requests that may block on Redis at once, each with its own connection; further ones are answered at once."""
 MAX_CALLERS = 256
 """Calls of models that may block on Redis at once."""
-MAX_STREAMS = 256
-"""Event streams that may be open at once."""
+MAX_STREAMS, MAX_CLIENT_STREAMS = 256, 128
+"""Event streams that may be open at once, of all clients and of one."""
+MAX_BODIES, MAX_CLIENT_BODIES = 128, 64
+"""Bodies that are read into memory at once, of all clients and of one; one takes up to 1 MiB."""
 REQUEUEING = ("resume", "finish", "retry")
 """The actions that the limit of a client's unfinished jobs holds for."""
 NUM_PARSERS = 2
@@ -57,8 +59,9 @@ class Services(OpenStores):
     """Taken without waiting; a request without a place is answered at once."""
     callers: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_CALLERS))
     """Taken without waiting by calls of models, which have no place among the waiters, that traversals fill."""
-    streams: anyio.CapacityLimiter = field(default_factory=lambda: anyio.CapacityLimiter(MAX_STREAMS))
-    """Taken without waiting, on behalf of an object, since another task of the server releases it."""
+    streams: Places = field(default_factory=lambda: Places(MAX_STREAMS, MAX_CLIENT_STREAMS))
+    """Taken without waiting."""
+    bodies: Places = field(default_factory=lambda: Places(MAX_BODIES, MAX_CLIENT_BODIES))
 
     @property
     def sweeps(self) -> SweepStore:

@@ -11,7 +11,7 @@ import sys
 
 import uvicorn
 
-from app.deadlines import IDLE_SECONDS, DeadlineProtocol
+from app.deadlines import IDLE_SECONDS, MAX_HEADER_BYTES, DeadlineProtocol
 from app.main import create_app
 from worker.jobs.storage_identity import claim_database
 from worker.stores.logs import set_up_logging
@@ -54,6 +54,7 @@ def main() -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
         server_header=False,
         http=DeadlineProtocol,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         backlog=2048,
     )
     log.info("api: port %d, storage %s", settings.port, without_password(settings.storage))

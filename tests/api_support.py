@@ -20,7 +20,7 @@ import torch
 import uvicorn
 from PIL import Image, ImageDraw
 
-from app.deadlines import IDLE_SECONDS, DeadlineProtocol
+from app.deadlines import IDLE_SECONDS, MAX_HEADER_BYTES, DeadlineProtocol
 from app.main import create_app
 from models.config import NetworkConfig
 from models.files import save_model
@@ -45,7 +45,12 @@ def http_server(settings: Settings) -> Iterator[str]:
     listener.listen(128)  # A client that connects before the server's thread is up waits instead of being refused.
     app = create_app(settings)
     config = uvicorn.Config(
-        app, log_level="error", timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=1, http=DeadlineProtocol
+        app,
+        log_level="error",
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=1,
+        http=DeadlineProtocol,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -1,12 +1,15 @@
 """Reading of request bodies: strict JSON and bounded forms; errors name the part that is malformed."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, get_args
 
 import anyio
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app import body_limits
 from app.dependencies import get_services
@@ -16,10 +19,13 @@ from models import strict_json
 
 MAX_FORM_BYTES = 64 * 1024
 """Largest urlencoded form; decoding one of 256 KiB holds the event loop for 170 ms."""
+PLACE_SECONDS = 30.0
+"""Longest wait of a body for a place, while others of its client come."""
+CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 256 * 1024
 FORM_OVERHEAD_BYTES = 512 * 1024
-"""Largest size of a form without its files."""
+"""Largest size of a form without its files, which are on the disk; the rest is in memory until the form ends."""
 THREAD_BYTES = 8 * 1024
 """JSON longer than this is parsed in a thread: 1 MiB takes up to .4 s."""
 
@@ -50,7 +56,8 @@ async def read_json(request: Request) -> dict[str, Any]:
     kind = media_type(request)
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem("unsupported_media_type", f"Send application/json, not {kind or 'a body without a type'}.")
-    data = await request.body()
+    async with _place(request):
+        data = await request.body()
     if len(data) <= THREAD_BYTES:
         return parse_json_object(data, "body")
     limiter = get_services(request).parsing
@@ -108,7 +115,9 @@ async def read_form(request: Request, kind: type[AnyBody]) -> AsyncIterator[AnyB
         raise Problem("unsupported_media_type", f"Send multipart/form-data, not {sent or 'a body without a type'}.")
     names = {field.alias or name for name, field in kind.model_fields.items()}
     files = {name for name, field in kind.model_fields.items() if UploadFile in _types(field.annotation)}
-    async with request.form(max_files=len(files), max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as data:
+    async with _place(request):
+        data = await _parse_form(request, len(files))
+    try:
         values: dict[str, str | UploadFile] = {}
         seen: set[str] = set()
         for name, value in data.multi_items():
@@ -130,6 +139,61 @@ async def read_form(request: Request, kind: type[AnyBody]) -> AsyncIterator[AnyB
                     continue
             values[name] = value
         yield check_body(kind, values)
+    finally:
+        await data.close()
+
+
+@asynccontextmanager
+async def _place(request: Request) -> AsyncIterator[None]:
+    """Holds one of the places of bodies that are read into memory.
+
+    Raises:
+        Problem: The client has had all its places for too long (too_many_requests).
+    """
+    try:
+        with anyio.fail_after(PLACE_SECONDS):
+            leave = await get_services(request).bodies.take()
+    except TimeoutError:
+        detail = "Too many bodies of this client, or of all, are on their way and come slowly."
+        raise Problem("too_many_requests", detail, headers={"Retry-After": "10"}) from None
+    try:
+        yield
+    finally:
+        leave()
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser of multipart forms, which also bounds all texts together."""
+
+    spool_max_size = 256 * 1024
+    text_bytes = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._current_part.file is None:
+            self.text_bytes += end - start
+            if self.text_bytes > FORM_OVERHEAD_BYTES:
+                raise MultiPartException(f"The form's texts have more than {FORM_OVERHEAD_BYTES} bytes.")
+        super().on_part_data(data, start, end)
+
+
+async def _parse_form(request: Request, num_files: int) -> FormData:
+    """Returns the fields of a form; its files are to be closed.
+
+    Raises:
+        HTTPException: The form is malformed, has too many fields or too much text, or is not in UTF-8.
+    """
+    if media_type(request) != "multipart/form-data":
+        return await request.form(max_files=num_files, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    _, options = parse_options_header(request.headers.get("content-type"))
+    # Python's other encodings are no concern of ours, and punycode's decoder takes 10 s for 250 kB.
+    if options.get(b"charset", b"utf-8").lower() not in CHARSETS:
+        raise HTTPException(400, "A form's charset must be utf-8.")
+    try:
+        async with aclosing(request.stream()) as stream:
+            limits = {"max_files": num_files, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
+            return await _FormParser(request.headers, stream, **limits).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
 
 
 def _types(annotation: Any) -> tuple[Any, ...]:

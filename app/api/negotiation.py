@@ -182,13 +182,16 @@ def bytes_response(
     return Response(data, 200, common, media_type)
 
 
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.IGNORECASE)
+
+
 def _byte_range(header: str, size: int) -> tuple[int, int] | None:
     """Returns the start and the end of a single byte range, or None for a header that must be ignored.
 
     Raises:
         Problem: The range begins past the end (range_not_satisfiable).
     """
-    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", header, re.IGNORECASE)
+    match = _RANGE.fullmatch(header.strip())
     if match is None or match.groups() == ("", ""):
         return None
     first, last = match.groups()

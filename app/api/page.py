@@ -80,16 +80,22 @@ def embed(request: Request, services: Services_) -> HTMLResponse:
 
 @router.get("/assets/{digest}/{path:path}")
 async def asset(request: Request, digest: str, path: str) -> Response:
-    file = (WEB / path).resolve()
-    media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
-    if digest != request.app.state.assets_digest or not file.is_relative_to(WEB) or not file.is_file():
+    file = _files(digest).get(path) if digest == request.app.state.assets_digest else None
+    if file is None:
         raise Problem("not_found", "The page has no such file; reload it.")
+    media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     headers = {"Cache-Control": FOREVER, "Vary": "Accept-Encoding"}
     if _takes_gzip(request):
         return Response(
             _compressed(file, digest), media_type=media_type, headers={**headers, "Content-Encoding": "gzip"}
         )
     return Response(file.read_bytes(), media_type=media_type, headers=headers)
+
+
+@lru_cache(maxsize=2)
+def _files(digest: str) -> dict[str, Path]:
+    """Returns the files of the page with this digest, by their paths; a request can name no other file."""
+    return {path.relative_to(WEB).as_posix(): path for path in WEB.rglob("*") if path.is_file()}
 
 
 @lru_cache(maxsize=512)

@@ -100,16 +100,15 @@ def event_stream(services: Services, follow: Callable[[Any], AsyncIterator[Event
     Raises:
         Problem: Too many streams are open (too_many_jobs).
     """
-    place = object()
     try:
-        services.streams.acquire_on_behalf_of_nowait(place)
+        leave = services.streams.take_nowait()
     except anyio.WouldBlock:
         raise Problem("too_many_jobs", "Too many event streams are open.") from None
-    return EventSourceResponse(_events(services, follow, place), ping=15, sep="\n")
+    return EventSourceResponse(_events(services, follow, leave), ping=15, sep="\n")
 
 
 async def _events(
-    services: Services, follow: Callable[[Any], AsyncIterator[Event | None]], place: object
+    services: Services, follow: Callable[[Any], AsyncIterator[Event | None]], leave: Callable[[], None]
 ) -> AsyncIterator[ServerSentEvent]:
     try:
         async with async_redis(services) as client:
@@ -117,7 +116,7 @@ async def _events(
                 if event is not None:
                     yield _server_sent(event)
     finally:
-        services.streams.release_on_behalf_of(place)
+        leave()
 
 
 def _server_sent(event: Event) -> ServerSentEvent:

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from app.api.waiting import event_stream, wait_until_finished
+from app.clients import Places
 from app.dependencies import Services, open_services
 from app.problems import Problem
 from worker.jobs.events import follow_events
@@ -22,7 +23,7 @@ JOB = Job(id="j-1", kind="train", status="queued", request={})
 def services(tmp_path: Path) -> Services:
     """Services with one place of each kind, whose Redis must not be used."""
     opened = open_services(Settings(home=tmp_path, redis_url="unix:///nowhere/r.sock"))
-    return replace(opened, waiters=anyio.CapacityLimiter(1), streams=anyio.CapacityLimiter(1))
+    return replace(opened, waiters=anyio.CapacityLimiter(1), streams=Places(1, 1))
 
 
 def test_a_request_that_finds_no_place_to_wait_gets_the_job_as_it_is(services: Services) -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from api_support import http_server
 
+from app.authorization import path_within, scope_of
 from worker.stores.settings import Settings
 
 
@@ -37,6 +38,22 @@ def test_addresses_begin_with_the_path(url: str, prefix: str) -> None:
 
 def test_the_cookie_of_a_session_is_for_the_path(url: str) -> None:
     assert "Path=/lab/vae" in httpx.delete(f"{url}/session").headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "within"),
+    [
+        ("/datasets/x", "/data", "/datasets/x"),
+        ("/data/datasets/x", "/data", "/datasets/x"),
+        ("/data", "/data", "/"),
+        ("/models/x", "/m", "/models/x"),
+        ("/models/x", "", "/models/x"),
+    ],
+)
+def test_the_path_that_needs_a_scope_is_that_of_the_route(path: str, root: str, within: str) -> None:
+    """A prefix ends where a segment does: /datasets/x is not /data and then tsets/x, which would need less."""
+    assert path_within({"path": path, "root_path": root}) == within
+    assert scope_of("DELETE", path_within({"path": f"{root}/datasets/x", "root_path": root})) == "admin"
 
 
 @pytest.mark.parametrize("path", ["vae", "/", "/vae/", "/v ae", "//evil.example"])

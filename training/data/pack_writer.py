@@ -31,11 +31,10 @@ from training.data.packs import (
     Rejected,
     write_stamp,
 )
+from training.data.sources import bounded_text
 
 MOST_REJECTED = 10_000
 """Most files that rejected.jsonl lists; those after them are only counted."""
-MAX_TEXT = 300
-"""Characters of a foreign name or reason that are kept."""
 MAX_FACTOR_NAME = 100
 _HEADER_BYTES = 128
 _LEFTOVER_SECONDS = 60
@@ -197,11 +196,6 @@ class PackWriter:
             np.save(file, values, allow_pickle=False)
             _sync(file)
         return values.dtype.str, values.shape
-
-
-def bounded_text(text: str, length: int = MAX_TEXT) -> str:
-    """Returns the beginning of a foreign text without control characters, each of which JSON writes as six bytes."""
-    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in text[:length]) + "…" * (len(text) > length)
 
 
 def _bounded_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -56,6 +56,15 @@ def is_own(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, OWN_FILE))
 
 
+MAX_TEXT, MAX_MESSAGE = 300, 1000
+"""Characters of a foreign name or reason that are kept, and of a message that may repeat several."""
+
+
+def bounded_text(text: str, length: int = MAX_TEXT) -> str:
+    """Returns the beginning of a foreign text without control characters, each of which JSON writes as six bytes."""
+    return "".join("\ufffd" if c < " " or c == "\x7f" else c for c in text[:length]) + "…" * (len(text) > length)
+
+
 class DatasetError(ValueError):
     """A data set that cannot be packed."""
 
@@ -68,9 +77,9 @@ class DatasetError(ValueError):
                 or packing_cancelled.
             message: One sentence that names the file and, where possible, the next step.
         """
-        super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = bounded_text(message, MAX_MESSAGE)
+        super().__init__(self.message)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Data sets made to cost memory are refused, or packed, in little memory."""
 
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_a_zip_of_another_method_is_refused_with_a_reason(method: int, tmp_path:
     assert cost.output == "no_images"
     assert cost.peak_mib < 40
     assert "only stored and deflated files are read" in error_of(path, tmp_path / "pack").message
+
+
+def test_an_error_repeats_a_bounded_part_of_a_name(tmp_path: Path) -> None:
+    """A job keeps its error, and lists of jobs repeat it."""
+    path = tmp_path / "named.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\x01" * 60_000 + ".png", b"no picture")
+    error = error_of(path, tmp_path / "pack")
+    assert error.code == "no_images"
+    assert len(json.dumps(error.message)) < 4000
+    assert str(error) == error.message
+    assert DatasetError("no_images", "x" * 9999).message == "x" * 1000 + "…"
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -19,8 +19,8 @@ from models import strict_json
 
 MAX_FORM_BYTES = 64 * 1024
 """Largest urlencoded form; decoding one of 256 KiB holds the event loop for 170 ms."""
-PLACE_SECONDS = 30.0
-"""Longest wait of a body for a place, while others of its client come."""
+PLACE_SECONDS = 10.0
+"""Longest wait of a body for a place; it is part of the time that a body has."""
 CHARSETS = (b"utf-8", b"utf8", b"us-ascii")
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 256 * 1024

@@ -14,12 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.clients import client_of, served
 from app.problems import Problem, problem_response, responses
+from worker.stores.tokens import SECRET, Token, TokenStore
 from worker.stores.tokens import Scope as TokenScope
-from worker.stores.tokens import Token, TokenStore
 
 COOKIE = "betavae_token"
-_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,200}")
-"""What a token consists of."""
 _PUBLIC = re.compile(r"/|/(healthz|readyz|session|openapi\.json|docs(/.*)?|assets/.*|problems/.*)")
 """Paths without anybody's data: the page and the API's description, the probes, and the login."""
 _RENDERS = re.compile(r"/traversals(/.*)?|/models/compare|/models/[^/]+/(encode|decode|reconstruct)")
@@ -45,8 +43,9 @@ def scope_of(method: str, path: str) -> TokenScope | None:
 def path_within(scope: Scope) -> str:
     """Returns the path that the router sees: without the prefix of a proxy, which ends where a segment does."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
-    rest = path.removeprefix(root)
-    return rest if rest.startswith("/") else path if rest else "/"
+    if path == root:
+        return "/"
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
 
 
 class AuthorizationMiddleware:
@@ -112,7 +111,7 @@ def _secret_of(cookies: str) -> str:
     """Returns the token in a Cookie header, or an empty text."""
     for part in cookies.split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE and _PLAIN.fullmatch(value):
+        if name == COOKIE and SECRET.fullmatch(value):
             return value
     return ""
 

@@ -78,7 +78,7 @@ class Places:
         try:
             self._all.acquire_on_behalf_of_nowait(place)
         except anyio.WouldBlock:
-            own.release_on_behalf_of(place)
+            self._give_back(client, place)
             raise
         return partial(self._leave, client, place)
 
@@ -90,7 +90,7 @@ class Places:
         try:
             await self._all.acquire_on_behalf_of(place)
         except BaseException:
-            own.release_on_behalf_of(place)
+            self._give_back(client, place)
             raise
         return partial(self._leave, client, place)
 
@@ -99,6 +99,9 @@ class Places:
 
     def _leave(self, client: str, place: object) -> None:
         self._all.release_on_behalf_of(place)
+        self._give_back(client, place)
+
+    def _give_back(self, client: str, place: object) -> None:
         own = self._own[client]
         own.release_on_behalf_of(place)
         if not own.borrowed_tokens and not own.statistics().tasks_waiting:

@@ -75,7 +75,7 @@ def objectives(num_steps: int, only: Sequence[str] = ()) -> dict[str, dict[str, 
 
 def name_of(dataset: str, num_steps: int, only: Sequence[str] = ()) -> str:
     """Returns the name of the sweep of these rows, of what a name may have; a long one ends with a hash."""
-    name = " ".join(re.sub(r"[^A-Za-z0-9]+", " ", f"objectives {dataset} {num_steps} {' '.join(only)}").split())
+    name = " ".join(re.findall(r"[A-Za-z0-9]+", f"objectives {dataset} {num_steps} {' '.join(only)}"))
     if len(name) <= LONGEST_NAME:
         return name
     end = hashlib.sha256(name.encode()).hexdigest()[:8]

@@ -25,12 +25,16 @@ POLICY = PAGE_POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsaf
 router = APIRouter(include_in_schema=False)
 
 
+def _files() -> dict[str, Path]:
+    """Returns the files of the page by their paths."""
+    return {path.relative_to(WEB).as_posix(): path for path in sorted(WEB.rglob("*")) if path.is_file()}
+
+
 def assets_digest() -> str:
     """Returns the digest of all files of the page, which changes whenever one of them does."""
     digest = hashlib.sha256()
-    for path in sorted(WEB.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(WEB).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for name, path in _files().items():
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -80,7 +84,7 @@ def embed(request: Request, services: Services_) -> HTMLResponse:
 
 @router.get("/assets/{digest}/{path:path}")
 async def asset(request: Request, digest: str, path: str) -> Response:
-    file = _files(digest).get(path) if digest == request.app.state.assets_digest else None
+    file = request.app.state.assets.get(path) if digest == request.app.state.assets_digest else None
     if file is None:
         raise Problem("not_found", "The page has no such file; reload it.")
     media_type = MEDIA_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
@@ -92,12 +96,6 @@ async def asset(request: Request, digest: str, path: str) -> Response:
     return Response(file.read_bytes(), media_type=media_type, headers=headers)
 
 
-@lru_cache(maxsize=2)
-def _files(digest: str) -> dict[str, Path]:
-    """Returns the files of the page with this digest, by their paths; a request can name no other file."""
-    return {path.relative_to(WEB).as_posix(): path for path in WEB.rglob("*") if path.is_file()}
-
-
 @lru_cache(maxsize=512)
 def _compressed(file: Path, digest: str) -> bytes:
     """Returns a file of the page with this digest, compressed by gzip."""
@@ -106,5 +104,5 @@ def _compressed(file: Path, digest: str) -> bytes:
 
 def install(app: FastAPI) -> None:
     """Adds the page and its files to the application."""
-    app.state.assets_digest = assets_digest()
+    app.state.assets, app.state.assets_digest = _files(), assets_digest()
     app.include_router(router)

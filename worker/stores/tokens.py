@@ -20,9 +20,9 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 """Each scope includes those before it."""
 FRESH_SECONDS = 2.0
 """Longest time until a revoked token is refused and a new one is accepted."""
-
+SECRET = re.compile(r"bv_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+"""A token as its user keeps it: its id and what is secret."""
 _FOLDER = "tokens"
-_SECRET = re.compile(r"bv_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class TokenStore:
 
     def find(self, secret: str) -> Token | None:
         """Returns the token that a request shows; None if it is none of ours."""
-        match = _SECRET.fullmatch(secret)
+        match = SECRET.fullmatch(secret)
         if match is None:
             return None
         token = self._lookup(match[1])

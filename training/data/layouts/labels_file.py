@@ -150,14 +150,16 @@ def _named(find: Find, cells: list[str], column: int, num_values: int) -> str:
 
 
 def _needed(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Returns the columns in which an empty cell is a missing value: numbers, the split and the identity.
+    """Returns the columns with empty cells that are missing values: those of numbers, the split and the identity.
 
     In a column of texts it is a value like any other: a face without glasses has nothing under "glasses".
     """
     needed = []
     for index, name in enumerate(heading):
         filled = [values[index] for values in rows if values[index]]
-        if name in _SPLIT_COLUMNS | _IDENTITY_COLUMNS or (filled and all(map(_is_number, filled))):
+        if len(filled) == len(rows):
+            continue
+        if name in _SPLIT_COLUMNS | _IDENTITY_COLUMNS or (filled and _floats(filled) is not None):
             needed.append(index)
     return needed
 
@@ -233,20 +235,20 @@ def _factor(cells: list[str]) -> tuple[NDArray[np.uint16], NDArray[np.float64] |
 
 def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
     """Returns the numbers of a column, (N,); None if a cell is another text."""
-    if not all(map(_is_number, cells)):
+    found = _floats(cells)
+    if found is None:
         return None
-    numbers = np.array([float(cell.replace(",", ".")) for cell in cells])
+    numbers = np.array(found)
     if not np.isfinite(numbers).all():
         raise ValueError("a value is not finite; it is no factor")
     return numbers
 
 
-def _is_number(cell: str) -> bool:
+def _floats(cells: Sequence[str]) -> list[float] | None:
     try:
-        float(cell.replace(",", "."))
+        return [float(cell.replace(",", ".")) for cell in cells]
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _chosen(labels: Labels, rows: list[int], split: str) -> Labels:

@@ -5,7 +5,7 @@ from typing import Any
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.problems import BodyTooSlow, responses
 from worker.jobs.clock import Breaker, on_clock
@@ -23,16 +23,19 @@ MAX_HEADER_BYTES = 64 * 1024
 """Longest headers of a request."""
 RECEIVED_BYTES = 16 * 1024
 """Bytes that are taken from a connection before others have their turn; in chunks of one byte they take .1 s."""
+RECEIVED_BODY_BYTES = 256 * 1024
+"""The same within a body of stated length, whose parsing does not depend on what it holds."""
 BODY_SECONDS = 30.0
 """Time for a body, whatever its size."""
 BODY_BYTES_PER_SECOND = 4096
 """Bytes that give a body one more second each."""
 
 
-class DeadlineProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+class DeadlineProtocol(H11Protocol):
     """uvicorn's protocol, which also closes connections that send no whole headers or read no answer.
 
-    uvicorn itself only closes connections that are idle after an answer.
+    uvicorn itself only closes connections that are idle after an answer. Its other protocol, httptools, does not bound
+    the headers.
     """
 
     transport: Any
@@ -41,11 +44,24 @@ class DeadlineProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        transport.max_size = RECEIVED_BYTES  # asyncio's own is 256 KiB.
+        transport.max_size = RECEIVED_BYTES
+        self._body_left = 0
         self._idle_since = self._read_at = self.loop.time()
         self._unread = 0
         self._last_cycle: Any = None
         self._look()
+
+    def data_received(self, data: bytes) -> None:
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is before:
+            self._body_left -= len(data)
+        else:
+            headers = dict(self.cycle.scope["headers"])
+            stated = 0 if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
+            self._body_left = stated - len(self.cycle.body)
+        # What follows the body is taken in small pieces as well.
+        self.transport.max_size = max(RECEIVED_BYTES, min(RECEIVED_BODY_BYTES, self._body_left))
 
     def _look(self) -> None:
         if self.transport.is_closing():

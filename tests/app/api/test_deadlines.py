@@ -99,6 +99,32 @@ def test_a_body_that_does_not_come_is_a_408(api: Service, path: str, kind: str) 
     assert not list((api.settings.home / "tmp").iterdir())
 
 
+def test_only_a_body_of_stated_length_is_read_in_large_pieces(
+    redis_process: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks of one byte cost far more than their length, also in a request that waits behind such a body."""
+    reads: list[tuple[int, int]] = []
+    receive = deadlines.DeadlineProtocol.data_received
+
+    def note(protocol: deadlines.DeadlineProtocol, data: bytes) -> None:
+        begin = reads[-1][1] if reads else 0
+        reads.append((begin, begin + len(data)))
+        receive(protocol, data)
+
+    monkeypatch.setattr(deadlines.DeadlineProtocol, "data_received", note)
+    head = b"POST /datasets?name=a HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/zip\r\n"
+    plain = head + b"Content-Length: 2000000\r\n\r\n"
+    chunked = head + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n"
+    with service(tmp_path, redis_process) as running, closing(connect(running, plain)) as connection:
+        end = len(plain.replace(b"HOST", urlsplit(running.url).netloc.encode())) + 2_000_000
+        connection.sendall(bytes(2_000_000) + chunked.replace(b"HOST", b"localhost"))
+        assert rest(connection).count(b"HTTP/1.1 4") == 2
+    large = [(begin, stop) for begin, stop in reads if stop - begin > deadlines.RECEIVED_BYTES]
+    assert reads[-1][1] > end + 300_000
+    assert large
+    assert max(stop for _, stop in large) <= end
+
+
 def test_an_answer_that_nobody_reads_is_given_up(api: Service) -> None:
     request = b"GET /models/tiny/export HTTP/1.1\r\nHost: HOST\r\n\r\n"
     num, whole = 60, len(api.client.get("/models/tiny/export").content)

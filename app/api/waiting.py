@@ -29,7 +29,7 @@ EVENT_STREAM = {
 }
 EVENT_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "Server-sent events.", "content": EVENT_STREAM},
-    204: {"description": "The job has ended, and the client has its last event: it need not connect again."},
+    204: {"description": "There are no further events: the client need not connect again."},
 }
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from worker.jobs.connections import reaching_redis
-from worker.jobs.records import FINISHED, JobStoreUnavailable, valid_job_id
+from worker.jobs.records import FINISHED, JobStoreUnavailable, event_position, valid_job_id
 from worker.jobs.scripts import PREFIX as P
 from worker.jobs.store import JobStore
 from worker.stores.ids import id_of_name
@@ -92,6 +92,19 @@ class SweepRecords:
         """Returns whether a sweep may not have ended, without a look at its members."""
         self._build()
         return bool(self._redis("sismember", OPEN, sweep_id))
+
+    def event_positions(self, sweep: Sweep, after: str | None) -> dict[str, str]:
+        """Returns the logs of a sweep and of its members, each with the position after which to read it.
+
+        Args:
+            sweep: The sweep.
+            after: Id of the last event that was read; None for none.
+        """
+        return dict.fromkeys([f"{P}events:{one}" for one in (*sweep.job_ids, sweep.id)], event_position(after))
+
+    def has_events(self, sweep: Sweep, after: str) -> bool:
+        """Returns whether the logs of a sweep and of its members have events after the one with the id `after`."""
+        return bool(self._redis("xread", self.event_positions(sweep, after), count=1))
 
     def comparison(self, sweep_id: str) -> dict[str, Any] | None:
         """Returns the newest comparison of a sweep's models, or None before the first."""

@@ -12,7 +12,7 @@ from app.api.bodies import read_body
 from app.api.negotiation import KeyHeader, PageAfter, PageSize, bytes_response, check_key, cut_page
 from app.api.sweeps.requests import accept_sweep, check_may_make_default
 from app.api.train_jobs import LastEventHeader
-from app.api.waiting import EVENT_STREAM, event_stream
+from app.api.waiting import EVENT_ANSWERS, event_stream
 from app.dependencies import Services, Services_
 from app.openapi import add_action, binary_content, request_body
 from app.problems import Problem
@@ -23,7 +23,7 @@ from worker.jobs.records import JobState
 from worker.stores.storage import NotStored
 from worker.sweeps import records
 from worker.sweeps.deletions import deletion
-from worker.sweeps.events import follow_sweep
+from worker.sweeps.events import all_sent, follow_sweep
 from worker.sweeps.kept import folder
 from worker.sweeps.summary import cells_of, results_of, table_csv
 
@@ -158,15 +158,18 @@ def get_sweep(sweep: FoundSweep, request: Request, services: Services_) -> Sweep
     summary="A sweep's events, as they happen",
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Server-sent events.", "content": EVENT_STREAM},
+        **EVENT_ANSWERS,
         **problems.responses("unknown_sweep", "too_many_jobs", "job_store_unavailable"),
     },
 )
 async def stream_sweep_events(sweep_id: str, services: Services_, last_event_id: LastEventHeader = None) -> Response:
     """The stream has the events of all members, each with its `job` and `index`, and those of the sweep (`sweep`). It
-    begins with the first, or after `Last-Event-ID`, and ends when the sweep ends.
+    begins with the first, or after `Last-Event-ID`, and ends when the sweep ends. A client that has the last event of
+    an ended sweep gets 204, which ends an EventSource.
     """
     sweep = await anyio.to_thread.run_sync(services.sweeps.find, sweep_id)
+    if last_event_id is not None and await anyio.to_thread.run_sync(all_sent, services.sweeps, sweep, last_event_id):
+        return Response(status_code=204)
     return event_stream(services, lambda client: follow_sweep(client, services.sweeps, sweep, last_event_id))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from api_support import Service, assert_problem, service
 
 from worker.jobs.connections import connect
+from worker.jobs.scripts import PREFIX as P
 from worker.jobs.store import JobStore
 from worker.stores.storage import LocalStorage
 from worker.stores.tokens import TokenStore
@@ -196,6 +198,8 @@ def test_one_stream_has_the_events_of_all_members(api: Service, sweeps: SweepSto
     middle = events[4]["id"]
     rest = api.client.get(f"/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": middle}).text
     assert rest.strip() == text.strip().split(f"id: {middle}\n", 1)[1].split("\n\n", 1)[1].strip()
+    last = api.client.get(f"/sweeps/{sweep['id']}/events", headers={"Last-Event-ID": events[-1]["id"]})
+    assert (last.status_code, last.text) == (204, "")
     rows = list(csv.DictReader(io.StringIO(api.client.get(f"/sweeps/{sweep['id']}/table.csv").text)))
     assert [(row["seed"], row["status"], row["reconstruction_loss"], row["kl"]) for row in rows] == [
         ("0", "succeeded", "12.5", "3.5"),
@@ -203,6 +207,28 @@ def test_one_stream_has_the_events_of_all_members(api: Service, sweeps: SweepSto
     ]
     member = api.client.get(f"/sweeps/{sweep['id']}").json()["members"][1]
     assert member["error"] == {"code": "diverged", "message": "the loss became nan"}
+
+
+def test_a_stream_that_is_taken_up_again_misses_no_event_of_long_logs(api: Service, sweeps: SweepStore) -> None:
+    """The logs of both members are longer than what is read of one at a time, and end at different times."""
+    sweep = api.client.post("/sweeps", json=body(grid={"seed": [0, 1]})).json()
+    for member, step in zip(sweep["members"], (1, 100), strict=True):
+        for number in range(250):
+            entry = {"type": "progress", "data": json.dumps({"number": number}), "status": "running", "at": "0"}
+            event_id = f"{10**14 + step * number}-{member['index']}"
+            sweeps.jobs.redis.xadd(f"{P}events:{member['job']}", entry, id=event_id)
+    api.client.post(f"/sweeps/{sweep['id']}/cancel")
+    url, seen, last = f"/sweeps/{sweep['id']}/events", [], "0"
+    while True:
+        with api.client.stream("GET", url, headers={"Last-Event-ID": last}) as answer:
+            lines = answer.iter_lines()
+            chosen = [line.removeprefix("id: ") for line in itertools.islice(lines, 4 * 170) if line.startswith("id: ")]
+        if answer.status_code == 204:
+            break
+        seen += chosen
+        last = chosen[-1]
+    assert len(seen) == len(set(seen)) >= 500
+    assert seen == sorted(seen, key=lambda one: [int(part) for part in one.split("-")])
 
 
 def test_only_an_administrator_lets_a_sweep_choose_the_default_model(api: Service) -> None:

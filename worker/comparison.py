@@ -169,7 +169,7 @@ def picture_through_both(
             if dimension is None:
                 halves.append(None)
                 continue
-            frames = decoder.frames(_moved(mean, dimension, sign * model.info.network.latent_unit))
+            frames = decoder.moved(mean, dimension, POSITIONS, sign)
             halves.append(Half(dimension, row["labels"][k], row["kl"][k], sign, frames))
         columns.append(halves)
         kl, reconstruction = sum(values["kl_per_dimension"]), decoder.frames(mean[None])[0]
@@ -196,10 +196,3 @@ def _kl_and_label(model: "LoadedModel", dimension: int) -> tuple[float | None, s
     info = model.info
     kl = info.kl_per_dimension[dimension] if info.kl_per_dimension else None
     return kl, info.dimension_labels[dimension] if info.dimension_labels else ""
-
-
-def _moved(mean: NDArray[np.float32], dimension: int, unit: float) -> NDArray[np.float32]:
-    """Returns a latent vector (D,) with one dimension at each of POSITIONS in a signed unit, (T, D)."""
-    latents = np.repeat(mean[None], len(POSITIONS), 0)
-    latents[:, dimension] = unit * np.asarray(POSITIONS)
-    return latents

@@ -1,5 +1,7 @@
 """Decoding of many latents for display, by a network's decoder with its last layer computed in another way."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,7 @@ class FrameDecoder:
         self._kernel, self._bias = block_kernel(output.weight, output.bias, _stride(output.out_channels))
         size = network.config.image_size
         self._shape = (size, size, network.config.num_channels)
+        self._unit = network.config.latent_unit
 
     def frames(self, latents: Vector) -> Pixels:
         """Decodes latents.
@@ -43,6 +46,22 @@ class FrameDecoder:
                 blocks = _to_bytes(F.conv2d(hidden, self._kernel, self._bias, padding=1))
                 _interleave(blocks, frames[begin : begin + BATCH])
         return frames
+
+    def moved(self, mean: Vector, dimension: int, positions: Sequence[float], sign: int) -> Pixels:
+        """Decodes a latent vector with one dimension at several values.
+
+        Args:
+            mean: (D,), the vector.
+            dimension: The dimension.
+            positions: T values in units of NetworkConfig.latent_unit.
+            sign: 1, or −1 for the opposite values.
+
+        Returns:
+            (T, H, W, C) uint8.
+        """
+        latents = np.repeat(mean[None].astype(np.float32), len(positions), 0)
+        latents[:, dimension] = sign * self._unit * np.asarray(positions)
+        return self.frames(latents)
 
 
 def _to_bytes(logits: Tensor) -> NDArray[np.uint8]:

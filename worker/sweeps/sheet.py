@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from training.summary import encode
@@ -14,7 +13,7 @@ from worker.rendering.encoders import encode_png, to_image
 from worker.sweeps.comparison import Candidate, Compared, Pixels
 
 POSITIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
-"""Values of the latent, in σ of the prior."""
+"""Values of the latent, in units of NetworkConfig.latent_unit."""
 MOST_MODELS = 10
 MOST_ROWS = 16
 TILE = 48
@@ -44,7 +43,7 @@ def sweep_sheet(candidates: Sequence[Candidate], compared: Compared, name: str) 
     width = 2 * PAD + MARGIN + len(shown) * (STRIP + GUTTER) - GUTTER
     sheet = Image.new("RGB", (width, body + max(1, len(rows)) * ROW + PAD), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((PAD, PAD), fitted(f"{name}: {_heading(candidates, shown)}", TEXT + 2, width - 2 * PAD), INK,
+    draw.text((PAD, PAD), fitted(f"{name}: {heading(candidates, shown)}", TEXT + 2, width - 2 * PAD), INK,
               font(TEXT + 2))  # fmt: skip
     draw.text((PAD, top + 3 * LINE + GAP), "original,", MUTED, font(TEXT))
     draw.text((PAD, top + 4 * LINE + GAP), "decoded", MUTED, font(TEXT))
@@ -61,9 +60,15 @@ def sweep_sheet(candidates: Sequence[Candidate], compared: Compared, name: str) 
     return encode_png(np.asarray(sheet))
 
 
-def _heading(candidates: Sequence[Candidate], shown: Sequence[int]) -> str:
+def heading(candidates: Sequence[Candidate], shown: Sequence[int]) -> str:
+    """Returns what the sheet shows of the models, some positions in the candidates."""
     number = f"{len(shown)} of {len(candidates)} models, the chosen one first"
-    return f"{number}; each row is the same latent from {POSITIONS[0]:g} to {POSITIONS[-1]:g}"
+    units = {candidates[index].info.network.latent_unit for index in shown}
+    ends = [POSITIONS[0], POSITIONS[-1]]
+    if len(units) == 1:
+        unit = units.pop()
+        return f"{number}; each row is the same latent from {unit * ends[0]:.2g} to {unit * ends[1]:.2g}"
+    return f"{number}; each row is the same latent from {ends[0]:g} to {ends[1]:g} (a third of that if categorical)"
 
 
 def _draw_model(
@@ -103,7 +108,7 @@ def _draw_model(
         # The chosen model correlates with itself by 1; the words would say nothing.
         words = f"z{dimension}" if index == compared.order[0] else f"z{dimension}  r {signed(correlation or 0.0)}"
         draw.text((left, y), words, INK, font(TEXT))
-        frames = decoder.frames(_moved(codes[0], dimension, sign))
+        frames = decoder.moved(codes[0], dimension, POSITIONS, sign)
         for k, frame in enumerate(frames):
             _draw_tile(sheet, draw, frame, (left + k * (TILE + GAP), y + LINE))
 
@@ -120,13 +125,6 @@ def _captions(one: Candidate, compared: Compared, index: int) -> list[tuple[str,
         (", ".join(numbers), MUTED),
         (", ".join(f"{name} {value:.2f}" for name, value in agreement if value is not None), MUTED),
     ]
-
-
-def _moved(mean: NDArray[np.float32], dimension: int, sign: int) -> NDArray[np.float32]:
-    """Returns a latent vector (D,) with one dimension at each of POSITIONS, (T, D)."""
-    latents = np.repeat(mean[None].astype(np.float32), len(POSITIONS), 0)
-    latents[:, dimension] = sign * np.asarray(POSITIONS)
-    return latents
 
 
 def _draw_tile(sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: Pixels, corner: tuple[int, int]) -> None:

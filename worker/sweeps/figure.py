@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker.sweeps.comparison import Candidate, Compared, losses_compare
-from worker.sweeps.grid import cell_of, label_of
+from worker.sweeps.grid import cell_of, label_of, settings_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,10 +50,11 @@ def figure_of(candidates: Sequence[Candidate], compared: Compared, name: str) ->
     colours = _colours(candidates)
     named: set[str] = set()
     for index, (one, across, up) in enumerate(zip(candidates, x, y, strict=True)):
-        cell = _cell_label(one)
+        cell = _cell_key(one)
         if across is None or up is None:
             continue
-        label = _wrapped(cell, len(colours)) if 1 < len(colours) <= MOST_CELLS and cell not in named else None
+        is_named = 1 < len(colours) <= MOST_CELLS and cell not in named
+        label = _wrapped(label_of(cell_of(one.settings)) or "all", len(colours)) if is_named else None
         named.add(cell)
         axes.scatter(across, up, s=52, color=colours[cell], alpha=0.85, label=label, linewidths=0)
         if index == compared.order[0]:
@@ -89,8 +90,8 @@ def _scores(candidates: Sequence[Candidate], compared: Compared) -> tuple[list[f
     return [0.0] * len(candidates), "no score: a single model"
 
 
-def _cell_label(one: Candidate) -> str:
-    return label_of(cell_of(one.settings)) or "all"
+def _cell_key(one: Candidate) -> str:
+    return settings_key(cell_of(one.settings))
 
 
 def _wrapped(label: str, num_cells: int) -> str:
@@ -99,10 +100,10 @@ def _wrapped(label: str, num_cells: int) -> str:
 
 
 def _colours(candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """Returns the colour of each cell, by its label."""
+    """Returns the colour of each cell, by its key."""
     import matplotlib
 
-    cells = dict.fromkeys(map(_cell_label, candidates))
+    cells = dict.fromkeys(map(_cell_key, candidates))
     if len(cells) > MOST_CELLS:
         return dict.fromkeys(cells, "tab:blue")
     palette = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]

@@ -31,8 +31,8 @@ def expand(
         config: The settings that all members share.
 
     Raises:
-        ConfigError: Not exactly one of grid and members is given, it is empty or too large, or it names something
-            twice.
+        ConfigError: Not exactly one of grid and members is given, it is empty or too large, or a setting or a
+            value occurs twice.
     """
     if (grid is None) == (members is None):
         raise ConfigError("grid", "is missing: give either grid or members" if grid is None else "excludes members")
@@ -64,10 +64,10 @@ def _cells(grid: Mapping[str, Any], config: Mapping[str, Any]) -> list[Settings]
 def _check_values(name: str, values: Iterable[Any]) -> None:
     seen: set[str] = set()
     for value in values:
-        text = json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
-        if text in seen:
+        key = settings_key({name: value})
+        if key in seen:
             raise ConfigError("grid", f"{name} has the value {value_text(value)} twice")
-        seen.add(text)
+        seen.add(key)
 
 
 def _check_shared(field: str, settings: Iterable[str], config: Mapping[str, Any]) -> None:
@@ -85,7 +85,7 @@ def _check_number(field: str, count: int) -> None:
 def _check_different(field: str, members: Sequence[Settings]) -> None:
     seen: dict[str, int] = {}
     for index, settings in enumerate(members):
-        first = seen.setdefault(json.dumps(settings, sort_keys=True), index)
+        first = seen.setdefault(settings_key(settings), index)
         if first != index:
             raise ConfigError(field, f"has {cell_text(settings)} twice, at {first} and {index}")
 
@@ -106,6 +106,12 @@ def cell_text(settings: Mapping[str, Any]) -> str:
 def cell_of(settings: Mapping[str, Any]) -> Settings:
     """Returns the settings of a member without its seed; members that share them are repetitions."""
     return {name: value for name, value in settings.items() if name != SEED}
+
+
+def settings_key(settings: Mapping[str, Any]) -> str:
+    """Returns a text that two settings share if they mean the same, whatever their order; 4 and 4.0 are the same."""
+    whole = {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in settings.items()}
+    return json.dumps(whole, sort_keys=True)
 
 
 def label_of(settings: Mapping[str, Any]) -> str:

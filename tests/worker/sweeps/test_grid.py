@@ -42,6 +42,7 @@ def test_a_grid_combines_the_values_in_every_way() -> None:
         ),
         (None, [], "members: is empty: give the settings of at least one training"),
         (None, [{"seed": 1}, {"seed": 2}, {"seed": 1}], "members: has {seed: 1} twice, at 0 and 2"),
+        (None, [{"beta": 4, "seed": 0}, {"seed": 0, "beta": 4.0}], "members: has {seed: 0, beta: 4} twice, at 0 and 1"),
         (None, [{"latent_dim": 3}], "members: latent_dim stands in config as well; give it in one of the two"),
     ],
 )

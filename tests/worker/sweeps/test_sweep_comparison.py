@@ -20,6 +20,7 @@ from models.networks import VAE
 from training.config import config_to_json
 from training.presets import resolve
 from training.summary import encode
+from worker.rendering.decoder import FrameDecoder
 from worker.runtime import Runtime, open_runtime
 from worker.stores.settings import Settings
 from worker.sweeps import sheet
@@ -123,6 +124,30 @@ def test_a_single_model_is_chosen_and_drawn() -> None:
         assert Image.open(io.BytesIO(data)).format == "PNG"
 
 
+def test_a_categorical_latent_stays_in_its_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vae = VAE(NetworkConfig(image_size=32, latent_dim=3, num_categories=8)).eval()
+    one, gaussian = candidate("c", vae, {"seed": 0}), candidate("g", network(0), {"seed": 1})
+    decoded: list[Any] = []
+    frames = FrameDecoder.frames
+
+    def note(decoder: FrameDecoder, latents: Any) -> Any:
+        decoded.append(latents)
+        return frames(decoder, latents)
+
+    monkeypatch.setattr(FrameDecoder, "frames", note)
+    found = compare_candidates([one], quiet)
+    sweep_sheet([one], found, "one")
+    for column, latents in zip(found.columns, decoded[1:], strict=True):
+        moved = latents[:, column.dimensions[0]]
+        np.testing.assert_allclose(moved, [-2 / 3, -1 / 3, 0, 1 / 3, 2 / 3], atol=1e-6)
+    end = "each row is the same latent from "
+    assert sheet.heading([one], [0]).endswith(f"{end}-0.67 to 0.67")
+    assert sheet.heading([gaussian], [0]).endswith(f"{end}-2 to 2")
+    assert sheet.heading([one, gaussian], [0, 1]).endswith(f"{end}-2 to 2 (a third of that if categorical)")
+
+
 def test_many_models_have_a_sheet_of_the_best_and_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheet, "MOST_MODELS", 3)
     models = [candidate(f"m{k}", network(k), {"objective": "beta", "beta": k}) for k in range(4)]
@@ -209,6 +234,15 @@ def test_each_cell_has_mean_and_deviation_over_its_seeds() -> None:
     assert (second["num_members"], second["num_models"]) == (2, 1)
     assert second["metrics"]["reconstruction_loss"] == {"mean": 20.0, "std": None, "count": 1}
     assert second["scores"] == {}
+
+
+def test_members_of_a_cell_are_found_whatever_the_order_and_the_kind_of_numbers() -> None:
+    written = [{"seed": 0, "beta": 4, "gamma": 2.5}, {"gamma": 2.5, "beta": 4.0, "seed": 1}, {"beta": 4, "gamma": 2.4}]
+    members = [replace(results()[0], settings=settings) for settings in written]
+    assert [cell["num_members"] for cell in cells_of(members)] == [2, 1]
+    models = [candidate(f"m{k}", network(k), settings, mig=0.1) for k, settings in enumerate(written)]
+    assert compare_candidates(models, quiet).agreement == "cell"
+    assert len(figure_of(models, compare_candidates(models, quiet), "cells").legends[0].get_texts()) == 3
 
 
 def test_the_table_has_a_row_for_each_member() -> None:

@@ -1,7 +1,8 @@
 """`betavae sweep`: trains a grid or a list of settings on this machine, without a server, and compares the models."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,9 +31,9 @@ from models.config import ConfigError
 from training.config import all_settings, config_to_json
 from training.lengths import open_length
 from training.presets import PRESETS
-from worker.stores.ids import slug
+from worker.stores.ids import MAX_SLUG_LENGTH, slug
 from worker.stores.models import UnknownModel
-from worker.sweeps.grid import cell_text, expand, label_of, member_name
+from worker.sweeps.grid import cell_text, expand, label_of, member_name, settings_key
 from worker.sweeps.summary import MemberResult
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def sweep(
     scores = parse_metrics(metrics) if evaluate or metrics is not None else None
     cells = _cells(grid, member, seeds, shared)
     members = [
-        _member(stores, preset, shared, cell, from_model, minutes, dataset, name, folder, index)
-        for index, cell in enumerate(cells)
+        _member(stores, preset, shared, cell, from_model, minutes, dataset, name, folder / of_run, index)
+        for index, (cell, of_run) in enumerate(zip(cells, folder_names(cells), strict=True))
     ]
     results = [_train(stores, one, index, len(members), from_model, scores) for index, one in enumerate(members)]
     found = _compare(stores, dataset, results, name, folder)
@@ -171,6 +172,21 @@ def _cells(
     return expand(values, None, shared)
 
 
+def folder_names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the name of each run's folder: its settings, and a digest where these are too long or not unique.
+
+    The names do not depend on the order of the runs, so that a larger sweep finds the folders of a smaller one.
+    """
+    labels = [label_of(cell) for cell in cells]
+    slugs = [slug(label) for label in labels]
+    names = []
+    for cell, label, short in zip(cells, labels, slugs, strict=True):
+        digest = hashlib.sha256(settings_key(cell).encode()).hexdigest()[:8]
+        is_exact = len(label) <= MAX_SLUG_LENGTH and slugs.count(short) == 1
+        names.append(short if is_exact else f"{short}-{digest}")
+    return names
+
+
 def _member(
     stores: Stores,
     preset: str | None,
@@ -180,7 +196,7 @@ def _member(
     minutes: float | None,
     dataset: str,
     name: str,
-    folder: Path,
+    run_folder: Path,
     index: int,
 ) -> _Member:
     """Returns one run of the sweep with its settings checked.
@@ -188,7 +204,6 @@ def _member(
     Raises:
         ConfigError: The settings contradict each other; the message names the cell.
     """
-    run_folder = folder / (slug(label_of(cell)) or str(index))
     is_resumed = any((run_folder / "checkpoints").glob("*.json"))
     given = {**shared, **cell}
     try:

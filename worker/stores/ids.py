@@ -11,6 +11,7 @@ from worker.stores.storage import Storage
 T = TypeVar("T")
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+MAX_SLUG_LENGTH = 60
 _SHOWN = 10
 """Number of candidates that a message about an ambiguous name lists."""
 
@@ -21,13 +22,13 @@ def is_id(text: str) -> bool:
 
 
 def slug(name: str, *, otherwise: str = "unnamed") -> str:
-    """Returns a name as an id of small letters, digits and dashes, at most 60 characters.
+    """Returns a name as an id of small letters, digits and dashes, at most MAX_SLUG_LENGTH characters.
 
     Args:
         name: The name.
         otherwise: The id of a name without any letter or digit.
     """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or otherwise
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:MAX_SLUG_LENGTH] or otherwise
 
 
 def free_id(base: str, is_taken: Callable[[str], bool]) -> str:

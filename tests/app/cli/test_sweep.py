@@ -8,6 +8,8 @@ import pytest
 from api_support import picture
 from PIL import Image
 
+from app.cli.sweep import folder_names
+
 Betavae = Callable[..., int]
 SMALL = ("--image-size", "32", "--latent-dim", "3", "--batch-size", "8", "--num-steps", "8", "--preview-steps", "0")
 
@@ -48,6 +50,24 @@ def test_a_grid_is_trained_and_compared_and_goes_on(
     assert (folder / "table.csv").read_text().count("\n") == 3
     for name in ("figure.png", "sheet.png"):
         assert Image.open(folder / name).format == "PNG"
+
+
+def test_runs_whose_long_settings_begin_alike_have_folders_of_their_own(betavae: Betavae, pictures: Path) -> None:
+    long = "objective=annealed,beta_start=150,beta=1.2,anneal_steps=4,restart_step=4,restart_steps=2"
+    command = ("sweep", pictures, *SMALL, "--member", long, "--name", "long")
+    assert betavae(*command, "--seeds", "0-1") == 0
+    folder = pictures.parent / "home" / "runs" / "long"
+    sweep = json.loads((folder / "sweep.json").read_text())
+    assert [member["status"] for member in sweep["members"]] == ["succeeded"] * 2
+    assert len(list(folder.glob("*/member.json"))) == 2
+
+
+def test_folders_of_runs() -> None:
+    rates = [{"gamma": 1e-6, "seed": 0}, {"gamma": 1e6, "seed": 0}, {"gamma": 2.0, "seed": 0}]
+    small, large, plain = folder_names(rates)
+    assert plain == "gamma-2-seed-0"
+    assert small != large
+    assert folder_names(rates[::-1]) == [plain, large, small]
 
 
 def test_a_run_that_fails_does_not_end_the_sweep(

@@ -208,6 +208,18 @@ class DurableRecords:
         due = self._run("next_webhook", first_seconds, factor, longest_seconds)
         return None if due is None else (str(due[0]), int(due[1]))
 
+    def announce(self, id: str, *, is_new: bool) -> None:
+        """Lets the message of something other than a job be sent; the scripts do so for jobs.
+
+        Args:
+            id: Its id.
+            is_new: Whether the message has not been tried yet; otherwise a delay that it waits for stays.
+        """
+        seconds, microseconds = self._redis("time")
+        if is_new:
+            self._redis("hdel", f"{P}webhook_attempts", id)
+        self._redis("zadd", f"{P}webhooks", {id: 1000 * seconds + microseconds // 1000}, nx=not is_new)
+
     def end_webhook(self, job_id: str, version: int | None = None) -> None:
         """Notes that a message needs no further attempt.
 

@@ -8,7 +8,6 @@ Redis holds only indexes, which are rebuilt from the storage, and a lock for eac
 import hashlib
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -52,7 +51,7 @@ KIND = "comparison"
 """The kind of the jobs that compare the models of a sweep."""
 SHARE = "sweep"
 """What a client's unfinished sweeps count as (worker.jobs.shares)."""
-GENERATIONS, WEBHOOKS = f"{P}sweeps:generations", f"{P}webhooks"
+GENERATIONS = f"{P}sweeps:generations"
 
 log = logging.getLogger(__name__)
 
@@ -265,15 +264,18 @@ class SweepStore(SweepRecords):
             UnknownSweep: There is no such sweep.
             SweepRefused: No member failed or was cancelled.
         """
-        view = self._look(self.get(sweep_id).head)
-        if view.comparison is not None and view.comparison.status in ("failed", "cancelled"):
-            if admit is not None:
-                admit(SHARE, sweep_id)
-            self._redis("sadd", OPEN, sweep_id)
-            with suppress(TransitionRefused):
-                self.jobs.retry(view.comparison.id)
-            if not set(view.statuses) & {"failed", "cancelled"}:
-                return self._look(view.head)
+        head = self.get(sweep_id).head
+        with self._lock(sweep_id):
+            view = self._look(head)
+            if view.comparison is not None and view.comparison.status in ("failed", "cancelled"):
+                if admit is not None:
+                    admit(SHARE, sweep_id)
+                self._redis("sadd", OPEN, sweep_id)
+                with suppress(TransitionRefused):
+                    self.jobs.retry(view.comparison.id)
+                view = self._conclude(self._look(head))
+                if not set(view.statuses) & {"failed", "cancelled"}:
+                    return view
         return self._again(sweep_id, ("failed", "cancelled"), CANCELLED, "be retried", admit)
 
     def delete(self, sweep_id: str) -> None:
@@ -405,6 +407,7 @@ class SweepStore(SweepRecords):
                     self._delete_job(view.state.comparison)
             self._write(view.head.id, replace(view.state, comparison=comparison))
             view = self._look(view.head)
+        num_ends = view.state.ends
         if view.told != view.state.told:
             state = replace(view.state, told=view.told)
             if view.is_finished:
@@ -414,7 +417,7 @@ class SweepStore(SweepRecords):
             self._tell(view)
             view = self._look(view.head)
         if view.head.webhook and view.is_finished and view.state.ends > view.state.announced:
-            self._redis("zadd", WEBHOOKS, {view.head.id: int(1000 * time.time())}, nx=True)
+            self.jobs.announce(view.head.id, is_new=view.state.ends > num_ends)
         self._redis("srem" if view.is_finished else "sadd", OPEN, view.head.id)
         return view
 

@@ -298,6 +298,34 @@ def test_the_message_of_a_sweep_is_sent_until_it_is_taken_and_once_for_each_end(
     assert [json.loads(body)["type"] for *_, body in receiver.got[1:]] == ["sweep.failed", "sweep.cancelled"]
 
 
+def test_the_message_of_a_later_end_of_a_sweep_does_not_wait_for_the_delay_of_the_first(
+    sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
+) -> None:
+    sweep = _sweep(sweeps, webhook=receiver.url)
+    sweeps.cancel(sweep.id)
+    receiver.statuses = [500]
+    assert of_sweeps.run_once() == 0
+    sweeps.advance(sweep.id)
+    assert of_sweeps.run_once() == 0  # The delay stays while it is the same end.
+    sweeps.retry(sweep.id)
+    sweeps.cancel(sweep.id)
+    assert of_sweeps.run_once() == 1
+    assert [headers["webhook-id"] for _, headers, _ in receiver.got] == [f"msg_{sweep.id}_1", f"msg_{sweep.id}_2"]
+
+
+def test_the_end_of_a_comparison_that_was_retried_is_sent(
+    sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
+) -> None:
+    sweep = _sweep(sweeps, webhook=receiver.url)
+    _end(sweeps, sweep, lambda claim: claim.succeed({}, model="m"))
+    _end(sweeps, sweep, lambda claim: claim.fail("internal_error", "it was killed"))
+    assert of_sweeps.run_once() == 1
+    sweeps.retry(sweep.id)
+    _end(sweeps, sweep, lambda claim: claim.succeed({"winner": {"model": "m", "reason": "its loss"}}))
+    assert of_sweeps.run_once() == 1
+    assert json.loads(receiver.got[1][2])["data"]["error"] is None
+
+
 def test_a_sweep_that_was_retried_or_deleted_before_sends_nothing(
     sweeps: SweepStore, of_sweeps: Notifier, receiver: Receiver
 ) -> None:

@@ -30,6 +30,8 @@ def client_of(scope: Scope, token: Token | None) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return "unknown"
+    # On a socket for both versions, IPv4 addresses come as ::ffff:a.b.c.d.
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback:
         return "this machine"
     if address.version == 6:

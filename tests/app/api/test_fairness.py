@@ -137,6 +137,8 @@ def test_a_client_has_a_bounded_number_of_calls_in_flight(api: Service) -> None:
         (("::1", 1), "this machine"),
         (("192.0.2.1", 1), "192.0.2.1"),
         (("2001:db8:1:2:3:4:5:6", 1), "2001:db8:1:2::/64"),
+        (("::ffff:192.0.2.1", 1), "192.0.2.1"),
+        (("::ffff:127.0.0.1", 1), "this machine"),
         (("testclient", 1), "unknown"),
         (None, "unknown"),
     ],

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import anyio
 import pytest
 from api_support import Service, assert_problem, service
 
 from app.api.bodies import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES
 from app.api.page import assets_digest
 from app.authorization import COOKIE, with_own_cookie
-from app.clients import Places, served
 
 SECRET = "bv_00000000_" + "A" * 43
 
@@ -85,30 +83,6 @@ def test_the_texts_of_a_form_are_bounded_together(api: Service) -> None:
 def test_the_page_has_no_file_of_a_strange_name(api: Service, path: str) -> None:
     for digest in ("x", assets_digest()):
         assert_problem(api.client.get(f"/assets/{digest}/{path}"), 404, "not_found")
-
-
-def test_a_client_has_no_more_than_its_share_of_places() -> None:
-    async def take() -> None:
-        places = Places(3, 2)
-        with served("one"):
-            first, _ = places.take_nowait(), await places.take()
-            with pytest.raises(anyio.WouldBlock):
-                places.take_nowait()
-            with anyio.move_on_after(0) as late:
-                await places.take()
-            assert late.cancelled_caught
-        with served("other"):
-            places.take_nowait()
-            with pytest.raises(anyio.WouldBlock):
-                places.take_nowait()  # All are taken.
-        with served("one"):
-            first()
-            again = await places.take()
-            again()
-        with served("third"):
-            places.take_nowait()
-
-    anyio.run(take)
 
 
 def test_a_body_that_finds_no_place_is_refused(

@@ -55,7 +55,7 @@ def current_client() -> str:
 
 
 class Places:
-    """Places in this process that clients take, of which no client may have more than its share."""
+    """A limit on concurrent work in this process, with a lower limit for each client."""
 
     def __init__(self, most: int, each: int) -> None:
         """Makes the places.
@@ -69,7 +69,7 @@ class Places:
         self._own: dict[str, anyio.CapacityLimiter] = {}
 
     def take_nowait(self) -> Callable[[], None]:
-        """Takes a place for the current client. Returns what gives it back, also from another task.
+        """Takes a place for the current client. Returns a function that gives it back, which any task may call.
 
         Raises:
             anyio.WouldBlock: There is none left for the client.
@@ -85,7 +85,7 @@ class Places:
         return partial(self._leave, client, place)
 
     async def take(self) -> Callable[[], None]:
-        """Waits for a place for the current client. Returns what gives it back."""
+        """Waits for a place for the current client. Returns a function that gives it back."""
         client, place = current_client(), object()
         own = self._limiter(client)
         await own.acquire_on_behalf_of(place)

@@ -66,9 +66,9 @@ KINDS: dict[str, ProblemKind] = {
     "range_not_satisfiable": ProblemKind(416, "The file does not have that range"),
     "host_not_allowed": ProblemKind(421, "The service does not answer to this host"),
     "invalid_request": ProblemKind(422, "The request is not valid"),
-    "not_an_image": ProblemKind(422, "The upload is no image"),
-    "invalid_dataset": ProblemKind(422, "The upload is no data set"),
-    "invalid_model": ProblemKind(422, "The upload is no model"),
+    "not_an_image": ProblemKind(422, "The upload is not an image"),
+    "invalid_dataset": ProblemKind(422, "The upload is not a data set"),
+    "invalid_model": ProblemKind(422, "The upload is not a model"),
     "model_overflow": ProblemKind(422, "The model's numbers overflow for this input"),
     "too_many_jobs": ProblemKind(429, "Too much work is waiting already"),
     "too_many_requests": ProblemKind(429, "This client has too much in flight"),
@@ -173,7 +173,7 @@ def unknown_field(name: str, known: Iterable[str]) -> Problem:
 
 def _unknown_field(name: str, known: Iterable[str]) -> ConfigError:
     names = sorted(known)
-    message = "is no field of this request"
+    message = "is not a field of this request"
     error = unknown_setting(name[:MAX_NAME_LENGTH], names, message)
     return error if error.message != message else ConfigError(error.field, f"{message}; it has {', '.join(names)}")
 

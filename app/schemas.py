@@ -316,7 +316,7 @@ class ComparedModel(Answer):
 
 
 class AlignedDimensions(Answer):
-    """Two dimensions, one of each model, that say the same; `correlation` is Pearson's r of their codes."""
+    """Two aligned dimensions, one of each model; `correlation` is Pearson's r of their codes."""
 
     indices: list[int]
     correlation: float

@@ -66,7 +66,7 @@ class Winner(Answer):
 
 
 class AlignedColumn(Answer):
-    """Dimensions of several models that say the same.
+    """Aligned dimensions, one of each model: those whose codes correlate most.
 
     `dimensions` and `correlations` (Pearson's r with the first model's) are in the order of the compared models, and
     null where a model has no dimension left.

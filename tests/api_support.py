@@ -193,7 +193,7 @@ def zip_of_pictures(num: int = 40, *, broken: int = 0) -> bytes:
         for i in range(num):
             archive.writestr(f"shapes/{i:03d}.png", picture(i))
         for i in range(broken):
-            archive.writestr(f"shapes/broken-{i}.png", b"this is no picture")
+            archive.writestr(f"shapes/broken-{i}.png", b"this is not a picture")
     return buffer.getvalue()
 
 

@@ -371,8 +371,8 @@ def wrong_settings_are_reported() -> None:
     """Each wrong setting is reported in one clear line."""
     cases = [
         ("worker-train", {"BETAVAE_DEVICE": "cuda:0"}, "was asked for"),
-        ("worker-train", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
-        ("api", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
+        ("worker-train", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is not a setting; did you mean BETAVAE_PORT?"),
+        ("api", {"BETAVAE_PROT": "1"}, "BETAVAE_PROT is not a setting; did you mean BETAVAE_PORT?"),
         ("api", {"BETAVAE_REDIS_URL": "http://redis"}, "BETAVAE_REDIS_URL"),
         ("api", {"BETAVAE_PUBLISHED_HOST": "192.0.2.1"}, "tokens add"),
         ("worker-render", {"BETAVAE_HOME": "/images"}, "cannot be written"),

@@ -1,4 +1,4 @@
-"""Comparison of two models: which dimensions say the same, how much the models agree, and one picture through both."""
+"""Comparison of two models: which dimensions correspond, how much the models agree, and one picture through both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -43,7 +43,7 @@ async def read_body(request: Request, kind: type[AnyBody]) -> AnyBody:
         kind: The model.
 
     Raises:
-        Problem: The body is no strict JSON, or a field is wrong.
+        Problem: The body is not strict JSON, or a field is wrong.
     """
     return check_body(kind, await read_json(request))
 
@@ -72,7 +72,7 @@ def parse_json_object(data: bytes | str, field: str) -> dict[str, Any]:
         field: The name of its place, for errors.
 
     Raises:
-        Problem: The text is no strict JSON, or no object.
+        Problem: The text is not strict JSON, or not an object.
     """
     value = parse_json(data, field)
     if not isinstance(value, dict):
@@ -88,7 +88,7 @@ def parse_json(data: bytes | str, field: str) -> Any:
         field: The name of its place, for errors.
 
     Raises:
-        Problem: The text is no strict JSON.
+        Problem: The text is not strict JSON.
     """
     try:
         return strict_json.loads(data, whole=True)
@@ -154,7 +154,7 @@ async def _place(request: Request) -> AsyncIterator[None]:
         with anyio.fail_after(PLACE_SECONDS):
             leave = await get_services(request).bodies.take()
     except TimeoutError:
-        detail = "Too many bodies of this client, or of all, are on their way and come slowly."
+        detail = "Too many request bodies are being received, from this client or in total. Try again later."
         raise Problem("too_many_requests", detail, headers={"Retry-After": "10"}) from None
     try:
         yield

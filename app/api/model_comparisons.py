@@ -64,7 +64,7 @@ def _comparison(records: list[ModelRecord], answer: CallAnswer) -> Comparison:
 async def compare_models(
     request: Request, services: Services_, models: ModelsQuery, prefer: PreferHeader = None
 ) -> Comparison:
-    """The answer has losses, KL and scores of both, the dimensions that say the same in both, and UDR.
+    """The answer has losses, KL and scores of both, the aligned dimensions, and UDR.
 
     The codes are those of pictures that each model decodes from its prior; models of different sizes or channels get
     them converted to their own.

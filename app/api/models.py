@@ -377,7 +377,7 @@ def load_picture(services: Services, data: bytes, preprocessing: Preprocessing) 
 
     Raises:
         Problem: The preprocessing does not fit the picture; it names image.
-        ImageError: The file is no picture, or too large.
+        ImageError: The file is not a picture, or too large.
     """
     try:
         return services.pictures.load_image(data, preprocessing, max_pixels=services.settings.max_image_pixels)

@@ -53,9 +53,9 @@ def _root() -> Path:
     """Returns the folder of the storage.
 
     Raises:
-        CliError: The storage is no folder.
+        CliError: The storage is not a folder.
     """
     stores = open_stores()
     if not isinstance(stores.storage, LocalStorage):
-        raise CliError("the storage is no folder; copy the bucket with its own tools")
+        raise CliError("the storage is not a folder; copy the bucket with its own tools")
     return stores.storage.root

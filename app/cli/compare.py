@@ -28,7 +28,7 @@ def compare(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Compare two models: losses, the dimensions that say the same in both, and UDR.
+    """Compare two models: losses, the aligned dimensions, and UDR.
 
     With --image, a sheet shows the picture through both, with the aligned dimensions side by side.
     """

@@ -101,7 +101,7 @@ def parse_pairs(settings: Mapping[str, FieldInfo], pairs: Iterable[str]) -> Mapp
         try:
             values[key] = _parse(kind, text.strip())
         except (ValueError, KeyError):
-            raise ConfigError(key, f"{text!r} is no {kind.__name__}") from None
+            raise ConfigError(key, f"{text!r} is not a valid {kind.__name__}") from None
     return values
 
 

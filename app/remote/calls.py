@@ -135,7 +135,7 @@ class Calls:
         )
 
     async def compare(self, first: str, second: str) -> Comparison:
-        """Returns two models compared: losses, the dimensions that say the same in both, and UDR."""
+        """Returns two models compared: losses, the aligned dimensions, and UDR."""
         params = {"models": f"{first},{second}"}
         return await self._ask(Comparison, Request("GET", "/models/compare", {"params": params}, _PATIENT))
 

@@ -103,6 +103,8 @@ def translated(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise ServiceError(TIMEOUT, f"The service at {url} did not answer in time.") from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ServiceError(UNREACHABLE, f"{url} is no address of a service, such as http://127.0.0.1:8000.") from error
+        raise ServiceError(
+            UNREACHABLE, f"{url} is not the address of a service, such as http://127.0.0.1:8000."
+        ) from error
     except httpx.TransportError as error:
         raise ServiceError(UNREACHABLE, f"The connection to the service at {url} broke.") from error

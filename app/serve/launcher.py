@@ -161,7 +161,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Opens a listening TCP socket.
 
     Raises:
-        LaunchError: The host is no address of this machine, or the port is taken.
+        LaunchError: The host is not an address of this machine, or the port is taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -169,7 +169,7 @@ def bind(host: str, port: int) -> socket.socket:
         family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
-        raise LaunchError(f"The host {host!r} is no address of this machine; set BETAVAE_HOST.") from error
+        raise LaunchError(f"The host {host!r} is not an address of this machine; set BETAVAE_HOST.") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

@@ -281,7 +281,7 @@ def test_a_service_that_is_away() -> None:
                 call()
             assert caught.value.code == "service_unreachable"
             assert str(caught.value) == f"No service answers at {url}; `betavae serve` starts one."
-    with pytest.raises(ServiceError, match="localhost:8000 is no address of a service, such as http://"):
+    with pytest.raises(ServiceError, match="localhost:8000 is not the address of a service, such as http://"):
         Client("localhost:8000").models()
 
 

@@ -65,7 +65,7 @@ def test_safetensors_are_imported_with_their_description(api: httpx.Client) -> N
 
 def test_a_file_without_a_model_is_refused_with_a_reason(api: httpx.Client) -> None:
     before = api.get("/models").json()
-    body = assert_problem(post(api, b"this is no model"), 422, "invalid_model")
+    body = assert_problem(post(api, b"this is not a model"), 422, "invalid_model")
     assert "neither" in body["detail"]
     buffer = io.BytesIO()
     torch.save({"encoder.0.weight": torch.zeros(3)}, buffer)

@@ -589,7 +589,7 @@ def test_a_real_worker_trains_stops_on_sigterm_and_goes_on(
 @pytest.mark.parametrize(
     ("variables", "line"),
     [
-        ({"BETAVAE_PROT": "1"}, "worker train: BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?"),
+        ({"BETAVAE_PROT": "1"}, "worker train: BETAVAE_PROT is not a setting; did you mean BETAVAE_PORT?"),
         ({"BETAVAE_REDIS_URL": ""}, "worker train: BETAVAE_REDIS_URL is not set"),
         ({"BETAVAE_DEVICE": "cuda:9"}, "worker train: device 'cuda:9'"),
     ],

@@ -89,7 +89,7 @@ def read_labels(contents: ArrayContents, path: Path) -> tuple[ArrayLabels, list[
 def unused_arrays(contents: ArrayContents, used: str | None, reported: Sequence[str]) -> list[str]:
     """Returns the keys of the arrays with a row for each picture that are neither used nor reported yet.
 
-    The values of dSprites are left out beside its classes, which say the same.
+    The values of dSprites are left out beside its classes, which mean the same.
 
     Args:
         contents: The arrays of the file.

@@ -115,7 +115,7 @@ def decode_image(
         max_pixels: Limit on width times height as the file declares them.
 
     Raises:
-        ImageError: The file is no picture, is damaged, or exceeds a limit.
+        ImageError: The file is not a picture, is damaged, or exceeds a limit.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
     with _BUDGET.take(checked_cost(image, image.size, data)):
@@ -143,7 +143,7 @@ def load_image(
         (H, W, C) uint8, where H = W = preprocessing.image_size and C = preprocessing.num_channels.
 
     Raises:
-        ImageError: The file is no picture, is damaged, or exceeds a limit.
+        ImageError: The file is not a picture, is damaged, or exceeds a limit.
     """
     image = _open(data, max_bytes=max_bytes, max_pixels=max_pixels)
     full_size = image.size

@@ -34,7 +34,7 @@ from training.data.packs import (
 from training.data.sources import bounded_text
 
 MOST_REJECTED = 10_000
-"""Most files that rejected.jsonl lists; those after them are only counted."""
+"""Most files that rejected.jsonl lists; further files are counted but not listed."""
 MAX_FACTOR_NAME = 100
 _HEADER_BYTES = 128
 _LEFTOVER_SECONDS = 60

@@ -174,9 +174,9 @@ def check_upload(path: Path) -> None:
     if suffix not in UPLOAD_SUFFIXES:
         raise DatasetError("not_an_archive", f"{path.name}: expected a folder, or one of {', '.join(UPLOAD_SUFFIXES)}")
     if suffix == ".zip" and not zipfile.is_zipfile(path):
-        raise DatasetError("not_a_zip", f"{path.name}: the file is no zip, or is damaged")
+        raise DatasetError("not_a_zip", f"{path.name}: the file is not a zip, or is damaged")
     if suffix in TAR_SUFFIXES and not tarfile.is_tarfile(path):
-        raise DatasetError("not_a_tar", f"{path.name}: the file is no tar, or is damaged")
+        raise DatasetError("not_a_tar", f"{path.name}: the file is not a tar, or is damaged")
 
 
 def _check_choices(layout: str, split: str, stride: int) -> None:

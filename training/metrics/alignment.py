@@ -11,7 +11,7 @@ from training.metrics.information import Matrix
 
 @dataclass(frozen=True)
 class Pair:
-    """Two dimensions, one of each model, that say the same, with Pearson's r of their codes."""
+    """Two aligned dimensions, one of each model, with Pearson's r of their codes."""
 
     first: int
     second: int

@@ -113,7 +113,7 @@ class DurableRecords:
             after: Id of the last job of the page before; None for the first page.
 
         Raises:
-            UnknownJob: `after` is no job.
+            UnknownJob: `after` is not a job.
         """
         jobs: list[Job] = []
         position = None if after is None else (int(self._record(after)["created_at"]), after)
@@ -225,7 +225,7 @@ class DurableRecords:
 
         Args:
             job_id: Id of the job.
-            version: The version of the record that the message told of; None where there was nothing to tell.
+            version: The version of the record that the message reported; None where there was nothing to report.
         """
         if self._run("end_webhook", job_id, "" if version is None else version):
             self.store_state(job_id)

@@ -57,11 +57,16 @@ class UnknownJob(KeyError):
         return f"There is no job with the id {self.args[0]}."
 
 
+def state_text(status: str) -> str:
+    """Returns the predicate of a sentence about a state, such as "is paused" or "has failed"."""
+    return f"{'has' if status in ('succeeded', 'failed') else 'is'} {status}"
+
+
 class TransitionRefused(ValueError):
     """The job's state does not allow the requested action."""
 
     def __init__(self, job_id: str, status: str, action: str) -> None:
-        super().__init__(f"Job {job_id} is {status}; it cannot {action}.")
+        super().__init__(f"Job {job_id} {state_text(status)}; it cannot {action}.")
         self.job_id, self.status, self.action = job_id, status, action
 
 
@@ -102,7 +107,7 @@ def valid_job_id(job_id: str) -> bool:
 
 
 def event_position(last_event_id: str | None) -> str:
-    """Returns a position in an event log. A text that a client sent and that is no position means the beginning."""
+    """Returns a position in an event log. A text that a client sent and that is not a position means the beginning."""
     if not last_event_id or not _EVENT_ID.fullmatch(last_event_id):
         return FIRST_EVENT
     return last_event_id if all(int(part) < 2**64 for part in last_event_id.split("-")) else FIRST_EVENT

@@ -1,10 +1,9 @@
 """The sweeper, which repairs what a dead worker or a wiped Redis left behind. This module loads no torch.
 
 Every worker runs it in a thread; a lock lets one sweep at a time. Each pass takes jobs from workers whose lease ran
-out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. It removes old
-traversals that nobody named when the disk is full. If Redis was wiped
-or restarted, the pass first restores each job of which the storage has a newer version. Every ten minutes it removes
-files that no job refers to.
+out, sends the wake-ups that are missing, and writes the states that the storage does not have yet. When the disk is
+full, it removes the oldest unnamed traversals. If Redis was wiped or restarted, the pass first restores each job of
+which the storage has a newer version. Every ten minutes it removes files that no job refers to.
 """
 
 import logging
@@ -41,7 +40,7 @@ class Sweeper:
         Args:
             store: The jobs.
             every_seconds: Time between two passes.
-            also: Called in each pass once the records are whole.
+            also: Called in each pass, after missing records have been restored.
         """
         self.store = store
         self._also = also

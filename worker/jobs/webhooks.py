@@ -68,7 +68,7 @@ def check_webhook(url: str, hosts: Collection[str]) -> None:
         parts = urlsplit(url)
         port, host = parts.port, parts.hostname or ""
     except ValueError:
-        raise WebhookRefused("is no address") from None
+        raise WebhookRefused("is not a valid address") from None
     if len(url) > MAX_URL_LENGTH or not _URL.fullmatch(url) or "\\" in url or not host:
         raise WebhookRefused(
             f"must be an address of at most {MAX_URL_LENGTH} characters, such as https://lab.example/x"
@@ -80,7 +80,7 @@ def check_webhook(url: str, hosts: Collection[str]) -> None:
     name = f"[{host}]" if ":" in host else host
     named = {name, f"{name}:{_PORTS[parts.scheme]}"} if port in (None, _PORTS[parts.scheme]) else {f"{name}:{port}"}
     if not named & set(hosts):
-        raise WebhookRefused(f"{parts.netloc} is none of the hosts that BETAVAE_WEBHOOK_HOSTS names")
+        raise WebhookRefused(f"{parts.netloc} is not one of the hosts in BETAVAE_WEBHOOK_HOSTS")
 
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
@@ -99,7 +99,7 @@ def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """The end of a job or of a sweep, as its message tells of it."""
+    """The end of a job or of a sweep, as its message reports it."""
 
     kind: str
     """What has ended, as the message's type names it."""
@@ -107,15 +107,15 @@ class Notice:
     number: int
     """A number of this end, which grows from end to end."""
     ended_at: str | None
-    told: dict[str, Any]
+    data: dict[str, Any]
     """The message's data, with id, status and request_id among them."""
 
 
-class Others(Protocol):
-    """What ends and is no job."""
+class OtherNotices(Protocol):
+    """A source of notices of things other than jobs, such as sweeps."""
 
     def notice(self, id: str) -> Notice | None:
-        """Returns what is to be told; None if there is nothing."""
+        """Returns the notice of an end; None if there is none to send."""
 
     def end_webhook(self, id: str, number: int | None = None) -> None:
         """Notes that a message needs no further attempt; see JobStore.end_webhook."""
@@ -126,25 +126,25 @@ KINDS = {"train": "train_job", "evaluation": "evaluation"}
 
 
 def notice_of(job: Job) -> Notice | None:
-    """Returns what is to be told of a job; None while it is under way, and where it names no address."""
+    """Returns the notice of a job; None while it is under way, and where it names no address."""
     url = job.request.get("webhook")
     if not url or not job.is_finished:
         return None
-    told = {name: getattr(job, name) for name in ("id", "name", "status", "model", "error", "request_id")}
-    told["model"] = job.model or job.request.get("model")  # The model that was made, or that was evaluated.
-    return Notice(kind=KINDS[job.kind], url=url, number=job.version, ended_at=job.finished_at, told=told)
+    data = {name: getattr(job, name) for name in ("id", "name", "status", "model", "error", "request_id")}
+    data["model"] = job.model or job.request.get("model")  # The model that was made, or that was evaluated.
+    return Notice(kind=KINDS[job.kind], url=url, number=job.version, ended_at=job.finished_at, data=data)
 
 
 class Notifier:
     """Sends the messages of one job store. `run_once` sends those that are due; `start` does so in a thread."""
 
-    def __init__(self, store: JobStore, settings: Settings, others: Others | None = None) -> None:
-        """Takes what is to be told.
+    def __init__(self, store: JobStore, settings: Settings, others: OtherNotices | None = None) -> None:
+        """Takes the sources of notices.
 
         Args:
             store: The jobs.
             settings: The settings, for the hosts and the secret.
-            others: What has no job; None where there is nothing.
+            others: The notices of sweeps; None if there are none.
         """
         self._store, self._others = store, others
         self._hosts, self._secret = settings.webhook_host_names, settings.webhook_secret or ""
@@ -192,7 +192,7 @@ class Notifier:
         if notice is None:  # It is gone, or was requeued, and gets another message when it ends.
             end(None)
             return False
-        REQUEST_ID.set(notice.told["request_id"] or "")
+        REQUEST_ID.set(notice.data["request_id"] or "")
         what = f"{'sweep' if notice.kind == 'sweep' else 'job'} {id}"
         status, trouble = self._post(notice)
         if trouble and status != GONE and attempt < MAX_ATTEMPTS:
@@ -206,7 +206,7 @@ class Notifier:
         return not trouble
 
     def _notice(self, id: str) -> tuple[Notice | None, Callable[[int | None], None]]:
-        """Returns what is to be told, and what notes that it was."""
+        """Returns the notice of a job or a sweep, and a function to call when its message needs no further attempt."""
         try:
             return notice_of(self._store.get(id)), partial(self._store.end_webhook, id)
         except UnknownJob:
@@ -227,10 +227,10 @@ class Notifier:
         return status, "" if 200 <= status < 300 else f"the receiver answered {status}"
 
     def _headers_and_body(self, notice: Notice) -> tuple[dict[str, str], bytes]:
-        told = notice.told
-        message = {"type": f"{notice.kind}.{told['status']}", "timestamp": notice.ended_at, "data": told}
+        data = notice.data
+        message = {"type": f"{notice.kind}.{data['status']}", "timestamp": notice.ended_at, "data": data}
         body = json.dumps(message, ensure_ascii=False).encode()
-        message_id, timestamp = f"msg_{told['id']}_{notice.number}", int(time.time())
+        message_id, timestamp = f"msg_{data['id']}_{notice.number}", int(time.time())
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "betavae",

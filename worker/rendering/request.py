@@ -187,7 +187,7 @@ class TraversalRequest(Config):
 def _check_names(given: Iterable[str]) -> None:
     for name in given:
         if name not in TraversalRequest.model_fields:
-            raise unknown_setting(name, TraversalRequest.model_fields, "is no parameter of a traversal")
+            raise unknown_setting(name, TraversalRequest.model_fields, "is not a parameter of a traversal")
 
 
 def parse_request(form: Mapping[str, Any]) -> TraversalRequest:

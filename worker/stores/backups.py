@@ -31,7 +31,7 @@ ATTEMPTS = 10
 
 
 class NotABackup(ValueError):
-    """The file is no backup, or was cut off."""
+    """The file is not a backup, or was cut off."""
 
 
 def back_up(root: Path, target: IO[bytes]) -> int:
@@ -66,7 +66,7 @@ def restore(source: IO[bytes], root: Path) -> int:
 
     Raises:
         FileExistsError: The folder is not empty.
-        NotABackup: The file is no backup, or was cut off.
+        NotABackup: The file is not a backup, or was cut off.
     """
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty; a backup is restored into a new folder")
@@ -91,7 +91,7 @@ def _extract(source: IO[bytes], folder: Path) -> int:
             for member in tar:
                 if num_members == 0:
                     if member.name != FIRST or _json(tar, member).get("format_version") != FORMAT_VERSION:
-                        raise NotABackup("it is no backup of a data folder, or one of a later version")
+                        raise NotABackup("it is not a backup of a data folder, or one of a later version")
                 elif member.name == LAST:
                     if _json(tar, member).get("num_files") != num_members - 1:
                         break

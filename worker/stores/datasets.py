@@ -77,7 +77,7 @@ class DatasetRegistry:
             after: Id of the last data set of the page before; None for the first page.
 
         Raises:
-            UnknownDataset: `after` is no data set.
+            UnknownDataset: `after` is not a data set.
         """
         try:
             return page_of([dataset_id for dataset_id, _ in self._names()], self._read, limit, after)

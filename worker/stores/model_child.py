@@ -44,7 +44,7 @@ class ModelConverter:
             format: Format of the file, or auto.
 
         Raises:
-            ImportRefused: The file is no model; parser_died if the child died while it read the file.
+            ImportRefused: The file is not a model; parser_died if the child died while it read the file.
             OSError: The folder cannot be written.
         """
         request = {

@@ -77,7 +77,7 @@ class ModelRegistry:
             after: Id of the last model of the page before; None for the first page.
 
         Raises:
-            UnknownModel: `after` is no model.
+            UnknownModel: `after` is not a model.
         """
         try:
             return page_of([model_id for model_id, _ in self._names()], self._record, limit, after)

@@ -93,7 +93,7 @@ def _convert(head: dict[str, Any], body: bytes) -> None:
     """Writes the folder of a model.
 
     Raises:
-        ImportRefused: The file is no model.
+        ImportRefused: The file is not a model.
         OSError: The folder cannot be written.
     """
     from models.converters import import_model

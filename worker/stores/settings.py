@@ -351,7 +351,7 @@ def load_settings() -> Settings:
             # The names are compared without their common prefix, which would make any two of them similar.
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
-            raise SettingsError(f"{variable} is no setting{hint}")
+            raise SettingsError(f"{variable} is not a setting{hint}")
     try:
         return Settings()
     except ValidationError as error:

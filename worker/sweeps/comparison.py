@@ -57,7 +57,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """Dimensions that say the same, one of each model, with Pearson's r to the chosen model's."""
+    """Aligned dimensions, one of each model, with Pearson's r to the chosen model's."""
 
     label: str
     dimensions: list[int | None]
@@ -212,7 +212,7 @@ def _columns(
     active: Sequence[Sequence[int]],
     best: int,
 ) -> list[Column]:
-    """Returns the active dimensions of the chosen model, by KL, each with those of the others that say the same."""
+    """Returns the active dimensions of the chosen model, by KL, each with those that are aligned to it."""
     partners = [
         {pair.first: pair for pair in align(means[best], means[k], [active[best], active[k]])}
         for k in range(len(candidates))

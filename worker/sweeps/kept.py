@@ -75,7 +75,7 @@ class SweepRecords:
             after: Id of the last sweep of the page before; None for the first page.
 
         Raises:
-            UnknownSweep: `after` is no sweep.
+            UnknownSweep: `after` is not a sweep.
         """
         self._build()
         begin = 0
@@ -126,6 +126,8 @@ class SweepRecords:
         except NotStored:
             return None
         values.pop("format_version")
+        if "told" in values:  # Its name until December 2026.
+            values["last_event_state"] = values.pop("told")
         return SweepState(**values)
 
     def _write(self, sweep_id: str, state: SweepState) -> None:
@@ -148,7 +150,7 @@ class SweepRecords:
                 sweep = self.get(sweep_id)
                 state = self._state(sweep.head)
                 is_unsent = sweep.head.webhook and state.ends > state.announced
-                self._index(sweep, is_open=is_unsent or state.told not in FINISHED)
+                self._index(sweep, is_open=is_unsent or state.last_event_state not in FINISHED)
         self._redis("set", BUILT, "1")
 
     @contextmanager

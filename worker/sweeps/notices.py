@@ -1,4 +1,4 @@
-"""What the webhook of a sweep tells (worker.jobs.webhooks). This module loads no torch."""
+"""The content of a sweep's webhook (worker.jobs.webhooks). This module loads no torch."""
 
 from worker.jobs.webhooks import Notice
 from worker.sweeps.records import UnknownSweep
@@ -6,13 +6,13 @@ from worker.sweeps.store import SweepStore
 
 
 class SweepNotices:
-    """The ends of sweeps that name an address."""
+    """The notices of sweeps that name an address."""
 
     def __init__(self, sweeps: SweepStore) -> None:
         self._sweeps = sweeps
 
     def notice(self, id: str) -> Notice | None:
-        """Returns what to tell of the end of a sweep; None if it has not ended, was told of, or names no address."""
+        """Returns the notice of a sweep; None if it has not ended, was reported already, or names no address."""
         try:
             sweep = self._sweeps.get(id)
         except UnknownSweep:
@@ -21,18 +21,17 @@ class SweepNotices:
         url, state = sweep.request.get("webhook"), view.state
         if not url or not view.is_finished or state.ends <= state.announced:
             return None
-        failed = view.comparison is not None and view.comparison.status == "failed"
         return Notice(
             kind="sweep",
             url=url,
             number=state.ends,
             ended_at=state.ended_at,
-            told={
+            data={
                 "id": sweep.id,
                 "name": sweep.name,
                 "status": view.status,
                 "model": (self._sweeps.winner(view) or {}).get("model"),
-                "error": view.comparison.error if view.comparison is not None and failed else None,
+                "error": view.error,
                 "request_id": sweep.request.get("request_id") or None,
             },
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
-from worker.jobs.records import FINISHED, HELD, Job, JobState, TransitionRefused
+from worker.jobs.records import FINISHED, HELD, Job, JobState, TransitionRefused, state_text
 
 FORMAT_VERSION = 1
 PAUSED, CANCELLED = "paused", "cancelled"
@@ -29,7 +29,7 @@ class SweepRefused(TransitionRefused):
 
     def __init__(self, sweep_id: str, status: str, action: str) -> None:
         super().__init__(sweep_id, status, action)
-        self.args = (f"Sweep {sweep_id} is {status}; it cannot {action}.",)
+        self.args = (f"Sweep {sweep_id} {state_text(status)}; it cannot {action}.",)
 
 
 def new_sweep_id() -> str:
@@ -73,7 +73,7 @@ class SweepHead:
     dataset: str
     num_members: int
     webhook: bool = False
-    """Whether its end is told to an address."""
+    """Whether a message is sent to an address when it ends."""
 
     @property
     def job_ids(self) -> list[str]:
@@ -131,8 +131,8 @@ class SweepState:
     """Positions of the members that are to be released, resumed or retried, in this order."""
     hold: str | None = None
     """PAUSED or CANCELLED; None releases members."""
-    told: str = ""
-    """What the last event of the sweep told; see SweepView.told."""
+    last_event_state: str = ""
+    """SweepView.event_state of the last event of the sweep."""
     comparison: str | None = None
     """Id of the newest job that compares the models."""
     ends: int = 0
@@ -186,9 +186,15 @@ class SweepView(Generic[AnyJob]):
         return _status(self.statuses, self.state.hold, self._has_begun, self.is_comparing)
 
     @property
-    def told(self) -> str:
-        """What an event tells about the sweep: its state, and whether there is more to come."""
-        return self.status if self.is_finished else f"{self.status}, goes on"
+    def event_state(self) -> str:
+        """The state of the sweep, and whether it is unfinished; a new event is due whenever this changes."""
+        return self.status if self.is_finished else f"{self.status}, unfinished"
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """Why the models could not be compared; None otherwise."""
+        job = self.comparison
+        return job.error if job is not None and job.status == "failed" else None
 
     @property
     def _has_begun(self) -> bool:

@@ -341,7 +341,7 @@ class SweepStore(SweepRecords):
     def _again(
         self, sweep_id: str, statuses: tuple[str, ...], hold: str, action: str, admit: Admit | None
     ) -> SweepView[JobState]:
-        """Lets members wait again that are in one of some states, and lets go of the sweep.
+        """Lets members wait again that are in one of some states, and releases the hold on the sweep.
 
         Args:
             sweep_id: Id of the sweep.
@@ -398,7 +398,7 @@ class SweepStore(SweepRecords):
     # The end
 
     def _conclude(self, view: SweepView[JobState]) -> SweepView[JobState]:
-        """Lets the models be compared once no member is live, and tells the sweep's state where it has changed."""
+        """Lets the models be compared once no member is live, and adds an event where the sweep's state has changed."""
         if (comparison := self._comparison_id(view)) is not None and view.comparison is None:
             request = {"sweep": {"id": view.head.id}, "models": [model for _, model in view.models]}
             self.jobs.create(KIND, request, id=comparison, name=view.head.name)
@@ -408,13 +408,13 @@ class SweepStore(SweepRecords):
             self._write(view.head.id, replace(view.state, comparison=comparison))
             view = self._look(view.head)
         num_ends = view.state.ends
-        if view.told != view.state.told:
-            state = replace(view.state, told=view.told)
+        if view.event_state != view.state.last_event_state:
+            state = replace(view.state, last_event_state=view.event_state)
             if view.is_finished:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
                 state = replace(state, ends=state.ends + 1, ended_at=now)
             self._write(view.head.id, state)
-            self._tell(view)
+            self._emit_event(view)
             view = self._look(view.head)
         if view.head.webhook and view.is_finished and view.state.ends > view.state.announced:
             self.jobs.announce(view.head.id, is_new=view.state.ends > num_ends)
@@ -442,7 +442,7 @@ class SweepStore(SweepRecords):
         text = json.dumps([view.head.id, view.models])
         return f"c-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
-    def _tell(self, view: SweepView[JobState]) -> None:
+    def _emit_event(self, view: SweepView[JobState]) -> None:
         """Adds the sweep's state to its own log."""
         log.info("sweep %s: %s", view.head.id, view.status)
         data = {"progress": view.progress(), "winner": self.winner(view) if view.is_finished else None}

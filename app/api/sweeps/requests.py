@@ -17,7 +17,7 @@ from worker.sweeps.grid import cell_text, expand, member_name
 from worker.sweeps.records import Member, Sweep
 
 _SHARED = ("name", "dataset", "preset", "minutes", "from", "evaluate")
-"""Fields that all members have from the request; what is wrong with them is no member's."""
+"""Fields that all members have from the request; an error in one of them is reported once, for the request."""
 LONGEST_NAME = 60
 """Characters of a sweep's name, beside which the settings of a member have room."""
 

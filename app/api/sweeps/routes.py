@@ -88,14 +88,13 @@ def describe(services: Services, sweep: records.Sweep, request: Request) -> Swee
     members = results_of(sweep, view, comparison)
     asked = sweep.request
     shared = {name: asked[name] for name in ("preset", "config", "grid", "evaluate", "max_running", "make_default")}
-    failed = view.comparison is not None and view.comparison.status == "failed"
     return Sweep(
         **_summary(view, None if comparison is None else comparison["winner"], request),
         **shared,
         members=[member.to_json() for member in members],
         cells=cells_of(members),
         comparison=None if comparison is None else comparison["comparison"],
-        error=view.comparison.error if view.comparison is not None and failed else None,
+        error=view.error,
     )
 
 

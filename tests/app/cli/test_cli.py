@@ -179,7 +179,7 @@ def test_an_unknown_setting_prints_one_line(
 ) -> None:
     monkeypatch.setenv("BETAVAE_PROT", "8001")
     assert betavae("serve") == 2
-    assert capsys.readouterr().err == "betavae: BETAVAE_PROT is no setting; did you mean BETAVAE_PORT?\n"
+    assert capsys.readouterr().err == "betavae: BETAVAE_PROT is not a setting; did you mean BETAVAE_PORT?\n"
 
 
 def test_a_folder_is_registered_packed_and_listed(

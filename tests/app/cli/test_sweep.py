@@ -90,7 +90,7 @@ def test_a_run_that_fails_does_not_end_the_sweep(
         ((), "--grid: is missing: give --grid, --member or --seeds"),
         (("--grid", "beta"), "--grid: expected KEY=V1,V2, not 'beta'"),
         (("--grid", "beta=1,-1"), "grid: cell {beta: -1}: beta: must be at least 0, not -1"),
-        (("--grid", "beta=1,x"), "beta: 'x' is no float"),
+        (("--grid", "beta=1,x"), "beta: 'x' is not a valid float"),
         (("--grid", "seed=0,1", "--seeds", "0-3"), "seeds: excludes seed in --grid"),
         (("--grid", "beta=1", "--member", "beta=1"), "--member: excludes --grid"),
         (("--grid", "latent_dim=3,4", "--latent-dim", "5"), "grid: latent_dim stands in config as well"),

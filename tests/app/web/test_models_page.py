@@ -158,7 +158,7 @@ def test_a_file_that_is_no_model_is_refused_where_it_was_dropped(visitor: Visito
     page = _open(visitor, site)
     page.set_input_files("#import-model", {"name": "x.safetensors", "mimeType": "", "buffer": b"no model"})
     banner = page.locator('.add-card .banner[data-code="invalid_model"]')
-    expect(banner).to_contain_text("The file is no model.")
+    expect(banner).to_contain_text("The file is not a model.")
     banner.locator("summary").click()
     expect(banner.locator("pre")).to_contain_text("invalid_model (HTTP 422)")
 

@@ -180,7 +180,7 @@ def test_a_column_of_descriptions_is_no_factor(tmp_path: Path) -> None:
     pack = packed(as_folder(tmp_path, table("file,odd,caption\n" + rows, count=20)), tmp_path)
     assert pack.info.factor_names == ("odd",)
     assert label_warnings(pack.folder) == [
-        "labels in labels.csv: column caption: 20 different texts for 20 pictures; it is no factor"
+        "labels in labels.csv: column caption: 20 different texts for 20 pictures; it is not a factor"
     ]
 
 

@@ -66,7 +66,7 @@ def test_an_unknown_setting_is_named_with_the_near_one(
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError) as error:
         load_settings()
-    assert str(error.value) == f"{variable} is no setting; did you mean {hint}?"
+    assert str(error.value) == f"{variable} is not a setting; did you mean {hint}?"
 
 
 @pytest.mark.parametrize("variable", ["BETAVAE_FOO", "BETAVAE_", "BETAVAE_WORKERS"])
@@ -74,7 +74,7 @@ def test_an_unknown_setting_that_is_near_to_none_gets_no_hint(monkeypatch: pytes
     monkeypatch.setenv(variable, "1")
     with pytest.raises(SettingsError) as error:
         load_settings()
-    assert str(error.value) == f"{variable} is no setting"
+    assert str(error.value) == f"{variable} is not a setting"
 
 
 @pytest.mark.parametrize(

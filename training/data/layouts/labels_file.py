@@ -211,7 +211,7 @@ def _columns(rows: _Rows, kept: Sequence[str], table: str) -> Labels:
 def _part(cell: str) -> int:
     part = PARTS.get(cell.lower(), cell)
     if str(part) not in ("0", "1", "2"):
-        raise ValueError(f"{cell[:40]!r} is none of train, validation and test; no split is taken from it")
+        raise ValueError(f"{cell[:40]!r} is not one of train, validation and test; no split is taken from it")
     return int(part)
 
 
@@ -226,9 +226,9 @@ def _factor(cells: list[str]) -> tuple[NDArray[np.uint16], NDArray[np.float64] |
         return ranks_of(numbers), numbers if is_quantity(numbers) else None
     distinct = sorted(set(cells))
     if len(distinct) > MOST_CLASSES:
-        raise ValueError(f"more than {MOST_CLASSES} values; it is no factor")
+        raise ValueError(f"more than {MOST_CLASSES} values; it is not a factor")
     if len(cells) >= _LEAST_TEXTS and 2 * len(distinct) > len(cells):
-        raise ValueError(f"{len(distinct)} different texts for {len(cells)} pictures; it is no factor")
+        raise ValueError(f"{len(distinct)} different texts for {len(cells)} pictures; it is not a factor")
     places = {text: number for number, text in enumerate(distinct)}
     return np.array([places[text] for text in cells], np.uint16), None
 
@@ -240,7 +240,7 @@ def _numbers(cells: list[str]) -> NDArray[np.float64] | None:
         return None
     numbers = np.array(found)
     if not np.isfinite(numbers).all():
-        raise ValueError("a value is not finite; it is no factor")
+        raise ValueError("a value is not finite; it is not a factor")
     return numbers
 
 

@@ -24,7 +24,7 @@ def ranks_of(numbers: NDArray[np.float64]) -> NDArray[np.uint16]:
     """
     distinct, ranks = np.unique(numbers, return_inverse=True)
     if len(distinct) > MOST_CLASSES:
-        raise ValueError(f"more than {MOST_CLASSES} values; it is no factor")
+        raise ValueError(f"more than {MOST_CLASSES} values; it is not a factor")
     return ranks.astype(np.uint16)
 
 

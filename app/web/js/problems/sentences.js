@@ -69,10 +69,10 @@ export const SENTENCES = {
     "Its operator can allow it: see BETAVAE_ALLOWED_HOSTS under Operations.",
   ],
   invalid_request: ["A value does not fit.", "Mend the field that is named here."],
-  not_an_image: ["The file is no picture, or a damaged one.", "Open it in a viewer; if it shows, save it anew as PNG."],
-  invalid_dataset: ["The file is no data set.", "Send a zip of pictures, or an .npz, .npy or .h5 file of pixels."],
+  not_an_image: ["The file is not a picture, or is damaged.", "Open it in a viewer; if it shows, save it anew as PNG."],
+  invalid_dataset: ["The file is not a data set.", "Send a zip of pictures, or an .npz, .npy or .h5 file of pixels."],
   invalid_model: [
-    "The file is no model.",
+    "The file is not a model.",
     "Send an exported bundle, a .safetensors file, or a checkpoint of a supported project.",
   ],
   // 421 and above

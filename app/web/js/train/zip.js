@@ -84,7 +84,7 @@ export async function zipOf(files, onProgress) {
 /**
  * Lists an archive.
  * @param {Blob} archive
- * @returns {Promise<{path: string, size: number}[] | null>} null where it is no archive, or a very large one.
+ * @returns {Promise<{path: string, size: number}[] | null>} null where it is not an archive, or a very large one.
  */
 export async function listZip(archive) {
   const tail = new DataView(await archive.slice(Math.max(0, archive.size - 65_557)).arrayBuffer());

@@ -4,6 +4,7 @@ Arrays are read block by block, also from compressed archives. Nothing is unpick
 members that are not needed (the metadata of dSprites) are not read.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -33,7 +34,7 @@ _SAMPLE_BYTES = 2**30
 _MAX_DEPTH = 2
 """Most groups around an array of an HDF5 file; a group may contain itself."""
 _MAX_MEMBERS = 10_000
-"""Most members of a .npz file."""
+"""Most members of a .npz file, and most arrays of an HDF5 file."""
 
 
 def open_array_file(path: Path, stack: ExitStack, limits: Limits) -> ArrayContents:
@@ -185,11 +186,17 @@ def _open_hdf5(path: Path, stack: ExitStack) -> ArrayContents:
 
         return StoredArray(shape=data.shape, dtype=data.dtype, read=read, chunks=data.chunks or ())
 
-    return contents_of(list(_hdf5_keys(h5py, file)), array, path.name)
+    keys = list(itertools.islice(_hdf5_keys(h5py, file), _MAX_MEMBERS + 1))
+    if len(keys) > _MAX_MEMBERS:
+        raise DatasetError("unsupported_array", f"{path.name}: more than {_MAX_MEMBERS} arrays")
+    return contents_of(keys, array, path.name)
 
 
 def _hdf5_keys(h5py: Any, group: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the paths of the arrays of a file, also of those in groups; a link is not followed."""
+    """Yields the paths of the arrays of a file, also of those in groups; a soft or external link is not followed.
+
+    A group may hold itself, or others many times, so that the paths can be far more than the arrays.
+    """
     for name in group:
         key = f"{prefix}{name}"
         if key.count("/") < _MAX_DEPTH and _is_group(h5py, group, name):

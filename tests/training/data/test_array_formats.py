@@ -12,7 +12,7 @@ from datasets_support import GREY, RGB, code_of, packed
 from numpy.typing import NDArray
 
 from training.data import dsprites
-from training.data.datasets import ArrayFile
+from training.data.datasets import ArrayFile, DatasetError
 from training.data.images import Preprocessing
 
 
@@ -168,6 +168,18 @@ def _declares_a_grid_that_is_too_large(path: Path) -> None:
 def test_arrays_that_are_not_pictures_are_refused(tmp_path: Path, write: Callable[[Path], Any], code: str) -> None:
     write(tmp_path / "x.npy")
     assert code_of(ArrayFile(tmp_path / "x.npy"), tmp_path) == code
+
+
+def test_an_hdf5_file_whose_groups_hold_themselves_is_refused(tmp_path: Path) -> None:
+    """A thousand names of one group have a million paths."""
+    path = tmp_path / "links.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("g")
+        for number in range(1000):
+            group[f"{number}"] = group
+    with pytest.raises(DatasetError, match="more than 10000 arrays") as caught:
+        packed(ArrayFile(path), tmp_path, Preprocessing(image_size=32, num_channels=1))
+    assert caught.value.code == "unsupported_array"
 
 
 def test_an_hdf5_file_cannot_refer_to_other_files(tmp_path: Path) -> None:

@@ -195,6 +195,9 @@ class ModelRegistry:
             self.storage.put_folder(f"models/{model_id}", folder)
         finally:
             shutil.rmtree(folder)
+        if not self.storage.exists(f"models/{model_id}/{WEIGHTS_FILE}"):  # It has just been deleted.
+            self.storage.delete(f"models/{model_id}")
+            raise UnknownModel(model_id)
 
     def rename(self, model_id: str, name: str) -> ModelInfo:
         """Gives a stored model another name and returns its description; its id stays.

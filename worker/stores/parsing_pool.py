@@ -46,7 +46,11 @@ _INSPECTION_BYTES = 768 * 2**20
 COUNTING_SECONDS = 15.0
 """Wall time for counting the pictures of a set, for which a request waits; 100 000 files take about one second."""
 
+_MAX_COUNTS = 8
+"""Requests that count or wait for it; further ones do without the number."""
+
 _counting = threading.BoundedSemaphore(NUM_DECODERS)
+_to_count = threading.BoundedSemaphore(_MAX_COUNTS)
 _inspecting = threading.Lock()
 """Held while an archive is inspected, so that this happens to one at a time."""
 
@@ -197,17 +201,22 @@ def count_images_in_child(source: Source, limits: Limits) -> int | None:
         "memory_bytes": _INSPECTION_BYTES,
         "cpu_seconds": INSPECTION_CPU_SECONDS,
     }
-    if not _counting.acquire(timeout=COUNTING_SECONDS):
+    if not _to_count.acquire(blocking=False):
         return None
-    child = ParsingChild()
     try:
-        head, _ = child.ask(request, seconds=COUNTING_SECONDS)
-        return head.get("num_images")
-    except ParserDied:
-        return None
+        if not _counting.acquire(timeout=COUNTING_SECONDS):
+            return None
+        child = ParsingChild()
+        try:
+            head, _ = child.ask(request, seconds=COUNTING_SECONDS)
+            return head.get("num_images")
+        except ParserDied:
+            return None
+        finally:
+            child.close()
+            _counting.release()
     finally:
-        child.close()
-        _counting.release()
+        _to_count.release()
 
 
 def check_zip_in_child(path: Path, limits: Limits, *, name: str | None = None) -> None:

@@ -165,6 +165,15 @@ def test_a_count_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: py
     assert count_images_in_child(ImageFolder(tmp_path), Limits()) is None
 
 
+def test_a_count_for_which_too_many_wait_is_given_up_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    taken = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(parsing_pool, "_to_count", taken)
+    with taken:
+        assert count_images_in_child(ImageFolder(tmp_path), Limits()) is None
+    assert count_images_in_child(ImageFolder(tmp_path), Limits()) == 1
+
+
 def test_a_damaged_hdf5_kills_its_child_alone() -> None:
     path = Path(os.environ.get("TEST_DATA", "/nowhere")) / "field-cases" / "damaged.h5"
     if not path.is_file():

@@ -122,6 +122,22 @@ def test_renaming_keeps_the_id(models: ModelRegistry, make_model: Callable[..., 
         models.rename(model_id, "\n")
 
 
+def test_a_model_that_is_deleted_while_it_is_changed_is_gone(
+    models: ModelRegistry, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id = models.add(make_model("Faces"))
+    put = LocalStorage.put_folder
+
+    def put_late(storage: LocalStorage, prefix: str, folder: Path) -> None:
+        storage.delete(prefix)
+        put(storage, prefix, folder)
+
+    monkeypatch.setattr(LocalStorage, "put_folder", put_late)
+    with pytest.raises(UnknownModel):
+        models.rename(model_id, "Better faces")
+    assert not models.exists(model_id)
+
+
 @pytest.mark.parametrize("model_id", ["none", "", "../x", "a/b", "default.json"])
 def test_an_unknown_model_is_refused(models: ModelRegistry, model_id: str) -> None:
     with pytest.raises(UnknownModel):

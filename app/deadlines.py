@@ -51,6 +51,9 @@ class DeadlineProtocol(H11Protocol):
         self._last_cycle: Any = None
         self._look()
 
+    def _should_upgrade(self) -> bool:
+        return False  # There is no WebSocket; uvicorn would log two warnings for each request that asks for one.
+
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         super().data_received(data)

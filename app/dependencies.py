@@ -36,7 +36,7 @@ MAX_BODIES, MAX_CLIENT_BODIES = 128, 64
 REQUEUEING = ("resume", "finish", "retry")
 """The actions that the limit of a client's unfinished jobs holds for."""
 NUM_PARSERS = 2
-"""Large JSON bodies that are parsed at once; one of 1 MiB takes 30 MB."""
+"""Large JSON bodies that are parsed at once, and answers with pixels that are written; one of 1 MiB takes 30 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)

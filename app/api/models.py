@@ -276,8 +276,12 @@ async def reconstruct_image(
     assert images is not None
     if kind == "image/png":
         return Response(to_png(images), headers={"Vary": "Accept"}, media_type=kind)
-    numbers = Reconstructed(**answer.values, image=_numbers(images[0]), input=_numbers(pixels / 255))
-    return respond(numbers, headers={"Vary": "Accept"})
+
+    def write() -> Response:
+        numbers = Reconstructed(**answer.values, image=_numbers(images[0]), input=_numbers(pixels / 255))
+        return respond(numbers, headers={"Vary": "Accept"})
+
+    return await anyio.to_thread.run_sync(write, limiter=services.parsing)
 
 
 @router.post(
@@ -311,7 +315,8 @@ async def decode_latents(
             return Response(to_png(images), headers={"Vary": "Accept"}, media_type=kind)
         return respond(Decoded(images=_numbers(images)), headers={"Vary": "Accept"})
 
-    return await anyio.to_thread.run_sync(draw)
+    # A million numbers as JSON hold the interpreter for a second, so only a few answers are written at once.
+    return await anyio.to_thread.run_sync(draw, limiter=services.parsing)
 
 
 @router.head("/models/{model_id}/ends/{name}", include_in_schema=False)
@@ -340,7 +345,7 @@ async def get_end(
     latents = [record.info.label_ends(index)[end]]
     answer = await run_call(services, "decode", model_id, _wait(prefer), latents=latents)
     assert answer.images is not None
-    headers = {"Cache-Control": f"public, max-age={_ENDS_SECONDS}"}
+    headers = {"Cache-Control": f"private, max-age={_ENDS_SECONDS}"}
     return bytes_response(request, to_png(answer.images), "image/png", immutable=False, headers=headers)
 
 

@@ -165,7 +165,7 @@ def bytes_response(
     common = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "Cache-Control": "public, max-age=31536000, immutable" if immutable else "no-cache",
+        "Cache-Control": "private, max-age=31536000, immutable" if immutable else "no-cache",
         **(headers or {}),
     }
     if filename:

@@ -288,7 +288,7 @@ def test_the_zip_holds_one_gif_a_dimension(api: Service) -> None:
 def test_files_can_be_cached_and_read_in_parts(api: Service) -> None:
     url = _traverse(api).json()["dimensions"][0]["url"]
     whole = api.client.get(url)
-    assert "immutable" in whole.headers["cache-control"]
+    assert whole.headers["cache-control"] == "private, max-age=31536000, immutable"
     etag = whole.headers["etag"]
     assert etag.startswith('"')
     unchanged = api.client.get(url, headers={"If-None-Match": f'"other", {etag}'})

@@ -26,6 +26,7 @@ from app.client import Client
 from app.remote.calls import FINISHED
 from app.remote.errors import ServiceError
 from app.sweep_schemas import Sweep
+from worker.sweeps.grid import cell_of
 
 METRICS = ("mig", "infomec")
 """Scores that are computed right after each training."""
@@ -138,10 +139,6 @@ def _cell(values: Sequence[float], num_models: int, digits: int) -> str:
     return f"{mean:.{digits}f} ± {half:.{digits}f}{missing}"
 
 
-def _without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "seed"}
-
-
 def table(
     client: Client, sweep: Sweep, scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, dict[str, Any]]
 ) -> Iterator[str]:
@@ -151,7 +148,7 @@ def table(
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for title, row in rows.items():
-        done = [m for m in sweep.members if m.model is not None and _without_seed(m.settings) == row]
+        done = [m for m in sweep.members if m.model is not None and cell_of(m.settings) == row]
         if not done:
             continue
         found = [scores[member.model] for member in done if member.model is not None]

@@ -181,9 +181,10 @@ def folder_names(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     slugs = [slug(label) for label in labels]
     names = []
     for cell, label, short in zip(cells, labels, slugs, strict=True):
-        digest = hashlib.sha256(settings_key(cell).encode()).hexdigest()[:8]
-        is_exact = len(label) <= MAX_SLUG_LENGTH and slugs.count(short) == 1
-        names.append(short if is_exact else f"{short}-{digest}")
+        if len(label) <= MAX_SLUG_LENGTH and slugs.count(short) == 1:
+            names.append(short)
+        else:
+            names.append(f"{short}-{hashlib.sha256(settings_key(cell).encode()).hexdigest()[:8]}")
     return names
 
 

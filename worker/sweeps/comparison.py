@@ -14,7 +14,7 @@ from training.metrics.alignment import align
 from training.metrics.information import Matrix
 from training.metrics.points import generator_for
 from training.summary import encode
-from worker.sweeps.grid import cell_of, label_of, settings_key
+from worker.sweeps.grid import cell_key, label_of
 
 Pixels = NDArray[np.uint8]
 Report = Callable[[str, int, int], None]
@@ -134,7 +134,7 @@ def _udr(
     """
     groups: dict[str, list[int]] = {}
     for index, one in enumerate(candidates):
-        groups.setdefault(settings_key(cell_of(one.settings)), []).append(index)
+        groups.setdefault(cell_key(one.settings), []).append(index)
     partnered = sum(len(group) for group in groups.values() if len(group) > 1)
     among, notes = "cell", []
     if 2 * partnered <= len(candidates):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from worker.sweeps.comparison import Candidate, Compared, losses_compare
-from worker.sweeps.grid import cell_of, label_of, settings_key
+from worker.sweeps.grid import cell_key, cell_of, label_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def figure_of(candidates: Sequence[Candidate], compared: Compared, name: str) ->
     colours = _colours(candidates)
     named: set[str] = set()
     for index, (one, across, up) in enumerate(zip(candidates, x, y, strict=True)):
-        cell = _cell_key(one)
+        cell = cell_key(one.settings)
         if across is None or up is None:
             continue
         is_named = 1 < len(colours) <= MOST_CELLS and cell not in named
@@ -90,10 +90,6 @@ def _scores(candidates: Sequence[Candidate], compared: Compared) -> tuple[list[f
     return [0.0] * len(candidates), "no score: a single model"
 
 
-def _cell_key(one: Candidate) -> str:
-    return settings_key(cell_of(one.settings))
-
-
 def _wrapped(label: str, num_cells: int) -> str:
     """Returns the label of a cell in the lines that it has room for in the legend."""
     return textwrap.fill(label, LABEL_WIDTH, max_lines=LEGEND_LINES // num_cells, placeholder=" …")
@@ -103,7 +99,7 @@ def _colours(candidates: Sequence[Candidate]) -> dict[str, Any]:
     """Returns the colour of each cell, by its key."""
     import matplotlib
 
-    cells = dict.fromkeys(map(_cell_key, candidates))
+    cells = dict.fromkeys(cell_key(one.settings) for one in candidates)
     if len(cells) > MOST_CELLS:
         return dict.fromkeys(cells, "tab:blue")
     palette = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]

@@ -114,6 +114,11 @@ def settings_key(settings: Mapping[str, Any]) -> str:
     return json.dumps(whole, sort_keys=True)
 
 
+def cell_key(settings: Mapping[str, Any]) -> str:
+    """Returns the `settings_key` of a member's cell, which its repetitions share."""
+    return settings_key(cell_of(settings))
+
+
 def label_of(settings: Mapping[str, Any]) -> str:
     """Returns the settings of a member as a short label, such as beta 4, seed 1."""
     return ", ".join(f"{name} {value_text(value)}" for name, value in settings.items())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.jobs.records import Job
-from worker.sweeps.grid import cell_of, settings_key
+from worker.sweeps.grid import cell_key, cell_of
 from worker.sweeps.records import Sweep, SweepView, member_job_id
 
 LOSSES = ("reconstruction_loss", "kl")
@@ -108,7 +108,7 @@ def cells_of(results: Sequence[MemberResult]) -> list[dict[str, Any]]:
     """
     groups: dict[str, list[MemberResult]] = {}
     for result in results:
-        groups.setdefault(settings_key(cell_of(result.settings)), []).append(result)
+        groups.setdefault(cell_key(result.settings), []).append(result)
     return [_cell(members) for members in groups.values()]
 
 
